@@ -1,0 +1,3 @@
+"""Sources: one industrial protocol per module, all behind one contract."""
+
+MARKER = "fusion-world-model"

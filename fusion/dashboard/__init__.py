@@ -1,0 +1,1 @@
+"""The operator page: one more MQTT subscriber, in its own process."""

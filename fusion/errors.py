@@ -1,0 +1,36 @@
+"""The few exceptions of the system, and who may catch each.
+
+A bad *value* is never an exception: it is data with ``Quality.BAD``, masked and counted.
+"""
+
+
+class FusionError(Exception):
+    """Base of every error whose message is meant for the user; the CLI prints it without a traceback."""
+
+    exit_code = 1
+
+
+class ConfigError(FusionError):
+    """A configuration that cannot be accepted; the message names the key and what would be accepted."""
+
+    exit_code = 2
+
+
+class PlantMismatch(ConfigError):
+    """A checkpoint or recording that belongs to another plant than the one configured."""
+
+
+class RecordingError(FusionError):
+    """A recording that is missing, damaged or of another format version; the message names the file."""
+
+
+class SourceError(FusionError):
+    """A source that was lost or cannot be reached; only the source supervisor catches it and backs off."""
+
+
+class SourceRefused(SourceError):
+    """A peer that answered and said no (credentials, certificate, unknown tag): retried slowly, shown as REFUSED."""
+
+
+class ModelError(FusionError):
+    """A model that is late or not finite; the advisor answers it with HOLD."""

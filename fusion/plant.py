@@ -1,0 +1,286 @@
+"""What exists: signals, their modality and role, the plant and its fingerprint; no behaviour beyond lookup."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+from fusion.errors import ConfigError
+
+
+class Modality(StrEnum):
+    """The kind of sensor a signal comes from."""
+
+    PROCESS = "process"
+    VIDEO = "video"
+    AUDIO = "audio"
+    LIDAR = "lidar"
+
+
+class Role(StrEnum):
+    """What a signal is to control."""
+
+    MEASURED = "measured"
+    CONTROLLED = "controlled"
+    MANIPULATED = "manipulated"
+    DISTURBANCE = "disturbance"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signal:
+    """One stream of values.
+
+    ``shape`` is that of one sample: ``()`` for a process value, ``(height, width)`` for a picture, ``(n,)`` for an
+    audio chunk of ``period_s`` (so the sampling rate is ``n / period_s``), ``(points, 4)`` for a point cloud of
+    x, y, z [m] and intensity in the sensor frame. ``low`` and ``high`` are engineering limits [unit]. A manipulated
+    signal without ``max_rate`` [unit/s] conditions the model but is never recommended. ``pose`` places a LiDAR in
+    the plant frame: x, y, z [m], roll, pitch, yaw [rad].
+    """
+
+    name: str
+    modality: Modality = Modality.PROCESS
+    unit: str = "1"
+    shape: tuple[int, ...] = ()
+    period_s: float = 1.0
+    stale_after_s: float = 5.0
+    role: Role = Role.MEASURED
+    low: float | None = None
+    high: float | None = None
+    max_rate: float | None = None
+    pose: tuple[float, ...] = ()
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        """Reject limits and periods that no plant has."""
+        if self.period_s <= 0 or self.stale_after_s <= 0:
+            raise ConfigError(f"signal {self.name!r}: period_s and stale_after_s must be positive")
+        if self.low is not None and self.high is not None and not self.low < self.high:
+            raise ConfigError(f"signal {self.name!r}: low {self.low} must be below high {self.high}")
+        if self.role is Role.MANIPULATED and (self.low is None or self.high is None):
+            raise ConfigError(f"signal {self.name!r}: a manipulated signal needs low and high")
+        if self.max_rate is not None and self.max_rate <= 0:
+            raise ConfigError(f"signal {self.name!r}: max_rate must be positive")
+        if self.pose and len(self.pose) != 6:
+            raise ConfigError(f"signal {self.name!r}: pose is x, y, z, roll, pitch, yaw")
+
+    @property
+    def rate_hz(self) -> float:
+        """Values per second: samples of an audio signal, records of any other."""
+        return (self.shape[0] if self.modality is Modality.AUDIO else 1) / self.period_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gain:
+    """The engineer's knowledge of one steady-state gain d(controlled)/d(manipulated).
+
+    ``sign`` is -1, 0 or +1 (0 declares: no effect). ``low`` and ``high`` bound the magnitude where known, in
+    units of controlled per unit of manipulated.
+    """
+
+    manipulated: str
+    controlled: str
+    sign: int
+    low: float | None = None
+    high: float | None = None
+
+    def __post_init__(self) -> None:
+        """Reject a sign that is none."""
+        if self.sign not in (-1, 0, 1):
+            raise ConfigError(f"gain {self.manipulated}->{self.controlled}: sign must be -1, 0 or 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Balance:
+    """A conservation law: ``capacity * d(level)/dt = sum(coefficient * flow)``, or with no level, ``sum == 0``.
+
+    ``flows`` maps signal names to nominal coefficients in the unit of ``capacity`` times level per second; the
+    linear core refines them on normal data. ``window_s`` are the accumulation windows.
+    """
+
+    name: str
+    flows: Mapping[str, float]
+    level: str | None = None
+    capacity: float = 1.0
+    window_s: tuple[float, ...] = (120.0, 600.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What the economics want of a signal: a setpoint or a price, and limits that advice must respect.
+
+    ``weight`` scales the squared deviation from ``setpoint`` in units of ``scale`` [unit]; ``price`` is a linear
+    cost per unit and hour. ``low`` and ``high`` are operating limits, ``backoff`` the margin kept from them [unit].
+    """
+
+    signal: str
+    setpoint: float | None = None
+    scale: float = 1.0
+    weight: float = 0.0
+    price: float = 0.0
+    low: float | None = None
+    high: float | None = None
+    backoff: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plant:
+    """A named set of signals on one time grid, with what the engineer declares about them.
+
+    ``edges`` is the tag graph as pairs of signal names (flow of material or information).
+    """
+
+    name: str
+    signals: tuple[Signal, ...]
+    step_s: float = 1.0
+    gains: tuple[Gain, ...] = ()
+    balances: tuple[Balance, ...] = ()
+    targets: tuple[Target, ...] = ()
+    edges: tuple[tuple[str, str], ...] = ()
+    by_name: Mapping[str, Signal] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Index the signals and check every reference between the parts."""
+        object.__setattr__(self, "by_name", {s.name: s for s in self.signals})
+        if len(self.by_name) != len(self.signals):
+            raise ConfigError(f"plant {self.name!r}: signal names must be unique")
+        for where, name in self._references():
+            if name not in self.by_name:
+                raise ConfigError(f"plant {self.name!r}: {where} names unknown signal {name!r}")
+
+    def _references(self) -> list[tuple[str, str]]:
+        found = [("gains", n) for g in self.gains for n in (g.manipulated, g.controlled)]
+        found += [("balances", n) for b in self.balances for n in (*b.flows, *((b.level,) if b.level else ()))]
+        found += [("targets", t.signal) for t in self.targets]
+        return found + [("edges", n) for e in self.edges for n in e]
+
+    def of(self, *modalities: Modality) -> tuple[Signal, ...]:
+        """Signals of the given modalities, in plant order."""
+        return tuple(s for s in self.signals if s.modality in modalities)
+
+    def roles(self, *roles: Role) -> tuple[Signal, ...]:
+        """Signals of the given roles, in plant order."""
+        return tuple(s for s in self.signals if s.role in roles)
+
+    @cached_property
+    def tags(self) -> tuple[Signal, ...]:
+        """Process signals that are observed, that is all but the manipulated ones: S columns, in plant order."""
+        return tuple(s for s in self.of(Modality.PROCESS) if s.role is not Role.MANIPULATED)
+
+    @cached_property
+    def actions(self) -> tuple[Signal, ...]:
+        """Manipulated process signals: A columns, in plant order."""
+        return self.roles(Role.MANIPULATED)
+
+    @cached_property
+    def media(self) -> tuple[Signal, ...]:
+        """Signals that are not process values, in plant order."""
+        return self.of(Modality.VIDEO, Modality.AUDIO, Modality.LIDAR)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the canonical form: equal plants have equal fingerprints."""
+        text = json.dumps(plant_to_dict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+_PARTS: dict[str, type] = {"signals": Signal, "gains": Gain, "balances": Balance, "targets": Target}
+
+
+def plant_to_dict(plant: Plant) -> dict[str, Any]:
+    """The plant as plain values that YAML and JSON can hold; inverse of ``plant_from_dict``."""
+    return {
+        "name": plant.name,
+        "step_s": plant.step_s,
+        **{part: [_plain(item) for item in getattr(plant, part)] for part in _PARTS},
+        "edges": [list(edge) for edge in plant.edges],
+    }
+
+
+def plant_from_dict(data: Mapping[str, Any], where: str = "plant") -> Plant:
+    """Build a plant from plain values.
+
+    Raises:
+        ConfigError: on an unknown key (naming the accepted ones), a missing key or a value of the wrong type.
+    """
+    accepted = ("name", "step_s", *_PARTS, "edges")
+    _only(data, accepted, where)
+    if not isinstance(data.get("name"), str):
+        raise ConfigError(f"{where}.name: a text is required")
+    parts = {
+        part: tuple(_build(kind, item, f"{where}.{part}[{i}]") for i, item in enumerate(data.get(part) or ()))
+        for part, kind in _PARTS.items()
+    }
+    edges = tuple((str(a), str(b)) for a, b in data.get("edges") or ())
+    return Plant(name=data["name"], step_s=float(data.get("step_s", 1.0)), edges=edges, **parts)
+
+
+def _plain(item: Any) -> dict[str, Any]:
+    values = {f.name: getattr(item, f.name) for f in dataclasses.fields(item)}
+    return {k: _plain_value(v) for k, v in values.items()}
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, StrEnum):
+        return value.value
+    if isinstance(value, tuple):
+        return list(value)
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _only(data: Mapping[str, Any], accepted: tuple[str, ...], where: str) -> None:
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{where}: a mapping is required, accepted keys: {', '.join(accepted)}")
+    for key in data:
+        if key not in accepted:
+            raise ConfigError(f"{where}.{key}: unknown key; accepted: {', '.join(accepted)}")
+
+
+def _build(kind: type, data: Any, where: str) -> Any:
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    _only(data, tuple(fields), where)
+    values = {k: _coerce(str(fields[k].type), v, f"{where}.{k}") for k, v in data.items()}
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _coerce(kind: str, value: Any, where: str) -> Any:
+    """Bring a YAML value to the annotated type; the annotations above are the schema."""
+    if value is None and "None" in kind:
+        return None
+    kind = kind.removesuffix(" | None")
+    try:
+        if kind in ("Modality", "Role"):
+            return {"Modality": Modality, "Role": Role}[kind](str(value).lower())
+        if kind == "float":
+            return _finite(value)
+        if kind == "int":
+            return int(value)
+        if kind.startswith("tuple[int"):
+            return tuple(int(v) for v in value)
+        if kind.startswith("tuple[float"):
+            return tuple(_finite(v) for v in value)
+        if kind.startswith("Mapping"):
+            return {str(k): _finite(v) for k, v in value.items()}
+    except (TypeError, ValueError, AttributeError) as error:
+        choices: dict[str, type[StrEnum]] = {"Modality": Modality, "Role": Role}
+        hint = f"one of {', '.join(choices[kind])}" if kind in choices else kind
+        raise ConfigError(f"{where}: {value!r} is not accepted; expected {hint}") from error
+    if not isinstance(value, str):
+        raise ConfigError(f"{where}: {value!r} is not accepted; expected text")
+    return value
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("not finite")
+    return number

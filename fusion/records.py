@@ -1,0 +1,259 @@
+"""What flows: the frozen records from ``Sample`` to ``Recommendation``, each field with its unit.
+
+Times named ``t_ns`` are UTC nanoseconds at the source; ``received_ns`` are UTC nanoseconds of a monotonic local
+clock, so that a recording and a live stream share one axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+NS_PER_S = 1_000_000_000
+
+
+class Quality(IntEnum):
+    """OPC UA severity of a value; larger is better."""
+
+    BAD = 0
+    UNCERTAIN = 1
+    GOOD = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One media value: a picture, an audio chunk (``t_ns`` of its first sample) or a point cloud.
+
+    ``clock`` names the clock that stamped ``t_ns``; sources that share a clock share its offset.
+    """
+
+    signal: str
+    t_ns: int
+    received_ns: int
+    value: NDArray[np.generic]
+    quality: Quality = Quality.GOOD
+    clock: str = ""
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """A batch of n process values as columns: ``signals[index[i]]`` had ``value[i]`` at ``t_ns[i]``.
+
+    ``heartbeat`` says that every signal named in ``signals`` is known to be unchanged and alive at ``received_ns``
+    (an OPC UA keep-alive): a batch may hold no values and still carry that news.
+    """
+
+    signals: tuple[str, ...]
+    index: NDArray[np.int32]
+    t_ns: NDArray[np.int64]
+    received_ns: NDArray[np.int64]
+    value: NDArray[np.float64]
+    quality: NDArray[np.uint8]
+    clock: str = ""
+    replayed: bool = False
+    heartbeat_ns: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+Item = Sample | Columns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """A stretch in which a source delivered nothing it should have delivered."""
+
+    source: str
+    t_from_ns: int
+    t_to_ns: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """Everything known about one grid tick: the interval ``(t_ns - step, t_ns]``.
+
+    Absent means absent: a signal without a usable value has no entry in ``values``. Process values are the last
+    one known (float); video is uint8 [F, H, W], the pictures of the interval; audio is float32 [N], the whole
+    interval with zeros where ``coverage`` is below one; LiDAR is float32 [P, 4], the last cloud. ``age_s`` is the
+    time from the value to the tick, ``coverage`` the received share of what was expected.
+    """
+
+    t_ns: int
+    values: Mapping[str, float | NDArray[np.generic]]
+    age_s: Mapping[str, float]
+    coverage: Mapping[str, float]
+    quality: Mapping[str, Quality]
+    flags: tuple[str, ...] = ()
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """Predicted signals: ``mean``, ``low`` and ``high`` (90 % band) are [H, S] in engineering units."""
+
+    t_ns: int
+    horizon_s: tuple[float, ...]
+    signals: tuple[str, ...]
+    mean: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+class AnomalyState(StrEnum):
+    """Life cycle of an anomaly."""
+
+    RAISED = "raised"
+    HELD = "held"
+    CLEARED = "cleared"
+
+
+class AnomalyKind(StrEnum):
+    """Whether the plant or one of its sensors behaves as it never did."""
+
+    PROCESS = "process"
+    SENSOR = "sensor"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalBlame:
+    """One signal's part in an anomaly: ``residual`` [unit of the signal] and ``share`` of the energy, 0..1."""
+
+    signal: str
+    residual: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anomaly:
+    """A stretch of surprising behaviour, with evidence.
+
+    ``by_modality`` are shares of the blame that sum to one; ``energies`` names what raised and by which factor of
+    its limit, largest first.
+    """
+
+    id: str
+    t_onset_ns: int
+    t_ns: int
+    state: AnomalyState
+    p_value: float
+    kind: AnomalyKind
+    by_modality: Mapping[str, float]
+    top_signals: tuple[SignalBlame, ...]
+    energies: tuple[tuple[str, float], ...]
+    model_id: str
+
+
+class Verdict(StrEnum):
+    """Whether there is advice."""
+
+    ADVISE = "advise"
+    HOLD = "hold"
+
+
+class HoldReason(StrEnum):
+    """Why there is no advice; the list is fixed so that a control system can act on it."""
+
+    STALE_DATA = "stale_or_missing_data"
+    OUT_OF_REGION = "outside_trained_region"
+    NO_LICENCE = "no_licence"
+    ANOMALY = "open_anomaly"
+    CONSTRAINT = "constraint_within_backoff"
+    SMALL_GAIN = "gain_below_uncertainty"
+    MODEL_FAILED = "model_late_or_not_finite"
+    OPERATOR_MODE = "operator_mode"
+    RATE_LIMITED = "advice_rate_limit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """One recommended change of a manipulated signal, in its unit; ``rate`` [unit/s] is the fastest allowed."""
+
+    signal: str
+    current: float
+    recommended: float
+    unit: str
+    low: float
+    high: float
+    rate: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recommendation:
+    """A request to the operator or a verifier, never a command; HOLD is an answer with a reason.
+
+    ``gain`` is the expected saving against doing nothing with its 90 % interval ``gain_low .. gain_high``, in the
+    objective's unit. ``requires`` lists conditions such as loop modes; ``rollback`` the values to return to.
+    """
+
+    id: str
+    sequence: int
+    t_ns: int
+    valid_until_ns: int
+    verdict: Verdict
+    reason: HoldReason | None
+    text: str
+    moves: tuple[Move, ...]
+    expected: Forecast | None
+    baseline: Forecast | None
+    gain: float
+    gain_low: float
+    gain_high: float
+    binding: tuple[str, ...]
+    stale: tuple[str, ...]
+    licence: str
+    model_id: str
+    plant_fingerprint: str
+    requires: tuple[str, ...] = ()
+    rollback: Mapping[str, float] = field(default_factory=dict)
+
+
+class SourceState(StrEnum):
+    """Where a source's connection stands."""
+
+    CONNECTING = "connecting"
+    LIVE = "live"
+    STALE = "stale"
+    DOWN = "down"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceHealth:
+    """One source as the operator should see it; ``dropped`` counts by reason, ``epoch`` counts connections."""
+
+    name: str
+    state: SourceState
+    alive: bool
+    rate_hz: float
+    expected_hz: float
+    age_s: float | None
+    received: int
+    dropped: Mapping[str, int]
+    epoch: int
+    clock_offset_s: float | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """The daemon as a whole: sources, tick latency from close to publish, skipped ticks, uptime."""
+
+    t_ns: int
+    state: str
+    sources: tuple[SourceHealth, ...]
+    latency_p50_s: float
+    latency_p99_s: float
+    ticks: int
+    skipped_ticks: int
+    uptime_s: float
+    model_id: str
+    calibrated_hours: float
+    flags: tuple[str, ...] = ()
