@@ -1,0 +1,109 @@
+"""Pictures, sound and point clouds inside MCAP, as Foxglove's well-known messages.
+
+A topic is a signal; publish time is the time at the source, log time that of arrival. Messages are read back in the
+order in which they were written, which is the order of arrival.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from foxglove_schemas_protobuf.CompressedVideo_pb2 import CompressedVideo
+from foxglove_schemas_protobuf.PackedElementField_pb2 import PackedElementField
+from foxglove_schemas_protobuf.PointCloud_pb2 import PointCloud
+from foxglove_schemas_protobuf.RawAudio_pb2 import RawAudio
+from mcap.exceptions import McapError
+from mcap.reader import make_reader
+from mcap_protobuf.writer import Writer
+from numpy.typing import NDArray
+
+from fusion.codec import PictureDecoder, PictureEncoder, from_pcm, to_pcm
+from fusion.errors import RecordingError
+from fusion.plant import Modality, Plant, Signal
+from fusion.records import Sample
+
+CLOUD_FIELDS = ("x", "y", "z", "intensity")
+_MESSAGES: dict[str, Any] = {m.DESCRIPTOR.full_name: m for m in (CompressedVideo, RawAudio, PointCloud)}
+
+
+class MediaWriter:
+    """Appends media samples to an MCAP file."""
+
+    def __init__(self, file: Path, plant: Plant) -> None:
+        self._plant = plant
+        self._stream = file.open("wb")
+        self._writer = Writer(self._stream)
+        self._encoders: dict[str, PictureEncoder] = {}
+        self._count = 0
+
+    def write(self, sample: Sample) -> None:
+        """Append one sample; log times must not decrease."""
+        signal = self._plant.by_name[sample.signal]
+        encode = {Modality.VIDEO: self._picture, Modality.AUDIO: _sound, Modality.LIDAR: _cloud}[signal.modality]
+        message = encode(signal, sample.value)
+        message.timestamp.FromNanoseconds(sample.t_ns)
+        self._writer.write_message(signal.name, message, sample.received_ns, sample.t_ns, self._count)
+        self._count += 1
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._writer.finish()
+        self._stream.close()
+
+    def _picture(self, signal: Signal, picture: NDArray[Any]) -> Any:
+        encoder = self._encoders.get(signal.name)
+        if encoder is None:
+            encoder = self._encoders[signal.name] = PictureEncoder(*picture.shape, signal.rate_hz)
+        return CompressedVideo(frame_id=signal.name, format="h264", data=encoder.encode(picture))
+
+
+class MediaReader:
+    """Iterates the samples of an MCAP file in the order in which they were written."""
+
+    def __init__(self, file: Path, plant: Plant) -> None:
+        self._file = file
+        self._plant = plant
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Decode sample after sample.
+
+        Raises:
+            RecordingError: where the file is damaged.
+        """
+        decoders: dict[str, PictureDecoder] = {}
+        try:
+            with self._file.open("rb") as stream:
+                for schema, channel, message in make_reader(stream).iter_messages(log_time_order=False):
+                    body = _MESSAGES[schema.name if schema else ""]()
+                    body.ParseFromString(message.data)
+                    value = self._decode(channel.topic, body, decoders)
+                    times = {"t_ns": message.publish_time, "received_ns": message.log_time}
+                    yield Sample(signal=channel.topic, value=value, **times)
+        except (OSError, McapError, KeyError, ValueError) as error:
+            raise RecordingError(f"{self._file}: damaged or not a media file of ours ({error})") from error
+
+    def _decode(self, topic: str, body: Any, decoders: dict[str, PictureDecoder]) -> NDArray[Any]:
+        modality = self._plant.by_name[topic].modality
+        if modality is Modality.VIDEO:
+            return next(decoders.setdefault(topic, PictureDecoder()).decode(body.data))
+        if modality is Modality.AUDIO:
+            return from_pcm(body.data)
+        return np.frombuffer(body.data, "<f4").reshape(-1, len(CLOUD_FIELDS)).astype(np.float32)
+
+
+def _sound(signal: Signal, sound: NDArray[Any]) -> Any:
+    return RawAudio(data=to_pcm(sound), format="pcm-s16", sample_rate=round(signal.rate_hz), number_of_channels=1)
+
+
+def _cloud(signal: Signal, points: NDArray[Any]) -> Any:
+    packed = np.ascontiguousarray(points, "<f4")
+    fields = [
+        PackedElementField(name=name, offset=4 * i, type=PackedElementField.FLOAT32) for i, name in enumerate(CLOUD_FIELDS)
+    ]
+    stride = 4 * len(CLOUD_FIELDS)
+    message = PointCloud(frame_id=signal.name, point_stride=stride, fields=fields, data=packed.tobytes())
+    message.pose.orientation.w = 1.0
+    return message

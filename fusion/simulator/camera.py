@@ -1,0 +1,66 @@
+"""The camera above the belt: grey pictures of a bed of lime that moves with the true belt speed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.simulator.noise import keyed
+
+SIZE = 96
+PIXELS_PER_M = 100.0
+VIEW_START_M = 0.4
+_ROWS = 2048
+_SUB = 4
+
+
+class Camera:
+    """Renders SIZE x SIZE pictures; texture of belt and lime depends on the seed."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        rng = keyed(seed, "camera.texture", 0)
+        self._belt = (60.0 + 10.0 * _texture(rng, 2)).astype(np.float32)
+        for row in range(4):
+            self._belt[row::128] += 14.0
+        self._lime = (175.0 + 28.0 * _texture(rng, 0)).astype(np.float32)
+        across = np.linspace(-0.5, 0.5, SIZE, dtype=np.float32)
+        self._across = across[None, :]
+        down = np.linspace(0.85, 1.05, SIZE, dtype=np.float32)[:, None]
+        self._light = (1.0 - 0.7 * self._across**2) * down
+        self._blur = np.ones(5, np.float32) / 5.0
+
+    def picture(
+        self, frame: int, travel_m: float, load_kg_m: NDArray[np.float64], fault: Mapping[str, float], light: float
+    ) -> NDArray[np.uint8]:
+        """One picture [SIZE, SIZE]; row r shows the belt ``r / PIXELS_PER_M`` m downstream of the view's start.
+
+        ``load_kg_m`` [SIZE] is the load per row; ``light`` scales the lamp.
+        """
+        rows = (int(travel_m * PIXELS_PER_M * _SUB) - _SUB * np.arange(SIZE)) % _ROWS
+        half = np.sqrt(np.maximum(load_kg_m, 0.0) / 36.0).astype(np.float32)[:, None]
+        x = self._across - 0.12 * fault.get("belt_drift", 0.0)
+        image = np.where(np.abs(x) > 0.42, np.float32(25.0), self._belt[rows])
+        bed = np.clip((half - np.abs(x)) * 24.0 + 0.5, 0.0, 1.0)
+        heap = 1.0 - 0.35 * np.minimum((x / (half + 1e-3)) ** 2, 1.0)
+        image = (image * (1.0 - bed) + self._lime[rows] * heap * bed) * self._light * light
+        rng = keyed(self._seed, "camera", frame)
+        if fault.get("tramp_lump", 0.0) > 0.0 and frame % 37 < 6:
+            row, column = 8 + 14 * (frame % 37), SIZE // 2
+            image[row : row + 9, column - 5 : column + 5] = 40.0
+        dirt = 0.6 * fault.get("dirty_camera", 0.0)
+        if dirt:
+            image = image * (1.0 - dirt) + 110.0 * dirt
+        image += rng.standard_normal(image.shape, dtype=np.float32) * 3.0
+        return np.clip(image, 0.0, 255.0).astype(np.uint8)
+
+
+def _texture(rng: np.random.Generator, smooth: int) -> NDArray[np.float64]:
+    grain = rng.standard_normal((_ROWS // _SUB, SIZE))
+    for _ in range(smooth):
+        grain = (grain + np.roll(grain, 1, 0) + np.roll(grain, 1, 1)) / 3.0
+    fine = np.repeat(grain, _SUB, 0)
+    shifted = sum(np.roll(fine, k, 0) for k in range(_SUB))
+    return np.asarray(shifted / (2.0 if smooth else 2.5))

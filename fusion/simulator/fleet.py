@@ -1,0 +1,246 @@
+"""Scenarios played on lines: setpoints, disturbances, faults and instruments, one second at a time, many lines at once."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.errors import ConfigError
+from fusion.plant import Plant, Signal
+from fusion.simulator.faults import FAULTS
+from fusion.simulator.noise import keyed
+from fusion.simulator.physics import STEPS_PER_S, Line, Parameters
+from fusion.simulator.scenario import FaultEvent, NuisanceEvent, Scenario
+from fusion.simulator.silo import FILL_KG_S
+
+Floats = NDArray[np.float64]
+
+NOISE = {
+    "LT001": 0.003, "IT101": 0.03, "ST102": 0.0005, "WT101": 0.002, "WT101M": 0.01, "IT102": 0.03, "TT101": 0.05,
+    "TT102": 0.05, "LT101": 0.002, "FT101": 0.004, "IT103": 0.05, "FT102": 0.005, "PT102": 0.005, "IT104": 0.03,
+    "DT201": 0.001, "LT201": 0.001, "FT103": 0.005, "TT103": 0.05,
+}  # fmt: skip
+REPLAY_S = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A setpoint reaches ``value`` at ``end_s``, starting at ``start_s`` from wherever it is."""
+
+    signal: str
+    start_s: float
+    end_s: float
+    value: float
+
+
+class Fleet:
+    """B scenarios on B lines; ``second`` advances all of them and returns what their instruments read."""
+
+    def __init__(self, scenarios: Sequence[Scenario], plant: Plant) -> None:
+        self.scenarios = tuple(scenarios)
+        self.plant = plant
+        self.line = Line([_parameters(s) for s in scenarios])
+        self.faults = [list(s.faults) for s in scenarios]
+        self.nuisances = [list(s.nuisances) for s in scenarios]
+        self._changes = [_excitation(s, plant) for s in scenarios]
+        self._drift = np.zeros((len(scenarios), 4))
+        self._past: list[dict[str, Floats]] = []
+        self._frozen: list[dict[str, float]] = [{} for _ in scenarios]
+        self.elapsed_s = -max(int(s.warmup_s) for s in scenarios)
+        for row, scenario in enumerate(scenarios):
+            for name, value in scenario.setpoints.items():
+                self.set(row, name, value)
+        while self.elapsed_s < 0:
+            self.second()
+
+    def set(self, row: int, signal: str, value: float) -> None:
+        """Move a manipulated signal of one line, clipped to its limits.
+
+        Raises:
+            ConfigError: for a signal that cannot be moved.
+        """
+        movable = (*self.line.sp, "VIB001", "XV001")
+        if signal not in movable:
+            raise ConfigError(f"signal {signal!r} cannot be set; accepted: {', '.join(movable)}")
+        limits = self.plant.by_name[signal]
+        value = float(np.clip(value, _number(limits.low), _number(limits.high)))
+        if signal == "VIB001":
+            self.line.vibrator[row] = value
+        elif signal == "XV001":
+            self.line.refill[row] = FILL_KG_S * value
+        else:
+            self.line.sp[signal][row] = value
+
+    def fault(self, row: int) -> dict[str, float]:
+        """Present severities of one line's faults."""
+        present: dict[str, float] = {}
+        for event in self.faults[row]:
+            present[event.name] = max(present.get(event.name, 0.0), severity(event, self.elapsed_s))
+        return present
+
+    def nuisance(self, row: int, name: str) -> float:
+        """Present strength of a nuisance, 0..1."""
+        now = self.elapsed_s
+        active = [n.severity for n in self.nuisances[row] if n.name == name and n.onset_s <= now < n.onset_s + n.duration_s]
+        return max(active, default=0.0)
+
+    def second(self, substep: "Substep | None" = None) -> dict[str, Floats]:
+        """Advance by one second; returns the instruments' readings [B] at its end."""
+        rows = range(self.line.size)
+        present = [self.fault(row) for row in rows]
+        names = {name for faults in present for name in faults}
+        self.line.fault = {name: np.array([faults.get(name, 0.0) for faults in present]) for name in names}
+        for row in rows:
+            self._operate(row)
+        self._disturb()
+        for step in range(STEPS_PER_S):
+            self.line.step()
+            if substep is not None:
+                substep(step)
+        readings = self._readings(present)
+        self.line.second(readings)
+        self.elapsed_s += 1
+        return self._replayed(readings, present)
+
+    def _operate(self, row: int) -> None:
+        now = self.elapsed_s
+        for change in self._changes[row]:
+            if change.start_s <= now < max(change.end_s, change.start_s + 1):
+                old = float(self.line.sp[change.signal][row])
+                left = max(change.end_s - now, 1.0)
+                self.set(row, change.signal, old + (change.value - old) / left)
+        for event in self.nuisances[row]:
+            if event.name == "setpoint_step" and event.onset_s <= now < event.onset_s + 1:
+                self.set(row, "TIC101.SP", float(self.line.sp["TIC101.SP"][row]) + 3.0 * event.severity)
+            if event.name == "fill" and event.onset_s <= now <= event.onset_s + event.duration_s:
+                self.set(row, "XV001", float(now < event.onset_s + event.duration_s))
+
+    def _disturb(self) -> None:
+        """Slow drift of demand, purity and reactivity, and the unevenness of the feed."""
+        line, now = self.line, self.elapsed_s
+        for row, scenario in enumerate(self.scenarios):
+            kick = keyed(scenario.seed, "drift", now + 100_000).standard_normal(4)
+            pull = np.array([600.0, 1800.0, 1800.0, 5.0])
+            self._drift[row] += -self._drift[row] / pull + np.sqrt(2.0 / pull) * kick
+            demand, cao, reactivity, feed = self._drift[row] * scenario.drift
+            line.demand[row] = line.p["demand_l_s"][row] * (1.0 + 0.04 * demand + 0.15 * self.nuisance(row, "demand_step"))
+            line.cao[row] = np.clip(line.p["cao"][row] + 0.012 * cao, 0.7, 0.97)
+            line.reactivity[row] = line.p["reactivity"][row] * np.exp(0.08 * reactivity)
+            line.feed_noise[row] = 0.03 * feed
+
+    def _readings(self, present: Sequence[dict[str, float]]) -> dict[str, Floats]:
+        perfect = self.line.tags()
+        size = self.line.size
+        noise = np.array([keyed(s.seed, "tags", self.elapsed_s + 100_000).standard_normal(len(NOISE)) for s in self.scenarios])
+        column = {name: i for i, name in enumerate(NOISE)}
+        read = {}
+        for name, value in perfect.items():
+            full = np.broadcast_to(value, size).astype(float)
+            read[name] = full + NOISE[name] * noise[:, column[name]] if name in NOISE else full.copy()
+        for row, faults in enumerate(present):
+            self._freeze(row, read, faults)
+        return read
+
+    def _freeze(self, row: int, read: dict[str, Floats], faults: dict[str, float]) -> None:
+        if faults.get("frozen_tag", 0.0) <= 0.0:
+            self._frozen[row].clear()
+            return
+        for event in self.faults[row]:
+            if event.name == "frozen_tag" and severity(event, self.elapsed_s) > 0.0:
+                name = event.signal or "TT101"
+                read[name][row] = self._frozen[row].setdefault(name, float(read[name][row]))
+
+    def _replayed(self, readings: dict[str, Floats], present: Sequence[dict[str, float]]) -> dict[str, Floats]:
+        """Under ``replayed_tags`` the outside world sees the last undisturbed minutes again and again."""
+        replaying = [row for row, faults in enumerate(present) if faults.get("replayed_tags", 0.0) > 0.0]
+        if not replaying:
+            self._past = [*self._past[-(REPLAY_S - 1) :], readings]
+            return readings
+        shown = {name: value.copy() for name, value in readings.items()}
+        old = self._past[self.elapsed_s % len(self._past)]
+        for row in replaying:
+            for name in shown:
+                shown[name][row] = old[name][row]
+        return shown
+
+
+class Substep:
+    """Called after each tenth of a second, for sensors that look several times per second."""
+
+    def __call__(self, step: int) -> None:
+        """``step`` counts 0..9 within the second."""
+
+
+def severity(event: FaultEvent, now_s: float) -> float:
+    """Severity of a fault at a time: zero before its onset and after its end, ramping between."""
+    if now_s < event.onset_s or (event.end_s is not None and now_s >= event.end_s):
+        return 0.0
+    return event.severity * (min(1.0, (now_s - event.onset_s) / event.ramp_s) if event.ramp_s > 0 else 1.0)
+
+
+def truck_and_light(fleet: Fleet, row: int, frame: int) -> tuple[float, float]:
+    """Strength of a passing truck and the lamp's brightness for one picture."""
+    flicker = fleet.nuisance(row, "lamp_flicker")
+    wobble = 0.12 * flicker * float(keyed(fleet.scenarios[row].seed, "lamp", frame).standard_normal())
+    return fleet.nuisance(row, "truck"), float(np.clip(1.0 - 0.08 * flicker + wobble, 0.4, 1.3))
+
+
+def stamp_offset_s(signal: Signal) -> float:
+    """Each tag is sampled a little before the full second, by an offset of its own [s]."""
+    return 0.02 + 0.38 * (zlib.crc32(signal.name.encode()) % 1000) / 1000.0
+
+
+def nuisance_end(event: NuisanceEvent) -> float:
+    """When a nuisance is over [s]."""
+    return event.onset_s + event.duration_s
+
+
+def truth_row(fleet: Fleet, row: int, t_ns: int) -> dict[str, float]:
+    """Hidden state, fault and nuisance severities of one line."""
+    state = {name: float(np.broadcast_to(value, fleet.line.size)[row]) for name, value in fleet.line.truth().items()}
+    present = fleet.fault(row)
+    faults = {f"fault.{name}": present.get(name, 0.0) for name in FAULTS}
+    return {"t_ns": t_ns, **state, **faults}
+
+
+def _parameters(scenario: Scenario) -> Parameters:
+    drawn = Parameters.draw(keyed(scenario.seed, "parameters", 0))
+    try:
+        return replace(drawn, **scenario.parameters)
+    except TypeError as error:
+        accepted = ", ".join(Parameters.__slots__)
+        raise ConfigError(f"scenario.parameters: {error}; accepted: {accepted}") from error
+
+
+def _excitation(scenario: Scenario, plant: Plant) -> list[Change]:
+    plan = scenario.excitation
+    changes: list[Change] = []
+    if not plan.enabled:
+        return changes
+    for signal in plant.actions:
+        if signal.max_rate is None:
+            continue
+        low, high = plan.ranges.get(signal.name) or _inner(signal, plan.share)
+        rng = keyed(scenario.seed, f"excitation.{signal.name}", 0)
+        at = -scenario.warmup_s * 0.5 + rng.exponential(plan.mean_interval_s)
+        while at < scenario.duration_s:
+            ramp_s = rng.uniform(60.0, 300.0) if rng.uniform() < 0.5 else 0.0
+            changes.append(Change(signal.name, at, at + ramp_s, rng.uniform(low, high)))
+            at += ramp_s + rng.exponential(plan.mean_interval_s)
+    return changes
+
+
+def _inner(signal: Signal, share: float) -> tuple[float, float]:
+    low, high = _number(signal.low), _number(signal.high)
+    middle, half = (low + high) / 2.0, (high - low) / 2.0 * share
+    return middle - half, middle + half
+
+
+def _number(value: float | None) -> float:
+    if value is None:
+        raise ConfigError("a manipulated signal needs low and high")
+    return value

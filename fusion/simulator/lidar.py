@@ -1,0 +1,83 @@
+"""The LiDAR over the silo: 16 beams on a spinning head, cast on the surface and the wall, with a VLP-16's quantum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import open3d as o3d
+from numpy.typing import NDArray
+
+from fusion.simulator.noise import keyed
+from fusion.simulator.silo import CELLS, RADIUS_M, Silo
+
+BEAMS = 16
+FIRINGS = 360
+QUANTUM_M = 0.002
+ELEVATION_DEG = np.array([-15, 1, -13, 3, -11, 5, -9, 7, -7, 9, -5, 11, -3, 13, -1, 15], dtype=float)
+
+
+class Lidar:
+    """Scans in the sensor frame (x = r cos(el) sin(az), y = r cos(el) cos(az), z = r sin(el)); ``pose`` places it."""
+
+    def __init__(self, seed: int, pose: tuple[float, ...], axis: NDArray[np.float64]) -> None:
+        self._seed = seed
+        azimuth = np.radians(np.arange(FIRINGS) * 360.0 / FIRINGS)[:, None]
+        elevation = np.radians(ELEVATION_DEG)[None, :]
+        x, y = np.cos(elevation) * np.sin(azimuth), np.cos(elevation) * np.cos(azimuth)
+        self._ray = np.stack([x, y, np.broadcast_to(np.sin(elevation), x.shape)], -1).reshape(-1, 3)
+        self._azimuth_deg = np.repeat(np.degrees(azimuth[:, 0]), BEAMS)
+        self._world_ray = self._ray @ rotation(*pose[3:]).T
+        self._origin = np.asarray(pose[:3])
+        self._to_wall = _wall_distance(self._origin, self._world_ray)
+        self._cast = np.concatenate([np.broadcast_to(self._origin, self._ray.shape), self._world_ray], 1).astype(np.float32)
+        self._xy = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
+        self._triangles = _grid_triangles(CELLS)
+
+    def scan(self, scan: int, silo: Silo, row: int, fault: Mapping[str, float], dust: float) -> NDArray[np.float32]:
+        """One cloud [P, 4]: x, y, z [m] in the sensor frame and intensity 0..255; what does not return is absent."""
+        distance = np.minimum(self._surface(silo.height[row]), self._to_wall)
+        rng = keyed(self._seed, "lidar", scan)
+        distance = distance + rng.normal(0.0, 0.01, len(distance))
+        intensity = 90.0 + rng.normal(0.0, 4.0, len(distance))
+        if dust > 0.0:
+            floating = rng.uniform(size=len(distance)) < 0.5 * dust
+            distance = np.where(floating, distance * rng.uniform(0.15, 1.0, len(distance)), distance)
+            intensity = np.where(floating, 20.0, intensity * (1.0 - 0.4 * dust))
+        seen = np.isfinite(distance) & (distance > 0.4) & (distance < 30.0)
+        seen &= rng.uniform(size=len(distance)) > 0.01 + 0.3 * dust
+        seen &= (self._azimuth_deg < 180.0) | (self._azimuth_deg > 180.0 + 90.0 * fault.get("blocked_lidar", 0.0))
+        r = np.round(distance[seen] / QUANTUM_M) * QUANTUM_M
+        return np.column_stack([self._ray[seen] * r[:, None], np.clip(intensity[seen], 0, 255).round()]).astype(np.float32)
+
+    def _surface(self, height: NDArray[np.float64]) -> NDArray[np.float64]:
+        vertices = np.column_stack([self._xy, height.ravel()]).astype(np.float32)
+        scene = o3d.t.geometry.RaycastingScene(nthreads=1)
+        scene.add_triangles(o3d.core.Tensor(vertices), o3d.core.Tensor(self._triangles))
+        hit = scene.cast_rays(o3d.core.Tensor(self._cast), nthreads=1)["t_hit"]
+        return np.asarray(hit.numpy(), dtype=float)
+
+
+def rotation(roll: float, pitch: float, yaw: float) -> NDArray[np.float64]:
+    """Rotation matrix from the sensor to the plant frame, about x, then y, then z [rad]."""
+    (cr, sr), (cp, sp), (cy, sy) = ((np.cos(a), np.sin(a)) for a in (roll, pitch, yaw))
+    about_x = np.array([[1, 0, 0], [0, cr, -sr], [0, sr, cr]])
+    about_y = np.array([[cp, 0, sp], [0, 1, 0], [-sp, 0, cp]])
+    about_z = np.array([[cy, -sy, 0], [sy, cy, 0], [0, 0, 1]])
+    return np.asarray(about_z @ about_y @ about_x)
+
+
+def _wall_distance(origin: NDArray[np.float64], ray: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distance along each ray to the cylinder wall; infinite for rays that leave through the open top."""
+    a = (ray[:, :2] ** 2).sum(1)
+    b = ray[:, :2] @ origin[:2]
+    c = origin[:2] @ origin[:2] - RADIUS_M**2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        distance = (-b + np.sqrt(np.maximum(b * b - a * c, 0.0))) / a
+    return np.where((ray[:, 2] < 0.1) & np.isfinite(distance), distance, np.inf)
+
+
+def _grid_triangles(cells: int) -> NDArray[np.uint32]:
+    index = np.arange(cells * cells, dtype=np.uint32).reshape(cells, cells)
+    a, b, c, d = index[:-1, :-1], index[1:, :-1], index[:-1, 1:], index[1:, 1:]
+    return np.concatenate([np.stack([a, b, c], -1).reshape(-1, 3), np.stack([b, d, c], -1).reshape(-1, 3)])

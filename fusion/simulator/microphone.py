@@ -1,0 +1,97 @@
+"""The microphone at the drive and pump skid: motor harmonics, falling solids, and the sounds of what breaks.
+
+A second of sound is made at once: tones follow the shafts' phases, noise is shaped by its spectrum, so that any second
+can be rendered by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.simulator.noise import keyed
+
+RATE_HZ = 16_000
+OUTER_RACE = 3.585
+_TONES = {
+    "belt": ((1, 0.03), (2, 0.015), (17, 0.02)),
+    "agitator": ((1, 0.05), (2, 0.02), (23, 0.03), (46, 0.01)),
+    "pump": ((1, 0.02), (6, 0.05), (12, 0.02)),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machines:
+    """What the microphone can hear in one second: shaft phases [rev] at its start, speeds [rev/s], flow, temperature."""
+
+    phase: Mapping[str, float]
+    speed: Mapping[str, float]
+    feed_kg_s: float
+    slaker_degC: float
+
+
+class Microphone:
+    """Renders RATE_HZ samples in [-1, 1] per second."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._t = np.arange(RATE_HZ) / RATE_HZ
+        hz = np.fft.rfftfreq(RATE_HZ, 1.0 / RATE_HZ)
+        self._falling = _band(hz, 800.0, 3000.0)
+        self._hiss = 1.0 / (1.0 + (4500.0 / np.maximum(hz, 1.0)) ** 4)
+        self._rumble = _band(hz, 30.0, 160.0)
+        self._bubbles = np.exp(-0.5 * ((hz - 5200.0) / 330.0) ** 2)
+        ring = np.exp(-self._t * 1800.0) * np.sin(2.0 * np.pi * 2800.0 * self._t)
+        self._ring = np.fft.rfft(ring)
+        thud = np.exp(-self._t * 90.0) * np.sin(2.0 * np.pi * 420.0 * self._t)
+        self._thud = np.fft.rfft(thud)
+
+    def second(self, tick: int, machines: Machines, fault: Mapping[str, float], truck: float) -> NDArray[np.float32]:
+        """The sound of one second [RATE_HZ]."""
+        if fault.get("dead_microphone", 0.0) > 0.5:
+            return np.zeros(RATE_HZ, np.float32)
+        rng = keyed(self._seed, "microphone", tick)
+        noise = np.fft.rfft(rng.standard_normal(RATE_HZ))
+        shape = 0.01 + 0.25 * machines.feed_kg_s * self._falling + 0.25 * truck * self._rumble
+        shape = shape + 0.02 * min(5.0, max(0.0, machines.slaker_degC - 90.0)) * self._hiss
+        spectrum = noise * shape
+        if bearing := fault.get("bearing", 0.0):
+            spectrum = spectrum + 0.5 * bearing * np.fft.rfft(self._impacts(rng, machines)) * self._ring
+        if fault.get("tramp_lump", 0.0):
+            spectrum = spectrum + fault["tramp_lump"] * np.fft.rfft(self._knocks(rng)) * self._thud
+        if cavitation := fault.get("cavitation", 0.0):
+            burst = rng.standard_normal(RATE_HZ) * np.abs(rng.standard_normal(RATE_HZ))
+            spectrum = spectrum + 0.3 * cavitation * np.fft.rfft(burst) * self._bubbles
+        sound = np.fft.irfft(spectrum, RATE_HZ) + self._tones(machines, fault)
+        return np.clip(sound, -1.0, 1.0).astype(np.float32)
+
+    def _tones(self, machines: Machines, fault: Mapping[str, float]) -> NDArray[np.float64]:
+        sound = np.zeros(RATE_HZ)
+        for shaft, tones in _TONES.items():
+            phase = 2.0 * np.pi * (machines.phase[shaft] + machines.speed[shaft] * self._t)
+            loud = 1.0 + 3.0 * fault.get("agitator_blade", 0.0) * (shaft == "agitator")
+            for order, amplitude in tones:
+                sound += amplitude * (loud if order == 1 else 1.0) * np.sin(order * phase)
+        return sound
+
+    def _impacts(self, rng: np.random.Generator, machines: Machines) -> NDArray[np.float64]:
+        rate_hz = OUTER_RACE * machines.speed["belt"]
+        first = (-machines.phase["belt"] * OUTER_RACE) % 1.0
+        times = (first + np.arange(int(rate_hz) + 1)) / max(rate_hz, 1.0)
+        times = times + rng.normal(0.0, 0.01 / max(rate_hz, 1.0), len(times))
+        train = np.zeros(RATE_HZ)
+        train[(times * RATE_HZ).astype(int) % RATE_HZ] = 1.0
+        return train
+
+    def _knocks(self, rng: np.random.Generator) -> NDArray[np.float64]:
+        train = np.zeros(RATE_HZ)
+        train[rng.integers(0, RATE_HZ, rng.poisson(1.5))] = rng.uniform(0.3, 0.8)
+        return train
+
+
+def _band(hz: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
+    at = np.maximum(hz, 1.0)
+    return 1.0 / (1.0 + (low / at) ** 4) / (1.0 + (at / high) ** 4)

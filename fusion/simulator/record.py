@@ -1,0 +1,107 @@
+"""Scenarios to recordings, faster than real time: one with all its media, or many tags-only runs in one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fusion.errors import ConfigError
+from fusion.plant import Modality, Plant
+from fusion.recording import Event, RecordingWriter
+from fusion.records import NS_PER_S, Columns, Quality
+from fusion.simulator.faults import FAULTS
+from fusion.simulator.fleet import Fleet, nuisance_end, stamp_offset_s, truth_row
+from fusion.simulator.scenario import Scenario, scenario_text
+from fusion.simulator.simulation import Simulation
+
+Progress = Callable[[float], None]
+
+
+def record(scenario: Scenario, plant: Plant, out: Path, *, progress: Progress | None = None) -> None:
+    """Play a scenario and write it to the folder ``out``; ``progress`` is told the seconds done."""
+    simulation = Simulation(scenario, plant)
+    truth: list[dict[str, float]] = []
+    with _writer(scenario, plant, out) as writer:
+        for second in range(int(scenario.duration_s)):
+            for item in simulation.advance():
+                writer.write(item)
+            truth.append(simulation.truth())
+            if progress is not None:
+                progress(second + 1)
+        writer.truth(_by_column(truth))
+
+
+def record_batch(scenarios: Sequence[Scenario], plant: Plant, out: Path) -> list[Path]:
+    """Play tags-only scenarios of equal length side by side; one recording each, ``out/<name>-<seed>``."""
+    if len({s.duration_s for s in scenarios}) > 1 or any(s.media for s in scenarios):
+        raise ConfigError("a batch needs scenarios of equal duration_s with media: false")
+    fleet = Fleet(scenarios, plant)
+    process = plant.of(Modality.PROCESS)
+    read, truth = [], []
+    for _ in range(int(scenarios[0].duration_s)):
+        readings = fleet.second()
+        read.append(np.stack([readings[s.name] for s in process]))
+        truth.append([truth_row(fleet, row, 0) for row in range(len(scenarios))])
+    values = np.stack(read)
+    paths = []
+    for row, scenario in enumerate(scenarios):
+        path = out / f"{scenario.name}-{scenario.seed}"
+        with _writer(scenario, plant, path) as writer:
+            columns = _run_columns(plant, scenario.start_ns, values[:, :, row])
+            writer.process(columns)
+            rows = _by_column([second[row] for second in truth])
+            writer.truth({**rows, "t_ns": scenario.start_ns + (np.arange(len(truth)) + 1) * NS_PER_S})
+        paths.append(path)
+    return paths
+
+
+def _run_columns(plant: Plant, start_ns: int, values: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> Columns:
+    """All values [T, S] of a run as one batch."""
+    process = plant.of(Modality.PROCESS)
+    ticks = start_ns + (np.arange(len(values), dtype=np.int64) + 1) * NS_PER_S
+    offset_ns = np.array([int(stamp_offset_s(s) * NS_PER_S) for s in process])
+    t_ns = (ticks[:, None] - offset_ns[None, :]).ravel()
+    return Columns(
+        signals=tuple(s.name for s in process),
+        index=np.tile(np.arange(len(process), dtype=np.int32), len(values)),
+        t_ns=t_ns,
+        received_ns=t_ns + NS_PER_S // 100,
+        value=values.ravel(),
+        quality=np.full(values.size, Quality.GOOD, np.uint8),
+        clock="process",
+    )
+
+
+def _writer(scenario: Scenario, plant: Plant, out: Path) -> RecordingWriter:
+    text = scenario_text(scenario)
+    return RecordingWriter(out, plant, scenario_text=text, kind=scenario.kind, events=_events(scenario))
+
+
+def _events(scenario: Scenario) -> list[Event]:
+    def at(seconds: float) -> int:
+        return scenario.start_ns + int(seconds * NS_PER_S)
+
+    faults = [
+        Event(
+            name=f.name,
+            onset_ns=at(f.onset_s),
+            end_ns=None if f.end_s is None else at(f.end_s),
+            ramp_s=f.ramp_s,
+            severity=f.severity,
+            kind=FAULTS[f.name].kind,
+            modalities=FAULTS[f.name].modalities,
+            signals=FAULTS[f.name].signals or ((f.signal or "TT101",) if f.name == "frozen_tag" else ()),
+        )
+        for f in scenario.faults
+    ]
+    nuisances = [
+        Event(name=n.name, onset_ns=at(n.onset_s), end_ns=at(nuisance_end(n)), ramp_s=0.0, severity=n.severity, nuisance=True)
+        for n in scenario.nuisances
+    ]
+    return [*faults, *nuisances]
+
+
+def _by_column(rows: Sequence[dict[str, float]]) -> dict[str, list[float]]:
+    return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}

@@ -1,0 +1,221 @@
+"""Scenario files: what happens to the simulated plant, and when. Times are seconds after the start of the recording."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fusion.errors import ConfigError
+from fusion.simulator.faults import FAULTS, NUISANCES
+
+DEFAULT_START = "2026-01-05T06:00:00Z"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sensors:
+    """Rates of the media streams [Hz]; the sound is always 16 kHz."""
+
+    camera_hz: float = 10.0
+    lidar_hz: float = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Excitation:
+    """Random moves of the setpoints: on average one every ``mean_interval_s`` per signal, within ``ranges``.
+
+    Half of them are steps, half are ramps. Without ``ranges`` each signal moves within ``share`` of its limits.
+    """
+
+    enabled: bool = False
+    mean_interval_s: float = 400.0
+    share: float = 0.7
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaultEvent:
+    """A fault: from ``onset_s`` it grows over ``ramp_s`` to ``severity`` (0..1) and ends at ``end_s``."""
+
+    name: str
+    onset_s: float = 0.0
+    ramp_s: float = 0.0
+    severity: float = 1.0
+    end_s: float | None = None
+    signal: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NuisanceEvent:
+    """Something ordinary that must not alarm."""
+
+    name: str
+    onset_s: float = 0.0
+    duration_s: float = 60.0
+    severity: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """What happens between sensor and receiver; ``skew_s`` shifts the clock of each named signal or of ``process``."""
+
+    delay_s: float = 0.01
+    jitter_s: float = 0.01
+    loss: float = 0.0
+    late: float = 0.0
+    late_s: float = 3.0
+    skew_s: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """A run of the simulated plant; ``parameters`` overrides drawn constants, ``setpoints`` the start values."""
+
+    name: str = "normal"
+    seed: int = 0
+    start: str = DEFAULT_START
+    duration_s: float = 3600.0
+    warmup_s: float = 900.0
+    media: bool = True
+    drift: float = 1.0
+    sensors: Sensors = field(default_factory=Sensors)
+    excitation: Excitation = field(default_factory=Excitation)
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    setpoints: Mapping[str, float] = field(default_factory=dict)
+    faults: tuple[FaultEvent, ...] = ()
+    nuisances: tuple[NuisanceEvent, ...] = ()
+    network: Network = field(default_factory=Network)
+
+    def __post_init__(self) -> None:
+        """Reject names that do not exist and times that make no sense."""
+        _known("faults", FAULTS, self.faults)
+        _known("nuisances", NUISANCES, self.nuisances)
+        if self.duration_s <= 0 or self.warmup_s < 0:
+            raise ConfigError("scenario: duration_s must be positive and warmup_s not negative")
+        for fault in self.faults:
+            if not 0.0 <= fault.severity <= 1.0 or fault.ramp_s < 0:
+                raise ConfigError(f"scenario.faults: {fault.name}: severity must lie in 0..1 and ramp_s must not be negative")
+
+    @property
+    def start_ns(self) -> int:
+        """UTC nanoseconds of the start."""
+        try:
+            moment = datetime.fromisoformat(self.start)
+        except ValueError as error:
+            raise ConfigError(f"scenario.start: {self.start!r} is not an ISO time such as {DEFAULT_START}") from error
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return int(moment.timestamp()) * 1_000_000_000
+
+    @property
+    def kind(self) -> str:
+        """``fault`` where the scenario holds one, else ``normal``."""
+        return "fault" if self.faults else "normal"
+
+
+def _known(part: str, known: Mapping[str, Any], events: tuple[Any, ...]) -> None:
+    for i, event in enumerate(events):
+        if event.name not in known:
+            raise ConfigError(f"scenario.{part}[{i}].name: {event.name!r} is not known; accepted: {', '.join(known)}")
+
+
+def load_scenario(path: Path) -> Scenario:
+    """A scenario from YAML.
+
+    Raises:
+        ConfigError: naming the file, the key and what would be accepted.
+    """
+    try:
+        data = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); expected a scenario YAML") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML ({error})") from error
+    try:
+        return scenario_from_dict({"name": path.stem, **(data or {})})
+    except (ConfigError, TypeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def scenario_from_dict(data: Mapping[str, Any]) -> Scenario:
+    """A scenario from plain values, with strict keys."""
+    scenario = _build(Scenario, data, "scenario")
+    assert isinstance(scenario, Scenario)  # noqa: S101 - _build returns its first argument's type
+    return scenario
+
+
+def scenario_text(scenario: Scenario) -> str:
+    """The scenario as YAML that ``load_scenario`` reads back."""
+    plain = dataclasses.asdict(scenario)
+    plain["faults"], plain["nuisances"] = list(plain["faults"]), list(plain["nuisances"])
+    plain["excitation"]["ranges"] = {k: list(v) for k, v in plain["excitation"]["ranges"].items()}
+    return yaml.safe_dump(plain, sort_keys=False)
+
+
+def _build(kind: Any, value: Any, where: str) -> Any:
+    origin = typing.get_origin(kind)
+    if dataclasses.is_dataclass(kind):
+        return _record(kind, value, where)
+    if origin in (types.UnionType, typing.Union):
+        return None if value is None else _build(typing.get_args(kind)[0], value, where)
+    if origin is tuple and isinstance(value, list | tuple):
+        inner = typing.get_args(kind)[0]
+        return tuple(_build(inner, v, f"{where}[{i}]") for i, v in enumerate(value))
+    if origin is not None and issubclass(origin, Mapping) and isinstance(value, Mapping):
+        return {str(k): _build(typing.get_args(kind)[1], v, f"{where}.{k}") for k, v in value.items()}
+    if kind is str and isinstance(value, datetime):
+        return value.isoformat()
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(kind, type) or not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        expected = getattr(kind, "__name__", "list or mapping")
+        raise ConfigError(f"{where}: {value!r} is not accepted; expected {expected}")
+    return value
+
+
+def _record(kind: Any, value: Any, where: str) -> Any:
+    hints = typing.get_type_hints(kind)
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where}: {value!r} is not accepted; expected a mapping with {', '.join(hints)}")
+    for key in value:
+        if key not in hints:
+            raise ConfigError(f"{where}.{key}: unknown key; accepted: {', '.join(hints)}")
+    try:
+        return kind(**{k: _build(hints[k], v, f"{where}.{k}") for k, v in value.items()})
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of scenario files, for editors and for people who write scenarios."""
+    schema = _schema(Scenario)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Scenario", **schema}
+
+
+def _schema(kind: Any) -> dict[str, Any]:
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _object_schema(kind)
+    if origin in (types.UnionType, typing.Union):
+        return {"anyOf": [_schema(inner[0]), {"type": "null"}]}
+    if origin is tuple:
+        size = {} if inner[-1] is Ellipsis else {"minItems": len(inner), "maxItems": len(inner)}
+        return {"type": "array", "items": _schema(inner[0]), **size}
+    if origin is not None:
+        return {"type": "object", "additionalProperties": _schema(inner[1])}
+    return {"type": {str: "string", float: "number", int: "integer", bool: "boolean"}[kind]}
+
+
+def _object_schema(kind: type) -> dict[str, Any]:
+    properties = {name: _schema(hint) for name, hint in typing.get_type_hints(kind).items()}
+    names = {FaultEvent: FAULTS, NuisanceEvent: NUISANCES}.get(kind)
+    if names:
+        properties["name"]["enum"] = list(names)
+    text = (kind.__doc__ or "").split("\n\n")[0].replace("\n    ", " ")
+    return {"type": "object", "description": text, "properties": properties, "additionalProperties": False}
