@@ -101,7 +101,8 @@ def _sound(signal: Signal, sound: NDArray[Any]) -> Any:
 def _cloud(signal: Signal, points: NDArray[Any]) -> Any:
     packed = np.ascontiguousarray(points, "<f4")
     fields = [
-        PackedElementField(name=name, offset=4 * i, type=PackedElementField.FLOAT32) for i, name in enumerate(CLOUD_FIELDS)
+        PackedElementField(name=name, offset=4 * i, type=PackedElementField.FLOAT32)
+        for i, name in enumerate(CLOUD_FIELDS)
     ]
     stride = 4 * len(CLOUD_FIELDS)
     message = PointCloud(frame_id=signal.name, point_stride=stride, fields=fields, data=packed.tobytes())

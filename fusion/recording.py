@@ -28,7 +28,13 @@ from fusion.plant import Plant, plant_from_dict, plant_to_dict
 from fusion.records import NS_PER_S, Columns, Item, Quality, Sample
 
 FORMAT = "fusion-recording/1"
-MANIFEST, PLANT, PROCESS, TRUTH, SCENARIO = "manifest.json", "plant.yaml", "process.parquet", "truth.parquet", "scenario.yaml"
+MANIFEST, PLANT, PROCESS, TRUTH, SCENARIO = (
+    "manifest.json",
+    "plant.yaml",
+    "process.parquet",
+    "truth.parquet",
+    "scenario.yaml",
+)
 MEDIA, MEDIA_INDEX = "media.mcap", "media.parquet"
 SLICE_NS = NS_PER_S
 _FLUSH_ROWS = 2_000_000
@@ -177,7 +183,9 @@ class RecordingWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None:
             self.close()
         else:
@@ -192,7 +200,13 @@ _PROCESS_SCHEMA = {
     "quality": pl.UInt8,
     "clock": pl.String,
 }
-_INDEX_SCHEMA = {"signal": pl.String, "t_ns": pl.Int64, "received_ns": pl.Int64, "quality": pl.UInt8, "clock": pl.String}
+_INDEX_SCHEMA = {
+    "signal": pl.String,
+    "t_ns": pl.Int64,
+    "received_ns": pl.Int64,
+    "quality": pl.UInt8,
+    "clock": pl.String,
+}
 
 
 class Recording:
@@ -228,7 +242,9 @@ class Recording:
     @property
     def events(self) -> list[Event]:
         """Faults and nuisances put in, in order of onset."""
-        rows = [{**e, "modalities": tuple(e["modalities"]), "signals": tuple(e["signals"])} for e in self.manifest["events"]]
+        rows = [
+            {**e, "modalities": tuple(e["modalities"]), "signals": tuple(e["signals"])} for e in self.manifest["events"]
+        ]
         return sorted((Event(**row) for row in rows), key=lambda event: event.onset_ns)
 
     def verify(self) -> None:
@@ -250,15 +266,20 @@ class Recording:
 
     def truth(self) -> pl.DataFrame:
         """Ground truth by tick; empty where none was recorded."""
-        return self._parquet(TRUTH) if TRUTH in self.manifest["files"] else pl.DataFrame({"t_ns": []}, {"t_ns": pl.Int64})
+        return (
+            self._parquet(TRUTH) if TRUTH in self.manifest["files"] else pl.DataFrame({"t_ns": []}, {"t_ns": pl.Int64})
+        )
 
     def items(self) -> Iterator[Item]:
         """Everything in order of arrival; process values in batches of up to one second of arrival per clock."""
-        yield from heapq.merge(self._process_items(), self._media_items(), key=arrival_ns)
+        streams: tuple[Iterator[Item], ...] = (self._process_items(), self._media_items())
+        yield from heapq.merge(*streams, key=arrival_ns)
 
     def _process_items(self) -> Iterator[Columns]:
         table = self.table()
-        for slot in table.with_columns(slot=pl.col("received_ns") // SLICE_NS).partition_by("slot", maintain_order=True):
+        for slot in table.with_columns(slot=pl.col("received_ns") // SLICE_NS).partition_by(
+            "slot", maintain_order=True
+        ):
             batches = slot.partition_by("clock", maintain_order=True)
             yield from sorted((_columns(b, b["clock"][0]) for b in batches), key=arrival_ns)
 

@@ -244,7 +244,7 @@ class SourceHealth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """The daemon as a whole: sources, tick latency from close to publish, skipped ticks, uptime."""
+    """The daemon as a whole: sources, latency from tick close to publish, skipped ticks, uptime, model licence."""
 
     t_ns: int
     state: str
@@ -257,3 +257,4 @@ class Health:
     model_id: str
     calibrated_hours: float
     flags: tuple[str, ...] = ()
+    licence: str = ""

@@ -41,9 +41,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
             modalities=("video",),
             signals=("camera", "WT101M", "SC101", "ST102"),
         ),
-        "belt_drift": Fault(
-            description="the belt runs off to one side", modalities=("video",), signals=("camera",)
-        ),
+        "belt_drift": Fault(description="the belt runs off to one side", modalities=("video",), signals=("camera",)),
         "bearing": Fault(
             description="outer race damage in the belt drive's bearing", modalities=("audio",), signals=("microphone",)
         ),
@@ -114,7 +112,10 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
             signals=("silo_lidar",),
         ),
         "frozen_tag": Fault(
-            description="one tag (default TT101) keeps its last value", kind="sensor", modalities=("process",), signals=()
+            description="one tag (default TT101) keeps its last value",
+            kind="sensor",
+            modalities=("process",),
+            signals=(),
         ),
     }
 )

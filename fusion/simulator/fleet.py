@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -85,11 +85,16 @@ class Fleet:
     def nuisance(self, row: int, name: str) -> float:
         """Present strength of a nuisance, 0..1."""
         now = self.elapsed_s
-        active = [n.severity for n in self.nuisances[row] if n.name == name and n.onset_s <= now < n.onset_s + n.duration_s]
+        active = [
+            n.severity for n in self.nuisances[row] if n.name == name and n.onset_s <= now < n.onset_s + n.duration_s
+        ]
         return max(active, default=0.0)
 
-    def second(self, substep: "Substep | None" = None) -> dict[str, Floats]:
-        """Advance by one second; returns the instruments' readings [B] at its end."""
+    def second(self, substep: Callable[[int], None] | None = None) -> dict[str, Floats]:
+        """Advance by one second; returns the instruments' readings [B] at its end.
+
+        ``substep`` is called with 0..9 after each tenth of a second, for sensors that look several times per second.
+        """
         rows = range(self.line.size)
         present = [self.fault(row) for row in rows]
         names = {name for faults in present for name in faults}
@@ -127,7 +132,9 @@ class Fleet:
             pull = np.array([600.0, 1800.0, 1800.0, 5.0])
             self._drift[row] += -self._drift[row] / pull + np.sqrt(2.0 / pull) * kick
             demand, cao, reactivity, feed = self._drift[row] * scenario.drift
-            line.demand[row] = line.p["demand_l_s"][row] * (1.0 + 0.04 * demand + 0.15 * self.nuisance(row, "demand_step"))
+            line.demand[row] = line.p["demand_l_s"][row] * (
+                1.0 + 0.04 * demand + 0.15 * self.nuisance(row, "demand_step")
+            )
             line.cao[row] = np.clip(line.p["cao"][row] + 0.012 * cao, 0.7, 0.97)
             line.reactivity[row] = line.p["reactivity"][row] * np.exp(0.08 * reactivity)
             line.feed_noise[row] = 0.03 * feed
@@ -135,7 +142,9 @@ class Fleet:
     def _readings(self, present: Sequence[dict[str, float]]) -> dict[str, Floats]:
         perfect = self.line.tags()
         size = self.line.size
-        noise = np.array([keyed(s.seed, "tags", self.elapsed_s + 100_000).standard_normal(len(NOISE)) for s in self.scenarios])
+        noise = np.array(
+            [keyed(s.seed, "tags", self.elapsed_s + 100_000).standard_normal(len(NOISE)) for s in self.scenarios]
+        )
         column = {name: i for i, name in enumerate(NOISE)}
         read = {}
         for name, value in perfect.items():
@@ -166,13 +175,6 @@ class Fleet:
             for name in shown:
                 shown[name][row] = old[name][row]
         return shown
-
-
-class Substep:
-    """Called after each tenth of a second, for sensors that look several times per second."""
-
-    def __call__(self, step: int) -> None:
-        """``step`` counts 0..9 within the second."""
 
 
 def severity(event: FaultEvent, now_s: float) -> float:

@@ -30,7 +30,9 @@ class Lidar:
         self._world_ray = self._ray @ rotation(*pose[3:]).T
         self._origin = np.asarray(pose[:3])
         self._to_wall = _wall_distance(self._origin, self._world_ray)
-        self._cast = np.concatenate([np.broadcast_to(self._origin, self._ray.shape), self._world_ray], 1).astype(np.float32)
+        self._cast = np.concatenate([np.broadcast_to(self._origin, self._ray.shape), self._world_ray], 1).astype(
+            np.float32
+        )
         self._xy = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
         self._triangles = _grid_triangles(CELLS)
 
@@ -48,13 +50,15 @@ class Lidar:
         seen &= rng.uniform(size=len(distance)) > 0.01 + 0.3 * dust
         seen &= (self._azimuth_deg < 180.0) | (self._azimuth_deg > 180.0 + 90.0 * fault.get("blocked_lidar", 0.0))
         r = np.round(distance[seen] / QUANTUM_M) * QUANTUM_M
-        return np.column_stack([self._ray[seen] * r[:, None], np.clip(intensity[seen], 0, 255).round()]).astype(np.float32)
+        return np.column_stack([self._ray[seen] * r[:, None], np.clip(intensity[seen], 0, 255).round()]).astype(
+            np.float32
+        )
 
     def _surface(self, height: NDArray[np.float64]) -> NDArray[np.float64]:
         vertices = np.column_stack([self._xy, height.ravel()]).astype(np.float32)
         scene = o3d.t.geometry.RaycastingScene(nthreads=1)
-        scene.add_triangles(o3d.core.Tensor(vertices), o3d.core.Tensor(self._triangles))
-        hit = scene.cast_rays(o3d.core.Tensor(self._cast), nthreads=1)["t_hit"]
+        scene.add_triangles(o3d.core.Tensor.from_numpy(vertices), o3d.core.Tensor.from_numpy(self._triangles))
+        hit = scene.cast_rays(o3d.core.Tensor.from_numpy(self._cast), nthreads=1)["t_hit"]
         return np.asarray(hit.numpy(), dtype=float)
 
 

@@ -34,4 +34,6 @@ class Path:
         delay_s = n.delay_s + n.jitter_s * rng.uniform() + (n.late_s if rng.uniform() < n.late else 0.0)
         delay_ns = int(delay_s * NS_PER_S)
         skew_ns = int(n.skew_s.get("process" if isinstance(item, Columns) else item.signal, 0.0) * NS_PER_S)
+        if isinstance(item, Columns):
+            return replace(item, t_ns=item.t_ns + skew_ns, received_ns=item.received_ns + delay_ns)
         return replace(item, t_ns=item.t_ns + skew_ns, received_ns=item.received_ns + delay_ns)

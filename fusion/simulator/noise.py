@@ -9,4 +9,6 @@ import numpy as np
 
 def keyed(seed: int, stream: str, tick: int) -> np.random.Generator:
     """The generator of one stream at one tick."""
-    return np.random.Generator(np.random.Philox(key=(zlib.crc32(stream.encode()) << 32) ^ (seed & 0xFFFFFFFF), counter=tick << 64))
+    return np.random.Generator(
+        np.random.Philox(key=(zlib.crc32(stream.encode()) << 32) ^ (seed & 0xFFFFFFFF), counter=tick << 64)
+    )

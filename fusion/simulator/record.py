@@ -97,7 +97,14 @@ def _events(scenario: Scenario) -> list[Event]:
         for f in scenario.faults
     ]
     nuisances = [
-        Event(name=n.name, onset_ns=at(n.onset_s), end_ns=at(nuisance_end(n)), ramp_s=0.0, severity=n.severity, nuisance=True)
+        Event(
+            name=n.name,
+            onset_ns=at(n.onset_s),
+            end_ns=at(nuisance_end(n)),
+            ramp_s=0.0,
+            severity=n.severity,
+            nuisance=True,
+        )
         for n in scenario.nuisances
     ]
     return [*faults, *nuisances]

@@ -101,7 +101,9 @@ class Scenario:
             raise ConfigError("scenario: duration_s must be positive and warmup_s not negative")
         for fault in self.faults:
             if not 0.0 <= fault.severity <= 1.0 or fault.ramp_s < 0:
-                raise ConfigError(f"scenario.faults: {fault.name}: severity must lie in 0..1 and ramp_s must not be negative")
+                raise ConfigError(
+                    f"scenario.faults: {fault.name}: severity must lie in 0..1 and ramp_s must not be negative"
+                )
 
     @property
     def start_ns(self) -> int:

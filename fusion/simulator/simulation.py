@@ -31,7 +31,9 @@ class Simulation:
         self._start_ns = scenario.start_ns
         self._network = Path(scenario.network, scenario.seed)
         media = {signal.modality: signal for signal in plant.media} if scenario.media else {}
-        self._camera, self._microphone, self._lidar = (media.get(m) for m in (Modality.VIDEO, Modality.AUDIO, Modality.LIDAR))
+        self._camera, self._microphone, self._lidar = (
+            media.get(m) for m in (Modality.VIDEO, Modality.AUDIO, Modality.LIDAR)
+        )
         self._pictures = Camera(scenario.seed)
         self._sound = Microphone(scenario.seed)
         self._scanner = Lidar(scenario.seed, self._lidar.pose, self._fleet.line.silo.axis) if self._lidar else None
@@ -95,7 +97,9 @@ class Simulation:
 
         def look(step: int) -> None:
             if self._camera and (step + 1) % every == 0:
-                pictures.append(self._picture(tick * STEPS_PER_S + step, start_ns + (step + 1) * NS_PER_S // STEPS_PER_S, fault))
+                pictures.append(
+                    self._picture(tick * STEPS_PER_S + step, start_ns + (step + 1) * NS_PER_S // STEPS_PER_S, fault)
+                )
 
         readings = self._fleet.second(look)
         items: list[Item] = [self._columns(readings, start_ns + NS_PER_S), *pictures]
@@ -153,5 +157,7 @@ class Simulation:
         for i in range(per_s):
             t_ns = start_ns + (i + 1) * NS_PER_S // per_s - NS_PER_S // 100
             cloud = self._scanner.scan(tick * per_s + i, silo, 0, fault, dust)
-            scans.append(Sample(signal=self._lidar.name, t_ns=t_ns, received_ns=t_ns, value=cloud, clock=self._lidar.name))
+            scans.append(
+                Sample(signal=self._lidar.name, t_ns=t_ns, received_ns=t_ns, value=cloud, clock=self._lidar.name)
+            )
         return scans

@@ -1,0 +1,134 @@
+"""The parent's side of a decoder process: a driver that starts it, reads its arrays and ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from asyncio.subprocess import Process
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from connectors.base import ARRIVAL_CLOCK, SourceEnded, Tally, arrival_ns
+from connectors.wire import SIZES, Job
+from fusion.errors import SourceError, SourceRefused
+from fusion.records import Item, Quality, Sample
+
+PIPE_BYTES = 4 * 1024 * 1024
+ROOT = str(Path(__file__).resolve().parent.parent)
+PYTHONPATH = os.pathsep.join(part for part in (ROOT, os.environ.get("PYTHONPATH")) if part)
+
+
+class DecoderProcess:
+    """One decoder process, started for one connection and killed with it.
+
+    ``clock`` names the camera's own clock or the file; ``where`` is the address without credentials.
+    """
+
+    def __init__(self, signal: str, job: Job, clock: str, where: str, tally: Tally) -> None:
+        self._signal = signal
+        self._job = job
+        self._clocks = {"device": clock, "file": clock, "arrival": ARRIVAL_CLOCK}
+        self._where = where
+        self._tally = tally
+        self._starting: asyncio.Future[Process] | None = None
+        self._process: Process | None = None
+        self._conditions: list[str] = []
+        self._counted: dict[str, int] = {}
+
+    @property
+    def pid(self) -> int:
+        """The process that decodes; 0 where none runs."""
+        return self._process.pid if self._process is not None else 0
+
+    @property
+    def message(self) -> str:
+        """What is wrong with the picture or the sound: frozen, black, silent."""
+        return ", ".join(self._conditions)
+
+    async def open(self) -> None:
+        """Start the process and wait until it has opened the stream."""
+        self._starting = asyncio.ensure_future(_start())
+        self._process = await asyncio.shield(self._starting)  # a start that is cut off must still be collected
+        assert self._process.stdin is not None  # noqa: S101 - asked for above
+        self._process.stdin.write(self._job.line())
+        await self._process.stdin.drain()
+        await self._message()
+
+    async def read(self) -> list[Item]:
+        """The next picture or chunk."""
+        header, payload = await self._message()
+        if header["kind"] != "data":
+            return []
+        self._count(header)
+        value = np.frombuffer(payload, np.dtype(header["dtype"])).reshape(header["shape"])
+        return [
+            Sample(
+                signal=self._signal,
+                t_ns=header["t_ns"],
+                received_ns=arrival_ns(header["mono_ns"]),
+                value=value,
+                quality=Quality(header["quality"]),
+                clock=self._clocks[header["clock"]],
+            )
+        ]
+
+    def _count(self, header: dict[str, Any]) -> None:
+        """Add what the process counted since its last message to what the source counts."""
+        self._conditions = header["conditions"]
+        for name, number in {**header["noted"], "decoder queue": header["lost"]}.items():
+            new = number - self._counted.get(name, 0)
+            self._counted[name] = number
+            if new:
+                (self._tally.lost if name == "decoder queue" else self._tally.noted)[name] += new
+
+    async def _message(self) -> tuple[dict[str, Any], bytes]:
+        assert self._process is not None  # noqa: S101 - opened before
+        assert self._process.stdout is not None  # noqa: S101 - asked for at the start
+        try:
+            sizes = SIZES.unpack(await self._process.stdout.readexactly(SIZES.size))
+            header = json.loads(await self._process.stdout.readexactly(sizes[0]))
+            payload = await self._process.stdout.readexactly(sizes[1])
+        except asyncio.IncompleteReadError:
+            code = await self._process.wait()
+            raise SourceError(f"{self._where}: the decoder process ended with code {code}") from None
+        self._raise_for(header)
+        return header, payload
+
+    def _raise_for(self, header: dict[str, Any]) -> None:
+        if header["kind"] == "error":
+            kind = SourceRefused if header["refused"] else SourceError
+            raise kind(f"{self._where}: {header['text']}")
+        if header["kind"] == "end":
+            if self._job.live:
+                raise SourceError(f"{self._where}: the server ended the stream")
+            raise SourceEnded(f"end of {self._where}")
+
+    async def close(self) -> None:
+        """Kill the process and collect what it leaves."""
+        if self._starting is None:
+            return
+        process = await self._starting
+        assert process.stdin is not None  # noqa: S101 - asked for at the start
+        assert process.stdout is not None  # noqa: S101
+        if process.returncode is None:
+            process.kill()
+        process.stdin.close()
+        while await process.stdout.read(PIPE_BYTES):
+            pass
+        await process.wait()
+
+
+async def _start() -> Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "connectors.decode",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=PIPE_BYTES,
+        env={**os.environ, "PYTHONPATH": PYTHONPATH, "OMP_NUM_THREADS": "1"},
+    )

@@ -1,0 +1,105 @@
+"""LiDAR: Velodyne packets over UDP, or a series of PCD and PLY files."""
+
+from __future__ import annotations
+
+import glob
+from dataclasses import dataclass, field, replace
+
+from connectors.base import Driver, Source, Tally
+from connectors.clouds import Crop
+from connectors.settings import Supervision, choose, signal_of, utc_ns
+from fusion.errors import ConfigError
+from fusion.plant import Modality, Plant, Signal
+
+KINDS = ("vlp16", "file")
+MODELS = ("VLP16", "PuckLite", "PuckHiRes", "HDL32E", "VLP32A", "VLP32B", "VLP32C", "VLS128", "AlphaPrime")
+STAMPS = ("mtime", "name", "start")
+IMPORT_S = 60.0
+
+
+@dataclass(kw_only=True, slots=True)
+class LidarConfig:
+    """One LiDAR that carries ``signal``.
+
+    ``kind`` vlp16 listens on ``host:port`` for packets of a Velodyne ``model``; its time counts from the top of the
+    hour, and is believed while it is within ``clock_tolerance_s`` of arrival. ``kind`` file plays ``paths`` (names or
+    patterns, in sorted order), one cloud each ``signal`` period in ``realtime`` or as fast as they are taken; a cloud
+    is of the file's modification time (mtime), of the digits in its name (name: s, ms, us or ns since 1970), or of
+    ``start_time`` plus its place in the series (start). ``region`` (lower and upper corner, six numbers [m]) and
+    ``voxel_m`` thin the clouds; intensities are multiplied by ``intensity_scale``.
+    """
+
+    signal: str
+    kind: str = "vlp16"
+    host: str = "127.0.0.1"
+    port: int = 2368
+    model: str = "VLP16"
+    clock_tolerance_s: float = 2.0
+    socket_bytes: int = 2 * 1024 * 1024
+    paths: list[str] = field(default_factory=list)
+    timestamps: str = "mtime"
+    start_time: str | None = None
+    realtime: bool = True
+    region: list[float] = field(default_factory=list)
+    voxel_m: float = 0.0
+    intensity_scale: float = 1.0
+    supervision: Supervision = field(default_factory=Supervision)
+
+    def __post_init__(self) -> None:
+        """Reject what no LiDAR can be read with."""
+        choose("lidar.kind", self.kind, KINDS)
+        choose("lidar.model", self.model, MODELS)
+        choose("lidar.timestamps", self.timestamps, STAMPS)
+        if not 0 <= self.port < 65536:
+            raise ConfigError(f"lidar.port: {self.port} is not accepted; expected 0..65535")
+        low, high = self.region[:3], self.region[3:]
+        if self.region and (len(self.region) != 6 or any(a >= b for a, b in zip(low, high, strict=False))):
+            raise ConfigError("lidar.region: expected x, y, z of the lower corner, then of the upper [m]")
+        if self.voxel_m < 0 or self.clock_tolerance_s <= 0:
+            raise ConfigError("lidar: voxel_m must not be negative, clock_tolerance_s must be positive")
+        if self.kind == "file" and not self.paths:
+            raise ConfigError("lidar.paths: files or patterns are required where kind is file")
+        if self.kind == "file" and (self.timestamps == "start") != (self.start_time is not None):
+            raise ConfigError("lidar.start_time: give it exactly where timestamps is start")
+        utc_ns("lidar.start_time", self.start_time)
+
+    def files(self) -> list[str]:
+        """The files that the paths and patterns mean now."""
+        return [file for path in self.paths for file in sorted(glob.glob(path))]  # noqa: PTH207 - takes whole paths
+
+    def build(self, plant: Plant, name: str = "lidar") -> Source:
+        """A source of one LiDAR signal.
+
+        Raises:
+            ConfigError: a signal that the plant does not have, or one of another shape.
+        """
+        signal = signal_of(plant, "lidar.signal", self.signal, Modality.LIDAR)
+        if len(signal.shape) != 2 or signal.shape[1] != 4:
+            raise ConfigError(f"lidar.signal: {signal.name!r} has shape {signal.shape}; expected (points, 4)")
+        return self._listener(signal, name) if self.kind == "vlp16" else self._player(signal, name)
+
+    def _listener(self, signal: Signal, name: str) -> Source:
+        tally = Tally()
+        crop = Crop(signal.shape[0], self.region, self.voxel_m)
+
+        def connect() -> Driver:
+            from connectors.velodyne import VelodyneListener
+
+            return VelodyneListener(self, signal.name, crop, tally)
+
+        return Source(name, [signal], connect, self.supervision, tally=tally)
+
+    def _player(self, signal: Signal, name: str) -> Source:
+        tally = Tally()
+        crop = Crop(signal.shape[0], self.region, self.voxel_m)
+
+        def connect() -> Driver:
+            from connectors.cloud_files import CloudPlayer
+
+            return CloudPlayer(self, signal, crop, tally)
+
+        patience_s = max(self.supervision.open_timeout_s, IMPORT_S)
+        silence_s = max(self.supervision.stale_after_s, 3 * signal.period_s)
+        waits = self.supervision.overflow if self.realtime else "wait"
+        supervision = replace(self.supervision, open_timeout_s=patience_s, stale_after_s=silence_s, overflow=waits)
+        return Source(name, [signal], connect, supervision, tally=tally)

@@ -1,0 +1,108 @@
+"""What camera and microphone sources share: where the stream is, how it is reached, and a supervised decoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from connectors.base import Driver, Source, Tally, arrival_ns
+from connectors.child import DecoderProcess
+from connectors.settings import Supervision, choose, redacted, secret, utc_ns
+from connectors.wire import Job
+from fusion.errors import ConfigError
+from fusion.plant import Signal
+
+TRANSPORTS = ("tcp", "udp")
+RTSP_OPTIONS = {"analyzeduration": "500000", "fpsprobesize": "0", "fflags": "nobuffer"}  # seconds sooner
+LIVE_SCHEMES = ("rtsp", "rtsps", "http", "https", "tcp", "udp", "rtp", "srt")
+
+
+@dataclass(kw_only=True, slots=True)
+class MediaConfig:
+    """One stream (``rtsp://host/path``) or file, and the ``signal`` it carries.
+
+    A file is played in ``realtime``, from now on, or as fast as it is taken; ``loop`` begins it again. ``start_time``
+    (ISO 8601, UTC without a zone) is the time of its first moment; without it that is now when in real time, and the
+    file's modification time otherwise. ``options`` go to the demuxer as they are.
+    """
+
+    url: str
+    signal: str
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    password_file: str | None = None
+    transport: str = "tcp"
+    loop: bool = False
+    realtime: bool = True
+    start_time: str | None = None
+    open_timeout_s: float = 8.0
+    read_timeout_s: float = 8.0
+    options: dict[str, str] = field(default_factory=dict)
+    supervision: Supervision = field(default_factory=Supervision)
+
+    def __post_init__(self) -> None:
+        """Reject addresses and times that cannot be meant."""
+        parts = urlsplit(self.url)
+        if not self.url or (parts.scheme in LIVE_SCHEMES and not parts.hostname):
+            raise ConfigError(f"url: {redacted(self.url)!r} is not accepted; expected rtsp://host:port/path or a file")
+        if parts.password is not None:
+            raise ConfigError("url: holds a password; use username and password_file")
+        choose("transport", self.transport, TRANSPORTS)
+        if self.open_timeout_s <= 0 or self.read_timeout_s <= 0:
+            raise ConfigError("open_timeout_s, read_timeout_s: must be positive; a frozen camera never ends")
+        self.start_ns()
+
+    @property
+    def live(self) -> bool:
+        """Whether this is a stream, which cannot wait, and no file."""
+        return urlsplit(self.url).scheme in LIVE_SCHEMES
+
+    def start_ns(self) -> int | None:
+        """UTC of a file's first moment; None for now."""
+        if self.start_time is not None:
+            return utc_ns("start_time", self.start_time)
+        if self.live or self.realtime or not Path(self.url).is_file():
+            return None
+        return Path(self.url).stat().st_mtime_ns
+
+    def address(self) -> str:
+        """The URL with credentials, for the decoder only."""
+        parts = urlsplit(self.url)
+        if not self.username:
+            return self.url
+        password = secret("password", self.password, self.password_file) or ""
+        login = f"{quote(self.username, safe='')}:{quote(password, safe='')}@"
+        return parts._replace(netloc=login + parts.netloc).geturl()
+
+    def source(self, signal: Signal, name: str, suspicious_after_s: float) -> Source:
+        """A supervised decoder of this stream for that signal."""
+        self.address()
+        tally = Tally()
+        parts = urlsplit(self.url)
+        clock = f"{parts.scheme}:{parts.hostname}" if self.live else f"file:{Path(self.url).name}"
+        rtsp = parts.scheme in ("rtsp", "rtsps")
+        options = {"rtsp_transport": self.transport, **RTSP_OPTIONS} if rtsp else {}
+
+        def connect() -> Driver:
+            job = Job(
+                modality=signal.modality.value,
+                url=self.address(),
+                shape=signal.shape,
+                period_s=signal.period_s,
+                live=self.live,
+                options={**options, **self.options},
+                open_timeout_s=self.open_timeout_s,
+                read_timeout_s=self.read_timeout_s,
+                loop=self.loop,
+                realtime=self.realtime,
+                start_ns=self.start_ns(),
+                frozen_after_s=suspicious_after_s,
+                utc_offset_ns=arrival_ns(0),
+            )
+            return DecoderProcess(signal.name, job, clock, redacted(self.url), tally)
+
+        patience_s = max(self.supervision.open_timeout_s, self.open_timeout_s + 4.0)  # the process has to start, too
+        waits = self.supervision.overflow if self.live or self.realtime else "wait"
+        supervision = replace(self.supervision, open_timeout_s=patience_s, overflow=waits)
+        return Source(name, [signal], connect, supervision, tally=tally)

@@ -1,0 +1,132 @@
+"""MQTT: plain numbers and JSON from any broker, protocol 5 or 3.1.1.
+
+A payload that is no number is a value of bad quality, never an exception.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from connectors.base import Driver, Source, Tally
+from connectors.payload import Extractor
+from connectors.settings import Supervision, choose, secret, signal_of
+from fusion.errors import ConfigError
+from fusion.plant import Modality, Plant
+
+PROTOCOLS = ("auto", "5", "3.1.1")
+FORMATS = ("json", "plain")
+TIME_UNITS = ("ns", "us", "ms", "s", "iso")
+
+
+@dataclass(kw_only=True, slots=True)
+class TopicConfig:
+    """One topic and the signal it carries, or one pattern with ``{signal}`` for a list of ``signals``.
+
+    A plain payload is a number, true or false. In a JSON payload the paths name keys from the outside in, separated
+    by dots (``data.0.value``); ``time_unit`` is ns, us, ms, s since 1970 or iso. A quality is good, uncertain or bad,
+    a truth value, or a 32-bit OPC UA status code.
+    """
+
+    topic: str
+    signal: str | None = None
+    signals: list[str] = field(default_factory=list)
+    format: str = "json"
+    value_path: str = "value"
+    time_path: str | None = None
+    time_unit: str = "ns"
+    quality_path: str | None = None
+
+    def __post_init__(self) -> None:
+        """Reject a topic that could not say which signal it carries."""
+        choose(f"mqtt.topics.{self.topic}.format", self.format, FORMATS)
+        choose(f"mqtt.topics.{self.topic}.time_unit", self.time_unit, TIME_UNITS)
+        if not self.topic or any(sign in self.topic for sign in "+#"):
+            raise ConfigError(f"mqtt.topics: {self.topic!r} is not accepted; wildcards cannot name one signal")
+        if ("{signal}" in self.topic) != bool(self.signals) or bool(self.signals) == bool(self.signal):
+            raise ConfigError(f"mqtt.topics.{self.topic}: give signal, or {{signal}} in the topic and signals")
+
+    def expanded(self) -> list[tuple[str, str]]:
+        """Pairs of topic and signal."""
+        if self.signal is not None:
+            return [(self.topic, self.signal)]
+        return [(self.topic.replace("{signal}", name), name) for name in self.signals]
+
+
+@dataclass(kw_only=True, slots=True)
+class MqttConfig:
+    """One broker. ``protocol`` auto tries 5 and, where the broker does not speak it, 3.1.1.
+
+    ``tls`` verifies the broker against ``tls_ca`` or the system's authorities. ``silence_s`` makes a broker that
+    delivers no message at all for so long count as lost; without it only the keep-alive decides.
+    """
+
+    topics: list[TopicConfig]
+    host: str = "127.0.0.1"
+    port: int = 1883
+    protocol: str = "auto"
+    client_id: str = ""
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    password_file: str | None = None
+    tls: bool = False
+    tls_ca: str | None = None
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+    qos: int = 0
+    keepalive_s: int = 10
+    silence_s: float | None = None
+    max_payload_bytes: int = 65_536
+    supervision: Supervision = field(default_factory=Supervision)
+
+    def __post_init__(self) -> None:
+        """Reject what no broker can be reached with."""
+        choose("mqtt.protocol", self.protocol, PROTOCOLS)
+        if not self.host:
+            raise ConfigError("mqtt.host: a name or address is required")
+        if not 0 < self.port < 65536:
+            raise ConfigError(f"mqtt.port: {self.port} is not accepted; expected 1..65535")
+        if self.qos not in (0, 1, 2):
+            raise ConfigError(f"mqtt.qos: {self.qos} is not accepted; expected 0, 1 or 2")
+        if self.keepalive_s < 1 or self.max_payload_bytes < 1:
+            raise ConfigError("mqtt: keepalive_s and max_payload_bytes must be at least 1")
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            raise ConfigError("mqtt.tls_certificate: needs tls_key, and the other way round")
+        for file in (self.tls_ca, self.tls_certificate, self.tls_key):
+            if file and not (self.tls and Path(file).is_file()):
+                raise ConfigError(f"mqtt.tls: {file} must exist, and tls must be true")
+
+    def build(self, plant: Plant, name: str = "mqtt") -> Source:
+        """A source of the configured topics.
+
+        Raises:
+            ConfigError: a signal that the plant does not have, no topic at all, or an unreadable password file.
+        """
+        if not self.topics:
+            raise ConfigError("mqtt.topics: no topics")
+        secret("mqtt.password", self.password, self.password_file)
+        names = [signal for topic in self.topics for _, signal in topic.expanded()]
+        signals = [signal_of(plant, "mqtt.topics", tag, Modality.PROCESS) for tag in dict.fromkeys(names)]
+        if len(signals) < len(names):
+            raise ConfigError("mqtt.topics: a signal is named twice")
+        tally = Tally()
+        client_id = self.client_id or f"fusion-{uuid.uuid4().hex[:12]}"
+        extractors = _extractors(self.topics, [signal.name for signal in signals], tally)
+
+        def connect() -> Driver:
+            from connectors.mqtt_session import MqttSession
+
+            return MqttSession(self, client_id, extractors, tuple(s.name for s in signals), tally)
+
+        return Source(name, signals, connect, self.supervision, tally=tally)
+
+
+def _extractors(topics: Sequence[TopicConfig], signals: list[str], tally: Tally) -> dict[str, list[Extractor]]:
+    """What to take from a message of each topic."""
+    found: dict[str, list[Extractor]] = {}
+    for config in topics:
+        for topic, signal in config.expanded():
+            found.setdefault(topic, []).append(Extractor(config, signals.index(signal), tally))
+    return found

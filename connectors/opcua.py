@@ -1,0 +1,100 @@
+"""OPC UA: subscribe to tags of any server, by namespace URI, and take every change in columns.
+
+Each connection is made by a fresh client, because what a client library carries over a loss is what goes wrong
+silently: dead subscriptions, dropped items, namespaces that moved. See docs/connectors.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from urllib.parse import urlsplit
+
+from connectors.base import Driver, Source, Tally
+from connectors.nodes import NodeAddress, parse_node
+from connectors.settings import Supervision, choose, redacted, secret, signal_of
+from fusion.errors import ConfigError
+from fusion.plant import Modality, Plant
+
+POLICIES = ("Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss")
+MODES = ("SignAndEncrypt", "Sign")
+
+
+@dataclass(kw_only=True, slots=True)
+class OpcUaConfig:
+    """One OPC UA server.
+
+    ``nodes`` maps signal names to ``nsu=URI;s=identifier`` (or i=, g=, b=); ``signals`` lists further signals whose
+    name is the identifier in ``namespace_uri``. Security is on: ``certificate`` and ``private_key`` are ours,
+    ``server_certificate`` is the only server trusted; ``insecure: true`` gives all of that up, knowingly.
+    """
+
+    url: str
+    nodes: dict[str, str] = field(default_factory=dict)
+    namespace_uri: str | None = None
+    signals: list[str] = field(default_factory=list)
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    password_file: str | None = None
+    insecure: bool = False
+    security_policy: str = "Basic256Sha256"
+    security_mode: str = "SignAndEncrypt"
+    certificate: str | None = None
+    private_key: str | None = None
+    server_certificate: str | None = None
+    application_uri: str = "urn:fusion:client"
+    publishing_interval_ms: float = 250.0
+    sampling_interval_ms: float = 250.0
+    queue_size: int = 10
+    keepalive_s: float = 2.0
+    session_timeout_s: float = 60.0
+    request_timeout_s: float = 4.0
+    batch: int = 1000
+    supervision: Supervision = field(default_factory=Supervision)
+
+    def __post_init__(self) -> None:
+        """Reject addresses and security settings that could mislead."""
+        if urlsplit(self.url).scheme != "opc.tcp" or not urlsplit(self.url).hostname:
+            raise ConfigError(f"opcua.url: {redacted(self.url)!r} is not accepted; expected opc.tcp://host:port")
+        if urlsplit(self.url).password is not None:
+            raise ConfigError("opcua.url: holds a password; use username and password_file")
+        if self.signals and not self.namespace_uri:
+            raise ConfigError("opcua.namespace_uri: required where signals are listed by name")
+        for name in ("publishing_interval_ms", "keepalive_s", "session_timeout_s", "request_timeout_s", "batch"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"opcua.{name}: {getattr(self, name)} must be positive")
+        choose("opcua.security_policy", self.security_policy, POLICIES)
+        choose("opcua.security_mode", self.security_mode, MODES)
+        if not self.insecure:
+            self._require_certificates()
+
+    def _require_certificates(self) -> None:
+        for name in ("certificate", "private_key", "server_certificate"):
+            if not getattr(self, name):
+                raise ConfigError(f"opcua.{name}: required; without security say insecure: true")
+
+    def addresses(self) -> dict[str, NodeAddress]:
+        """Where each signal lives on the server."""
+        found = {name: parse_node(f"opcua.nodes.{name}", text) for name, text in self.nodes.items()}
+        listed = {name: NodeAddress(uri=self.namespace_uri, kind="s", identifier=name) for name in self.signals}
+        return {**listed, **found}
+
+    def build(self, plant: Plant, name: str = "opcua") -> Source:
+        """A source of the configured tags.
+
+        Raises:
+            ConfigError: a tag that the plant does not have, no tag at all, or an unreadable password file.
+        """
+        addresses = self.addresses()
+        if not addresses:
+            raise ConfigError("opcua.nodes: no tags; give nodes or signals with namespace_uri")
+        signals = [signal_of(plant, "opcua.nodes", tag, Modality.PROCESS) for tag in addresses]
+        secret("opcua.password", self.password, self.password_file)
+        tally = Tally()
+
+        def connect() -> Driver:
+            from connectors.opcua_session import OpcUaSession
+
+            return OpcUaSession(self, addresses, tally)
+
+        patience_s = max(self.supervision.stale_after_s, 3 * self.keepalive_s)  # the session itself notices earlier
+        return Source(name, signals, connect, replace(self.supervision, stale_after_s=patience_s), tally=tally)

@@ -1,0 +1,238 @@
+"""One OPC UA session with one subscription: connect, resolve namespaces, monitor, retry what failed, take changes.
+
+The library's own reconnection is not used: it can report a connection whose subscription is dead. Subscriptions are
+created below its convenience layer, which would replace the keep-alive count by one of 45 minutes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from asyncua import ua
+from asyncua.client.client import Client
+from asyncua.crypto import security_policies
+from asyncua.ua.attribute_ids import AttributeIds
+from asyncua.ua.object_ids import ObjectIds
+from asyncua.ua.uaerrors import UaError, UaStatusCodeError
+
+from connectors.base import SourceSilent, Tally
+from connectors.inbox import Inbox
+from connectors.nodes import NodeAddress, identifier
+from connectors.notifications import Intake
+from connectors.settings import secret
+from fusion.errors import SourceError, SourceRefused
+from fusion.records import Columns, Item
+
+if TYPE_CHECKING:
+    from connectors.opcua import OpcUaConfig
+
+FAULTS_SHOWN = 5
+RETRY_MIN_S = 2.0
+RETRY_MAX_S = 30.0
+WATCHDOG_S = 5.0
+REFUSALS = (
+    "BadUserAccessDenied",
+    "BadIdentityTokenRejected",
+    "BadIdentityTokenInvalid",
+    "BadUserSignatureInvalid",
+    "BadApplicationSignatureInvalid",
+    "BadSecurityChecksFailed",
+    "BadSecurityModeRejected",
+    "BadSecurityPolicyRejected",
+    "BadTooManySessions",
+)
+
+
+class OpcUaSession:
+    """One session and one subscription."""
+
+    def __init__(self, config: OpcUaConfig, addresses: Mapping[str, NodeAddress], tally: Tally) -> None:
+        self._config = config
+        self._addresses = addresses
+        self._client: Client | None = None
+        self._inbox: Inbox[Columns] = Inbox()
+        self._intake = Intake(tuple(addresses), urlsplit(config.url).netloc, tally)
+        self._subscription_id = 0
+        self._batch = config.batch
+        self._silence_s = 0.0
+        self._failed: dict[str, str] = {}
+        self._retry: asyncio.Task[None] | None = None
+
+    @property
+    def message(self) -> str:
+        """Tags that could not be subscribed to or have no good value, with the reason."""
+        faults = [f"{tag}: {reason}" for tag, reason in {**self._intake.faults, **self._failed}.items()]
+        more = [f"and {len(faults) - FAULTS_SHOWN} more"] if len(faults) > FAULTS_SHOWN else []
+        insecure = ["insecure channel"] if self._config.insecure else []
+        return "; ".join([*insecure, *faults[:FAULTS_SHOWN], *more])
+
+    async def open(self) -> None:
+        """Connect, subscribe to what exists and keep asking for what does not."""
+        config = self._config
+        self._client = Client(config.url, timeout=config.request_timeout_s, watchdog_intervall=WATCHDOG_S)
+        self._client.session_timeout = int(config.session_timeout_s * 1000)
+        self._client.application_uri = config.application_uri
+        try:
+            await self._connect(self._client)
+            await self._subscribe(ua.CreateSubscriptionParameters())
+        except UaError as error:
+            raise refusal_or_loss(error) from error
+        except FileNotFoundError as error:
+            raise SourceRefused(f"{error.filename}: no such file") from error
+        except (OSError, TimeoutError) as error:
+            raise SourceError(f"{config.url}: {error or 'no answer'}") from error
+        if self._failed:
+            self._retry = asyncio.create_task(self._retry_failed())
+
+    async def _connect(self, client: Client) -> None:
+        config = self._config
+        password = secret("opcua.password", config.password, config.password_file)
+        if config.username:
+            client.set_user(config.username)
+            client.set_password(password or "")
+        if not config.insecure:
+            await client.set_security(
+                getattr(security_policies, f"SecurityPolicy{config.security_policy}"),
+                Path(config.certificate or ""),
+                Path(config.private_key or ""),
+                server_certificate=config.server_certificate,
+                mode=ua.MessageSecurityMode[config.security_mode],
+            )
+        await client.connect()
+
+    async def _subscribe(self, params: Any) -> None:
+        """Create the subscription with explicit counts: the library's default keep-alive is 45 minutes."""
+        assert self._client is not None  # noqa: S101 - opened above
+        params.RequestedPublishingInterval = self._config.publishing_interval_ms
+        params.RequestedMaxKeepAliveCount = max(
+            int(self._config.keepalive_s * 1000 / params.RequestedPublishingInterval), 1
+        )
+        params.RequestedLifetimeCount = 30 * params.RequestedMaxKeepAliveCount
+        params.MaxNotificationsPerPublish = 10_000
+        params.PublishingEnabled = True
+        result = await self._client.uaclient.session.create_subscription(params, self._published)
+        self._subscription_id = result.SubscriptionId
+        keepalive_s = result.RevisedPublishingInterval * result.RevisedMaxKeepAliveCount / 1000
+        self._silence_s = max(2 * keepalive_s, 2.0)
+        self._batch = min(self._batch, await self._operation_limit() or self._batch)
+        await self._monitor(list(self._addresses))
+
+    def _published(self, result: Any) -> None:
+        """Every publish response arrives here, keep-alives too; runs on the event loop and never waits."""
+        try:
+            self._inbox.put(*self._intake.columns(result))
+        except SourceError as error:
+            self._inbox.fail(error)
+
+    async def _operation_limit(self) -> int:
+        assert self._client is not None  # noqa: S101 - opened above
+        limit = ObjectIds.Server_ServerCapabilities_OperationLimits_MaxMonitoredItemsPerCall
+        try:
+            return int(await self._client.get_node(node_id(0, limit)).read_value() or 0)
+        except UaStatusCodeError:
+            return 0
+
+    async def _monitor(self, tags: list[str]) -> None:
+        """Create monitored items; a tag that the server does not have stays in ``_failed`` with the reason."""
+        assert self._client is not None  # noqa: S101 - opened above
+        namespaces = await self._client.get_namespace_array()
+        known = []
+        for tag in tags:
+            index = self._addresses[tag].index_in(namespaces)
+            if index is None:
+                self._failed[tag] = f"namespace {self._addresses[tag].uri} is not served"
+            else:
+                known.append((tag, node_id(index, identifier(self._addresses[tag]))))
+        while known:
+            batch, rest = known[: self._batch], known[self._batch :]
+            known = rest if await self._create(batch) else known
+
+    async def _create(self, batch: list[tuple[str, Any]]) -> bool:
+        """Ask for one batch; where the server finds it too large, halve the batch size and say no."""
+        assert self._client is not None  # noqa: S101 - opened above
+        params = ua.CreateMonitoredItemsParameters()
+        params.SubscriptionId = self._subscription_id
+        params.TimestampsToReturn = ua.TimestampsToReturn.Both
+        params.ItemsToCreate = [self._item(tag, node_id) for tag, node_id in batch]
+        try:
+            results = await self._client.uaclient.session.create_monitored_items(params)
+        except UaStatusCodeError as error:
+            if len(batch) > 1:
+                self._batch = len(batch) // 2
+                return False
+            self._failed[batch[0][0]] = ua.StatusCode(error.code).name
+            return True
+        for (tag, node_id), result in zip(batch, results, strict=True):
+            self._note(tag, node_id, result.StatusCode)
+        return True
+
+    def _item(self, tag: str, node_id: Any) -> Any:
+        request = ua.MonitoredItemCreateRequest()
+        request.ItemToMonitor.NodeId = node_id
+        request.ItemToMonitor.AttributeId = AttributeIds.Value
+        request.MonitoringMode = ua.MonitoringMode.Reporting
+        request.RequestedParameters.ClientHandle = self._intake.handle(tag)
+        request.RequestedParameters.SamplingInterval = self._config.sampling_interval_ms
+        request.RequestedParameters.QueueSize = self._config.queue_size
+        request.RequestedParameters.DiscardOldest = True
+        return request
+
+    def _note(self, tag: str, node_id: Any, status: Any) -> None:
+        if status.is_good():
+            self._failed.pop(tag, None)
+            self._intake.subscribed.add(tag)
+        else:
+            self._failed[tag] = f"{node_id.to_string()} {status.name}"
+
+    async def _retry_failed(self) -> None:
+        """Ask again, ever more rarely, for tags that the server did not have."""
+        wait_s = RETRY_MIN_S
+        while self._failed:
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, RETRY_MAX_S)
+            try:
+                await self._monitor(list(self._failed))
+            except (UaError, OSError, TimeoutError) as error:
+                self._inbox.fail(SourceError(f"asking again for failed tags: {error or 'no answer'}"))
+
+    async def read(self) -> list[Item]:
+        """The next publish response: changes, or a heartbeat for what did not change."""
+        started_s = time.monotonic()
+        try:
+            return [*await self._inbox.take(self._silence_s)]
+        except TimeoutError:
+            silence_s = time.monotonic() - started_s
+            raise SourceSilent(f"connected, but no keep-alive for {silence_s:.1f} s") from None
+
+    async def close(self) -> None:
+        """End the session; a server that no longer answers is simply left."""
+        if self._retry is not None:
+            self._retry.cancel()
+        if self._client is None:
+            return
+        try:
+            with contextlib.suppress(TimeoutError, OSError):
+                await self._client.disconnect()
+        finally:
+            self._client.disconnect_socket()
+
+
+def refusal_or_loss(error: Exception) -> SourceError:
+    """Whether a server's answer means no, for now, or nothing but a loss."""
+    if not isinstance(error, UaStatusCodeError):
+        said_no = isinstance(error, UaError) and ("endpoint" in str(error) or "certificate" in str(error).lower())
+        return (SourceRefused if said_no else SourceError)(str(error) or type(error).__name__)
+    name = ua.StatusCode(error.code).name
+    refused = name in REFUSALS or name.startswith("BadCertificate")
+    return (SourceRefused if refused else SourceError)(f"{name}: {ua.StatusCode(error.code).doc}")
+
+
+def node_id(namespace: int, value: Any) -> ua.NodeId:
+    """The library's address of a node."""
+    return ua.NodeId(value, namespace)  # type: ignore[arg-type] # its annotations are names of OPC UA types

@@ -1,0 +1,138 @@
+"""A Velodyne LiDAR over UDP: packets into scans, the sensor's hour into UTC."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import velodyne_decoder  # type: ignore[import-untyped]
+
+from connectors.base import ARRIVAL_CLOCK, Tally, arrival_ns
+from connectors.clouds import Crop
+from connectors.inbox import Inbox
+from fusion.errors import SourceError
+from fusion.records import NS_PER_S, Item, Quality, Sample
+
+if TYPE_CHECKING:
+    from connectors.lidar import LidarConfig
+
+POSITION_PACKET = velodyne_decoder.TELEMETRY_PACKET_SIZE
+HOUR_NS = 3600 * NS_PER_S
+SCANS_WAITING = 100
+MAX_PACKETS = 8000
+FIRST_BLOCK = struct.Struct("<HH")
+BLOCK_FLAG = 0xEEFF
+
+
+def from_hour(device_ns: int, arrived_ns: int) -> int:
+    """UTC of a stamp that counts from the top of some hour, taken closest to its arrival."""
+    offset_ns = (device_ns - arrived_ns) % HOUR_NS
+    return arrived_ns + (offset_ns - HOUR_NS if offset_ns > HOUR_NS // 2 else offset_ns)
+
+
+class VelodyneListener(asyncio.DatagramProtocol):
+    """Listens on one port; a scan is delivered with the first packet of the next turn of the head."""
+
+    def __init__(self, config: LidarConfig, signal: str, crop: Crop, tally: Tally) -> None:
+        self._config = config
+        self._signal = signal
+        self._crop = crop
+        self._tally = tally
+        self._tolerance_ns = round(config.clock_tolerance_s * NS_PER_S)
+        self._clock = f"lidar:{config.host}:{config.port}"
+        self._inbox: Inbox[Sample] = Inbox(SCANS_WAITING)
+        self._lost_counted = 0
+        self._transport: asyncio.BaseTransport | None = None
+        self._off_s: float | None = None
+        self._empty = False
+        self._heard = asyncio.Event()
+        model = velodyne_decoder.Model.__members__[config.model]
+        self._decoder = velodyne_decoder.ScanDecoder(velodyne_decoder.Config(model=model))
+        self._foreign = f"packet of no {config.model}"
+        self._turn: list[Any] = []
+        self._azimuth = 0
+        self._received_ns = 0
+
+    @property
+    def message(self) -> str:
+        """A sensor that sees nothing or whose clock cannot be believed."""
+        clock = f"sensor clock is off by {self._off_s:.1f} s, arrival times are used" if self._off_s is not None else ""
+        return "; ".join(part for part in (clock, "empty cloud" if self._empty else "") if part)
+
+    async def open(self) -> None:
+        """Bind the port, with room for a moment's packets, and wait for the first one."""
+        listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._config.socket_bytes)
+            listener.bind((self._config.host, self._config.port))
+            listener.setblocking(False)
+        except OSError as error:
+            listener.close()
+            raise SourceError(f"udp {self._config.host}:{self._config.port}: {error.strerror}") from error
+        loop = asyncio.get_running_loop()
+        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, sock=listener)
+        await self._heard.wait()
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        """One packet; what is none is counted."""
+        if len(data) != velodyne_decoder.PACKET_SIZE:
+            self._tally.lost["packet of wrong size"] += len(data) != POSITION_PACKET
+            return
+        self._heard.set()
+        flag, azimuth = FIRST_BLOCK.unpack_from(data)
+        if flag != BLOCK_FLAG:
+            self._tally.lost[self._foreign] += 1
+            return
+        if azimuth < self._azimuth or len(self._turn) >= MAX_PACKETS:
+            self._finish_turn()
+        self._azimuth = azimuth
+        received_ns = arrival_ns()
+        self._turn.append(velodyne_decoder.VelodynePacket(received_ns / NS_PER_S, data))
+        self._received_ns = received_ns
+
+    def _finish_turn(self) -> None:
+        """The head has come round: decode the packets of its turn, and only those."""
+        turn, self._turn = self._turn, []
+        try:
+            stamp, points = self._decoder.decode(turn)
+        except (RuntimeError, ValueError):  # packets of another model
+            self._tally.lost[self._foreign] += len(turn)
+            return
+        self._inbox.put(self._sample(round(stamp.device * NS_PER_S), np.asarray(points)[:, :4], self._received_ns))
+
+    def _sample(self, device_ns: int, points: Any, received_ns: int) -> Sample:
+        cloud = self._crop.cloud(points)
+        cloud[:, 3] *= self._config.intensity_scale
+        self._empty = not len(cloud)
+        t_ns = from_hour(device_ns, received_ns)
+        believed = abs(t_ns - received_ns) <= self._tolerance_ns
+        self._off_s = None if believed else (t_ns - received_ns) / NS_PER_S
+        return Sample(
+            signal=self._signal,
+            t_ns=t_ns if believed else received_ns,
+            received_ns=received_ns,
+            value=cloud,
+            quality=Quality.UNCERTAIN if self._empty else Quality.GOOD,
+            clock=self._clock if believed else ARRIVAL_CLOCK,
+        )
+
+    def error_received(self, exc: Exception) -> None:
+        """The socket reports an error."""
+        self._inbox.fail(SourceError(f"udp {self._config.host}:{self._config.port}: {exc}"))
+
+    async def read(self) -> list[Item]:
+        """The scans that were completed."""
+        scans = await self._inbox.take()
+        lost, self._lost_counted = self._inbox.dropped - self._lost_counted, self._inbox.dropped
+        if lost:
+            self._tally.lost["inbox full"] += lost
+        return [*scans]
+
+    async def close(self) -> None:
+        """Release the port."""
+        if self._transport is not None:
+            self._transport.close()
+            await asyncio.sleep(0)  # the transport closes its socket on the next turn of the loop

@@ -1,0 +1,340 @@
+"""ADVISE or HOLD: whether a plan may be spoken now, and the recommendation that says it.
+
+The reasons to HOLD are asked in a fixed order, cheap ones before the plan is made: stale data, operator mode, open
+anomaly, no licence, rate limit; then model failure, trained region, constraints, gain. Knows no model and no wire.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from torch import Tensor
+
+from control.constraints import clamp_move
+from control.licence import Level, Licence
+from control.planner import Plan, Planner, PlannerConfig
+from control.world import World
+from fusion.errors import ConfigError, ModelError
+from fusion.plant import Plant
+from fusion.records import (
+    NS_PER_S,
+    Anomaly,
+    AnomalyKind,
+    AnomalyState,
+    Forecast,
+    HoldReason,
+    Move,
+    Recommendation,
+    Verdict,
+)
+
+_KEPT = 1e-6
+_RELIEF = 0.5
+
+
+@dataclass(kw_only=True, slots=True)
+class AdvisorConfig:
+    """How long an advice holds, how often one may come, and how fresh the data must be.
+
+    ``level`` is what the operator asks for; the licence may grant less. A tick older than ``largest_age_s``, a stale
+    target or move, or more than ``stale_share`` of the tags stale is no ground for advice. Moves below ``deadband``
+    (share of range) are not sent, nor is a gain below ``least_gain`` per hour. An anomaly touches a signal from
+    ``touching`` of its blame.
+    """
+
+    level: Level = Level.ADVISE
+    valid_s: float = 300.0
+    per_hour: int = 6
+    interval_s: float = 300.0
+    after_rejection_s: float = 900.0
+    largest_age_s: float = 5.0
+    stale_share: float = 0.2
+    deadband: float = 0.01
+    least_gain: float = 0.0
+    touching: float = 0.1
+    planner: PlannerConfig = field(default_factory=PlannerConfig)
+
+    def __post_init__(self) -> None:
+        """Reject what could flood an operator or never speak."""
+        for name in ("valid_s", "interval_s", "after_rejection_s", "largest_age_s"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"advisor.{name}: {getattr(self, name)} must be positive")
+        if self.per_hour < 1 or not 0 <= self.stale_share <= 1 or self.deadband < 0 or self.least_gain < 0:
+            raise ConfigError("advisor: per_hour >= 1, stale_share in [0, 1], deadband and least_gain >= 0 expected")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """What else the advisor must know at a tick: open anomalies, stale signals, the operator's mode.
+
+    ``available`` says of a manipulated signal whether its loop takes a setpoint now; one not named does.
+    """
+
+    t_ns: int
+    anomalies: tuple[Anomaly, ...] = ()
+    stale: tuple[str, ...] = ()
+    available: Mapping[str, bool] = field(default_factory=dict)
+    hands_off: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Hold:
+    reason: HoldReason
+    text: str
+    plan: Plan | None = None
+
+
+class Advisor:
+    """Gives one recommendation per call; an advice that still stands is given again, unchanged."""
+
+    def __init__(
+        self,
+        config: AdvisorConfig,
+        plant: Plant,
+        planner: Planner,
+        licence: Licence,
+        model_id: str,
+        clock_ns: Callable[[], int],
+        sequence: int = 0,
+    ) -> None:
+        self._config, self._plant, self._planner = config, plant, planner
+        self._model_id, self._clock_ns = model_id, clock_ns
+        self.licence = licence
+        self.sequence = sequence
+        self._advice: Recommendation | None = None
+        self._hold: Recommendation | None = None
+        self._issued_ns: deque[int] = deque(maxlen=config.per_hour)
+        self._quiet_until_ns = 0
+        self._planned_ns: int | None = None
+
+    def advise(self, world: World | None, situation: Situation) -> Recommendation:
+        """ADVISE or HOLD at a tick; ``world`` is None where the model gave no forecast."""
+        hold = self._forbidden(situation)
+        if hold is not None:
+            self._advice = None
+            return self._held(hold, world, situation)
+        if self._stands(world, situation.t_ns) and self._advice is not None:
+            return self._advice
+        self._advice = None
+        silent = not self._free(situation, Level.ADVISE)
+        soon = None if silent else self._too_often(situation.t_ns)
+        found = soon or self._planned(world, situation, silent=silent)
+        return self._held(found, world, situation) if isinstance(found, _Hold) else found
+
+    def answer(self, advice_id: str, *, accepted: bool, t_ns: int) -> bool:
+        """Note the operator's answer; a rejection keeps the advisor quiet for a while. False if it came too late."""
+        if self._advice is None or self._advice.id != advice_id or t_ns > self._advice.valid_until_ns:
+            return False
+        if not accepted:
+            self._advice = None
+            self._quiet_until_ns = t_ns + round(self._config.after_rejection_s * NS_PER_S)
+        return True
+
+    # --- reasons that need no plan
+
+    def _forbidden(self, situation: Situation) -> _Hold | None:
+        """The first reason that forbids advice, whatever the plan would be."""
+        if text := self._stale(situation):
+            return _Hold(HoldReason.STALE_DATA, text)
+        if situation.hands_off or not self._config.level.allows(Level.SHADOW):
+            return _Hold(HoldReason.OPERATOR_MODE, "the operator has switched advice off")
+        licensed = self.licence.allowed(Level.SHADOW)
+        if licensed and not self._free(situation, Level.SHADOW):
+            return _Hold(HoldReason.OPERATOR_MODE, "no licensed loop takes a setpoint now")
+        touching = [a for a in situation.anomalies if self._touches(a)]
+        if touching:
+            return _Hold(HoldReason.ANOMALY, f"open anomaly {touching[0].id} ({touching[0].kind.value})")
+        if not licensed:
+            why = next((r for s in self.licence.signals.values() for r in s.reasons), "the model has no licence")
+            return _Hold(HoldReason.NO_LICENCE, f"the model may only observe: {why}")
+        return None
+
+    def _stale(self, situation: Situation) -> str:
+        age_s = (self._clock_ns() - situation.t_ns) / NS_PER_S
+        if age_s > self._config.largest_age_s:
+            return f"the latest tick is {age_s:.0f} s old"
+        needed = {t.signal for t in self._plant.targets} | set(self._planner.box.names)
+        if missing := [name for name in situation.stale if name in needed]:
+            return f"stale or missing: {', '.join(missing)}"
+        tags = [s for s in self._plant.tags if s.name in situation.stale]
+        if len(tags) > self._config.stale_share * len(self._plant.tags):
+            return f"{len(tags)} of {len(self._plant.tags)} tags are stale"
+        return ""
+
+    def _touches(self, anomaly: Anomaly) -> bool:
+        """Whether an anomaly forbids advice: any but a sensor's, and a sensor's where it blames a process value."""
+        if anomaly.state is AnomalyState.CLEARED:
+            return False
+        blamed = {b.signal for b in anomaly.top_signals if b.share >= self._config.touching}
+        values = {s.name for s in (*self._plant.tags, *self._plant.actions)}
+        return anomaly.kind is not AnomalyKind.SENSOR or bool(blamed & values)
+
+    def _free(self, situation: Situation, level: Level) -> tuple[str, ...]:
+        """Signals that may be moved at a level and whose loops take a setpoint."""
+        if not self._config.level.allows(level):
+            return ()
+        allowed = [n for n in self.licence.allowed(level) if n in self._planner.box.names]
+        return tuple(n for n in allowed if situation.available.get(n, True))
+
+    def _too_often(self, t_ns: int) -> _Hold | None:
+        config, issued = self._config, self._issued_ns
+        wait_ns = self._quiet_until_ns - t_ns
+        if issued:
+            wait_ns = max(wait_ns, issued[-1] + round(config.interval_s * NS_PER_S) - t_ns)
+        if len(issued) == config.per_hour:
+            wait_ns = max(wait_ns, issued[0] + 3600 * NS_PER_S - t_ns)
+        if wait_ns <= 0:
+            return None
+        return _Hold(HoldReason.RATE_LIMITED, f"next advice in {math.ceil(wait_ns / NS_PER_S)} s at the earliest")
+
+    def _stands(self, world: World | None, t_ns: int) -> bool:
+        """Whether the last advice is valid and neither applied nor overtaken by the operator."""
+        advice = self._advice
+        if advice is None or world is None or t_ns >= advice.valid_until_ns:
+            return False
+        moves = {m.signal: m for m in advice.moves}
+        near_A = (self._config.deadband * self._planner.box.span).tolist()
+        applied = True
+        for name, value, near in zip(self._planner.box.names, world.current_action.tolist(), near_A, strict=True):
+            start = advice.rollback[name]
+            aim = moves[name].recommended if name in moves else start
+            if not min(start, aim) - near <= value <= max(start, aim) + near:
+                return False
+            applied = applied and abs(value - aim) <= near
+        return not applied
+
+    # --- reasons that need one
+
+    def _planned(self, world: World | None, situation: Situation, *, silent: bool) -> Recommendation | _Hold:
+        """Plan, judge, and advise; in shadow the plan is made but not spoken."""
+        if world is None:
+            return _Hold(HoldReason.MODEL_FAILED, "the model gave no forecast")
+        free = self._free(situation, Level.SHADOW if silent else Level.ADVISE)
+        try:
+            plan = self._planner.plan(world, free, self._since_plan_s(situation.t_ns))
+        except ModelError as error:
+            return _Hold(HoldReason.MODEL_FAILED, str(error))
+        if silent:
+            return _Hold(HoldReason.NO_LICENCE, "in shadow: the plan is recorded, not spoken", plan)
+        if max(plan.support, plan.baseline_support) > 1:
+            text = f"the state is at {max(plan.support, plan.baseline_support):.1f} of the limit of the trained region"
+            return _Hold(HoldReason.OUT_OF_REGION, text, plan)
+        relief = plan.baseline_violation > _KEPT and plan.violation <= _RELIEF * plan.baseline_violation
+        if plan.violation > _KEPT and not relief:
+            text = "no allowed move keeps the limits with their back-off"
+            return _Hold(HoldReason.CONSTRAINT, text, plan)
+        moves = self._moves(plan, world.current_action, free)
+        if not moves:
+            return _Hold(HoldReason.SMALL_GAIN, "no move is worth making", plan)
+        if not relief and (plan.gain_low <= 0 or plan.gain < self._config.least_gain):
+            text = f"gain {plan.gain:.3g} per hour ({plan.gain_low:.3g} .. {plan.gain_high:.3g}) is not certain"
+            return _Hold(HoldReason.SMALL_GAIN, text, plan)
+        return self._advised(plan, moves, world, situation)
+
+    def _since_plan_s(self, t_ns: int) -> float:
+        before, self._planned_ns = self._planned_ns, t_ns
+        return 0.0 if before is None else max(t_ns - before, 0) / NS_PER_S
+
+    def _moves(self, plan: Plan, current_A: Tensor, free: Collection[str]) -> tuple[Move, ...]:
+        """Moves worth sending; each value is rounded to a thousandth of its range and clamped last."""
+        found = []
+        pairs = zip(self._planner.box.names, current_A.tolist(), plan.target.tolist(), strict=True)
+        for name, current, target in pairs:
+            signal = self._plant.by_name[name]
+            if name not in free or signal.low is None or signal.high is None or signal.max_rate is None:
+                continue
+            span = signal.high - signal.low
+            digits = max(0, math.ceil(-math.log10(span / 1000)))
+            value = clamp_move(signal, current, round(target, digits), self._config.planner.constraints)
+            if abs(value - current) < self._config.deadband * span:
+                continue
+            found.append(
+                Move(
+                    signal=name,
+                    current=current,
+                    recommended=value,
+                    unit=signal.unit,
+                    low=signal.low,
+                    high=signal.high,
+                    rate=signal.max_rate,
+                )
+            )
+        return tuple(found)
+
+    # --- the answer
+
+    def _advised(self, plan: Plan, moves: tuple[Move, ...], world: World, situation: Situation) -> Recommendation:
+        said = ", ".join(f"{m.signal} {m.current:.4g} -> {m.recommended:.4g} {m.unit}" for m in moves)
+        expects = f"expected gain {plan.gain:.3g} per hour ({plan.gain_low:.3g} .. {plan.gain_high:.3g})"
+        limits = f"; limited by {', '.join(plan.binding)}" if plan.binding else ""
+        rest = self._record(Verdict.ADVISE, None, f"Move {said}; {expects}{limits}", world, situation, plan)
+        self._advice = replace(
+            rest,
+            moves=moves,
+            requires=tuple(f"{m.signal}: loop in automatic and taking a setpoint" for m in moves),
+            rollback=dict(zip(self._planner.box.names, world.current_action.tolist(), strict=True)),
+        )
+        self._issued_ns.append(situation.t_ns)
+        self._hold = None
+        return self._advice
+
+    def _held(self, hold: _Hold, world: World | None, situation: Situation) -> Recommendation:
+        """HOLD; the same one again while it is valid and nothing new is to be said."""
+        old, text = self._hold, f"Hold: {hold.text}"
+        same = old is not None and old.reason is hold.reason and old.text == text and old.stale == situation.stale
+        if old is not None and same and hold.plan is None and situation.t_ns < old.valid_until_ns:
+            return old
+        self._hold = self._record(Verdict.HOLD, hold.reason, text, world, situation, hold.plan)
+        return self._hold
+
+    def _record(
+        self,
+        verdict: Verdict,
+        reason: HoldReason | None,
+        text: str,
+        world: World | None,
+        situation: Situation,
+        plan: Plan | None,
+    ) -> Recommendation:
+        self.sequence += 1
+        t_ns = situation.t_ns
+        expected = _forecast(world, plan.expected, plan, t_ns) if plan and world else None
+        baseline = _forecast(world, plan.baseline, plan, t_ns) if plan and world else None
+        return Recommendation(
+            id=f"{self._plant.name}-{t_ns // NS_PER_S}-{self.sequence}",
+            sequence=self.sequence,
+            t_ns=t_ns,
+            valid_until_ns=t_ns + round(self._config.valid_s * NS_PER_S),
+            verdict=verdict,
+            reason=reason,
+            text=text,
+            moves=(),
+            expected=expected,
+            baseline=baseline,
+            gain=plan.gain if plan else 0.0,
+            gain_low=plan.gain_low if plan else 0.0,
+            gain_high=plan.gain_high if plan else 0.0,
+            binding=plan.binding if plan else (),
+            stale=situation.stale,
+            licence=self.licence.level.value,
+            model_id=self._model_id,
+            plant_fingerprint=self._plant.fingerprint,
+        )
+
+
+def _forecast(world: World, mean_HS: Tensor, plan: Plan, t_ns: int) -> Forecast:
+    """Forecast of all signals of the world, with the 90 % band around it."""
+    mean = np.asarray(mean_HS.cpu().numpy(), np.float64)
+    half = np.asarray(plan.half_band.cpu().numpy(), np.float64)
+    return Forecast(
+        t_ns=t_ns,
+        horizon_s=tuple(float(h) for h in world.horizon_s),
+        signals=tuple(world.signals),
+        mean=mean,
+        low=mean - half,
+        high=mean + half,
+    )

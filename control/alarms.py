@@ -1,0 +1,165 @@
+"""The alarm list: what was raised, who has seen it, what is shelved; survives a restart as JSON.
+
+States follow ISA-18.2: an alarm is active or returned to normal, acknowledged or not, and may be shelved for a time.
+Decides nothing about the plant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from fusion.errors import ConfigError
+from fusion.records import NS_PER_S, Anomaly, AnomalyKind, AnomalyState, SignalBlame
+
+FORMAT = "fusion-alarms/1"
+
+
+class AlarmState(StrEnum):
+    """Where an alarm stands for the operator."""
+
+    UNACKNOWLEDGED = "unacknowledged"
+    ACKNOWLEDGED = "acknowledged"
+    RETURNED = "returned_unacknowledged"
+    NORMAL = "normal"
+    SHELVED = "shelved"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarm:
+    """One anomaly as the operator meets it; ``raises`` counts how often it came back within the joining time."""
+
+    anomaly: Anomaly
+    raised_ns: int
+    raises: int = 1
+    cleared_ns: int | None = None
+    acknowledged_ns: int | None = None
+    acknowledged_by: str = ""
+    shelved_until_ns: int | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether the anomaly stands."""
+        return self.anomaly.state is not AnomalyState.CLEARED
+
+    def state(self, t_ns: int) -> AlarmState:
+        """State at a time, which matters to a shelved alarm only."""
+        if self.shelved_until_ns is not None and t_ns < self.shelved_until_ns:
+            return AlarmState.SHELVED
+        if self.active:
+            return AlarmState.UNACKNOWLEDGED if self.acknowledged_ns is None else AlarmState.ACKNOWLEDGED
+        return AlarmState.RETURNED if self.acknowledged_ns is None else AlarmState.NORMAL
+
+
+@dataclass(kw_only=True, slots=True)
+class AlarmConfig:
+    """How many finished alarms are kept and for how long one may be shelved at most."""
+
+    keep: int = 500
+    longest_shelf_s: float = 28_800.0
+
+    def __post_init__(self) -> None:
+        """Reject what keeps nothing."""
+        if self.keep < 1 or self.longest_shelf_s <= 0:
+            raise ConfigError("alarms: keep must be at least 1 and longest_shelf_s positive")
+
+
+class AlarmLog:
+    """Alarms by anomaly id, oldest first."""
+
+    def __init__(self, config: AlarmConfig | None = None) -> None:
+        self._config = config or AlarmConfig()
+        self._alarms: dict[str, Alarm] = {}
+
+    @property
+    def alarms(self) -> tuple[Alarm, ...]:
+        """All that are kept."""
+        return tuple(self._alarms.values())
+
+    @property
+    def active(self) -> tuple[Alarm, ...]:
+        """Those whose anomaly stands."""
+        return tuple(a for a in self._alarms.values() if a.active)
+
+    def record(self, anomalies: Sequence[Anomaly]) -> None:
+        """Take the changes that the detector told. A new raise needs a new acknowledgement."""
+        for anomaly in anomalies:
+            old = self._alarms.get(anomaly.id)
+            self._alarms[anomaly.id] = self._first(anomaly) if old is None else self._next(old, anomaly)
+        done = [key for key, alarm in self._alarms.items() if not alarm.active]
+        for key in done[: max(0, len(done) - self._config.keep)]:
+            del self._alarms[key]
+
+    def acknowledge(self, anomaly_id: str, by: str, t_ns: int) -> Alarm:
+        """Note that somebody has seen it.
+
+        Raises:
+            ConfigError: where no such alarm is kept.
+        """
+        return self._change(anomaly_id, acknowledged_ns=t_ns, acknowledged_by=by)
+
+    def shelve(self, anomaly_id: str, until_ns: int, t_ns: int) -> Alarm:
+        """Set it aside until a time, cut at the longest shelf; a time not after ``t_ns`` takes it back.
+
+        Raises:
+            ConfigError: where no such alarm is kept.
+        """
+        latest = t_ns + round(self._config.longest_shelf_s * NS_PER_S)
+        return self._change(anomaly_id, shelved_until_ns=min(until_ns, latest) if until_ns > t_ns else None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can hold; the inverse of ``from_dict``."""
+        return {"format": FORMAT, "alarms": [asdict(a) for a in self._alarms.values()]}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], config: AlarmConfig | None = None) -> AlarmLog:
+        """Rebuild the list after a restart.
+
+        Raises:
+            ConfigError: where the data are not an alarm list of this format.
+        """
+        log = cls(config)
+        if not isinstance(data, Mapping) or data.get("format") != FORMAT:
+            raise ConfigError(f"alarms: format is not accepted; expected {FORMAT!r}")
+        try:
+            for item in data["alarms"]:
+                anomaly = anomaly_from_dict(item["anomaly"])
+                log._alarms[anomaly.id] = Alarm(**{**item, "anomaly": anomaly})
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"alarms: {error} is missing or not accepted") from error
+        return log
+
+    def _first(self, anomaly: Anomaly) -> Alarm:
+        cleared = anomaly.t_ns if anomaly.state is AnomalyState.CLEARED else None
+        return Alarm(anomaly=anomaly, raised_ns=anomaly.t_ns, cleared_ns=cleared)
+
+    def _next(self, old: Alarm, anomaly: Anomaly) -> Alarm:
+        if anomaly.state is AnomalyState.CLEARED:
+            return replace(old, anomaly=anomaly, cleared_ns=anomaly.t_ns)
+        if anomaly.state is AnomalyState.RAISED and not old.active:
+            again = replace(old, anomaly=anomaly, raises=old.raises + 1, cleared_ns=None)
+            return replace(again, acknowledged_ns=None, acknowledged_by="")
+        return replace(old, anomaly=anomaly, cleared_ns=None)
+
+    def _change(self, anomaly_id: str, **values: Any) -> Alarm:
+        if anomaly_id not in self._alarms:
+            known = ", ".join(list(self._alarms)[-5:]) or "none"
+            raise ConfigError(f"alarm {anomaly_id!r} is not known; the latest are: {known}")
+        self._alarms[anomaly_id] = replace(self._alarms[anomaly_id], **values)
+        return self._alarms[anomaly_id]
+
+
+def anomaly_from_dict(data: Mapping[str, Any]) -> Anomaly:
+    """An anomaly from the plain values of ``dataclasses.asdict``, also after a round trip through JSON."""
+    return Anomaly(
+        **{
+            **data,
+            "state": AnomalyState(data["state"]),
+            "kind": AnomalyKind(data["kind"]),
+            "by_modality": {str(k): float(v) for k, v in data["by_modality"].items()},
+            "top_signals": tuple(SignalBlame(**blame) for blame in data["top_signals"]),
+            "energies": tuple((str(name), float(factor)) for name, factor in data["energies"]),
+        }
+    )

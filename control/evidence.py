@@ -1,0 +1,165 @@
+"""What the energies say about an anomaly: which modality and signal, and whether plant or sensor.
+
+The family of an energy is the part of its name before the first dot. Knows no life cycle and no time.
+Shape letters: E energies, G signals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.errors import ConfigError
+from fusion.plant import Modality, Plant
+from fusion.records import AnomalyKind, SignalBlame
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(kw_only=True, slots=True)
+class EvidenceConfig:
+    """Families of energies and the shares that decide.
+
+    Another modality agrees from ``agreeing`` of the strongest one's factor; one tag stands alone from
+    ``alone`` of the blame. Factors below ``faint`` of the limit are no evidence.
+    """
+
+    stream_families: tuple[str, ...] = ("health",)
+    law_families: tuple[str, ...] = ("balance",)
+    cross_families: tuple[str, ...] = ("cross",)
+    agreeing: float = 0.6
+    alone: float = 0.7
+    faint: float = 0.5
+    top_signals: int = 5
+    top_energies: int = 8
+
+    def __post_init__(self) -> None:
+        """Reject shares that are none."""
+        for name in ("agreeing", "alone", "faint"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ConfigError(f"evidence.{name}: {getattr(self, name)} must be in (0, 1]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contributions:
+    """Who made the energies of one tick: ``shares`` [E, G] by energy and signal, ``residual`` [G] in their units."""
+
+    signals: tuple[str, ...]
+    shares: Floats
+    residual: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Evidence summed up, in the words of an ``Anomaly``."""
+
+    kind: AnomalyKind
+    by_modality: Mapping[str, float]
+    top_signals: tuple[SignalBlame, ...]
+    energies: tuple[tuple[str, float], ...]
+
+
+def family(name: str) -> str:
+    """Part of an energy's name before the first dot."""
+    return name.split(".", 1)[0]
+
+
+def weights(factor: Floats, config: EvidenceConfig) -> Floats:
+    """Weight [E] of each energy as evidence: the square of what its factor has above faint."""
+    return np.asarray(np.maximum(np.nan_to_num(factor) - config.faint, 0.0) ** 2)
+
+
+def blame_signals(factor: Floats, contributions: Contributions, config: EvidenceConfig) -> Floats:
+    """Blame [G] of the signals, summing to one where there is any: shares weighted by their energies."""
+    blamed = weights(factor, config) @ np.nan_to_num(contributions.shares)
+    total = float(blamed.sum())
+    return np.asarray(blamed / total if total > 0 else blamed)
+
+
+def find(
+    factor: Floats,
+    names: Sequence[str],
+    modality: Sequence[str],
+    blame: Floats,
+    contributions: Contributions | None,
+    plant: Plant,
+    config: EvidenceConfig,
+) -> Finding:
+    """Sum up factors [E] of the limit and the blame [G] of the signals of ``contributions``."""
+    top = _top_signals(blame, contributions, config)
+    by_modality = _by_modality(factor, modality, config)
+    order = [int(e) for e in np.argsort(-np.nan_to_num(factor), kind="stable")[: config.top_energies]]
+    return Finding(
+        kind=decide_kind(factor, names, modality, top, plant, config),
+        by_modality=by_modality,
+        top_signals=top,
+        energies=tuple((names[e], round(float(factor[e]), 4)) for e in order if factor[e] >= config.faint),
+    )
+
+
+def decide_kind(
+    factor: Floats,
+    names: Sequence[str],
+    modality: Sequence[str],
+    top: Sequence[SignalBlame],
+    plant: Plant,
+    config: EvidenceConfig,
+) -> AnomalyKind:
+    """Plant or sensor, by the first rule that applies.
+
+    1. A stream family at its limit: SENSOR (a dead stream says so itself).
+    2. Several modalities agree: PROCESS (two senses do not fail together).
+    3. Only a medium: UNKNOWN (its scene and its lens look alike to it).
+    4. One tag carries the blame alone, against all the others: SENSOR.
+    5. A conservation law, or several tags: PROCESS. With no signal to blame and no law: UNKNOWN.
+    """
+    if _strongest(factor, names, config.stream_families) >= 1:
+        return AnomalyKind.SENSOR
+    peaks = by_group(factor, modality)
+    peak = max(peaks.values(), default=0.0)
+    agreeing = [m for m, value in peaks.items() if value >= config.agreeing * peak and value >= 1]
+    if len(agreeing) > 1:
+        return AnomalyKind.PROCESS
+    if max(peaks, key=lambda m: peaks[m], default="") != Modality.PROCESS:
+        return AnomalyKind.UNKNOWN
+    if top and top[0].share >= config.alone and _is_tag(top[0].signal, plant):
+        return AnomalyKind.SENSOR
+    law = _strongest(factor, names, config.law_families) >= 1
+    return AnomalyKind.PROCESS if law or top else AnomalyKind.UNKNOWN
+
+
+def by_group(factor: Floats, modality: Sequence[str]) -> dict[str, float]:
+    """Largest factor of each modality that has a present energy."""
+    peaks: dict[str, float] = {}
+    for value, name in zip(factor, modality, strict=True):
+        if np.isfinite(value):
+            peaks[name] = max(peaks.get(name, 0.0), float(value))
+    return peaks
+
+
+def _strongest(factor: Floats, names: Sequence[str], families: Sequence[str]) -> float:
+    found = [float(f) for f, n in zip(factor, names, strict=True) if family(n) in families and np.isfinite(f)]
+    return max(found, default=0.0)
+
+
+def _by_modality(factor: Floats, modality: Sequence[str], config: EvidenceConfig) -> dict[str, float]:
+    """Shares that sum to one, from the strongest energy of each modality."""
+    peaks = by_group(factor, modality)
+    strength = {m: float(weights(np.array([value]), config)[0]) for m, value in peaks.items()}
+    total = sum(strength.values())
+    return {m: value / total for m, value in strength.items() if value > 0} if total > 0 else {}
+
+
+def _top_signals(blame: Floats, contributions: Contributions | None, config: EvidenceConfig) -> tuple[SignalBlame, ...]:
+    if contributions is None or not blame.any():
+        return ()
+    order = [int(g) for g in np.argsort(-blame, kind="stable")[: config.top_signals] if blame[g] > 0]
+    names, residual = contributions.signals, contributions.residual
+    return tuple(SignalBlame(signal=names[g], residual=float(residual[g]), share=float(blame[g])) for g in order)
+
+
+def _is_tag(name: str, plant: Plant) -> bool:
+    return any(tag.name == name for tag in plant.tags)

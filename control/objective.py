@@ -1,0 +1,121 @@
+"""What better means: distance from setpoints, prices and the effort of moving, in one number per hour.
+
+Shape letters: N candidates, K steps of the action grid, A manipulated signals, H horizons, S signals.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fusion.errors import ConfigError
+from fusion.plant import Plant
+
+
+@dataclass(kw_only=True, slots=True)
+class ObjectiveConfig:
+    """``effort`` prices the squared relative length of all moves; ``gain_error`` is the believed error of effects.
+
+    ``gain_error`` is a share: the effect of a move on a signal may be that much smaller or larger than predicted.
+    """
+
+    effort: float = 0.02
+    gain_error: float = 0.3
+
+    def __post_init__(self) -> None:
+        """Reject negative prices."""
+        if self.effort < 0 or not 0 <= self.gain_error < 1:
+            raise ConfigError("objective: effort must not be negative, gain_error must be in [0, 1)")
+
+
+class Objective:
+    """Cost of forecasts and action paths from the targets of a plant; lower is better."""
+
+    def __init__(
+        self,
+        plant: Plant,
+        signals: Sequence[str],
+        manipulated: Sequence[str],
+        horizon_s: Sequence[float],
+        config: ObjectiveConfig | None = None,
+    ) -> None:
+        self.config = config or ObjectiveConfig()
+        self._time_H = time_weights(horizon_s)
+        self._signals, self._manipulated = tuple(signals), tuple(manipulated)
+        for target in plant.targets:
+            if target.signal not in self._signals and target.signal not in self._manipulated:
+                raise ConfigError(f"targets: {target.signal!r} is neither forecast nor manipulated, so it has no cost")
+        self._setpoint_S, self._weight_S, self._price_S = _terms(plant, self._signals)
+        self._setpoint_A, self._weight_A, self._price_A = _terms(plant, self._manipulated)
+        self._span_A = torch.tensor([_span(plant, name) for name in self._manipulated])
+
+    def cost(self, forecast_NHS: Tensor, action_NKA: Tensor, current_A: Tensor) -> Tensor:
+        """Cost per hour [N], averaged over the horizon."""
+        return self.outcome(forecast_NHS) + self.expense(action_NKA, current_A)
+
+    def outcome(self, forecast_NHS: Tensor) -> Tensor:
+        """The part [N] that the forecast signals cost."""
+        error = forecast_NHS - self._setpoint_S
+        per_HS = self._weight_S * error.square() + self._price_S * forecast_NHS
+        return (per_HS * self._time_H[:, None]).sum((1, 2))
+
+    def expense(self, action_NKA: Tensor, current_A: Tensor) -> Tensor:
+        """The part [N] that the moves cost: their own targets, and the effort of moving at all."""
+        error = action_NKA - self._setpoint_A
+        own_N = (self._weight_A * error.square() + self._price_A * action_NKA).mean(1).sum(1)
+        path = torch.cat([current_A.expand(len(action_NKA), 1, -1), action_NKA], dim=1)
+        length_NA = path.diff(dim=1).abs().sum(1) / self._span_A
+        return own_N + self.config.effort * length_NA.square().sum(1)
+
+    def gain(
+        self, plan_HS: Tensor, baseline_HS: Tensor, half_band_HS: Tensor, saved_expense: float
+    ) -> tuple[float, float, float]:
+        """Saving per hour of plan against baseline, with the ends of its 90 % interval.
+
+        Disturbances hit both alike, so a forecast error matters by how much it changes the *difference* of the two
+        (to first order; taken as standing over the horizon, independent between signals). To that comes the error of
+        the predicted effect itself. ``saved_expense`` is the difference of the moves' own cost, known exactly.
+        """
+        effect = plan_HS - baseline_HS
+        slope_HS = 2 * self._weight_S * effect * self._time_H[:, None]
+        common = float((slope_HS.abs() * half_band_HS).sum(0).square().sum().sqrt())
+        share = self.config.gain_error
+        scales = torch.tensor([1.0, 1 - share, 1 + share], dtype=effect.dtype)
+        believed = baseline_HS + scales[:, None, None] * effect
+        saved = self.outcome(baseline_HS[None]) - self.outcome(believed) + saved_expense
+        middle, low, high = float(saved[0]), float(saved.min()), float(saved.max())
+        return middle, middle - math.hypot(middle - low, common), middle + math.hypot(high - middle, common)
+
+
+def time_weights(horizon_s: Sequence[float]) -> Tensor:
+    """Weights [H] that average a curve known at the horizons over time (trapezoids, the first value from zero on)."""
+    h = torch.tensor([0.0, *horizon_s], dtype=torch.float64)
+    widths = h.diff()
+    weights = torch.zeros(len(widths), dtype=torch.float64)
+    weights += widths / 2
+    weights[:-1] += widths[1:] / 2
+    weights[0] += widths[0] / 2
+    return (weights / h[-1]).to(torch.get_default_dtype())
+
+
+def _terms(plant: Plant, names: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+    """Setpoint, weight per squared unit and price of each name; several targets of one signal add their prices."""
+    setpoint, weight, price = torch.zeros(len(names)), torch.zeros(len(names)), torch.zeros(len(names))
+    for target in plant.targets:
+        if target.signal in names:
+            i = names.index(target.signal)
+            price[i] += target.price
+            if target.setpoint is not None and target.weight:
+                setpoint[i], weight[i] = target.setpoint, target.weight / target.scale**2
+    return setpoint, weight, price
+
+
+def _span(plant: Plant, name: str) -> float:
+    signal = plant.by_name[name]
+    if signal.low is None or signal.high is None:
+        raise ConfigError(f"signal {name!r}: a manipulated signal needs low and high")
+    return signal.high - signal.low

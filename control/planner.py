@@ -1,0 +1,297 @@
+"""Sampling model-predictive control: iCEM over move knots, all samples and horizons of an iteration in one batch.
+
+Feasible first, then cheap. Offset-free by the world's own bias correction. Knows no clock but a deadline's and
+gives no advice: whether a plan may be spoken is for the advisor.
+Source: Pinneri et al. (2020), "Sample-efficient Cross-Entropy Method for Real-time Planning" (iCEM).
+Shape letters: N candidates, J knots, K steps of the action grid, A manipulated signals, H horizons, S signals.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from control.constraints import ConstraintConfig, MoveBox, SignalLimits, binding_moves
+from control.objective import Objective, ObjectiveConfig
+from control.world import ACTION_STEP_S, ACTION_STEPS, World
+from fusion.errors import ConfigError, ModelError
+from fusion.plant import Plant
+
+_FEASIBLE = 1e-6
+_NEARLY = 1.1
+
+
+@dataclass(kw_only=True, slots=True)
+class PlannerConfig:
+    """Size of the search.
+
+    With one knot a plan is one new value per signal, ramped at its rate and held: what an operator can be asked for
+    every few minutes. More knots plan a course of moves and expect to be asked again within
+    ``600 / knots`` seconds. ``sigma`` is the first spread of the samples as a share of the reach. Moves below
+    ``deadband`` (share of range) and moves that bring less than ``minor`` of the saving are left out.
+    """
+
+    samples: int = 128
+    iterations: int = 5
+    elites: int = 12
+    kept: float = 0.3
+    decay: float = 1.25
+    beta: float = 2.0
+    momentum: float = 0.1
+    sigma: float = 0.5
+    knots: int = 1
+    deadband: float = 0.01
+    minor: float = 0.03
+    deadline_s: float = 2.0
+    seed: int = 0
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    constraints: ConstraintConfig = field(default_factory=ConstraintConfig)
+
+    def __post_init__(self) -> None:
+        """Reject a search that cannot find anything."""
+        if not 1 <= self.knots <= ACTION_STEPS:
+            raise ConfigError(f"planner.knots: {self.knots} must be 1 to {ACTION_STEPS}")
+        if not 2 <= self.elites < self.samples or self.iterations < 1:
+            raise ConfigError("planner: expected 2 <= elites < samples and at least 1 iteration")
+        if self.decay < 1 or self.sigma <= 0 or self.deadline_s <= 0 or not 0 <= self.momentum < 1:
+            raise ConfigError("planner: decay must be >= 1, sigma and deadline_s positive, momentum in [0, 1)")
+        if not 0 <= self.kept <= 1 or self.deadband < 0 or not 0 <= self.minor < 1:
+            raise ConfigError("planner: kept must be in [0, 1], minor in [0, 1), deadband not negative")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The best course found, in engineering units, against leaving everything as it is.
+
+    ``target`` [A] is the value to ask for now, ``action`` [K, A] the course that ``expected`` [H, S] belongs to;
+    ``baseline`` [H, S] is the forecast without moves. Costs and the gain with its 90 % interval are per hour.
+    Violations are excesses over limits with back-off, in scales of the targets, averaged over the horizon; supports
+    are ratios to the limit of the trained region.
+    """
+
+    target: Tensor
+    action: Tensor
+    expected: Tensor
+    baseline: Tensor
+    half_band: Tensor
+    cost: float
+    baseline_cost: float
+    gain: float
+    gain_low: float
+    gain_high: float
+    violation: float
+    baseline_violation: float
+    support: float
+    baseline_support: float
+    binding: tuple[str, ...]
+    elapsed_s: float
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Candidates with their cost and violation [N]; an unusable one has infinite violation."""
+
+    knots: Tensor
+    cost: Tensor
+    violation: Tensor
+
+    def order(self) -> Tensor:
+        """Indices from best to worst: violation decides, cost among those that keep the limits.
+
+        Where none keeps them, cost decides among those whose violation is nearly the smallest.
+        """
+        by_cost = torch.argsort(self.cost, stable=True)
+        good = self.violation <= max(_NEARLY * float(self.violation.min()), _FEASIBLE)
+        excess = torch.where(good, torch.zeros_like(self.violation), self.violation)
+        return by_cost[torch.argsort(excess[by_cost], stable=True)]
+
+    def take(self, index: Tensor) -> _Batch:
+        return _Batch(self.knots[index], self.cost[index], self.violation[index])
+
+    def join(self, other: _Batch) -> _Batch:
+        pairs = ((self.knots, other.knots), (self.cost, other.cost), (self.violation, other.violation))
+        return _Batch(*(torch.cat(pair) for pair in pairs))
+
+
+class Planner:
+    """Plans from any state of worlds that have the names and horizons of the one it was made with."""
+
+    def __init__(
+        self, config: PlannerConfig, plant: Plant, world: World, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        names = (world.signals, world.manipulated, world.horizon_s)
+        self.config = config
+        self.box = MoveBox(plant, world.manipulated, config.constraints)
+        self.objective = Objective(plant, *names, config.objective)
+        self.limits = SignalLimits(plant, world.signals, world.horizon_s, config.constraints)
+        self._clock = clock
+        self._random = torch.Generator().manual_seed(config.seed)
+        self._last_JA: Tensor | None = None
+
+    @torch.no_grad()
+    def plan(self, world: World, free: Collection[str] | None = None, elapsed_s: float = 0.0) -> Plan:
+        """Find moves of the signals named in ``free`` (default all); ``elapsed_s`` since the last plan shifts it.
+
+        Raises:
+            ModelError: where the model is not finite, of a wrong shape or later than the deadline.
+        """
+        began_s = self._clock()
+        search = _Search(self, world, self._free(free), began_s + self.config.deadline_s)
+        best = search.run(self._warm(elapsed_s))
+        self._last_JA = best.knots[0]
+        return search.plan(best, began_s)
+
+    def _free(self, free: Collection[str] | None) -> Tensor:
+        return torch.tensor([free is None or name in free for name in self.box.names])
+
+    def _warm(self, elapsed_s: float) -> Tensor | None:
+        """Knots [J, A] of the last plan, moved ahead by the time that has passed."""
+        if self._last_JA is None:
+            return None
+        blocks = elapsed_s / (ACTION_STEP_S * math.ceil(ACTION_STEPS / self.config.knots))
+        j = (torch.arange(self.config.knots) + min(round(blocks), self.config.knots)).clamp(max=self.config.knots - 1)
+        return self._last_JA[j]
+
+    def noise(self, count: int) -> Tensor:
+        """Coloured noise [N, J, A] of unit variance with power spectrum 1 / f^beta along the knots."""
+        J, A = self.config.knots, len(self.box.names)
+        white = torch.randn(count, A, J, generator=self._random)
+        if J == 1:
+            return white.transpose(1, 2)
+        frequency = torch.fft.rfftfreq(J).clamp(min=1 / J)
+        coloured = torch.fft.irfft(torch.fft.rfft(white) * frequency.pow(-self.config.beta / 2), n=J)
+        power = _colour_power(frequency, self.config.beta, J)
+        scaled: Tensor = coloured / power
+        return scaled.transpose(1, 2)
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Monotonic seconds."""
+        return self._clock
+
+
+class _Search:
+    """One planning problem: the present state of a world and the moves that are free."""
+
+    def __init__(self, planner: Planner, world: World, free_A: Tensor, deadline_s: float) -> None:
+        self._planner, self._world, self._deadline_s = planner, world, deadline_s
+        self._config = planner.config
+        self._now_A = world.current_action.to(torch.get_default_dtype())
+        self._free_A = free_A
+        self._low_A, self._high_A = planner.box.reach(self._now_A, free_A)
+        self._band_HS = world.half_band()
+        if not bool(torch.isfinite(self._now_A).all()):
+            raise ModelError("a manipulated signal has no finite present value, so nothing can be planned from it")
+        if not bool(torch.isfinite(self._band_HS).all()):
+            raise ModelError("the band of the forecast is not finite")
+
+    def run(self, warm_JA: Tensor | None) -> _Batch:
+        """The best candidate, as a batch of one."""
+        config, hold_JA = self._config, self._now_A.expand(self._config.knots, -1)
+        mean_JA = hold_JA if warm_JA is None else warm_JA.clamp(self._low_A, self._high_A)
+        spread_JA = (self._high_A - self._low_A).expand_as(mean_JA) * config.sigma
+        pool = self._judge(torch.stack([hold_JA, mean_JA]))
+        if not bool(torch.isfinite(pool.violation[0])):
+            raise ModelError("the model's forecast without moves is not finite")
+        for i in range(config.iterations if bool(self._free_A.any()) else 0):
+            count = max(round(config.samples * config.decay**-i), 2 * config.elites)
+            sample = mean_JA + self._planner.noise(count) * spread_JA
+            batch = self._judge(sample.clamp(self._low_A, self._high_A)).join(pool)
+            elite = batch.take(batch.order()[: config.elites])
+            mean_JA = config.momentum * mean_JA + (1 - config.momentum) * elite.knots.mean(0)
+            spread_JA = config.momentum * spread_JA + (1 - config.momentum) * elite.knots.std(0)
+            pool = elite.take(torch.arange(max(1, round(config.kept * config.elites))))
+        pool = pool.join(self._judge(mean_JA[None])) if config.iterations else pool
+        return self._spare(pool.take(pool.order()[:1]))
+
+    def _judge(self, knots_NJA: Tensor) -> _Batch:
+        """Roll out candidates; those whose forecast is not finite are unusable."""
+        if self._planner.clock() > self._deadline_s:
+            raise ModelError(f"planning took longer than {self._config.deadline_s} s")
+        path_NKA = self._planner.box.paths(knots_NJA, self._now_A)
+        forecast_NHS = self._rollout(path_NKA)
+        cost = self._planner.objective.cost(forecast_NHS, path_NKA, self._now_A)
+        limits = self._planner.limits.violation(forecast_NHS, self._band_HS)
+        support = self._world.support(path_NKA)
+        violation = limits + (support - 1).clamp(min=0)
+        usable = torch.isfinite(forecast_NHS).flatten(1).all(1) & torch.isfinite(cost) & torch.isfinite(violation)
+        worst = torch.full_like(cost, math.inf)
+        return _Batch(knots_NJA, torch.where(usable, cost, worst), torch.where(usable, violation, worst))
+
+    def _rollout(self, path_NKA: Tensor) -> Tensor:
+        forecast = self._world.rollout(path_NKA)
+        expected = (len(path_NKA), len(self._world.horizon_s), len(self._world.signals))
+        if tuple(forecast.shape) != expected:
+            raise ModelError(f"the model's rollout has shape {tuple(forecast.shape)}, expected {expected}")
+        return forecast
+
+    def _spare(self, best: _Batch) -> _Batch:
+        """Leave out moves too small to be worth an operator's hand, one at a time, the least useful first."""
+        hold_JA = self._now_A.expand_as(best.knots[0])
+        small_A = (best.knots[0] - hold_JA).abs().amax(0) < self._config.deadband * self._planner.box.span
+        best = self._judge(torch.where(small_A, hold_JA, best.knots[0])[None])
+        hold = self._judge(hold_JA[None])
+        allowed = float(best.cost) + self._config.minor * max(float(hold.cost - best.cost), 0.0)
+        worst = max(float(best.violation), _FEASIBLE)
+        while True:
+            moved = torch.nonzero((best.knots[0] != hold_JA).any(0)).flatten().tolist()
+            if not moved:
+                return best
+            without = torch.stack([_replaced(best.knots[0], hold_JA, a) for a in moved])
+            tried = self._judge(without)
+            fewer = tried.take(tried.order()[:1])
+            if float(fewer.cost) > allowed or float(fewer.violation) > worst:
+                return best
+            best = fewer
+
+    def plan(self, best: _Batch, began_s: float) -> Plan:
+        """Roll out the best candidate beside doing nothing and sum up."""
+        planner, hold_JA = self._planner, self._now_A.expand_as(best.knots[0])
+        path_NKA = planner.box.paths(torch.stack([best.knots[0], hold_JA]), self._now_A)
+        forecast_NHS, support_N = self._rollout(path_NKA), self._world.support(path_NKA)
+        cost_N = planner.objective.cost(forecast_NHS, path_NKA, self._now_A)
+        violation_N = planner.limits.violation(forecast_NHS, self._band_HS)
+        if not all(bool(torch.isfinite(x).all()) for x in (forecast_NHS, support_N, cost_N)):
+            raise ModelError("the model's forecast of the plan is not finite")
+        expense = planner.objective.expense(path_NKA, self._now_A)
+        gain = planner.objective.gain(forecast_NHS[0], forecast_NHS[1], self._band_HS, float(expense[1] - expense[0]))
+        binding = binding_moves(planner.box, best.knots[0, 0], self._now_A, self._free_A)
+        return Plan(
+            target=best.knots[0, 0],
+            action=path_NKA[0],
+            expected=forecast_NHS[0],
+            baseline=forecast_NHS[1],
+            half_band=self._band_HS,
+            cost=float(cost_N[0]),
+            baseline_cost=float(cost_N[1]),
+            gain=gain[0],
+            gain_low=gain[1],
+            gain_high=gain[2],
+            violation=float(violation_N[0]),
+            baseline_violation=float(violation_N[1]),
+            support=float(support_N[0]),
+            baseline_support=float(support_N[1]),
+            binding=(*binding, *planner.limits.binding(forecast_NHS[0], self._band_HS)),
+            elapsed_s=planner.clock() - began_s,
+        )
+
+
+def _replaced(knots_JA: Tensor, hold_JA: Tensor, a: int) -> Tensor:
+    changed = knots_JA.clone()
+    changed[:, a] = hold_JA[:, a]
+    return changed
+
+
+def _colour_power(frequency: Tensor, beta: float, count: int) -> float:
+    """Standard deviation of coloured noise made of white noise of unit variance."""
+    power = frequency.pow(-beta)
+    twice = torch.full_like(power, 2.0)
+    twice[0] = 1.0
+    if count % 2 == 0:
+        twice[-1] = 1.0
+    return float(((power * twice).sum() / count).sqrt())

@@ -1,0 +1,285 @@
+"""Raw energies in, calibrated surprise out: one threshold on the maximum, from one budget of false raises.
+
+Each energy is standardised on later normal data as (E - median) / (upper quantile - median); the largest of those
+present decides. Knows neither what an energy means nor how an anomaly is raised from it.
+Shape letters: T ticks, E energies.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from control.tail import Tail, fit_tail
+from fusion.errors import ConfigError
+
+Floats = NDArray[np.float64]
+_TABLE = 2048
+_UPPER = 0.99
+
+
+@dataclass(kw_only=True, slots=True)
+class SurpriseConfig:
+    """The budget and how the threshold follows from it.
+
+    A raise needs the maximum above the threshold for ``on_delay_s``, and raises closer than ``apart_s`` are one.
+    The threshold carries a safety factor of ``1 + safety * sqrt(safety_hours / hours)``: new operating points, not
+    noise, raise falsely after a short calibration. An energy seen for less than ``minimum_s`` takes no part. One whose
+    largest sustained value is more than ``heaviest`` times that of the median energy is scaled down to that, so that
+    a single ill-behaved energy cannot set the limit of all. ``resolution`` is the smallest spread of an energy.
+    """
+
+    false_raises_per_day: float = 1.0
+    on_delay_s: float = 10.0
+    apart_s: float = 300.0
+    upper_quantile: float = 0.995
+    minimum_s: float = 600.0
+    safety: float = 0.1
+    safety_hours: float = 3.5
+    heaviest: float = 1.5
+    resolution: float = 1e-3
+
+    def __post_init__(self) -> None:
+        """Reject what gives no threshold."""
+        if self.false_raises_per_day <= 0:
+            raise ConfigError(f"surprise.false_raises_per_day: {self.false_raises_per_day} must be above 0")
+        if not 0.5 < self.upper_quantile < 1:
+            raise ConfigError(f"surprise.upper_quantile: {self.upper_quantile} must be between 0.5 and 1")
+        if self.heaviest < 1 or self.resolution <= 0:
+            raise ConfigError("surprise: heaviest must be at least 1 and resolution positive")
+        if min(self.on_delay_s, self.apart_s, self.minimum_s) <= 0 or self.safety < 0 or self.safety_hours <= 0:
+            raise ConfigError(
+                "surprise: on_delay_s, apart_s, minimum_s, safety_hours must be above 0, safety not below"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surprise:
+    """One tick: ``standardised`` [E] (NaN where absent), its maximum ``peak`` and the p-value of that maximum.
+
+    ``p_value`` is the share of normal ticks with a maximum at least as large. ``factor`` [E] is ``standardised``
+    over the threshold. With no energy present ``peak`` is NaN and ``p_value`` is 1.
+    """
+
+    p_value: float
+    peak: float
+    standardised: Floats
+    factor: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """Energies of normal operation, summed up; made by ``calibrate`` and kept in a checkpoint.
+
+    ``median`` and ``scale`` are [E]; ``scale`` is infinite where an energy was not seen long enough. ``table`` are
+    increasing quantiles of the maximum, ``marginal`` its tail per tick, ``events`` the tail of sustained peaks per
+    hour, from which ``threshold`` comes. ``raises`` is how often the calibration data themselves would have raised.
+    """
+
+    names: tuple[str, ...]
+    modality: tuple[str, ...]
+    median: Floats
+    scale: Floats
+    table: Floats
+    marginal: Tail
+    events: Tail
+    threshold: float
+    hours: float
+    raises: int
+    step_s: float
+    on_delay_s: float
+    false_raises_per_day: float
+
+    def standardise(self, values: Floats) -> Floats:
+        """Energies [..., E] in units of their own normal spread; NaN where absent or not calibrated."""
+        spread = np.where(np.isfinite(self.scale), self.scale, np.nan)
+        return np.asarray((np.asarray(values, np.float64) - self.median) / spread)
+
+    def score(self, row: Floats) -> Surprise:
+        """Surprise of one row of energies [E]."""
+        standardised = self.standardise(row)
+        present = np.isfinite(standardised)
+        peak = float(standardised[present].max()) if present.any() else math.nan
+        p_value = float(self.p_values(np.array([peak]))[0])
+        return Surprise(p_value=p_value, peak=peak, standardised=standardised, factor=standardised / self.threshold)
+
+    def peaks(self, values: Floats) -> Floats:
+        """Maximum [T] of the standardised energies of ``values`` [T, E]; NaN where none is present."""
+        return row_maximum(self.standardise(values))
+
+    def p_values(self, peaks: Floats) -> Floats:
+        """Share of normal ticks at or above each peak; 1 where the peak is NaN."""
+        count = len(self.table)
+        below = np.searchsorted(self.table, peaks, side="left")
+        empirical = np.maximum((count - below) / count, 1 / (count + 1))
+        p = np.where(peaks > self.marginal.start, self.marginal.rate_above(peaks), empirical)
+        return np.where(np.isnan(peaks), 1.0, np.clip(p, 0.0, 1.0))
+
+    @property
+    def bound_per_day(self) -> float:
+        """Largest rate of false raises that the calibration data themselves cannot rule out (95 %)."""
+        return 24 * rate_bound(self.raises, self.hours)
+
+    @property
+    def uncalibrated(self) -> tuple[str, ...]:
+        """Energies that take no part because normal data did not hold enough of them."""
+        return tuple(n for n, s in zip(self.names, self.scale, strict=True) if not np.isfinite(s))
+
+    def state(self) -> tuple[dict[str, NDArray[np.generic]], dict[str, Any]]:
+        """Arrays and JSON-able description; the inverse of ``from_state``."""
+        arrays: dict[str, NDArray[np.generic]] = {"median": self.median, "scale": self.scale, "table": self.table}
+        plain = ("threshold", "hours", "raises", "step_s", "on_delay_s", "false_raises_per_day")
+        meta = {
+            "names": list(self.names),
+            "modality": list(self.modality),
+            "marginal": asdict(self.marginal),
+            "events": asdict(self.events),
+            **{key: getattr(self, key) for key in plain},
+        }
+        return arrays, meta
+
+    @classmethod
+    def from_state(cls, arrays: Mapping[str, NDArray[np.generic]], meta: Mapping[str, Any]) -> Calibration:
+        """Rebuild what ``state`` gave.
+
+        Raises:
+            ConfigError: where a part is missing.
+        """
+        try:
+            values = {key: np.asarray(arrays[key], np.float64) for key in ("median", "scale", "table")}
+            tails = {key: Tail(**meta[key]) for key in ("marginal", "events")}
+            lists = {key: tuple(str(v) for v in meta[key]) for key in ("names", "modality")}
+            rest = {k: float(meta[k]) for k in ("threshold", "hours", "step_s", "on_delay_s", "false_raises_per_day")}
+            return cls(**values, **tails, **lists, **rest, raises=int(meta["raises"]))  # type: ignore[arg-type]
+        except (KeyError, TypeError) as error:
+            raise ConfigError(f"calibration: {error} is missing or not accepted; calibrate the model again") from error
+
+
+def calibrate(
+    runs: Sequence[Floats] | Floats,
+    names: Sequence[str],
+    modality: Sequence[str],
+    config: SurpriseConfig | None = None,
+    step_s: float = 1.0,
+) -> Calibration:
+    """Fit on normal runs that are later than the training data; each run is [T, E], NaN where absent.
+
+    Raises:
+        ConfigError: where the runs are too short or no energy was present.
+    """
+    config = config or SurpriseConfig()
+    parts = [np.asarray(r, np.float64) for r in ([runs] if isinstance(runs, np.ndarray) else runs)]
+    _check(parts, names, modality)
+    median, scale = _spread(np.concatenate(parts), config, step_s)
+    scale = scale * _heaviness([(part - median) / scale for part in parts], config, step_s)
+    spread = np.where(np.isfinite(scale), scale, np.nan)
+    peaks = [row_maximum((part - median) / spread) for part in parts]
+    seen = np.concatenate([p[np.isfinite(p)] for p in peaks])
+    hours = len(seen) * step_s / 3600
+    if len(seen) * step_s < 2 * config.apart_s:
+        raise ConfigError(f"calibration: {hours:.2f} h of normal data; expected at least {2 * config.apart_s:.0f} s")
+    maxima = np.concatenate([block_maxima(sustained(p, config, step_s), _ticks(config.apart_s, step_s)) for p in peaks])
+    if not len(maxima):
+        raise ConfigError(f"calibration: no normal run is as long as {config.apart_s:.0f} s")
+    events = fit_tail(maxima, 0.5, len(maxima) / hours)
+    threshold = _threshold(maxima, events, hours, config)
+    return Calibration(
+        names=tuple(names),
+        modality=tuple(str(m) for m in modality),
+        median=median,
+        scale=scale,
+        table=np.quantile(seen, np.linspace(0, 1, _TABLE)),
+        marginal=fit_tail(seen, _UPPER, 1.0),
+        events=events,
+        threshold=threshold,
+        hours=hours,
+        raises=int((maxima >= threshold).sum()),
+        step_s=step_s,
+        on_delay_s=config.on_delay_s,
+        false_raises_per_day=config.false_raises_per_day,
+    )
+
+
+def rate_bound(raises: int, hours: float, confidence: float = 0.95) -> float:
+    """Upper bound per hour of a Poisson rate after ``raises`` in ``hours``: 3 / hours at 95 % when there was none."""
+    if hours <= 0:
+        return math.inf
+    low, high = 0.0, 10.0 + 3.0 * raises + 10 * math.sqrt(raises)
+    for _ in range(80):
+        mean = (low + high) / 2
+        terms = (math.exp(k * math.log(mean) - mean - math.lgamma(k + 1)) for k in range(raises + 1))
+        low, high = (mean, high) if sum(terms) > 1 - confidence else (low, mean)
+    return high / hours
+
+
+def row_maximum(standardised: Floats) -> Floats:
+    """Largest entry of each row [T, E] that is not NaN; NaN where there is none."""
+    filled = np.where(np.isnan(standardised), -np.inf, standardised)
+    top = filled.max(axis=1, initial=-np.inf)
+    return np.where(np.isfinite(top), top, np.nan)
+
+
+def sustained(peaks: Floats, config: SurpriseConfig, step_s: float) -> Floats:
+    """Level [T] that the peaks have kept throughout the on-delay; a tick without energies breaks it."""
+    ticks = _ticks(config.on_delay_s, step_s)
+    filled = np.where(np.isnan(peaks), -np.inf, peaks)
+    padded = np.concatenate([np.full(ticks - 1, -np.inf), filled])
+    return np.asarray(np.lib.stride_tricks.sliding_window_view(padded, ticks).min(axis=1))
+
+
+def block_maxima(levels: Floats, block: int) -> Floats:
+    """Maximum of each full block; a remainder of at least half a block counts as one, an empty block does not."""
+    full = len(levels) // block
+    maxima = list(levels[: full * block].reshape(full, block).max(axis=1)) if full else []
+    rest = levels[full * block :]
+    if len(rest) * 2 >= block:
+        maxima.append(rest.max())
+    found = np.asarray(maxima, np.float64)
+    return found[np.isfinite(found)]
+
+
+def _threshold(maxima: Floats, events: Tail, hours: float, config: SurpriseConfig) -> float:
+    """Level whose expected rate is the budget, not below the peaks that the budget does not allow."""
+    per_hour = config.false_raises_per_day / 24
+    allowed = min(int(per_hour * hours), len(maxima) - 1)
+    seen = float(np.sort(maxima)[::-1][allowed])
+    safety = 1 + config.safety * math.sqrt(config.safety_hours / hours)
+    return safety * max(seen, events.level(per_hour), np.finfo(np.float64).tiny)
+
+
+def _spread(values: Floats, config: SurpriseConfig, step_s: float) -> tuple[Floats, Floats]:
+    """Median and distance from it to the upper quantile, by energy; infinite where too little was seen."""
+    enough = np.isfinite(values).sum(axis=0) * step_s >= config.minimum_s
+    median, scale = np.zeros(values.shape[1]), np.full(values.shape[1], np.inf)
+    for e in np.flatnonzero(enough):
+        column = values[np.isfinite(values[:, e]), e]
+        median[e], upper = np.quantile(column, [0.5, config.upper_quantile])
+        scale[e] = max(upper - median[e], config.resolution * max(1.0, abs(median[e])))
+    return median, scale
+
+
+def _heaviness(standardised: Sequence[Floats], config: SurpriseConfig, step_s: float) -> Floats:
+    """Factor [E] >= 1 by which the largest sustained value of an energy exceeds what is allowed to one energy."""
+    levels = [np.stack([sustained(c, config, step_s) for c in part.T], axis=1).max(axis=0) for part in standardised]
+    largest = np.max(levels, axis=0)
+    judged = np.isfinite(largest) & (largest > 0)
+    if not judged.any():
+        return np.ones(len(largest))
+    allowed = config.heaviest * max(float(np.median(largest[judged])), 1.0)
+    return np.where(judged, np.maximum(largest / allowed, 1.0), 1.0)
+
+
+def _check(parts: Sequence[Floats], names: Sequence[str], modality: Sequence[str]) -> None:
+    if not parts or any(p.ndim != 2 or p.shape[1] != len(names) for p in parts) or len(modality) != len(names):
+        raise ConfigError(f"calibration: expected runs of [T, {len(names)}] energies and one modality for each name")
+    if not any(np.isfinite(p).any() for p in parts):
+        raise ConfigError("calibration: the normal runs hold no energies")
+
+
+def _ticks(seconds: float, step_s: float) -> int:
+    return max(1, round(seconds / step_s))

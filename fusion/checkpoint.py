@@ -1,0 +1,124 @@
+"""Save and load a trained model: safetensors weights, one JSON beside them, and the plant it belongs to.
+
+A checkpoint is a folder with ``weights.safetensors`` (arrays by name) and ``model.json`` (configuration, scaler,
+calibration, gauges, licence, plant, and the hash of the weights). There are no pickles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from fusion.errors import ConfigError, PlantMismatch
+from fusion.plant import Plant, plant_from_dict, plant_to_dict
+
+FORMAT = "fusion-model/1"
+WEIGHTS = "weights.safetensors"
+DESCRIPTION = "model.json"
+
+Array = NDArray[np.generic]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A model at rest: named ``arrays`` and JSON-able ``meta``; ``model_id`` is derived from their content."""
+
+    plant: Plant
+    arrays: Mapping[str, Array]
+    meta: Mapping[str, Any]
+    model_id: str
+
+    def part(self, prefix: str) -> dict[str, Array]:
+        """Arrays whose name starts with ``prefix.``, with the prefix removed."""
+        start = f"{prefix}."
+        return {name.removeprefix(start): value for name, value in self.arrays.items() if name.startswith(start)}
+
+
+def flatten(parts: Mapping[str, Mapping[str, Array]]) -> dict[str, Array]:
+    """Arrays of several parts under ``part.name`` keys; the inverse of ``Checkpoint.part``."""
+    return {f"{part}.{name}": value for part, arrays in parts.items() for name, value in arrays.items()}
+
+
+def save_checkpoint(path: Path, plant: Plant, arrays: Mapping[str, Array], meta: Mapping[str, Any]) -> str:
+    """Write a checkpoint aside and put it in place at once; returns its ``model_id``."""
+    aside = path.with_name(path.name + ".partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, aside / WEIGHTS)
+    digest = _sha256(aside / WEIGHTS)
+    model_id = f"{plant.name}-{digest[:12]}"
+    description = {
+        "format": FORMAT,
+        "model_id": model_id,
+        "weights_sha256": digest,
+        "fingerprint": plant.fingerprint,
+        "plant": plant_to_dict(plant),
+        "meta": dict(meta),
+    }
+    (aside / DESCRIPTION).write_text(json.dumps(description, indent=1, allow_nan=False))
+    _replace(aside, path)
+    return model_id
+
+
+def load_checkpoint(path: Path, plant: Plant | None = None) -> Checkpoint:
+    """Read a checkpoint and refuse what cannot be trusted.
+
+    Raises:
+        ConfigError: where a file is missing, damaged or of another format.
+        PlantMismatch: where ``plant`` is given and is not the plant the model was trained on.
+    """
+    description = _description(path / DESCRIPTION)
+    weights = path / WEIGHTS
+    if not weights.is_file():
+        raise ConfigError(f"{weights}: missing; a model folder holds {WEIGHTS} and {DESCRIPTION}")
+    if _sha256(weights) != description["weights_sha256"]:
+        raise ConfigError(f"{weights}: damaged, its hash is not the one in {DESCRIPTION}")
+    if plant is not None and description["fingerprint"] != plant.fingerprint:
+        raise PlantMismatch(
+            f"{path}: this model was trained on plant {description['plant']['name']!r} "
+            f"({description['fingerprint'][:12]}), configured is {plant.name!r} ({plant.fingerprint[:12]}); "
+            "train on this plant or point `model` at its own checkpoint"
+        )
+    try:
+        arrays = load_file(weights)
+    except SafetensorError as error:
+        raise ConfigError(f"{weights}: not a safetensors file ({error})") from error
+    trained_on = plant or plant_from_dict(description["plant"], str(path / DESCRIPTION))
+    return Checkpoint(plant=trained_on, arrays=arrays, meta=description["meta"], model_id=description["model_id"])
+
+
+def _description(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise ConfigError(f"{file}: missing; expected a model folder written by `fusion train --out`")
+    try:
+        description: dict[str, Any] = json.loads(file.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: not JSON ({error})") from error
+    found = description.get("format") if isinstance(description, dict) else None
+    if found != FORMAT:
+        raise ConfigError(f"{file}: format {found!r} is not accepted; expected {FORMAT!r}")
+    return description
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _replace(aside: Path, path: Path) -> None:
+    old = path.with_name(path.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if path.exists():
+        path.rename(old)
+    aside.rename(path)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,301 @@
+"""The command line: one verb per thing a user does; every known error is one sentence and an exit code.
+
+Exit codes: 0 asked for and done, 1 failed, 2 bad configuration, bad arguments or a foreign checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fusion.errors import ConfigError, FusionError
+
+ROOT = Path(__file__).resolve().parent.parent
+DEFAULT_PLANT = ROOT / "configs" / "plant" / "lime.yaml"
+DEFAULT_CONFIG = ROOT / "configs" / "demo.yaml"
+MARKER = "fusion-world-model"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the `fusion` command."""
+    arguments = build_parser().parse_args(argv)
+    logging.basicConfig(
+        level=logging.DEBUG if arguments.verbose else logging.INFO,
+        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+        datefmt="%H:%M:%S",
+    )
+    _quiet_drivers()
+    try:
+        _check_names()
+        command: Callable[[argparse.Namespace], int | None] = arguments.command
+        return command(arguments) or 0
+    except FusionError as error:
+        _complain(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole surface of the command line, golden-tested."""
+    parser = argparse.ArgumentParser(prog="fusion", description="A world model for industrial plants.")
+    parser.add_argument("--verbose", action="store_true", help="log every detail")
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+    for add in (_demo, _plant, _fault, _record, _train, _run, _replay, _evaluate, _dashboard):
+        add(verbs)
+    return parser
+
+
+_Verbs = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
+
+
+def _verb(
+    verbs: "_Verbs[argparse.ArgumentParser]", name: str, command: Callable[[argparse.Namespace], int | None], text: str
+) -> argparse.ArgumentParser:
+    verb = verbs.add_parser(name, help=text, description=text)
+    verb.set_defaults(command=command)
+    return verb
+
+
+def _demo(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
+    verb = _verb(verbs, "demo", run_demo, "simulated plant, commissioning, daemon and page, all on this machine")
+    verb.add_argument("--dir", type=Path, default=Path("var/demo"), help="where recordings and the model are cached")
+    verb.add_argument("--scenario", type=Path, help="scenario the live plant follows")
+    verb.add_argument("--port", type=int, default=8080, help="port of the page")
+    verb.add_argument("--again", action="store_true", help="commission again even where a model is cached")
+
+
+def _plant(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
+    verb = _verb(verbs, "plant", run_plant, "run the simulated plant on OPC UA, MQTT, RTSP and LiDAR UDP")
+    _plant_argument(verb)
+    verb.add_argument("--scenario", type=Path, help="scenario YAML; without it normal operation for ever")
+    for name, port in (("opcua", 4840), ("mqtt", 1883), ("rtsp", 8554), ("lidar", 2368)):
+        verb.add_argument(f"--{name}-port", type=int, default=port)
+    verb.add_argument("--external-broker", action="store_true", help="use the MQTT broker that runs on --mqtt-port")
+
+
+def _fault(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
+    verb = _verb(verbs, "fault", run_fault, "inject a fault into the simulated plant, or clear it")
+    verb.add_argument("name", help="fault name, or `clear` to end all faults, or `list`")
+    verb.add_argument("--severity", type=float, default=1.0, help="0..1")
+    verb.add_argument("--ramp-s", type=float, default=0.0, help="time to full severity [s]")
+    verb.add_argument("--signal", help="the signal a sensor fault acts on")
+    verb.add_argument("--plant", default="lime", help="name of the plant")
+    verb.add_argument("--host", default="127.0.0.1")
+    verb.add_argument("--port", type=int, default=None, help="MQTT port; default: that of the running demo, or 1883")
+
+
+def _record(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
+    verb = _verb(verbs, "record", run_record, "record a scenario of the simulated plant, faster than real time")
+    _plant_argument(verb)
+    verb.add_argument("--scenario", type=Path, required=True)
+    verb.add_argument("--out", type=Path, required=True, help="folder to write; must not exist")
+
+
+def _train(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
+    verb = _verb(verbs, "train", run_train, "train a model on recordings; continues where a killed run stopped")
+    verb.add_argument("--recording", type=Path, nargs="+", required=True, action="extend")
+    verb.add_argument("--out", type=Path, required=True, help="model folder to write")
+    verb.add_argument("overrides", nargs="*", help="training settings, e.g. seconds=600 seed=1")
+
+
+def _run(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
+    verb = _verb(verbs, "run", run_daemon, "run the daemon on the sources of a configuration")
+    verb.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="daemon YAML")
+    verb.add_argument("overrides", nargs="*", help="hydra overrides, e.g. publish.port=1884")
+
+
+def _replay(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
+    verb = _verb(verbs, "replay", run_replay, "play a recording through the daemon")
+    verb.add_argument("recording", type=Path)
+    verb.add_argument("--model", type=Path, required=True)
+    verb.add_argument("--speed", type=float, default=0.0, help="times real time; 0 is as fast as possible")
+    verb.add_argument("--publish", metavar="HOST:PORT", help="also publish on this MQTT broker")
+    verb.add_argument("--json", type=Path, help="write every anomaly and recommendation, one JSON per line")
+
+
+def _evaluate(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
+    verb = _verb(verbs, "evaluate", run_evaluate, "replay recordings and report detection, false raises and forecasts")
+    verb.add_argument("--model", type=Path, required=True)
+    verb.add_argument("--recording", type=Path, nargs="+", required=True, action="extend")
+    verb.add_argument("--json", type=Path, help="write the report here")
+
+
+def _dashboard(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
+    verb = _verb(verbs, "dashboard", run_dashboard, "serve the operator page; reads MQTT only")
+    _plant_argument(verb)
+    verb.add_argument("--host", default="127.0.0.1")
+    verb.add_argument("--port", type=int, default=8080)
+    verb.add_argument("--broker", default="127.0.0.1:1883", metavar="HOST:PORT")
+
+
+def _plant_argument(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--plant", type=Path, default=DEFAULT_PLANT, help="plant YAML")
+
+
+def run_demo(arguments: argparse.Namespace) -> int:
+    """Simulated plant, commissioning, daemon and page."""
+    from fusion.demo import Demo
+
+    return Demo(arguments.dir, page_port=arguments.port, scenario=arguments.scenario).run(again=arguments.again)
+
+
+def run_plant(arguments: argparse.Namespace) -> None:
+    """The simulated plant on its real servers, until asked to stop."""
+    import asyncio
+
+    from fusion.recording import load_plant
+    from fusion.shutdown import stop_on_signals
+    from fusion.simulator.live import LiveConfig, serve
+    from fusion.simulator.scenario import load_scenario
+    from fusion.simulator.simulation import Simulation
+
+    plant = load_plant(arguments.plant)
+    simulation = Simulation(load_scenario(arguments.scenario or ROOT / "configs" / "scenario" / "live.yaml"), plant)
+    config = LiveConfig(
+        opcua_port=arguments.opcua_port,
+        mqtt_port=arguments.mqtt_port,
+        rtsp_port=arguments.rtsp_port,
+        lidar_port=arguments.lidar_port,
+        start_broker=not arguments.external_broker,
+    )
+
+    async def until_stopped() -> None:
+        stop = asyncio.Event()
+        with stop_on_signals(stop):
+            await serve(simulation, plant, config, stop)
+
+    asyncio.run(until_stopped())
+
+
+def run_fault(arguments: argparse.Namespace) -> None:
+    """Tell the running plant to misbehave, or to stop it."""
+    from fusion.simulator.faults import FAULTS
+    from fusion.simulator.orders import send_order
+
+    if arguments.name == "list":
+        for name, fault in FAULTS.items():
+            say(f"{name:22} {fault.description}")
+        return
+    if arguments.name != "clear" and arguments.name not in FAULTS:
+        raise ConfigError(f"fault {arguments.name!r} is not known; accepted: clear, list, {', '.join(FAULTS)}")
+    port = arguments.port or _demo_port() or 1883
+    order: dict[str, Any] = {"op": "clear"}
+    if arguments.name != "clear":
+        order = {"op": "fault", "name": arguments.name, "severity": arguments.severity, "ramp_s": arguments.ramp_s}
+    send_order(arguments.host, port, arguments.plant, order | ({"signal": arguments.signal} if arguments.signal else {}))
+    say(f"{arguments.plant}: {arguments.name}")
+
+
+def _demo_port() -> int | None:
+    """MQTT port of the demo that runs in this folder, if there is one."""
+    try:
+        return int(json.loads(Path("var/demo/demo.json").read_text())["mqtt"])
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+def run_record(arguments: argparse.Namespace) -> None:
+    """One scenario, one recording."""
+    from rich.progress import Progress
+
+    from fusion.recording import load_plant
+    from fusion.simulator.record import record
+    from fusion.simulator.scenario import load_scenario
+
+    scenario = load_scenario(arguments.scenario)
+    with Progress(transient=True) as bar:
+        task = bar.add_task(f"recording {scenario.name}", total=scenario.duration_s)
+        record(scenario, load_plant(arguments.plant), arguments.out, progress=lambda t: bar.update(task, completed=t))
+    say(f"{arguments.out}: {scenario.duration_s:.0f} s of {scenario.name}")
+
+
+def run_train(arguments: argparse.Namespace) -> None:
+    """Recordings in, model and report out."""
+    from fusion.config import train_config
+    from fusion.train import train
+
+    train(_flat(arguments.recording), arguments.out, train_config(arguments.overrides))
+
+
+def run_daemon(arguments: argparse.Namespace) -> None:
+    """The daemon on real sources."""
+    from fusion.config import load_daemon_config
+    from fusion.service import run
+
+    run(load_daemon_config(arguments.config, arguments.overrides))
+
+
+def run_replay(arguments: argparse.Namespace) -> None:
+    """A recording through the daemon path."""
+    from fusion.service import replay
+
+    replay(arguments.recording, arguments.model, arguments.speed, arguments.publish, arguments.json)
+
+
+def run_evaluate(arguments: argparse.Namespace) -> None:
+    """Recordings through inference, scored against their truth."""
+    from fusion.evaluate import evaluate
+
+    report = evaluate(arguments.model, _flat(arguments.recording))
+    text = json.dumps(report, indent=1)
+    if arguments.json:
+        arguments.json.write_text(text)
+    else:
+        say(text)
+
+
+def run_dashboard(arguments: argparse.Namespace) -> None:
+    """The operator page."""
+    from fusion.dashboard.app import DashboardConfig, run
+    from fusion.recording import load_plant
+
+    host, port = split_address(arguments.broker)
+    plant = load_plant(arguments.plant)
+    run(DashboardConfig(host=arguments.host, port=arguments.port, broker_host=host, broker_port=port), plant)
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """`host:port` as typed by a user."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit():
+        raise ConfigError(f"{text!r} is not an address; expected HOST:PORT such as 127.0.0.1:1883")
+    return host, int(port)
+
+
+def say(text: str) -> None:
+    """The program's answer, on standard output."""
+    sys.stdout.write(text + "\n")
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"fusion: {text}\n")
+
+
+def _flat(nested: Sequence[Sequence[Path]] | Sequence[Path]) -> list[Path]:
+    return [path for part in nested for path in ([part] if isinstance(part, Path) else part)]
+
+
+def _check_names() -> None:
+    """Our four packages have everyday names; another distribution must not answer to them."""
+    for name in ("connectors", "models", "control"):
+        module = importlib.import_module(name)
+        if getattr(module, "MARKER", None) != MARKER:
+            place = getattr(module, "__file__", None) or "a namespace package"
+            raise ConfigError(f"{name!r} resolves to {place}: another distribution shadows it; use its own environment")
+
+
+def _quiet_drivers() -> None:
+    """Drivers log each retry; the source supervisor says once when a source is lost and once when it is back."""
+    for name in ("asyncua", "amqtt", "transitions", "nicegui", "uvicorn", "httpx", "libav", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""The one file that knows hydra: registers the schemas, composes YAML and overrides, returns plain dataclasses.
+
+Schema and defaults travel with the code (each component owns its dataclass), YAML travels with the plant.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from connectors.audio import AudioConfig
+from connectors.lidar import LidarConfig
+from connectors.mqtt import MqttConfig
+from connectors.opcua import OpcUaConfig
+from connectors.replay import ReplayConfig
+from connectors.video import VideoConfig
+from control.advisor import AdvisorConfig
+from control.anomaly import DetectorConfig
+from fusion.errors import ConfigError
+from fusion.timeline import TimelineConfig
+
+CONNECTORS: dict[str, type] = {
+    "opcua": OpcUaConfig,
+    "mqtt": MqttConfig,
+    "video": VideoConfig,
+    "audio": AudioConfig,
+    "lidar": LidarConfig,
+    "replay": ReplayConfig,
+}
+
+
+@dataclass(kw_only=True, slots=True)
+class PublishConfig:
+    """Where results go: an MQTT broker; ``outbox`` is the file that keeps what was not yet acknowledged."""
+
+    host: str = "127.0.0.1"
+    port: int = 1883
+    protocol: str = "auto"
+    username: str | None = None
+    password_file: str | None = None
+    outbox: str = "var/outbox.sqlite"
+
+
+@dataclass(kw_only=True, slots=True)
+class DaemonConfig:
+    """Everything `fusion run` needs; paths are relative to the folder that holds the configuration.
+
+    ``plant`` is a plant YAML, ``model`` a checkpoint folder. ``connectors`` names one source each; give its kind
+    in the defaults list (``- connector/opcua@connectors.plc``) and its settings under the same name. ``advise``
+    switches advice on; it stays HOLD where the model's licence does not allow it.
+    """
+
+    plant: str = MISSING
+    model: str = MISSING
+    connectors: dict[str, Any] = field(default_factory=dict)
+    timeline: TimelineConfig = field(default_factory=TimelineConfig)
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
+    advisor: AdvisorConfig = field(default_factory=AdvisorConfig)
+    publish: PublishConfig = field(default_factory=PublishConfig)
+    advise: bool = True
+    forecast_every_s: float = 5.0
+    advise_every_s: float = 30.0
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainConfig:
+    """How `fusion train` spends its time.
+
+    ``seconds`` bounds the network's training on this machine, ``steps`` its optimiser steps; whichever ends first.
+    ``size`` is the preset (`demo` or `plant`). ``calibration_share`` of the normal runs, the latest ones, calibrate
+    thresholds and bands; ``validation_share`` of the others gate the networks.
+    """
+
+    size: str = "demo"
+    seed: int = 0
+    seconds: float = 110.0
+    steps: int = 100_000
+    batch: int = 48
+    calibration_share: float = 0.35
+    validation_share: float = 0.2
+    false_raises_per_day: float = 1.0
+    checkpoint_every_s: float = 15.0
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        """Reject shares that leave nothing to train on."""
+        if self.size not in ("demo", "plant"):
+            raise ConfigError(f"train.size: {self.size!r} is not accepted; expected demo or plant")
+        if not 0 < self.calibration_share < 1 or not 0 < self.validation_share < 1:
+            raise ConfigError("train: calibration_share and validation_share must lie between 0 and 1")
+        if self.seconds <= 0 or self.steps < 0 or self.batch < 2:
+            raise ConfigError("train: seconds must be positive, steps at least 0, batch at least 2")
+
+
+SCHEMAS: dict[str, type] = {"daemon": DaemonConfig, "train": TrainConfig}
+
+_Config = TypeVar("_Config", DaemonConfig, TrainConfig)
+
+
+def register_schemas() -> None:
+    """Make the dataclasses known to hydra: ``daemon_schema``, ``train_schema`` and ``connector/<kind>``."""
+    store = ConfigStore.instance()
+    for name, schema in SCHEMAS.items():
+        store.store(name=f"{name}_schema", node=schema)
+    for kind, schema in CONNECTORS.items():
+        store.store(group="connector", name=kind, node=schema)
+
+
+def load_daemon_config(file: Path, overrides: Sequence[str] = ()) -> DaemonConfig:
+    """Compose a daemon configuration and make its paths absolute.
+
+    Raises:
+        ConfigError: naming the key and what would be accepted.
+    """
+    config = _compose(file, overrides, DaemonConfig)
+    for name, connector in config.connectors.items():
+        if type(connector) not in CONNECTORS.values():
+            kinds = ", ".join(f"connector/{kind}@connectors.{name}" for kind in CONNECTORS)
+            raise ConfigError(f"connectors.{name}: no kind given; add one to the defaults list: {kinds}")
+    base = file.resolve().parent
+    config.plant, config.model = str(base / config.plant), str(base / config.model)
+    config.publish.outbox = str(base / config.publish.outbox)
+    return config
+
+
+def train_config(overrides: Sequence[str] = ()) -> TrainConfig:
+    """Training defaults with ``key=value`` overrides, as typed on the command line."""
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.from_dotlist(list(overrides)))
+        config = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain(error)) from error
+    assert isinstance(config, TrainConfig)  # noqa: S101 - to_object returns the schema's type
+    return config
+
+
+def _compose(file: Path, overrides: Sequence[str], schema: type[_Config]) -> _Config:
+    if not file.is_file():
+        raise ConfigError(f"{file}: no such configuration; expected a YAML file such as configs/demo.yaml")
+    register_schemas()
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(file.resolve().parent), version_base="1.3"):
+            composed = compose(file.stem, overrides=list(overrides))
+        config = OmegaConf.to_object(composed)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(f"{file}: {explain(error)}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from error
+    if not isinstance(config, schema):
+        raise ConfigError(f"{file}: its defaults list must begin with {schema.__name__.lower()[:-6]}_schema")
+    return config
+
+
+def explain(error: Exception) -> str:
+    """One sentence a user can act on: the full key and the accepted ones."""
+    root: BaseException = error
+    while root.__cause__ is not None:
+        root = root.__cause__
+    text = str(root).strip().splitlines()[0]
+    key = getattr(root, "full_key", None)
+    schema = getattr(root, "object_type", None)
+    if dataclasses.is_dataclass(schema) and re.search(r"not in", text):
+        accepted = ", ".join(f.name for f in dataclasses.fields(schema))
+        return f"{key}: unknown key; accepted: {accepted}"
+    return f"{key}: {text}" if key else text

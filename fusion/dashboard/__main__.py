@@ -1,0 +1,5 @@
+"""``python -m fusion.dashboard``."""
+
+from fusion.dashboard.app import main
+
+main()

@@ -1,0 +1,285 @@
+"""What the page knows: the last message of each kind and bounded histories; no browser, no network."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from fusion.errors import FusionError
+from fusion.messages import (
+    AnomalyMessage,
+    AnyMessage,
+    EnergyMessage,
+    ForecastMessage,
+    FrameMessage,
+    HealthMessage,
+    RecommendationMessage,
+    SpectrogramMessage,
+    Surprise,
+    decode,
+)
+from fusion.plant import Modality, Plant, Role
+from fusion.records import NS_PER_S
+
+log = logging.getLogger(__name__)
+
+SILENT_AFTER_S = 6.0
+CLEARED_KEPT = 5
+SPECTROGRAM_COLUMNS = 600
+PICTURE_MAGIC = {b"\x89PNG": "image/png", b"\xff\xd8\xff\xe0": "image/jpeg", b"\xff\xd8\xff\xdb": "image/jpeg"}
+POINT_BYTES = 16
+
+Points = deque[tuple[int, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture as the browser takes it."""
+
+    media_type: str
+    data: bytes
+
+
+@dataclass(slots=True)
+class Sound:
+    """The last columns of a spectrogram; ``count`` is how many there ever were."""
+
+    frequency_hz: list[float]
+    columns: deque[list[float]]
+    count: int = 0
+
+
+@dataclass(slots=True)
+class Simulator:
+    """What a simulated plant says of itself: faults it can show and those that are on, with their severity."""
+
+    state: str
+    faults: tuple[str, ...]
+    active: dict[str, float] = field(default_factory=dict)
+
+
+class Board:
+    """The state behind every open page, changed only by ``take``; ``window_s`` bounds the histories.
+
+    Times in histories are UTC milliseconds, as charts want them. ``clock`` gives monotonic seconds.
+    """
+
+    def __init__(self, plant: Plant | None, window_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.plant = plant
+        self.name = plant.name if plant else ""
+        self.window_s = window_s
+        self.health: HealthMessage | None = None
+        self.frame: FrameMessage | None = None
+        self.forecast: ForecastMessage | None = None
+        self.advice: RecommendationMessage | None = None
+        self.energy: EnergyMessage | None = None
+        self.anomalies: dict[str, AnomalyMessage] = {}
+        self.cleared: deque[AnomalyMessage] = deque(maxlen=CLEARED_KEPT)
+        self.tags: dict[str, Points] = {}
+        self.surprise: dict[str, Points] = {}
+        self.pictures: dict[str, Picture] = {}
+        self.sounds: dict[str, Sound] = {}
+        self.clouds: dict[str, bytes] = {}
+        self.simulator: Simulator | None = None
+        self.rejected = 0
+        self._clock = clock
+        self._heard_s: float | None = None
+        self._newest_ns = 0
+        self._newest_s = 0.0
+
+    # -- time
+
+    @property
+    def silent_s(self) -> float | None:
+        """Seconds since the daemon was last heard; None before the first message."""
+        return None if self._heard_s is None else self._clock() - self._heard_s
+
+    @property
+    def now_ns(self) -> int:
+        """The daemon's time now: of its newest message, carried on; the same for live data and for replay."""
+        elapsed_s = self._clock() - self._newest_s
+        return self._newest_ns + int(elapsed_s * NS_PER_S) if self._newest_ns else time.time_ns()
+
+    # -- names
+
+    def controlled(self) -> list[str]:
+        """Controlled signals, from the plant or, without one, from the last forecast."""
+        if self.plant:
+            return [s.name for s in self.plant.roles(Role.CONTROLLED) if s.modality is Modality.PROCESS]
+        return [c.signal for c in self.forecast.signals if c.role == Role.CONTROLLED] if self.forecast else []
+
+    def others(self) -> list[str]:
+        """Every other process signal that may be shown."""
+        known = [s.name for s in self.plant.of(Modality.PROCESS)] if self.plant else sorted(self.tags)
+        return [name for name in known if name not in self.controlled()]
+
+    def unit(self, name: str) -> str:
+        """Unit of a signal, "" when unknown or a plain number."""
+        if self.plant and name in self.plant.by_name:
+            unit = self.plant.by_name[name].unit
+        else:
+            courses = self.forecast.signals if self.forecast else []
+            unit = next((c.unit for c in courses if c.signal == name), "")
+        return "" if unit == "1" else unit
+
+    def description(self, name: str) -> str:
+        """What a signal is, "" when unknown."""
+        return self.plant.by_name[name].description if self.plant and name in self.plant.by_name else ""
+
+    def setpoint_of(self, name: str) -> str | None:
+        """The manipulated setpoint of a controlled signal's loop: same first letter and number, same unit.
+
+        Source: ISA-5.1 tag names, for example TIC101.SP of TT101.
+        """
+        loop = _loop(name)
+        if self.plant is None or loop is None:
+            return None
+        unit = self.plant.by_name[name].unit if name in self.plant.by_name else ""
+        matching = (s.name for s in self.plant.actions if s.name != name and _loop(s.name) == loop and s.unit == unit)
+        return next(matching, None)
+
+    def value(self, name: str) -> float | None:
+        """The last value of a process signal."""
+        return self.frame.values.get(name) if self.frame else None
+
+    # -- messages
+
+    def take(self, topic: str, payload: bytes) -> None:
+        """Let one message in; one that cannot be read is counted and left."""
+        levels = topic.split("/")
+        if levels[0] == "simulator" and len(levels) == 3:
+            self._take_simulator(payload)
+            return
+        if levels[0] != "fusion" or len(levels) < 4 or (self.name and levels[1] != self.name):
+            return
+        self.name = self.name or levels[1]
+        if levels[3] == "preview" and not payload.startswith(b"{"):
+            self._take_media(levels[-1], payload)
+            return
+        try:
+            self._take_message(decode(payload))
+        except FusionError as error:
+            self.rejected += 1
+            log.debug("%s: %s", topic, error)
+
+    def _take_message(self, message: AnyMessage) -> None:
+        self._heard(message)
+        match message:
+            case HealthMessage():
+                self.health = message
+                self._take_open(message)
+            case AnomalyMessage():
+                self._take_anomaly(message)
+            case ForecastMessage():
+                self.forecast = message
+            case RecommendationMessage():
+                self.advice = message
+            case FrameMessage():
+                self._take_frame(message)
+            case EnergyMessage():
+                self.energy = message
+                for surprise in message.by_modality:
+                    self._note(self.surprise, surprise.modality or surprise.name, message.t_ns, surprise.value)
+            case SpectrogramMessage():
+                self._take_sound(message)
+
+    def _heard(self, message: AnyMessage) -> None:
+        if isinstance(message, HealthMessage) and message.state == "offline":
+            return
+        self._heard_s = self._clock()
+        if isinstance(message, FrameMessage) or message.t_ns > self._newest_ns:
+            self._newest_ns, self._newest_s = message.t_ns, self._clock()
+
+    def _take_frame(self, frame: FrameMessage) -> None:
+        if self.frame and frame.t_ns < self.frame.t_ns - int(self.window_s * NS_PER_S):
+            self.tags.clear()  # another recording began
+            self.surprise.clear()
+        self.frame = frame
+        for name, value in frame.values.items():
+            self._note(self.tags, name, frame.t_ns, value)
+
+    def _note(self, histories: dict[str, Points], name: str, t_ns: int, value: float | None) -> None:
+        if value is None:
+            return
+        history = histories.setdefault(name, deque(maxlen=int(2 * self.window_s)))
+        t_ms = t_ns // 1_000_000
+        if not history or t_ms > history[-1][0]:
+            history.append((t_ms, value))
+        while history[0][0] < t_ms - self.window_s * 1000:
+            history.popleft()
+
+    def _take_open(self, health: HealthMessage) -> None:
+        for anomaly in health.open_anomalies:
+            self._take_anomaly(anomaly)
+
+    def _take_anomaly(self, anomaly: AnomalyMessage) -> None:
+        if anomaly.state != "cleared":
+            if all(anomaly.id != gone.id for gone in self.cleared):
+                self.anomalies[anomaly.id] = anomaly
+            return
+        self.anomalies.pop(anomaly.id, None)
+        if all(anomaly.id != gone.id for gone in self.cleared):
+            self.cleared.appendleft(anomaly)
+
+    def _take_sound(self, message: SpectrogramMessage) -> None:
+        frequency_hz = [f or 0.0 for f in message.frequency_hz]
+        sound = self.sounds.get(message.signal)
+        if sound is None or sound.frequency_hz != frequency_hz:
+            sound = self.sounds[message.signal] = Sound(frequency_hz, deque(maxlen=SPECTROGRAM_COLUMNS))
+        bands = len(frequency_hz)
+        columns = [[-100.0 if v is None else v for v in column] for column in message.columns if len(column) == bands]
+        sound.columns.extend(columns)
+        sound.count += len(columns)
+
+    def _take_media(self, signal: str, payload: bytes) -> None:
+        media_type = PICTURE_MAGIC.get(payload[:4])
+        if media_type:
+            self.pictures[signal] = Picture(media_type, payload)
+        elif payload and len(payload) % POINT_BYTES == 0:
+            self.clouds[signal] = payload
+        else:
+            self.rejected += 1
+
+    def _take_simulator(self, payload: bytes) -> None:
+        try:
+            status = msgspec.json.decode(payload) if payload else None
+        except msgspec.DecodeError:
+            status = None
+        if not isinstance(status, dict) or status.get("state") in ("offline", "stopped"):
+            self.simulator = None
+            return
+        active = _severities(status.get("active"))
+        self.simulator = Simulator(
+            str(status.get("state", "")), tuple(_severities(status.get("faults")) or active), active
+        )
+
+    def modalities(self) -> list[Surprise]:
+        """The newest surprise of each modality."""
+        return list(self.energy.by_modality) if self.energy else []
+
+
+def _loop(name: str) -> tuple[str, str] | None:
+    found = re.match(r"([A-Z])[A-Z]*?[_-]?(\d+)", name)
+    return (found[1], found[2]) if found else None
+
+
+def _severities(value: Any) -> dict[str, float]:
+    """Names with severities, from a mapping, a list of names or a list of mappings with ``name``."""
+    if isinstance(value, dict):
+        return {str(k): float(v) if isinstance(v, int | float) else 1.0 for k, v in value.items()}
+    if not isinstance(value, list):
+        return {}
+    found = {}
+    for item in value:
+        name = item.get("name") if isinstance(item, dict) else item
+        severity = item.get("severity") if isinstance(item, dict) else None
+        if isinstance(name, str):
+            found[name] = float(severity) if isinstance(severity, int | float) else 1.0
+    return found

@@ -1,0 +1,169 @@
+"""The layout of the one page, and what one second changes on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nicegui import ui
+
+from fusion.dashboard import charts, panels
+from fusion.dashboard.board import Board
+from fusion.dashboard.feed import Feed
+from fusion.dashboard.media import MediaTiles
+
+EXTRA_SHOWN = 3
+REFRESH_S = 1.0
+FAULT_RAMP_S = 10.0
+LEGEND = (
+    (charts.ACTUAL, "", "measured"),
+    (charts.INK, "dash", "setpoint"),
+    (charts.PREDICTED, "", "forecast"),
+    ("", "band", "90 % band"),
+    (charts.APPLIED, "dash", "if applied"),
+    (charts.IDLE, "dash", "if nothing"),
+)
+
+
+class Page:
+    """One open browser page over the shared board."""
+
+    def __init__(self, board: Board, feed: Feed, future_s: float) -> None:
+        self._board = board
+        self._feed = feed
+        self._future_s = future_s
+        self._selected: list[str] = []
+        self._layouts: dict[str, tuple[str, ...]] = {}
+        self._head()
+        with ui.element("div").classes("board"):
+            with _column():
+                self._trends()
+                self._media = MediaTiles()
+            with _column():
+                self._surprise = self._chart("Surprise by modality", charts.SURPRISE_PX)
+                self._anomalies = _panel("Anomalies", "grow")
+            with _column():
+                self._advice = _panel("Recommendation", "grow")
+                self._sources = _panel("Sources and daemon")
+                self._faults = Faults(board, feed)
+        ui.timer(REFRESH_S, self.refresh)
+
+    def _head(self) -> None:
+        with ui.element("div").classes("head"):
+            self._facts = ui.html("", sanitize=False).classes("facts")
+            self._clock = ui.label("").classes("clock")
+        self._banner = ui.label("").classes("banner").mark("banner")
+
+    def _trends(self) -> None:
+        with ui.element("div").classes("panel"):
+            with ui.element("div").classes("titlebar"):
+                ui.label("Trends").classes("title")
+                ui.space()
+                ui.label("more tags").classes("muted")
+                self._choice = ui.select(
+                    self._choices(), multiple=True, on_change=lambda e: self._select(e.value)
+                ).props('dense options-dense use-chips max-values=3 aria-label="more tags"')
+            self._trend = ui.echart(charts.trend_options(self._board, [], 0)).style(f"height:{charts.TREND_PX}px")
+            keys = "".join(
+                f'<span><i class="{kind}" style="border-color:{colour}"></i>{text}</span>'
+                for colour, kind, text in LEGEND
+            )
+            ui.html(keys, sanitize=False).classes("legend")
+
+    def _chart(self, title: str, height_px: int) -> ui.echart:
+        with ui.element("div").classes("panel"):
+            ui.label(title).classes("title")
+            return ui.echart(charts.surprise_options(self._board)).style(f"height:{height_px}px")
+
+    def _choices(self) -> dict[str, str]:
+        board = self._board
+        return {name: f"{name} {board.description(name)}".strip() for name in board.others()}
+
+    def _select(self, names: list[str]) -> None:
+        self._selected = list(names)[:EXTRA_SHOWN]
+        self._draw_trend()
+
+    def refresh(self) -> None:
+        """Bring the page up to date with the board."""
+        board = self._board
+        self._facts.set_content(panels.header(board))
+        self._clock.set_text(panels.clock(board))
+        warning = self._feed.message if not self._feed.connected else panels.silence(board)
+        self._banner.set_text(warning)
+        self._banner.set_visibility(bool(warning))
+        if self._choice.options != (choices := self._choices()):
+            self._choice.set_options(choices)
+        self._draw_trend()
+        self._draw("surprise", self._surprise, charts.surprise_options(board))
+        self._anomalies.set_content(panels.anomalies(board))
+        self._advice.set_content(panels.recommendation(board))
+        self._sources.set_content(panels.sources(board))
+        self._media.refresh(board)
+        self._faults.refresh()
+
+    def _draw_trend(self) -> None:
+        names = [*self._board.controlled(), *self._selected]
+        self._draw("trend", self._trend, charts.trend_options(self._board, names, self._future_s))
+
+    def _draw(self, key: str, chart: ui.echart, options: charts.Option) -> None:
+        """Merge new data into a chart; draw it afresh when its lines are others than before."""
+        layout = tuple(series["id"] for series in options["series"])
+        fresh = self._layouts.get(key) != layout
+        self._layouts[key] = layout
+        chart.run_chart_method("setOption", options, fresh)
+
+
+class Faults:
+    """Buttons that make a simulated plant fail; there only while a simulated plant says it is."""
+
+    def __init__(self, board: Board, feed: Feed) -> None:
+        self._board = board
+        self._feed = feed
+        self._buttons: dict[str, ui.button] = {}
+        with ui.element("div").classes("panel") as self._panel:
+            ui.label("Simulated plant: faults").classes("title")
+            self._row = ui.element("div").classes("faults")
+        self._panel.set_visibility(False)
+
+    def refresh(self) -> None:
+        """Follow the plant's status."""
+        simulator = self._board.simulator
+        self._panel.set_visibility(simulator is not None)
+        if simulator is None:
+            return
+        if tuple(self._buttons) != simulator.faults:
+            self._build(simulator.faults)
+        for name, button in self._buttons.items():
+            button.classes(add="on") if simulator.active.get(name) else button.classes(remove="on")
+
+    def _build(self, names: tuple[str, ...]) -> None:
+        self._row.clear()
+        with self._row:
+            self._buttons = {name: _button(name.replace("_", " "), self._toggle(name)) for name in names}
+            _button("clear all", lambda: self._send({"op": "clear"}))
+
+    def _toggle(self, name: str) -> Callable[[], None]:
+        def toggle() -> None:
+            simulator = self._board.simulator
+            if simulator and simulator.active.get(name):
+                self._send({"op": "clear", "name": name})
+            else:
+                self._send({"op": "fault", "name": name, "severity": 1.0, "ramp_s": FAULT_RAMP_S})
+
+        return toggle
+
+    def _send(self, order: dict[str, str | float]) -> None:
+        self._feed.command(self._board.name, order)
+
+
+def _button(text: str, action: Callable[[], None]) -> ui.button:
+    return ui.button(text, on_click=action, color=None).props("flat dense no-caps")
+
+
+def _column() -> ui.element:
+    return ui.element("div").classes("column-of-panels")
+
+
+def _panel(title: str, room: str = "") -> ui.html:
+    with ui.element("div").classes(f"panel {room}"):
+        ui.label(title).classes("title")
+        return ui.html("", sanitize=False)

@@ -1,0 +1,248 @@
+"""Records to messages: plain lists and texts, units from the plant, six significant digits, null for NaN."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from fusion.messages import (
+    AnomalyMessage,
+    AnyMessage,
+    BlameOut,
+    Course,
+    Delivery,
+    EnergyFactor,
+    EnergyMessage,
+    ForecastMessage,
+    FrameMessage,
+    GainOut,
+    HealthMessage,
+    MoveOut,
+    Number,
+    RecommendationMessage,
+    SourceOut,
+    Surprise,
+)
+from fusion.plant import Modality, Plant, Role
+from fusion.records import NS_PER_S, Anomaly, Forecast, Frame, Health, Move, Recommendation, SourceHealth
+
+Record = Health | Anomaly | Forecast | Recommendation | Frame
+
+
+def iso_time(t_ns: int) -> str:
+    """UTC nanoseconds as ISO 8601 with milliseconds."""
+    when = datetime.fromtimestamp(t_ns // NS_PER_S, UTC).replace(microsecond=t_ns % NS_PER_S // 1000)
+    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def number(value: float | np.generic | None) -> Number:
+    """Six significant digits, or None for what JSON cannot hold."""
+    if value is None:
+        return None
+    plain = float(value)
+    return float(f"{plain:.6g}") if math.isfinite(plain) else None
+
+
+def to_message(record: Record, plant: Plant, model_id: str = "") -> AnyMessage:
+    """The message for a record; ``model_id`` is for records that do not carry their own."""
+    match record:
+        case Health():
+            return health_message(record, plant)
+        case Anomaly():
+            return anomaly_message(record, plant)
+        case Forecast():
+            return forecast_message(record, plant, model_id)
+        case Recommendation():
+            return recommendation_message(record, plant)
+        case Frame():
+            return frame_message(record, plant, model_id)
+
+
+def health_message(
+    health: Health, plant: Plant, open_anomalies: Iterable[AnomalyMessage] = (), delivery: Delivery | None = None
+) -> HealthMessage:
+    """The daemon's state with the anomalies still open and what became of earlier messages."""
+    return HealthMessage(
+        **_head(plant, health.t_ns, health.model_id, "health"),
+        state=health.state,
+        sources=[_source(source) for source in health.sources],
+        latency_p50_s=number(health.latency_p50_s),
+        latency_p99_s=number(health.latency_p99_s),
+        ticks=health.ticks,
+        skipped_ticks=health.skipped_ticks,
+        uptime_s=number(health.uptime_s),
+        calibrated_hours=number(health.calibrated_hours),
+        licence=health.licence,
+        flags=list(health.flags),
+        open_anomalies=list(open_anomalies),
+        delivery=delivery,
+    )
+
+
+def bare_health(plant: Plant, t_ns: int, state: str, model_id: str) -> HealthMessage:
+    """A health message that says only whether the daemon is there: birth and last will."""
+    return HealthMessage(**_head(plant, t_ns, model_id, state), state=state)
+
+
+def anomaly_message(anomaly: Anomaly, plant: Plant) -> AnomalyMessage:
+    """An anomaly with the units of the signals it blames."""
+    return AnomalyMessage(
+        **_head(plant, anomaly.t_ns, anomaly.model_id, f"{anomaly.id}:{anomaly.state.value}"),
+        id=anomaly.id,
+        onset=iso_time(anomaly.t_onset_ns),
+        t_onset_ns=anomaly.t_onset_ns,
+        state=anomaly.state.value,
+        p_value=number(anomaly.p_value),
+        kind=anomaly.kind.value,
+        by_modality={name: number(share) for name, share in anomaly.by_modality.items()},
+        top_signals=[
+            BlameOut(signal=b.signal, residual=number(b.residual), unit=_unit(plant, b.signal), share=number(b.share))
+            for b in anomaly.top_signals
+        ],
+        energies=[EnergyFactor(name=name, factor=number(factor)) for name, factor in anomaly.energies],
+    )
+
+
+def forecast_message(forecast: Forecast, plant: Plant, model_id: str = "") -> ForecastMessage:
+    """Controlled and manipulated signals of a forecast; the others stay in the daemon."""
+    return ForecastMessage(
+        **_head(plant, forecast.t_ns, model_id, "forecast"),
+        horizon_s=[number(h) for h in forecast.horizon_s],
+        signals=_courses(forecast, plant, (Role.CONTROLLED, Role.MANIPULATED)),
+    )
+
+
+def recommendation_message(advice: Recommendation, plant: Plant) -> RecommendationMessage:
+    """A recommendation with the courses of the controlled signals, applied and not."""
+    some = advice.expected or advice.baseline
+    return RecommendationMessage(
+        **_head(plant, advice.t_ns, advice.model_id, f"{advice.id}:{advice.sequence}"),
+        id=advice.id,
+        sequence=advice.sequence,
+        valid_until=iso_time(advice.valid_until_ns),
+        valid_until_ns=advice.valid_until_ns,
+        verdict=advice.verdict.value,
+        reason=advice.reason.value if advice.reason else None,
+        text=advice.text,
+        moves=[_move(move) for move in advice.moves],
+        horizon_s=[number(h) for h in some.horizon_s] if some else [],
+        if_applied=_courses(advice.expected, plant, (Role.CONTROLLED,)),
+        if_nothing=_courses(advice.baseline, plant, (Role.CONTROLLED,)),
+        gain=GainOut(expected=number(advice.gain), low=number(advice.gain_low), high=number(advice.gain_high)),
+        binding=list(advice.binding),
+        stale=list(advice.stale),
+        licence=advice.licence,
+        plant_fingerprint=advice.plant_fingerprint,
+        requires=list(advice.requires),
+        rollback={name: number(value) for name, value in advice.rollback.items()},
+    )
+
+
+def frame_message(frame: Frame, plant: Plant, model_id: str = "") -> FrameMessage:
+    """The process values of a frame; pictures, sound and clouds travel as previews."""
+    process = {s.name for s in plant.of(Modality.PROCESS)}
+    return FrameMessage(
+        **_head(plant, frame.t_ns, model_id, f"frame.{frame.revision}"),
+        values={name: _scalar(value) for name, value in frame.values.items() if name in process},
+        age_s={name: number(age) for name, age in frame.age_s.items()},
+        coverage={name: number(share) for name, share in frame.coverage.items()},
+        quality={name: int(quality) for name, quality in frame.quality.items()},
+        flags=list(frame.flags),
+        revision=frame.revision,
+    )
+
+
+def energy_message(
+    plant: Plant,
+    t_ns: int,
+    by_modality: Sequence[Surprise],
+    energies: Sequence[Surprise],
+    *,
+    p_value: float | None = None,
+    p_limit: float | None = None,
+    model_id: str = "",
+) -> EnergyMessage:
+    """The surprise of one tick; there is no record for it because only pages read it."""
+    return EnergyMessage(
+        **_head(plant, t_ns, model_id, "energy"),
+        p_value=number(p_value),
+        p_limit=number(p_limit),
+        by_modality=[_rounded(s) for s in by_modality],
+        energies=[_rounded(s) for s in energies],
+    )
+
+
+def _head(plant: Plant, t_ns: int, model_id: str, key: str) -> dict[str, Any]:
+    return {
+        "time": iso_time(t_ns),
+        "t_ns": int(t_ns),
+        "plant": plant.name,
+        "model_id": model_id,
+        "message_id": f"{key}:{t_ns}",
+    }
+
+
+def _source(source: SourceHealth) -> SourceOut:
+    return SourceOut(
+        name=source.name,
+        state=source.state.value,
+        alive=source.alive,
+        rate_hz=number(source.rate_hz),
+        expected_hz=number(source.expected_hz),
+        age_s=number(source.age_s),
+        received=source.received,
+        dropped=dict(source.dropped),
+        epoch=source.epoch,
+        clock_offset_s=number(source.clock_offset_s),
+        message=source.message,
+    )
+
+
+def _move(move: Move) -> MoveOut:
+    return MoveOut(
+        signal=move.signal,
+        current=number(move.current),
+        recommended=number(move.recommended),
+        unit=move.unit,
+        low=number(move.low),
+        high=number(move.high),
+        rate=number(move.rate),
+    )
+
+
+def _courses(forecast: Forecast | None, plant: Plant, roles: tuple[Role, ...]) -> list[Course]:
+    if forecast is None:
+        return []
+    wanted = {s.name: s for s in plant.roles(*roles)}
+    return [
+        Course(
+            signal=name,
+            unit=wanted[name].unit,
+            role=wanted[name].role.value,
+            mean=[number(v) for v in forecast.mean[:, i]],
+            low=[number(v) for v in forecast.low[:, i]],
+            high=[number(v) for v in forecast.high[:, i]],
+        )
+        for i, name in enumerate(forecast.signals)
+        if name in wanted
+    ]
+
+
+def _rounded(surprise: Surprise) -> Surprise:
+    return msgspec.structs.replace(
+        surprise, value=number(surprise.value), limit=number(surprise.limit), p_value=number(surprise.p_value)
+    )
+
+
+def _scalar(value: Any) -> Number:
+    return number(np.asarray(value).reshape(-1)[0])
+
+
+def _unit(plant: Plant, name: str) -> str:
+    signal = plant.by_name.get(name)
+    return signal.unit if signal else ""

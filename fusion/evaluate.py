@@ -1,0 +1,334 @@
+"""Recordings replayed through inference and scored against what is true about them.
+
+A raise is a detection from the onset of a fault until shortly after its end, a false raise in normal time, and neither
+while the plant settles after a fault. Both rates rest on the same normal time. Knows the faults only as ``Event``.
+Shape letters: H horizons, S controlled tags, F folds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fusion.checkpoint import Checkpoint, load_checkpoint
+from fusion.errors import ConfigError, PlantMismatch
+from fusion.history import frames
+from fusion.inference import Engine
+from fusion.plant import Role
+from fusion.plant_model import PlantModel
+from fusion.recording import Event, Recording
+from fusion.records import NS_PER_S, Anomaly, AnomalyState
+from models.actions import HORIZONS
+from models.batch import TickBuilder, Ticks
+from models.clips import Pool
+from models.linear import CANDIDATES
+from models.validation import examine, spread
+
+log = logging.getLogger(__name__)
+
+Floats = NDArray[np.float64]
+
+WARM_UP_S = 180.0
+AFTER_S = 60.0
+SETTLING_S = 300.0
+BLAME_S = 60.0
+FORECAST_S = (8, 32, 64, 256)
+CLIPS_PER_RUN = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForecastSums:
+    """Of one normal run, by horizon and controlled tag: squared errors, and how many values lay inside the band.
+
+    ``own`` is the model's with the recorded actions, ``linear`` its linear core's, ``persistence`` that of no change;
+    all in scaled units over ``count`` clips. ``arx`` says where the linear core is the ARX model. All are [H, S].
+    """
+
+    tags: tuple[str, ...]
+    own: Floats
+    linear: Floats
+    persistence: Floats
+    count: Floats
+    inside: Floats
+    judged: Floats
+    arx: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played:
+    """One recording from its first to its last tick: what was put in, and every change of an anomaly, in order."""
+
+    recording: str
+    t0_ns: int
+    t1_ns: int
+    events: tuple[Event, ...]
+    changes: tuple[Anomaly, ...]
+    forecast: ForecastSums | None = None
+
+    @property
+    def faults(self) -> tuple[Event, ...]:
+        """What was put in and should be found."""
+        return tuple(event for event in self.events if not event.nuisance)
+
+
+def evaluate(model: Path, recordings: Sequence[Path], *, workers: int = 0) -> dict[str, Any]:
+    """Replay recordings through a trained model and report detection, false raises and forecasts.
+
+    ``workers`` processes share the recordings; 0 takes one for each core. The report is described in
+    ``docs/evaluation.md``.
+
+    Raises:
+        ConfigError: where there is no recording, or the model cannot be read.
+        PlantMismatch: where a recording is of another plant than the model.
+        RecordingError: where a recording is missing or damaged.
+    """
+    checkpoint = load_checkpoint(model)
+    check_plant(checkpoint, recordings)
+    return summary(play_all(model, recordings, workers), checkpoint.meta, checkpoint.plant.step_s)
+
+
+def check_plant(checkpoint: Checkpoint, recordings: Sequence[Path]) -> None:
+    """Refuse what the model was not made for, before any time is spent."""
+    if not recordings:
+        raise ConfigError("evaluation needs at least one recording")
+    for path in recordings:
+        plant = Recording(path).plant
+        if plant.fingerprint != checkpoint.plant.fingerprint:
+            raise PlantMismatch(
+                f"{path}: recorded on plant {plant.name!r} ({plant.fingerprint[:12]}), the model was trained on "
+                f"{checkpoint.plant.name!r} ({checkpoint.plant.fingerprint[:12]}); use a model of the recorded plant"
+            )
+
+
+# --- replay
+
+
+def play_all(model: Path, recordings: Sequence[Path], workers: int = 0) -> list[Played]:
+    """Every recording on its own, in the order given."""
+    workers = min(workers or os.cpu_count() or 1, len(recordings))
+    if workers <= 1:
+        return [play(model, path) for path in recordings]
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        _one_thread_each(),
+        ProcessPoolExecutor(workers, mp_context=spawn, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
+        return list(pool.map(play, repeat(model), recordings))
+
+
+def play(model: Path, path: Path) -> Played:
+    """One recording through a fresh engine, as it would have gone live; a normal one is also forecast."""
+    recording = Recording(path)
+    engine = Engine(load_checkpoint(model, recording.plant))
+    forecast = recording.kind == "normal"
+    builder = TickBuilder(recording.plant, engine.model.stem)
+    changes: list[Anomaly] = []
+    ticks_ns: list[int] = []
+    for frame in frames(recording):
+        ticks_ns.append(frame.t_ns)
+        changes.extend(engine.step(frame, newest=False).anomalies)
+        if forecast:
+            builder.add(frame)
+    if not ticks_ns:
+        raise ConfigError(f"{path}: holds no tick; nothing can be evaluated on it")
+    played = Played(
+        recording=str(path),
+        t0_ns=ticks_ns[0],
+        t1_ns=ticks_ns[-1],
+        events=tuple(recording.events),
+        changes=tuple(changes),
+        forecast=foresee(engine.model, builder.ticks()) if forecast else None,
+    )
+    log.info("%s: %d ticks, %d raises", path, len(ticks_ns), len(raises(changes)))
+    return played
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes started meanwhile compute on one thread each: there is one for each core."""
+    wanted = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+# --- detection
+
+
+def raises(changes: Sequence[Anomaly]) -> list[Anomaly]:
+    """Every raise, also of an anomaly that is continued."""
+    return [change for change in changes if change.state is AnomalyState.RAISED]
+
+
+def open_at(changes: Sequence[Anomaly], t_ns: int) -> set[str]:
+    """Ids of the anomalies that stood just before a time."""
+    last = {change.id: change.state for change in changes if change.t_ns < t_ns}
+    return {name for name, state in last.items() if state is not AnomalyState.CLEARED}
+
+
+def detection(played: Played, event: Event) -> Anomaly | None:
+    """The first raise that a fault can have caused: not of an anomaly that stood when it began."""
+    standing = open_at(played.changes, event.onset_ns)
+    end_ns = _end_ns(played, event) + round(AFTER_S * NS_PER_S)
+    found = (a for a in raises(played.changes) if event.onset_ns <= a.t_ns <= end_ns and a.id not in standing)
+    return next(found, None)
+
+
+def evidence(changes: Sequence[Anomaly], raised: Anomaly) -> Anomaly:
+    """The anomaly as last held within a minute of its raise: its first words may come before its evidence."""
+    until_ns = raised.t_ns + round(BLAME_S * NS_PER_S)
+    told = raised
+    for change in changes:
+        if change.id == raised.id and raised.t_ns < change.t_ns <= until_ns:
+            if change.state is not AnomalyState.HELD:
+                break
+            told = change
+    return told
+
+
+def event_row(played: Played, event: Event) -> dict[str, Any]:
+    """One fault: what is true about it and what was said."""
+    raised = detection(played, event)
+    told = None if raised is None else evidence(played.changes, raised)
+    shares = told.by_modality if told else {}
+    return {
+        "recording": played.recording,
+        "fault": event.name,
+        "severity": event.severity,
+        "onset_s": round((event.onset_ns - played.t0_ns) / NS_PER_S, 1),
+        "detected": raised is not None,
+        "delay_s": None if raised is None else round((raised.t_ns - event.onset_ns) / NS_PER_S, 1),
+        "true_modalities": list(event.modalities),
+        "blamed_modality": max(shares, key=lambda name: shares[name]) if shares else None,
+        "true_signals": list(event.signals),
+        "blamed_signals": [blame.signal for blame in told.top_signals] if told else [],
+        "true_kind": event.kind,
+        "verdict": str(told.kind) if told else None,
+    }
+
+
+def normal_spans(played: Played) -> list[tuple[int, int]]:
+    """Stretches [UTC ns] after the warm-up in which there is no fault and the plant does not settle after one."""
+    start_ns = played.t0_ns + round(WARM_UP_S * NS_PER_S)
+    spans = []
+    for event in sorted(played.faults, key=lambda e: e.onset_ns):
+        if event.onset_ns > start_ns:
+            spans.append((start_ns, min(event.onset_ns, played.t1_ns)))
+        start_ns = max(start_ns, _end_ns(played, event) + round(SETTLING_S * NS_PER_S))
+    return [span for span in (*spans, (start_ns, played.t1_ns)) if span[0] < span[1]]
+
+
+def false_raises(played: Played) -> list[Anomaly]:
+    """Raises in normal time; nuisances are normal."""
+    spans = normal_spans(played)
+    return [a for a in raises(played.changes) if any(start <= a.t_ns < end for start, end in spans)]
+
+
+def normal_hours(played: Played) -> float:
+    """Duration of normal time [h]."""
+    return sum(end - start for start, end in normal_spans(played)) / NS_PER_S / 3600.0
+
+
+def _end_ns(played: Played, event: Event) -> int:
+    return played.t1_ns if event.end_ns is None else event.end_ns
+
+
+# --- forecast
+
+
+def foresee(model: PlantModel, run: Ticks) -> ForecastSums | None:
+    """Forecasts over a normal run with the actions of the record; None where it is too short for a clip."""
+    pool = Pool([run], model.core, model.plant)
+    anchors = spread(pool, model.networks.config.window_ticks, CLIPS_PER_RUN)
+    if not len(anchors):
+        return None
+    controlled = [i for i, s in enumerate(model.plant.tags) if s.role is Role.CONTROLLED]
+    rows = [HORIZONS.index(round(horizon_s / model.plant.step_s)) for horizon_s in horizons(model.plant.step_s)]
+    part = np.ix_(rows, controlled)
+    errors = examine(model.networks, pool, anchors).errors
+    absolute = model.world_model.errors([run], CLIPS_PER_RUN).numpy()
+    known = np.isfinite(absolute)
+    inside = known & (np.nan_to_num(absolute) <= model.world_model.bands())
+    return ForecastSums(
+        tags=tuple(model.tags[i] for i in controlled),
+        own=errors.squared(model.world_model.gates).sum(0)[part],
+        linear=errors.rr.sum(0)[part],
+        persistence=errors.pp.sum(0)[part],
+        count=errors.count.sum(0)[part],
+        inside=inside.sum(0)[part].astype(np.float64),
+        judged=known.sum(0)[part].astype(np.float64),
+        arx=(model.core.choice == CANDIDATES.index("arx"))[part],
+    )
+
+
+def horizons(step_s: float) -> tuple[int, ...]:
+    """Horizons of the report [s] that the model has."""
+    return tuple(h for h in FORECAST_S if round(h / step_s) in HORIZONS)
+
+
+def skills(parts: Sequence[ForecastSums], step_s: float) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Skill and coverage by tag and horizon over all normal runs; null where nothing is known."""
+    if not parts:
+        return {}
+    names = ("own", "linear", "persistence", "inside", "judged")
+    total = {name: np.sum([getattr(part, name) for part in parts], axis=0) for name in names}
+    arx = np.where(parts[0].arx, total["linear"], 0.0)
+
+    def row(h: int, s: int) -> dict[str, float | None]:
+        own = float(total["own"][h, s])
+        return {
+            "skill_persistence": _skill(own, float(total["persistence"][h, s])),
+            "skill_arx": _skill(own, float(arx[h, s])),
+            "coverage_90": _ratio(float(total["inside"][h, s]), float(total["judged"][h, s])),
+        }
+
+    return {
+        tag: {str(horizon_s): row(h, s) for h, horizon_s in enumerate(horizons(step_s))}
+        for s, tag in enumerate(parts[0].tags)
+    }
+
+
+def _skill(error: float, reference: float) -> float | None:
+    ratio = _ratio(error, reference)
+    return None if ratio is None else round(1.0 - ratio, 4)
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return round(part / whole, 4) if whole > 0 else None
+
+
+# --- report
+
+
+def summary(played: Sequence[Played], meta: Mapping[str, Any], step_s: float = 1.0) -> dict[str, Any]:
+    """The report: see ``docs/evaluation.md``."""
+    wrong = [(p, a) for p in played for a in false_raises(p)]
+    for p, a in wrong:
+        log.info("%s: false raise at %.0f s: %s", p.recording, (a.t_ns - p.t0_ns) / NS_PER_S, a.energies[:3])
+    hours = sum(normal_hours(p) for p in played)
+    return {
+        "events": [event_row(p, event) for p in played for event in p.faults],
+        "false_raises_per_day": round(24.0 * len(wrong) / hours, 3) if hours > 0 else None,
+        "normal_hours": round(hours, 3),
+        "false_raises": len(wrong),
+        "forecast": skills([p.forecast for p in played if p.forecast is not None], step_s),
+        "gauges": dict(meta["gauges"]),
+    }

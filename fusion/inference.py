@@ -1,0 +1,164 @@
+"""Frame in, everything the plant should hear out: energies, anomalies, forecast, recommendation.
+
+Owns the model and its one thread; knows neither sources nor wire. Every frame updates the state and the monitors; a
+forecast and advice are made only on the newest one, so that a backlog is caught up quickly.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from control.advisor import Advisor, AdvisorConfig, Situation
+from control.anomaly import Detector, DetectorConfig
+from control.evidence import Contributions
+from control.licence import Level, Licence
+from control.planner import Planner
+from control.surprise import Calibration, Surprise
+from fusion.checkpoint import Checkpoint
+from fusion.errors import ModelError
+from fusion.plant import Modality, Plant
+from fusion.plant_model import ModelState, PlantModel
+from fusion.records import NS_PER_S, Anomaly, Forecast, Frame, Recommendation
+from models.batch import TickBuilder
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What one tick produced: ``anomalies`` are changes, ``open_anomalies`` what stands now."""
+
+    frame: Frame
+    surprise: Surprise | None
+    anomalies: tuple[Anomaly, ...]
+    open_anomalies: tuple[Anomaly, ...]
+    forecast: Forecast | None
+    recommendation: Recommendation | None
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cadence:
+    """How often a forecast and advice are made [s]; ``advise`` off keeps every recommendation silent."""
+
+    forecast_every_s: float = 5.0
+    advise_every_s: float = 30.0
+    advise: bool = True
+
+
+class Engine:
+    """One plant's inference, tick by tick."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        detector: DetectorConfig | None = None,
+        advisor: AdvisorConfig | None = None,
+        cadence: Cadence | None = None,
+    ) -> None:
+        self.plant: Plant = checkpoint.plant
+        self.model = PlantModel.from_checkpoint(checkpoint)
+        self.model_id = checkpoint.model_id
+        self.calibration = Calibration.from_state(checkpoint.part("calibration"), checkpoint.meta["calibration"])
+        self.licence = Licence.from_dict(checkpoint.meta["licence"])
+        self.detector = Detector(detector or DetectorConfig(), self.calibration, self.plant, self.model_id)
+        self._cadence = cadence or Cadence()
+        self._advisor_config = advisor or AdvisorConfig()
+        self._builder = TickBuilder(self.plant, self.model.stem)
+        self._state = ModelState()
+        self._advisor: Advisor | None = None
+        self._now_ns = 0
+        self._due_ns: dict[str, int] = {"forecast": 0, "advice": 0}
+        self._last_action: NDArray[np.float64] | None = None
+        self._settling_until_ns = 0
+        self.flags: tuple[str, ...] = ()
+
+    @property
+    def calibrated_hours(self) -> float:
+        """Hours of later normal operation behind the limits."""
+        return self.calibration.hours
+
+    def step(self, frame: Frame, newest: bool = True) -> Outcome:
+        """Take one tick; with ``newest`` also forecast and advise when their time has come."""
+        self._now_ns = frame.t_ns
+        ticks = self._builder.tick(frame)
+        seen = self.model.step(ticks, self._state, explain=self.detector.attentive)
+        self.flags = tuple(sorted({*frame.flags, *seen.flags, *self._settling(ticks.action[-1])}))
+        evidence = None
+        if seen.shares is not None and seen.residual is not None:
+            evidence = Contributions(signals=self.model.signals, shares=seen.shares, residual=seen.residual)
+        changes = self.detector.step(frame.t_ns, seen.energies, evidence, self.flags)
+        forecast, advice = self._look_ahead(frame) if newest else (None, None)
+        return Outcome(
+            frame=frame,
+            surprise=self.detector.surprise,
+            anomalies=tuple(changes),
+            open_anomalies=self.detector.open,
+            forecast=forecast,
+            recommendation=advice,
+            flags=self.flags,
+        )
+
+    def _settling(self, action: NDArray[np.float64]) -> tuple[str, ...]:
+        """A move of the operator widens the limits of fast energies for a short while."""
+        if self._last_action is not None and not np.allclose(action, self._last_action):
+            self._settling_until_ns = self._now_ns + 60 * NS_PER_S
+        self._last_action = action.copy()
+        return ("settling",) if self._now_ns < self._settling_until_ns else ()
+
+    def _due(self, what: str, every_s: float) -> bool:
+        if self._now_ns < self._due_ns[what]:
+            return False
+        self._due_ns[what] = self._now_ns + int(every_s * NS_PER_S)
+        return True
+
+    def _look_ahead(self, frame: Frame) -> tuple[Forecast | None, Recommendation | None]:
+        if not self._state.ready:
+            return None, None
+        forecast = self._forecast() if self._due("forecast", self._cadence.forecast_every_s) else None
+        advice = self._advice(frame) if self._due("advice", self._cadence.advise_every_s) else None
+        return forecast, advice
+
+    @torch.no_grad()
+    def _forecast(self) -> Forecast | None:
+        """What happens next if nothing is moved."""
+        world = self.model.world(self._state)
+        try:
+            mean = world.rollout(world.hold())[0].double().numpy()
+        except ModelError as error:
+            log.warning("no forecast: %s", error)
+            return None
+        half = world.half_band().double().numpy()
+        names = tuple(s.name for s in self.plant.tags)
+        return Forecast(
+            t_ns=self._now_ns, horizon_s=world.horizon_s, signals=names, mean=mean, low=mean - half, high=mean + half
+        )
+
+    @torch.no_grad()
+    def _advice(self, frame: Frame) -> Recommendation:
+        world = self.model.world(self._state)
+        if self._advisor is None:
+            planner = Planner(self._advisor_config.planner, self.plant, world)
+            self._advisor = Advisor(self._advisor_config, self.plant, planner, self.licence, self.model_id, self.now_ns)
+        situation = Situation(
+            t_ns=frame.t_ns,
+            anomalies=self.detector.open,
+            stale=tuple(s.name for s in self.plant.of(Modality.PROCESS) if s.name not in frame.values),
+            hands_off=not self._cadence.advise,
+        )
+        return self._advisor.advise(world, situation)
+
+    def now_ns(self) -> int:
+        """Time of the last tick: inference lives in plant time, live and in replay."""
+        return self._now_ns
+
+    @property
+    def level(self) -> Level:
+        """What the model may do."""
+        return self.licence.level

@@ -1,0 +1,79 @@
+"""The model's examination: evidence for its licence, gathered on runs that it has not been trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from control.excitation import excitations
+from control.gains import check_gains, model_gains
+from control.licence import Licence, Skill, grant
+from fusion.plant import Plant, Role
+from fusion.plant_model import ModelState, PlantModel
+from models.actions import HORIZONS
+from models.batch import Ticks
+from models.clips import Pool
+from models.validation import examine, spread
+
+SKILL_HORIZON_S = 128
+CLIPS = 1024
+POINTS_PER_RUN = 3
+
+
+def examine_model(
+    model: PlantModel, plant: Plant, later: Sequence[Ticks], fitted: Sequence[Ticks]
+) -> tuple[Licence, dict[str, Any]]:
+    """Licence, and the numbers behind it, from ``later`` normal runs; excitation is that of the ``fitted`` ones."""
+    movable = [s.name for s in plant.actions if s.max_rate is not None]
+    columns = [i for i, s in enumerate(plant.actions) if s.max_rate is not None]
+    found = excitations([(run.action[:, columns], run.tags) for run in fitted], movable, plant)
+    gains = check_gains(_gains(model, later), movable, model.tags, plant)
+    pool = Pool(later, model.core, plant)
+    errors = examine(model.networks, pool, spread(pool, model.networks.config.window_ticks, CLIPS))
+    gates = model.networks.readout.gate_HS.double().cpu().numpy()
+    row = HORIZONS.index(round(SKILL_HORIZON_S / plant.step_s))
+    persistence = np.maximum(errors.errors.pp.sum(0), 1e-12)
+    own = np.sqrt(errors.errors.squared(gates).sum(0) / persistence)
+    shuffled = np.sqrt(errors.shuffled.squared(gates).sum(0) / persistence)
+    arx = np.sqrt(np.maximum(1.0 - model.core.skill_arx, 0.0))
+    skill = {
+        s.name: Skill(model=float(own[row, i]), arx=float(arx[row, i]), shuffled=float(shuffled[row, i]))
+        for i, s in enumerate(plant.tags)
+        if s.role is Role.CONTROLLED
+    }
+    covered = coverage(model, later)
+    licence = grant(plant, found, gains, skill, coverage=float(np.nanmean(covered)))
+    card = {
+        "horizon_s": [k * plant.step_s for k in HORIZONS],
+        "tags": list(model.tags),
+        "skill": (1.0 - own**2).tolist(),
+        "skill_arx": model.core.skill_arx.tolist(),
+        "skill_over_linear": errors.errors.skill_over_linear(gates).tolist(),
+        "shuffled_ratio": (shuffled / np.maximum(own, 1e-12)).tolist(),
+        "coverage_90": covered.tolist(),
+    }
+    return licence, card
+
+
+def coverage(model: PlantModel, runs: Sequence[Ticks]) -> NDArray[np.float64]:
+    """Share [H, S] of later values inside the bands; the runs that set the bands make this optimistic."""
+    error = model.world_model.errors(runs, CLIPS).numpy()
+    inside = np.where(np.isfinite(error), error <= model.world_model.bands(), np.nan)
+    known = np.isfinite(inside).any(0)
+    share = np.full(inside.shape[1:], np.nan)
+    share[known] = np.nanmean(inside[:, known], 0)
+    return share
+
+
+def _gains(model: PlantModel, runs: Sequence[Ticks]) -> NDArray[np.float64]:
+    """Steady-state gains [P, A, S] at operating points spread over the runs."""
+    points = []
+    for run in runs:
+        for end in np.linspace(len(run) // 3, len(run), POINTS_PER_RUN, dtype=int):
+            state = ModelState()
+            model.step(run[max(0, end - 400) : end], state)
+            points.append(model_gains(model.world(state), model.plant))
+    return np.stack(points)

@@ -1,0 +1,260 @@
+"""What goes over the wire: versioned JSON messages and their JSON Schemas.
+
+A message names its own version in ``schema``. Numbers keep six significant digits; NaN and infinity become null. Fields
+may be added within a version, so a reader ignores what it does not know.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fusion.errors import FusionError
+
+Number = float | None
+
+
+class Message(msgspec.Struct, kw_only=True, frozen=True, tag_field="schema"):
+    """What every message has: ``time`` is ``t_ns`` as ISO 8601 UTC, ``message_id`` the same for a repeated delivery."""
+
+    time: str
+    t_ns: int
+    plant: str
+    model_id: str
+    message_id: str
+
+
+class SourceOut(msgspec.Struct, kw_only=True, frozen=True):
+    """One source; rates in Hz, ``age_s`` since its last value, ``dropped`` counts by reason."""
+
+    name: str
+    state: str
+    alive: bool
+    rate_hz: Number
+    expected_hz: Number
+    age_s: Number
+    received: int
+    dropped: dict[str, int]
+    epoch: int
+    clock_offset_s: Number
+    message: str
+
+
+class BlameOut(msgspec.Struct, kw_only=True, frozen=True):
+    """One signal's part in an anomaly: ``residual`` in ``unit``, ``share`` of the energy 0..1."""
+
+    signal: str
+    residual: Number
+    unit: str
+    share: Number
+
+
+class EnergyFactor(msgspec.Struct, kw_only=True, frozen=True):
+    """An energy and by which factor it stands above its limit."""
+
+    name: str
+    factor: Number
+
+
+class AnomalyMessage(Message, tag="fusion.anomaly/1", kw_only=True, frozen=True):
+    """A stretch of surprising behaviour; ``state`` is raised, held or cleared."""
+
+    id: str
+    onset: str
+    t_onset_ns: int
+    state: str
+    p_value: Number
+    kind: str
+    by_modality: dict[str, Number]
+    top_signals: list[BlameOut]
+    energies: list[EnergyFactor]
+
+
+class Delivery(msgspec.Struct, kw_only=True, frozen=True):
+    """What the publisher did so far: messages by kind, losses by kind and reason, rows waiting for the broker."""
+
+    published: dict[str, int]
+    dropped: dict[str, int]
+    waiting: int
+
+
+class HealthMessage(Message, tag="fusion.health/1", kw_only=True, frozen=True):
+    """The daemon as a whole, retained; its last will is the same message with ``state`` "offline".
+
+    ``open_anomalies`` repeats what is not cleared, so that a reader who comes late sees it too.
+    """
+
+    state: str
+    sources: list[SourceOut] = []
+    latency_p50_s: Number = None
+    latency_p99_s: Number = None
+    ticks: int = 0
+    skipped_ticks: int = 0
+    uptime_s: Number = None
+    calibrated_hours: Number = None
+    licence: str = ""
+    flags: list[str] = []
+    open_anomalies: list[AnomalyMessage] = []
+    delivery: Delivery | None = None
+
+
+class Course(msgspec.Struct, kw_only=True, frozen=True):
+    """Predicted course of one signal [unit], one value per horizon; ``low`` and ``high`` span the 90 % band."""
+
+    signal: str
+    unit: str
+    role: str
+    mean: list[Number]
+    low: list[Number]
+    high: list[Number]
+
+
+class ForecastMessage(Message, tag="fusion.forecast/1", kw_only=True, frozen=True):
+    """Controlled signals as predicted from ``t_ns``, with the manipulated values assumed on the way."""
+
+    horizon_s: list[Number]
+    signals: list[Course]
+
+
+class MoveOut(msgspec.Struct, kw_only=True, frozen=True):
+    """One recommended change in ``unit``, its limits, and the fastest ``rate`` [unit/s]."""
+
+    signal: str
+    current: Number
+    recommended: Number
+    unit: str
+    low: Number
+    high: Number
+    rate: Number
+
+
+class GainOut(msgspec.Struct, kw_only=True, frozen=True):
+    """Expected saving against doing nothing with its 90 % interval, in the objective's unit."""
+
+    expected: Number
+    low: Number
+    high: Number
+
+
+class RecommendationMessage(Message, tag="fusion.recommendation/1", kw_only=True, frozen=True):
+    """A request to the operator or a verifier, never a command; void after ``valid_until``.
+
+    ``if_applied`` and ``if_nothing`` are the courses of the controlled signals from ``t_ns``.
+    """
+
+    id: str
+    sequence: int
+    valid_until: str
+    valid_until_ns: int
+    verdict: str
+    reason: str | None
+    text: str
+    moves: list[MoveOut]
+    horizon_s: list[Number]
+    if_applied: list[Course]
+    if_nothing: list[Course]
+    gain: GainOut
+    binding: list[str]
+    stale: list[str]
+    licence: str
+    plant_fingerprint: str
+    requires: list[str]
+    rollback: dict[str, Number]
+
+
+class FrameMessage(Message, tag="fusion.frame/1", kw_only=True, frozen=True):
+    """The process values of one tick, setpoints included; ``age_s``, ``coverage`` and ``quality`` cover media too.
+
+    A signal without a usable value is absent from ``values``. ``quality`` is 0 bad, 1 uncertain, 2 good.
+    """
+
+    values: dict[str, Number]
+    age_s: dict[str, Number]
+    coverage: dict[str, Number]
+    quality: dict[str, int]
+    flags: list[str]
+    revision: int
+
+
+class Surprise(msgspec.Struct, kw_only=True, frozen=True):
+    """One standardised surprise with its alarm ``limit`` and calibrated ``p_value``; ``modality`` may be ""."""
+
+    name: str
+    modality: str
+    value: Number
+    limit: Number
+    p_value: Number
+
+
+class EnergyMessage(Message, tag="fusion.energy/1", kw_only=True, frozen=True):
+    """How surprising the last tick was: combined p-value, the largest per modality, and every energy."""
+
+    p_value: Number
+    p_limit: Number
+    by_modality: list[Surprise]
+    energies: list[Surprise]
+
+
+class SpectrogramMessage(Message, tag="fusion.spectrogram/1", kw_only=True, frozen=True):
+    """Log-mel columns of a microphone: ``columns`` [n][bands] in dB of full scale, ``column_s`` apart, oldest first."""
+
+    signal: str
+    column_s: float
+    frequency_hz: list[Number]
+    columns: list[list[Number]]
+
+
+AnyMessage = (
+    HealthMessage
+    | AnomalyMessage
+    | ForecastMessage
+    | RecommendationMessage
+    | FrameMessage
+    | EnergyMessage
+    | SpectrogramMessage
+)
+
+KINDS: dict[str, type[Message]] = {
+    "health": HealthMessage,
+    "anomaly": AnomalyMessage,
+    "forecast": ForecastMessage,
+    "recommendation": RecommendationMessage,
+    "frame": FrameMessage,
+    "energy": EnergyMessage,
+    "spectrogram": SpectrogramMessage,
+}
+
+_ENCODER = msgspec.json.Encoder()
+_DECODER: msgspec.json.Decoder[AnyMessage] = msgspec.json.Decoder(AnyMessage)
+
+
+def encode(message: Message) -> bytes:
+    """The message as JSON."""
+    return _ENCODER.encode(message)
+
+
+def decode(payload: bytes) -> AnyMessage:
+    """The message in a payload, of any known kind.
+
+    Raises:
+        FusionError: not JSON, an unknown ``schema`` or a field of the wrong type; the text says which.
+    """
+    try:
+        return _DECODER.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise FusionError(f"not a message of this version: {error}") from error
+
+
+def schemas() -> dict[str, dict[str, Any]]:
+    """The JSON Schema of every kind of message, by file name."""
+    return {f"{kind}.json": msgspec.json.schema(message) for kind, message in KINDS.items()}
+
+
+def write_schemas(folder: Path) -> None:
+    """Write the JSON Schemas, one file per kind of message."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, schema in schemas().items():
+        (folder / name).write_text(json.dumps(schema, indent=2) + "\n", encoding="ascii")

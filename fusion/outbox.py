@@ -1,0 +1,112 @@
+"""Messages that must outlive a broker outage: a small SQLite table that a row leaves only once it was acknowledged."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from fusion.errors import ConfigError
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS outbox (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    message_id TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL,
+    topic TEXT NOT NULL,
+    payload BLOB NOT NULL,
+    expires_ns INTEGER
+)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """One message to deliver at least once; without use after ``expires_ns`` (UTC)."""
+
+    message_id: str
+    kind: str
+    topic: str
+    payload: bytes
+    expires_ns: int | None = None
+
+
+class Outbox:
+    """Letters in order of arrival, at most ``capacity`` of them; survives a restart when ``path`` is given.
+
+    Opened in one thread and then used by one other: it does no locking of its own.
+
+    Raises:
+        ConfigError: the file cannot be created or is not an outbox.
+    """
+
+    def __init__(self, path: str = "", capacity: int = 10_000) -> None:
+        self._capacity = capacity
+        try:
+            if path:
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+            self._database = sqlite3.connect(path or ":memory:", check_same_thread=False, isolation_level=None)
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigError(f"outbox {path!r}: cannot be opened ({error}); expected a writable file name") from error
+        try:
+            self._prepare()
+        except sqlite3.Error as error:
+            self._database.close()
+            raise ConfigError(f"outbox {path!r}: {error}; move the file away to start an empty one") from error
+
+    def _prepare(self) -> None:
+        self._database.execute("PRAGMA journal_mode=WAL")
+        self._database.execute("PRAGMA synchronous=FULL")
+        self._database.execute(_TABLE)
+        self._database.execute("SELECT id, message_id, kind, topic, payload, expires_ns FROM outbox LIMIT 1")
+
+    def put(self, letters: list[Letter]) -> list[str]:
+        """Store letters in one transaction; a known ``message_id`` is kept once.
+
+        Returns:
+            The kinds of the oldest letters that had to leave for lack of room.
+        """
+        rows = [(x.message_id, x.kind, x.topic, x.payload, x.expires_ns) for x in letters]
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            self._database.executemany(
+                "INSERT OR IGNORE INTO outbox (message_id, kind, topic, payload, expires_ns) VALUES (?, ?, ?, ?, ?)",
+                rows,
+            )
+            lost = self._trim()
+            self._database.execute("COMMIT")
+        except sqlite3.Error:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            raise
+        return lost
+
+    def _trim(self) -> list[str]:
+        excess = len(self) - self._capacity
+        if excess <= 0:
+            return []
+        oldest = self._database.execute("SELECT id, kind FROM outbox ORDER BY id LIMIT ?", (excess,)).fetchall()
+        self._database.execute("DELETE FROM outbox WHERE id <= ?", (oldest[-1][0],))
+        return [kind for _, kind in oldest]
+
+    def after(self, row: int, count: int) -> list[tuple[int, Letter]]:
+        """Up to ``count`` letters behind the given row number, oldest first, with their row numbers."""
+        found = self._database.execute(
+            "SELECT id, message_id, kind, topic, payload, expires_ns FROM outbox WHERE id > ? ORDER BY id LIMIT ?",
+            (row, count),
+        ).fetchall()
+        return [
+            (number, Letter(message_id=key, kind=kind, topic=topic, payload=payload, expires_ns=expires_ns))
+            for number, key, kind, topic, payload, expires_ns in found
+        ]
+
+    def remove(self, row: int) -> None:
+        """Forget a letter: it was acknowledged or is void."""
+        self._database.execute("DELETE FROM outbox WHERE id = ?", (row,))
+
+    def __len__(self) -> int:
+        return int(self._database.execute("SELECT COUNT(*) FROM outbox").fetchone()[0])
+
+    def close(self) -> None:
+        """Close the file; what it holds stays."""
+        self._database.close()

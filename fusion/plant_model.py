@@ -1,0 +1,258 @@
+"""Everything learned about one plant as one object: world model, monitors and the region they were trained on.
+
+The only place where models meet the Protocol that control asks for. Energies of the linear monitors and of the latent
+stand side by side in one row.
+Shape letters: T ticks, E energies, G signals, N candidates, K steps of the action grid, A actions, H horizons, S tags.
+"""
+# ruff: noqa: N815  # shape-suffixed names of tensors
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from control.world import ACTION_STEPS
+from fusion.checkpoint import Checkpoint
+from fusion.errors import ModelError
+from fusion.plant import Plant
+from models.batch import Ticks
+from models.features import FeatureStem
+from models.jepa import Jepa
+from models.linear import LinearCore
+from models.monitors import MonitorCarry, Monitors
+from models.stream import Memory
+from models.world_model import State, WorldModel
+
+Floats = NDArray[np.float64]
+
+WARM_UP_TICKS = 60
+REGION_QUANTILE = 0.999
+
+
+@dataclass(slots=True)
+class ModelState:
+    """What a stream of ticks leaves behind: memories of the parts, and the state from which to look ahead."""
+
+    memory: Memory | None = None
+    carry: MonitorCarry = field(default_factory=MonitorCarry)
+    state: State | None = None
+    z: Floats | None = None
+    action: Floats | None = None
+    ticks: int = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether enough has been seen to look ahead."""
+        return self.ticks >= WARM_UP_TICKS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """One tick judged: ``energies`` [E]; with evidence ``shares`` [E, G] and ``residual`` [G] in engineering units."""
+
+    energies: Floats
+    flags: tuple[str, ...]
+    shares: Floats | None
+    residual: Floats | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """Where the model was trained: an ellipsoid of linear states, and the range of each action."""
+
+    centre: Floats
+    whiten: Floats
+    limit: float
+    low: Floats
+    high: Floats
+
+    @classmethod
+    def fit(cls, core: LinearCore, runs: Sequence[Ticks], plant: Plant) -> Region:
+        """From the runs that the core was fitted on."""
+        z = np.concatenate([core.encode(run)[0].z[WARM_UP_TICKS:] for run in runs])
+        action = np.concatenate([run.action for run in runs])
+        centre = z.mean(0)
+        covariance = np.cov(z.T) + 1e-6 * np.eye(z.shape[1])
+        whiten = np.linalg.cholesky(np.linalg.inv(covariance))
+        distance = (((z - centre) @ whiten) ** 2).sum(1)
+        slack = 0.02 * np.array([_span(s.low, s.high) for s in plant.actions])
+        low, high = action.min(0) - slack, action.max(0) + slack
+        return cls(
+            centre=centre, whiten=whiten, limit=float(np.quantile(distance, REGION_QUANTILE)), low=low, high=high
+        )
+
+    def state_ratio(self, z: Floats) -> float:
+        """Distance of a state to the centre as a ratio to the limit; at most 1 is inside."""
+        return float(np.sqrt((((z - self.centre) @ self.whiten) ** 2).sum() / self.limit))
+
+    def action_ratio(self, action_NKA: Tensor, columns: Sequence[int]) -> Tensor:
+        """Distance [N] of action paths to the middle of the range seen, as a ratio to its half width."""
+        low, high = (torch.as_tensor(bound[list(columns)]) for bound in (self.low, self.high))
+        middle, half = (low + high) / 2.0, (high - low).clamp_min(1e-9) / 2.0
+        return ((action_NKA.double() - middle).abs() / half).amax(dim=(1, 2))
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Arrays to keep."""
+        arrays = {name: getattr(self, name) for name in ("centre", "whiten", "low", "high")}
+        return arrays | {"limit": np.array([self.limit])}
+
+    @classmethod
+    def from_state(cls, arrays: Mapping[str, NDArray[Any]]) -> Region:
+        """Inverse of ``state``."""
+        rest = {name: np.asarray(arrays[name], np.float64) for name in ("centre", "whiten", "low", "high")}
+        return cls(**rest, limit=float(arrays["limit"][0]))
+
+
+class PlantModel:
+    """World model and monitors of one plant."""
+
+    def __init__(self, world: WorldModel, monitors: Monitors, region: Region) -> None:
+        self.plant = world.plant
+        self.stem = FeatureStem(self.plant)
+        self.world_model, self.monitors, self.region = world, monitors, region
+        infos = (*monitors.infos, *world.infos)
+        self.energy_names = tuple(info.name for info in infos)
+        self.energy_modality = tuple(str(info.modality) for info in infos)
+        self.tags = tuple(s.name for s in self.plant.tags)
+        self.signals = monitors.signals
+
+    @classmethod
+    def assemble(
+        cls,
+        plant: Plant,
+        core: LinearCore,
+        monitors: Monitors,
+        networks: Jepa,
+        later: Sequence[Ticks],
+        fitted: Sequence[Ticks],
+        held_out: Sequence[Ticks],
+    ) -> PlantModel:
+        """Put fitted parts together; bands come from ``later`` runs, energy scales from those the networks never saw."""
+        with_media = [run for run in held_out if run.media] or list(held_out)
+        world = WorldModel(plant, core, networks).calibrate(later).fit_energies(with_media)
+        return cls(world, monitors, Region.fit(core, fitted, plant))
+
+    @property
+    def core(self) -> LinearCore:
+        """The linear core."""
+        return self.world_model.core
+
+    @property
+    def networks(self) -> Jepa:
+        """The learned part."""
+        return self.world_model.networks
+
+    @torch.no_grad()
+    def step(self, ticks: Ticks, state: ModelState, *, explain: bool = False) -> Seen:
+        """Take in consecutive ticks and judge the last; ``state`` is brought up to date."""
+        observed, state.memory = self.world_model.observe(ticks, state.memory)
+        judged, state.carry = self.monitors.step(ticks, state.carry, explain=explain)
+        state.state, state.z, state.action = observed.state, judged.z[-1], ticks.action[-1]
+        state.ticks += len(ticks)
+        return Seen(
+            energies=np.concatenate([judged.values[-1], observed.energies_TE[-1]]),
+            flags=tuple(self._flags(judged.calibrated, ticks)),
+            shares=None if judged.shares is None else self._padded(judged.shares[-1]),
+            residual=None if judged.residual is None else judged.residual[-1],
+        )
+
+    @torch.no_grad()
+    def energies(self, run: Ticks) -> Floats:
+        """Energies [T, E] of a whole run; NaN where a medium's level was never seen in training."""
+        judged, _ = self.monitors.step(run)
+        latent, _ = self.world_model.surprise(run)
+        values = np.concatenate([judged.values, latent], 1)
+        for signal, good in judged.calibrated.items():
+            modality = str(self.plant.by_name[signal].modality)
+            values[np.ix_(~good, np.array([m == modality for m in self.energy_modality]))] = np.nan
+        return values
+
+    def _flags(self, calibrated: Mapping[str, NDArray[np.bool_]], ticks: Ticks) -> list[str]:
+        """Media that are there but at a level that was never seen."""
+        there = {name for name, present in ticks.present.items() if present[-1]}
+        return [
+            f"uncalibrated:{self.plant.by_name[n].modality}" for n in sorted(there) if not calibrated.get(n, [True])[-1]
+        ]
+
+    def _padded(self, shares: Floats) -> Floats:
+        """Evidence [E, G] of all energies; the latent's belong to the signals of their modality in equal parts."""
+        rows = []
+        for info in self.world_model.infos:
+            row = np.array([str(self.plant.by_name[s].modality) == str(info.modality) for s in self.signals], float)
+            rows.append(row / max(row.sum(), 1.0))
+        return np.concatenate([shares, np.array(rows).reshape(len(rows), shares.shape[1])])
+
+    def world(self, state: ModelState) -> "PresentWorld":
+        """The model standing at a state, as control asks for it."""
+        return PresentWorld(self, state)
+
+    # --- at rest
+
+    def state(self) -> dict[str, dict[str, NDArray[Any]]]:
+        """Arrays to keep, by part."""
+        return {"world": self.world_model.state(), "monitors": self.monitors.state(), "region": self.region.state()}
+
+    def meta(self) -> dict[str, Any]:
+        """JSON-able values to keep."""
+        return {"world": self.world_model.meta(), "monitors": self.monitors.meta()}
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint) -> PlantModel:
+        """Rebuild from a checkpoint."""
+        meta, plant = checkpoint.meta["model"], checkpoint.plant
+        world = WorldModel.from_state(plant, checkpoint.part("world"), meta["world"])
+        stem = FeatureStem(plant)
+        monitors = Monitors.from_state(checkpoint.part("monitors"), meta["monitors"], world.core, plant, stem)
+        return cls(world, monitors, Region.from_state(checkpoint.part("region")))
+
+
+class PresentWorld:
+    """``control.world.World``: rollouts from one state; signals without a rate stay as they are."""
+
+    def __init__(self, model: PlantModel, state: ModelState) -> None:
+        if state.state is None or state.z is None or state.action is None:
+            raise ModelError("no tick has been seen yet")
+        self._model, self._state, self._z, self._action = model, state.state, state.z, state.action
+        actions = model.plant.actions
+        self._columns = [i for i, s in enumerate(actions) if s.max_rate is not None]
+        self.manipulated = tuple(actions[i].name for i in self._columns)
+        self.signals = model.tags
+        self.horizon_s = model.world_model.horizon_s
+
+    @property
+    def current_action(self) -> Tensor:
+        """Present values [A] of what may be moved."""
+        return torch.from_numpy(self._action[self._columns].copy())
+
+    def hold(self) -> Tensor:
+        """The path [1, K, A] on which nothing is moved."""
+        return self.current_action.expand(1, ACTION_STEPS, -1)
+
+    @torch.no_grad()
+    def rollout(self, action_NKA: Tensor) -> Tensor:
+        """Expected tags [N, H, S] under paths of what may be moved."""
+        paths = torch.from_numpy(self._action.copy()).expand(*action_NKA.shape[:2], -1).clone()
+        paths[:, :, self._columns] = action_NKA.double()
+        mean = self._model.world_model.forecast(self._state, paths).cpu()
+        if not bool(torch.isfinite(mean).all()):
+            raise ModelError("the forecast is not finite")
+        return mean.to(action_NKA.dtype)
+
+    def half_band(self) -> Tensor:
+        """Half width [H, S] of the 90 % band."""
+        return torch.from_numpy(self._model.world_model.bands())
+
+    def support(self, action_NKA: Tensor) -> Tensor:
+        """Distance [N] of state and path to the trained region; at most 1 is inside."""
+        state = self._model.region.state_ratio(self._z)
+        return self._model.region.action_ratio(action_NKA, self._columns).clamp_min(state)
+
+
+def _span(low: float | None, high: float | None) -> float:
+    return 1.0 if low is None or high is None else high - low

@@ -1,0 +1,275 @@
+"""Offline training, top to bottom: recordings to ticks, linear core, networks, calibration, licence, report.
+
+The latest normal runs calibrate bands and limits, some of the others decide which networks are kept, the rest train.
+A killed run goes on where it stopped: ticks are cached per recording and the networks' state is written as it goes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import multiprocessing
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from safetensors.torch import load_file, save_file
+
+from control.surprise import Calibration, SurpriseConfig, calibrate
+from fusion.checkpoint import flatten, save_checkpoint
+from fusion.config import TrainConfig
+from fusion.errors import ConfigError, PlantMismatch
+from fusion.history import ticks as read_ticks
+from fusion.licensing import examine_model
+from fusion.plant_model import PlantModel
+from fusion.plant import Plant
+from fusion.recording import MANIFEST, Recording
+from fusion.report import Course, write_report
+from models.batch import Ticks
+from models.features import FeatureStem
+from models.fit import FitConfig, Fitter, build
+from models.gauges import Gauges, passed
+from models.linear import LinearCore
+from models.monitors import Monitors
+from models.size import preset
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """Normal runs by use, each in order of time; runs without media serve forecasts only."""
+
+    training: list[Ticks]
+    held_out: list[Ticks]
+    calibration: list[Ticks]
+
+    @property
+    def fitted(self) -> list[Ticks]:
+        """Everything before the calibration runs."""
+        return [*self.training, *self.held_out]
+
+
+def train(recordings: Sequence[Path], out: Path, config: TrainConfig) -> None:
+    """Train on recordings of one plant and write the model folder ``out`` with its report.
+
+    Raises:
+        ConfigError: where there is too little normal data, or recordings of different plants.
+    """
+    started = time.monotonic()
+    torch.set_num_threads(config.threads or os.cpu_count() or 1)
+    found = [Recording(path) for path in recordings]
+    plant = _one_plant(found)
+    work = out.with_name(out.name + ".work")
+    work.mkdir(parents=True, exist_ok=True)
+    with _bar() as bar:
+        runs = load_ticks(found, work, bar)
+        split = split_runs(runs, config)
+        model, course = fit(plant, split, config, work, bar)
+        calibration, energies = calibrate_limits(model, split, config, bar)
+    licence, card = examine_model(model, plant, split.calibration, split.fitted)
+    gauges = course.gauges[-1]
+    reasons = passed(gauges, plant)
+    meta = {
+        "model": model.meta(),
+        "train": asdict(config),
+        "gauges": gauges.to_dict(),
+        "withheld": reasons,
+        "licence": licence.to_dict(),
+        "card": card,
+        "hours": {name: hours(getattr(split, name)) for name in ("training", "held_out", "calibration")},
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    arrays, meta["calibration"] = calibration.state()
+    model_id = save_checkpoint(out, plant, flatten({"calibration": arrays} | model.state()), _finite(meta))
+    write_report(out / "report.html", plant, model_id, meta, course, model, calibration, energies, split.calibration)
+    shutil.rmtree(work)
+    log.info("%s: model %s after %.0f s", out, model_id, time.monotonic() - started)
+
+
+# --- recordings to ticks
+
+
+def load_ticks(recordings: Sequence[Recording], cache: Path, bar: Progress) -> list[Ticks]:
+    """Ticks of every normal recording in order of time; computed on all cores, cached by content."""
+    normal = sorted((r for r in recordings if r.kind == "normal"), key=lambda r: (r.manifest["t0_ns"], str(r.path)))
+    if len(normal) < len(recordings):
+        log.info("%d recordings hold faults and are left out of training", len(recordings) - len(normal))
+    files = [cache / f"{_digest(r)}.npz" for r in normal]
+    missing = [(r.path, f) for r, f in zip(normal, files, strict=True) if not f.is_file()]
+    task = bar.add_task("reading recordings", total=len(missing))
+    if missing:
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(os.cpu_count() or 1, len(missing)), mp_context=spawn) as pool:
+            for _ in pool.map(_cache_ticks, missing):
+                bar.advance(task)
+    return [Ticks.load(file) for file in files]
+
+
+def _cache_ticks(job: tuple[Path, Path]) -> None:
+    path, file = job
+    aside = file.with_suffix(".partial")
+    read_ticks(Recording(path)).save(aside)
+    aside.rename(file)
+
+
+def _digest(recording: Recording) -> str:
+    return hashlib.sha256((recording.path / MANIFEST).read_bytes()).hexdigest()[:24]
+
+
+def _one_plant(recordings: Sequence[Recording]) -> Plant:
+    if not recordings:
+        raise ConfigError("training needs at least one recording")
+    plant = recordings[0].plant
+    for recording in recordings:
+        if recording.plant.fingerprint != plant.fingerprint:
+            raise PlantMismatch(
+                f"{recording.path}: another plant than {recordings[0].path}; train on one plant at a time"
+            )
+    return plant
+
+
+def split_runs(runs: Sequence[Ticks], config: TrainConfig) -> Split:
+    """The latest runs of each kind calibrate, the ones before decide on the networks, the rest train."""
+    kinds = [[r for r in runs if r.media], [r for r in runs if not r.media]]
+    split = Split(training=[], held_out=[], calibration=[])
+    for kind in kinds:
+        later = round(len(kind) * config.calibration_share * (1.0 if kind and kind[0].media else 0.4))
+        earlier = len(kind) - later
+        decide = max(1, round(earlier * config.validation_share)) if earlier > 2 else 0
+        split.training.extend(kind[: earlier - decide])
+        split.held_out.extend(kind[earlier - decide : earlier])
+        split.calibration.extend(kind[earlier:])
+    if not split.training or not split.held_out or not split.calibration:
+        raise ConfigError(
+            f"{len(runs)} normal recordings are too few; at least 5 are needed, to train on, to decide and to calibrate"
+        )
+    return split
+
+
+def hours(runs: Sequence[Ticks]) -> float:
+    """Duration of runs [h]."""
+    return round(sum(float(r.t_ns[-1] - r.t_ns[0]) for r in runs if len(r)) / 3.6e12, 3)
+
+
+# --- the model
+
+
+def fit(plant: Plant, split: Split, config: TrainConfig, work: Path, bar: Progress) -> tuple[PlantModel, Course]:
+    """Linear core and monitors in closed form, then the networks on top, then bands."""
+    task = bar.add_task("linear core", total=None)
+    media = [run for run in split.training if run.media]
+    core = LinearCore.fit(media, [run for run in split.training if not run.media], plant)
+    stem, with_media = FeatureStem(plant), [run for run in split.fitted if run.media] or split.fitted
+    monitors = Monitors.fit(with_media, core, plant, stem, tag_runs=[run for run in split.training if not run.media])
+    bar.update(task, total=1, completed=1)
+    networks = build(plant, core, split.training, preset(config.size), config.seed)
+    fit_config = FitConfig(steps=config.steps, max_seconds=config.seconds, batch=config.batch, seed=config.seed)
+    fitter = Fitter(networks, core, plant, split.training, split.held_out, fit_config)
+    course = train_networks(fitter, config, work, bar)
+    return PlantModel.assemble(plant, core, monitors, networks, split.calibration, split.fitted, split.held_out), course
+
+
+def train_networks(fitter: Fitter, config: TrainConfig, work: Path, bar: Progress) -> Course:
+    """Run the fitter with a progress bar, writing its state now and then and resuming from it."""
+    course = Course([], [], [])
+    _resume(fitter, work)
+    task = bar.add_task("networks", total=1.0)
+    written = time.monotonic()
+
+    def follow(step: int, total: int, losses: Mapping[str, float], gauges: Gauges | None) -> None:
+        nonlocal written
+        course.steps.append(step)
+        course.losses.append(dict(losses))
+        if gauges is not None:
+            course.gauges.append(gauges)
+        _show(bar, task, fitter.progress, step, total, losses, course.gauges)
+        if time.monotonic() - written > config.checkpoint_every_s:
+            _write_state(fitter, work)
+            written = time.monotonic()
+
+    course.gauges.append(fitter.run(follow))
+    bar.update(task, completed=1.0)
+    return course
+
+
+def _show(
+    bar: Progress,
+    task: TaskID,
+    progress: float,
+    step: int,
+    total: int,
+    losses: Mapping[str, float],
+    seen: Sequence[Gauges],
+) -> None:
+    text = f"networks: step {step}/{total}, loss {losses['total']:.3f}"
+    if seen:
+        text += f", EP {seen[-1].epps_pulley:.1f}, rank {seen[-1].rank_me:.0f}, gates {seen[-1].gates_open:.0%}"
+    bar.update(task, completed=progress, description=text)
+
+
+def _write_state(fitter: Fitter, work: Path) -> None:
+    state = fitter.state_dict()
+    aside = work / "state.partial"
+    save_file(state["arrays"], aside, metadata={"meta": json.dumps(state["meta"])})
+    aside.rename(work / "state.safetensors")
+
+
+def _resume(fitter: Fitter, work: Path) -> None:
+    from safetensors import safe_open
+
+    file = work / "state.safetensors"
+    if not file.is_file():
+        return
+    with safe_open(file, "pt") as opened:
+        meta = json.loads(opened.metadata()["meta"])
+    fitter.load_state_dict({"arrays": load_file(file), "meta": meta})
+    log.info("training goes on at step %d", fitter.step)
+
+
+# --- limits
+
+
+def calibrate_limits(
+    model: PlantModel, split: Split, config: TrainConfig, bar: Progress
+) -> tuple[Calibration, list[NDArray[np.float64]]]:
+    """One limit on all energies from the calibration runs, under the budget of false raises."""
+    runs = [run for run in split.calibration if run.media] or split.calibration
+    task = bar.add_task("calibration", total=len(runs))
+    energies = []
+    for run in runs:
+        energies.append(model.energies(run))
+        bar.advance(task)
+    surprise = SurpriseConfig(false_raises_per_day=config.false_raises_per_day)
+    return calibrate(energies, model.energy_names, model.energy_modality, surprise, model.plant.step_s), energies
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: what is not known is null."""
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray):
+        return _finite(value.tolist())
+    return [_finite(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _bar() -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns)

@@ -1,0 +1,257 @@
+"""Each modality's features from those of all the others: what one sense says that the others do not confirm.
+
+The process tags are one modality, every media signal is one. A ridge is fitted for every set of media that may be
+present, so that a lost camera leaves the others calibrated. Residuals are averaged at two speeds.
+Shape letters: T ticks, C columns, F features, K inputs.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.batch import Ticks
+from models.distance import Distance, Judged
+from models.past import ewma
+from models.regression import Moments, ridge
+from models.scaling import Bools, Floats, Scaling
+
+PROCESS, ACTION = "process", "action"
+INPUT_ALPHAS = (0.1, 0.02)
+RESIDUAL_ALPHAS = (0.1, 0.02)
+CLIP = 8.0  # scaled units: one wild feature must not drown the others
+COMPONENTS, COMPONENT_SHARE = 24, 0.97
+PENALTY = 1e-2
+FOLDS = 3
+
+
+@dataclass(slots=True)
+class CrossCarry:
+    """What a stream leaves behind: held features by medium, input and residual averages by block and speed."""
+
+    held: dict[str, Floats] = field(default_factory=dict)
+    inputs: dict[tuple[str, float], Floats] = field(default_factory=dict)
+    residuals: dict[tuple[str, float], Floats] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """The columns of each modality [T, C], whether a medium is present [T] and which tags are observed [T, S]."""
+
+    values: Mapping[str, Floats]
+    present: Mapping[str, Bools]
+    observed: Bools
+
+    def __len__(self) -> int:
+        return len(self.values[PROCESS])
+
+
+def blocks(
+    ticks: Ticks,
+    tags: Floats,
+    action: Floats,
+    scaling: Scaling,
+    held: dict[str, Floats],
+    present: Mapping[str, Bools],
+) -> Blocks:
+    """Scaled tags and actions, and the scaled, clipped features of the media in ``present``, held where absent.
+
+    Updates ``held``.
+    """
+    values = {PROCESS: tags, ACTION: action}
+    for name, there in present.items():
+        start = held.get(name, np.zeros(len(scaling.media[name].centre)))
+        given = ticks.media.get(name, np.zeros((len(ticks), len(start))))
+        scaled = np.clip(scaling.media[name].scaled(given), -CLIP, CLIP)
+        last = np.maximum.accumulate(np.where(there, np.arange(1, len(ticks) + 1), 0))
+        values[name] = np.concatenate([start[None], scaled])[last]
+        held[name] = values[name][-1]
+    return Blocks(values, present, ticks.observed)
+
+
+@dataclass(frozen=True, slots=True)
+class CrossModal:
+    """The fitted ridges. ``components`` [F, n] reduce a medium to inputs; ``weights`` are by target and media set."""
+
+    media: tuple[str, ...]
+    components: Mapping[str, Floats]
+    weights: Mapping[tuple[str, str], Floats]
+    distances: Mapping[tuple[str, str, float], Distance]
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The modalities predicted."""
+        return (PROCESS, *self.media)
+
+    @classmethod
+    def fit(
+        cls, runs: Sequence[Blocks], media: tuple[str, ...], groups: Mapping[str, NDArray[np.int64]], warm_up: int
+    ) -> CrossModal:
+        """From normal runs; ``groups`` gives the signal of each target column.
+
+        Spreads are measured on folds of runs the ridge has not seen, where there are at least ``FOLDS`` runs.
+        """
+        components = {m: _components(np.concatenate([r.values[m][r.present[m]] for r in runs])) for m in media}
+        designs = [_design(r, media, components, {}) for r in runs]
+        kept = [_complete(r, media, warm_up) for r in runs]
+        model = cls(media, components, {}, {})
+        weights: dict[tuple[str, str], Floats] = {}
+        distances: dict[tuple[str, str, float], Distance] = {}
+        for target in model.targets:
+            truths = [r.values[target] for r in runs]
+            parts = [Moments.of(d[k], t[k]) for d, t, k in zip(designs, truths, kept, strict=True)]
+            for there in _media_sets(media, target):
+                columns = model.columns(target, there, runs[0])
+                key = (target, there)
+                weights[key] = _fit(parts, columns)
+                residuals = _fold_residuals(parts, columns, designs, truths)
+                for alpha in RESIDUAL_ALPHAS:
+                    smooth = [ewma(e, alpha, np.zeros(e.shape[1]))[0][k] for e, k in zip(residuals, kept, strict=True)]
+                    distances[(*key, alpha)] = Distance.fit(np.concatenate(smooth), groups[target])
+        return cls(media, components, weights, distances)
+
+    def columns(self, target: str, there: str, made: Blocks) -> NDArray[np.int64]:
+        """Which inputs of the design serve a target when these media are there: one digit, 0 or 1, per medium."""
+        used = [n for n in (PROCESS, ACTION) if n != target]
+        used += [m for m, digit in zip(self.media, there, strict=True) if digit == "1"]
+        widths = {PROCESS: made.values[PROCESS].shape[1], ACTION: made.values[ACTION].shape[1]}
+        widths |= {m: self.components[m].shape[1] for m in self.media}
+        names = np.repeat(list(widths), [w * (1 + len(INPUT_ALPHAS)) for w in widths.values()])
+        return np.flatnonzero(np.isin(names, used))
+
+    def step(self, made: Blocks, carry: CrossCarry) -> dict[tuple[str, float], Judged]:
+        """Averaged residuals by target and speed with what judges each row; updates ``carry``.
+
+        A residual that cannot be known (absent medium) counts as zero in the averages and is not judged.
+        """
+        design = _design(made, self.media, self.components, carry.inputs)
+        found = {}
+        for target in self.targets:
+            sets = self._sets(target, made)
+            residual = self._residual(target, made, design, sets)
+            for alpha in RESIDUAL_ALPHAS:
+                start = carry.residuals.get((target, alpha), np.zeros(residual.shape[1]))
+                smooth, carry.residuals[target, alpha] = ewma(residual, alpha, start)
+                judges = tuple((rows, self.distances[target, there, alpha]) for there, rows in sets)
+                found[target, alpha] = Judged(smooth, judges)
+        return found
+
+    def _sets(self, target: str, made: Blocks) -> list[tuple[str, NDArray[np.int64]]]:
+        """The rows where the target is present, by the set of other media present."""
+        there = [made.present[m] & (m != target) for m in self.media]
+        digits = np.stack([np.where(t, "1", "0") for t in there], 1) if there else np.empty((len(made), 0), str)
+        judged = made.present[target] if target != PROCESS else np.ones(len(made), bool)
+        found: dict[str, list[int]] = {}
+        for row in np.flatnonzero(judged):
+            code = "".join(digits[row])
+            found.setdefault(code if (target, code) in self.weights else "0" * len(self.media), []).append(int(row))
+        return [(code, np.array(rows, np.int64)) for code, rows in found.items()]
+
+    def _residual(
+        self, target: str, made: Blocks, design: Floats, sets: Sequence[tuple[str, NDArray[np.int64]]]
+    ) -> Floats:
+        true = made.values[target]
+        residual = np.zeros_like(true)
+        for there, rows in sets:
+            columns = self.columns(target, there, made)
+            weights = self.weights[target, there]
+            residual[rows] = true[rows] - design[np.ix_(rows, columns)] @ weights[:-1] - weights[-1]
+        return np.where(made.observed, residual, 0.0) if target == PROCESS else residual
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Arrays to keep; a key is ``kind/target number/media set[/speed/name]``."""
+        number = {target: str(i) for i, target in enumerate(self.targets)}
+        state: dict[str, NDArray[Any]] = {f"components/{number[m]}": v for m, v in self.components.items()}
+        state |= {f"weights/{number[target]}/{there}": w for (target, there), w in self.weights.items()}
+        for (target, there, alpha), distance in self.distances.items():
+            state |= {f"distance/{number[target]}/{there}/{alpha}/{k}": v for k, v in distance.state().items()}
+        return state
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, NDArray[Any]], media: Sequence[str]) -> CrossModal:
+        """Inverse of ``state``."""
+        targets = (PROCESS, *media)
+        keys = [(key.split("/"), np.asarray(value)) for key, value in state.items()]
+        distances: dict[tuple[str, str, float], dict[str, NDArray[Any]]] = {}
+        for parts, value in keys:
+            if parts[0] == "distance":
+                key = (targets[int(parts[1])], parts[2], float(parts[3]))
+                distances.setdefault(key, {})[parts[4]] = value
+        return cls(
+            tuple(media),
+            {targets[int(k[1])]: v for k, v in keys if k[0] == "components"},
+            {(targets[int(k[1])], k[2]): v for k, v in keys if k[0] == "weights"},
+            {key: Distance.from_state(arrays) for key, arrays in distances.items()},
+        )
+
+
+def _components(features: Floats) -> Floats:
+    """Whitening principal components [F, n] of scaled, clipped features."""
+    if not len(features):
+        return np.zeros((features.shape[1], 1))
+    values, vectors = np.linalg.eigh(features.T @ features / len(features))
+    values, vectors = np.maximum(values[::-1], 1e-9), vectors[:, ::-1]
+    needed = int(np.searchsorted(np.cumsum(values) / values.sum(), COMPONENT_SHARE)) + 1
+    kept = min(needed, COMPONENTS)
+    return np.asarray(vectors[:, :kept] / np.sqrt(values[:kept]))
+
+
+def _design(
+    made: Blocks, media: Sequence[str], components: Mapping[str, Floats], states: dict[tuple[str, float], Floats]
+) -> Floats:
+    """Inputs [T, K]: each block's columns and their averages; updates ``states``."""
+    parts = []
+    for name in (PROCESS, ACTION, *media):
+        values = made.values[name] @ components[name] if name in components else made.values[name]
+        parts.append(values)
+        for alpha in INPUT_ALPHAS:
+            smooth, states[name, alpha] = ewma(values, alpha, states.get((name, alpha)))
+            parts.append(smooth)
+    return np.concatenate(parts, 1)
+
+
+def _media_sets(media: Sequence[str], target: str) -> list[str]:
+    """Every set of media without the target as digits, or with many of them: all, all but one, none."""
+    free = [m != target for m in media]
+    if sum(free) <= 3:
+        sets = itertools.product(*((False, True) if f else (False,) for f in free))
+        return ["".join("01"[d] for d in digits) for digits in sets]
+    some = [[f and i != left for i, f in enumerate(free)] for left in range(-1, len(free))]
+    return list(dict.fromkeys("".join("01"[d] for d in digits) for digits in (*some, [False] * len(free))))
+
+
+def _complete(made: Blocks, media: Sequence[str], warm_up: int) -> Bools:
+    """Rows to learn from: every medium is there and the averages have settled."""
+    kept = np.arange(len(made)) >= warm_up
+    for medium in media:
+        kept &= made.present[medium]
+    return kept
+
+
+def _fit(parts: Sequence[Moments], columns: NDArray[np.int64]) -> Floats:
+    total = Moments.total(parts)
+    used = np.append(columns, len(total.xx) - 1)
+    return ridge(Moments(total.xx[np.ix_(used, used)], total.xy[used], total.yy, total.rows), (PENALTY,))[0]
+
+
+def _fold_residuals(
+    parts: Sequence[Moments],
+    columns: NDArray[np.int64],
+    designs: Sequence[Floats],
+    truths: Sequence[Floats],
+) -> list[Floats]:
+    """Residual of each run by the ridge of the folds it is not in."""
+    folds = FOLDS if len(parts) >= FOLDS else 1
+    made = []
+    for fold in range(folds):
+        others = [p for i, p in enumerate(parts) if folds == 1 or i % folds != fold]
+        made.append(_fit(others, columns))
+    return [
+        t - d[:, columns] @ made[i % folds][:-1] - made[i % folds][-1]
+        for i, (d, t) in enumerate(zip(designs, truths, strict=True))
+    ]

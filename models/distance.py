@@ -1,0 +1,125 @@
+"""How far a vector lies from its normal spread, and which signal must be ignored to bring it back.
+
+Shape letters: T ticks, C columns, G signals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.scaling import Floats
+
+SHRINKAGE = 0.1  # towards the diagonal: few independent ticks, many columns
+
+
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """A Mahalanobis distance per column: squared, over C, so that normal data have about one.
+
+    ``group`` [C] is the signal of each column, negative where a column belongs to none.
+    """
+
+    mean: Floats
+    precision: Floats
+    group: NDArray[np.int64]
+
+    @classmethod
+    def fit(cls, samples: Floats, group: NDArray[np.int64] | None = None) -> Distance:
+        """From normal samples [T, C]; a column that never moves is ignored."""
+        mean = samples.mean(0) if len(samples) else np.zeros(samples.shape[1])
+        centred = samples - mean
+        covariance = centred.T @ centred / max(len(samples), 1)
+        variance = np.diag(covariance).copy()
+        alive = variance > 1e-10 * max(float(variance.max(initial=0.0)), 1e-12)
+        covariance = (1 - SHRINKAGE) * covariance + SHRINKAGE * np.diag(variance)
+        precision = np.zeros_like(covariance)
+        kept = np.ix_(alive, alive)
+        precision[kept] = np.linalg.inv(covariance[kept])
+        groups = np.zeros(len(mean), np.int64) if group is None else group
+        return cls(mean, precision, groups)
+
+    def energy(self, values: Floats) -> Floats:
+        """Distance [T] of [T, C]."""
+        pulled = (values - self.mean) @ self.precision
+        return np.asarray((pulled * (values - self.mean)).sum(1) / max(len(self.mean), 1))
+
+    def contributions(self, values: Floats, groups: int) -> Floats:
+        """The share [T, G] of the distance that vanishes if a signal is ignored; need not sum to one.
+
+        A sensor that alone is wrong has a share near one. Source: Alcala and Qin 2009, reconstruction-based
+        contributions, here by blocks.
+        """
+        centred = values - self.mean
+        pulled = centred @ self.precision
+        total = np.maximum((pulled * centred).sum(1), 1e-12)
+        shares = np.zeros((len(values), groups))
+        named, counts = np.unique(self.group[self.group >= 0], return_counts=True)
+        if len(counts) and counts.max() == 1:
+            shares[:, self.group[self.group >= 0]] = self.column_shares(values)[:, self.group >= 0]
+            return np.clip(shares, 0.0, 1.0)
+        for signal in named:
+            columns = np.flatnonzero(self.group == signal)
+            if len(columns) == len(self.group):
+                shares[:, signal] = 1.0
+                continue
+            block = self.precision[np.ix_(columns, columns)]
+            found = pulled[:, columns]
+            shares[:, signal] = (found @ np.linalg.pinv(block, hermitian=True) * found).sum(1) / total
+        return np.clip(shares, 0.0, 1.0)
+
+    def column_shares(self, values: Floats) -> Floats:
+        """The same share [T, C] for every single column."""
+        centred = values - self.mean
+        pulled = centred @ self.precision
+        diagonal = np.diag(self.precision)
+        total = np.maximum((pulled * centred).sum(1, keepdims=True), 1e-12)
+        return np.asarray(np.where(diagonal > 0, pulled**2 / np.where(diagonal > 0, diagonal, 1.0), 0.0) / total)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Arrays to keep."""
+        return {"mean": self.mean, "precision": self.precision, "group": self.group}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> Distance:
+        """Inverse of ``state``."""
+        return cls(np.asarray(state["mean"]), np.asarray(state["precision"]), np.asarray(state["group"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Vectors [T, C] and the distance that judges each row; rows of no distance are not calibrated."""
+
+    values: Floats
+    judges: tuple[tuple[NDArray[np.int64], Distance], ...]
+
+    @classmethod
+    def by(cls, values: Floats, distance: Distance) -> Judged:
+        """All rows judged by one distance."""
+        return cls(values, ((np.arange(len(values)), distance),))
+
+    def energy(self) -> Floats:
+        """Distance [T]; NaN where there is no judge."""
+        energy = np.full(len(self.values), np.nan)
+        for rows, distance in self.judges:
+            energy[rows] = distance.energy(self.values[rows])
+        return energy
+
+    def contributions(self, groups: int) -> Floats:
+        """Shares [T, G]; zero where there is no judge."""
+        shares = np.zeros((len(self.values), groups))
+        for rows, distance in self.judges:
+            shares[rows] = distance.contributions(self.values[rows], groups)
+        return shares
+
+    def leading_column(self) -> int:
+        """The column that stands out most in the last row."""
+        last = len(self.values) - 1
+        for rows, distance in self.judges:
+            if last in rows:
+                return int(distance.column_shares(self.values[-1:])[0].argmax())
+        return 0

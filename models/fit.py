@@ -1,0 +1,286 @@
+"""The training loop of the networks: clips, losses, optimiser, validation, early stopping, gates.
+
+Knows tensors only: no files, no command line. Everything random follows from the seed and the step, so that training
+goes on after a kill exactly where the state was taken.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fusion.errors import ConfigError
+from fusion.plant import Plant
+from models.actions import HORIZONS
+from models.batch import Ticks
+from models.clips import Clips, Pool
+from models.gauges import Gauges
+from models.jepa import Jepa, media_shapes
+from models.linear import LinearCore
+from models.size import ModelConfig
+from models.validation import examine, judge, scaled_gains, spread
+
+FAR_ROWS = tuple(row for row, k in enumerate(HORIZONS) if k >= 8)
+TYPICAL_TICKS = 512
+GAIN_CLIPS = 64
+
+Callback = Callable[[int, int, Mapping[str, float], Gauges | None], None]
+"""Called after each step with step, expected total, losses, and gauges where there was a validation."""
+
+
+@dataclass(kw_only=True, slots=True)
+class FitConfig:
+    """How the networks are trained.
+
+    Training ends after ``steps`` or ``max_seconds`` of wall clock, whichever is first, or after ``patience``
+    validations without progress. ``media_share`` of the ``batch`` clips come from ticks with media; the short
+    cut of the heads learns from ``short_cut_ticks`` more ticks at each step.
+    ``validation_clips`` bound a validation, ``gate_clips`` the last one, which fits the gates.
+    """
+
+    steps: int = 100_000
+    max_seconds: float | None = None
+    batch: int = 32
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.1
+    warm_up_steps: int = 40
+    clip: float = 1.0
+    media_share: float = 0.3
+    validate_every: int = 100
+    short_cut_ticks: int = 512
+    validation_clips: int = 256
+    gate_clips: int = 1536
+    patience: int = 12
+    seed: int = 0
+    half_precision: bool = False
+
+    def __post_init__(self) -> None:
+        """Reject what no training can use."""
+        if self.batch < 2:
+            raise ConfigError(f"fit.batch: {self.batch} is not accepted; expected at least 2")
+        if self.steps < 0 or self.validate_every < 1:
+            raise ConfigError("fit.steps must be at least 0 and fit.validate_every at least 1")
+        if self.max_seconds is not None and self.max_seconds <= 0:
+            raise ConfigError("fit.max_seconds must be positive")
+        if not 0 <= self.media_share <= 1:
+            raise ConfigError("fit.media_share must lie between 0 and 1")
+
+
+def build(plant: Plant, core: LinearCore, runs: Sequence[Ticks], config: ModelConfig, seed: int = 0) -> Jepa:
+    """Networks for the media found in ``runs``, initialised by ``seed``; the global generator is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Jepa(plant, core, media_shapes(runs), config)
+
+
+class Fitter:
+    """One training of networks on a linear core that was fitted on the same training runs.
+
+    Runs with and without media may be mixed. The held-out runs decide when to stop and which gates open, so neither
+    the core nor any later judgement may use them. ``clock`` gives seconds.
+    """
+
+    def __init__(
+        self,
+        model: Jepa,
+        core: LinearCore,
+        plant: Plant,
+        training: Sequence[Ticks],
+        held_out: Sequence[Ticks],
+        config: FitConfig,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.model = model
+        self.config = config
+        self.step = 0
+        self._plant, self._core, self._clock = plant, core, clock
+        self._training, self._held_out = Pool(training, core, plant), Pool(held_out, core, plant)
+        ticks = model.config.window_ticks
+        anchors = self._training.anchors(ticks)
+        media = self._training.has_media_N[anchors]
+        self._anchors = (anchors[~media], anchors[media])
+        self._check = spread(self._held_out, ticks, config.validation_clips)
+        if not len(anchors) or not len(self._check):
+            raise ConfigError(f"training: training and held-out runs must be longer than {ticks + 1} ticks")
+        self._optimiser = torch.optim.AdamW(_groups(model, config.weight_decay), lr=config.learning_rate, fused=True)
+        self._elapsed_s = 0.0
+        self._stale = 0
+        self._best_score = float("inf")
+        self._best: dict[str, Tensor] = {}
+        model.half_precision = config.half_precision
+        typical = spread(self._training, ticks, TYPICAL_TICKS)
+        self._typical = self._training.views(typical).to(model.device)
+        model.fit_scale(self._training.clips(typical, 1).to(model.device))
+
+    # --- the loop
+
+    def run(self, callback: Callback | None = None) -> Gauges:
+        """Train to the end and keep the best networks; returns their gauges with the gates fitted."""
+        started = self._clock() - self._elapsed_s
+        if not self._best:
+            self._validate()
+        while not self.finished:
+            losses = self.train_step()
+            self._elapsed_s = self._clock() - started
+            gauges = self._validate() if self.step % self.config.validate_every == 0 else None
+            self._elapsed_s = self._clock() - started
+            if callback is not None:
+                callback(self.step, self.total, losses, gauges)
+        return self.finish()
+
+    @property
+    def finished(self) -> bool:
+        """Whether steps, time or patience have run out."""
+        return self.progress >= 1.0 or self._stale >= self.config.patience
+
+    @property
+    def progress(self) -> float:
+        """Share of the budget that is used, 0..1; the learning rate follows it."""
+        by_steps = self.step / self.config.steps if self.config.steps else 1.0
+        by_time = self._elapsed_s / self.config.max_seconds if self.config.max_seconds else 0.0
+        return min(1.0, max(by_steps, by_time))
+
+    @property
+    def total(self) -> int:
+        """Steps expected at the speed so far."""
+        if self.config.max_seconds is None or not self.step:
+            return self.config.steps
+        return min(self.config.steps, max(self.step, round(self.step / max(self.progress, 1e-9))))
+
+    def train_step(self) -> dict[str, float]:
+        """One optimiser step."""
+        generator = torch.Generator().manual_seed(self._seed())
+        clips = self.draw(generator).to(self.model.device)
+        ticks = _some(torch.cat(self._anchors), self.config.short_cut_ticks, generator)
+        starts = self._training.starts(ticks).to(self.model.device) if len(ticks) else None
+        self.model.train()
+        devices = [self.model.device] if self.model.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(self._seed())
+            losses = self.model.losses(clips, generator, starts)
+        self._optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(losses["total"])
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._learning_rate()
+        self._optimiser.step()
+        self.model.follow()
+        self.step += 1
+        values = torch.stack([loss.detach() for loss in losses.values()]).tolist()
+        return dict(zip(losses, values, strict=True))
+
+    def draw(self, generator: torch.Generator) -> Clips:
+        """Independent clips across runs, and the far horizons their latents are predicted at."""
+        plain, media = self._anchors
+        wanted = round(self.config.batch * self.config.media_share)
+        with_media = 0 if not len(media) else self.config.batch if not len(plain) else wanted
+        chosen = torch.cat(
+            [_some(plain, self.config.batch - with_media, generator), _some(media, with_media, generator)]
+        )
+        order = torch.randperm(len(FAR_ROWS), generator=generator)[: self.model.config.far_horizons]
+        far = [FAR_ROWS[i] for i in sorted(order.tolist())]
+        return self._training.clips(chosen, self.model.config.window_ticks, far)
+
+    def _seed(self) -> int:
+        return (self.config.seed + 1) * 1_000_003 + self.step
+
+    def _learning_rate(self) -> float:
+        warm = min(1.0, (self.step + 1) / max(self.config.warm_up_steps, 1))
+        return self.config.learning_rate * warm * (0.02 + 0.98 * 0.5 * (1.0 + float(np.cos(np.pi * self.progress))))
+
+    # --- judgement
+
+    def _validate(self) -> Gauges:
+        self.model.perception.settle(self._typical)
+        found = examine(self.model, self._held_out, self._check)
+        gauges = judge(self.model, found, self.step, found.errors.gates())
+        if gauges.score < self._best_score:
+            self._best_score, self._stale = gauges.score, 0
+            self._best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        else:
+            self._stale += 1
+        return gauges
+
+    def finish(self) -> Gauges:
+        """Put the best networks in place, fit their gates on more held-out clips, and judge the whole."""
+        if self._best:
+            self.model.load_state_dict(self._best)
+        ticks = self.model.config.window_ticks
+        found = examine(self.model, self._held_out, spread(self._held_out, ticks, self.config.gate_clips))
+        gates = found.errors.gates()
+        self.model.readout.gate_HS.copy_(torch.from_numpy(gates))
+        gauges = judge(self.model, found, self.step, gates)
+        gains = scaled_gains(self.model, self._held_out, spread(self._held_out, ticks, GAIN_CLIPS))
+        scaling = self._core.scaling
+        values = {n: getattr(gauges, n) for n in gauges.__dataclass_fields__}
+        return Gauges(**values | {"gains": gains * scaling.tags.scale[:, None] / scaling.action.scale})
+
+    # --- at rest
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on: ``arrays`` (tensors by name) and ``meta`` (JSON-able)."""
+        arrays = {f"model/{k}": v.detach().clone() for k, v in self.model.state_dict().items()}
+        arrays |= {f"best/{k}": v for k, v in self._best.items()}
+        for parameter, name in _names(self.model).items():
+            slots = self._optimiser.state.get(parameter, {})
+            arrays |= {f"optimiser/{name}/{slot}": value.clone() for slot, value in slots.items()}
+        best = self._best_score if np.isfinite(self._best_score) else None
+        meta = {"step": self.step, "elapsed_s": self._elapsed_s, "stale": self._stale, "best_score": best}
+        return {"arrays": arrays, "meta": meta}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``state_dict`` gave; model, runs and configuration must be the same.
+
+        Raises:
+            ConfigError: where the state does not belong to this model.
+        """
+        arrays: Mapping[str, Tensor] = state["arrays"]
+        meta = state["meta"]
+        try:
+            self.model.load_state_dict(_part(arrays, "model/"))
+        except RuntimeError as error:
+            raise ConfigError(f"training state: it belongs to another model ({error})") from error
+        device = self.model.device
+        self._best = {k: v.to(device) for k, v in _part(arrays, "best/").items()}
+        slots = _part(arrays, "optimiser/")
+        self._optimiser.state.clear()
+        for parameter, name in _names(self.model).items():
+            own = _part(slots, f"{name}/")
+            if own:
+                self._optimiser.state[parameter] = {
+                    k: v.clone() if k == "step" else v.to(device, copy=True) for k, v in own.items()
+                }
+        self.step, self._elapsed_s = int(meta["step"]), float(meta["elapsed_s"])
+        self._stale = int(meta["stale"])
+        self._best_score = float("inf") if meta["best_score"] is None else float(meta["best_score"])
+
+
+def _part(arrays: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+
+def _names(model: Jepa) -> dict[torch.nn.Parameter, str]:
+    return {parameter: name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def _groups(model: Jepa, decay: float) -> list[dict[str, Any]]:
+    """Weights of maps are decayed; biases, norms, positions and starting points are not."""
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    maps = [p for n, p in named if p.ndim >= 2 and n.endswith(("weight", ".out"))]
+    chosen = set(maps)
+    return [
+        {"params": maps, "weight_decay": decay},
+        {"params": [p for _, p in named if p not in chosen], "weight_decay": 0.0},
+    ]
+
+
+def _some(anchors: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    if not count:
+        return anchors[:0]
+    return anchors[torch.randint(len(anchors), (count,), generator=generator)]

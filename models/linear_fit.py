@@ -1,0 +1,199 @@
+"""How the linear core is fitted: moments per run, choices on held-out runs, a last fit on everything.
+
+Shape letters as in ``models.linear``; V variates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.errors import ConfigError
+from fusion.plant import Plant
+from models.actions import HORIZONS, recorded_summary
+from models.batch import Ticks
+from models.linear import CANDIDATES, CVA_FUTURE, CVA_KNOWN, LinearConfig, LinearCore
+from models.past import Past, past
+from models.regression import Moments, canonical_directions, ridge
+from models.scaling import Bools, Floats, Scaler, Scaling
+
+CVA_READOUT_PENALTY = 1e-3  # few and well-conditioned inputs: not worth a choice
+RANK_HORIZONS = HORIZONS[:7]  # longer ones are left to few rows of the held-out runs
+MARGIN = 0.01  # skill by which a readout must beat a simpler one
+NORMAL_90 = 1.645  # half width of a 90 % band of a standard normal, until conformal bands replace it
+FEWEST_ROWS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Moments at one horizon of the runs to fit and of those held out."""
+
+    fit: Moments
+    held: Moments
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What held-out runs say at one horizon, per tag [S]: penalty index, candidate index, skills, error."""
+
+    penalty: NDArray[np.int64]
+    candidate: NDArray[np.int64]
+    skill: Floats
+    skill_arx: Floats
+    deviation: Floats
+
+
+def fit_core(runs: Sequence[Ticks], plant: Plant, config: LinearConfig) -> LinearCore:
+    """See ``LinearCore.fit``."""
+    runs = _usable(runs, config)
+    scaling = Scaling.fit(runs, plant)
+    pasts = [_from(past(run, scaling)[0], config.warm_up_ticks) for run in runs]
+    scaler = _standard(pasts)
+    pasts = [Past(p.tags, p.action, scaler.scaled(p.features)) for p in pasts]
+    held = _held_out(len(pasts), config.held_out_share)
+    splits = [_split(pasts, held, horizon, plant.step_s) for horizon in HORIZONS]
+    trial = _directions([p for p, h in zip(pasts, held, strict=True) if not h], plant.step_s, config)
+    rank = _best_rank(splits, trial, config)
+    choices = [_choose(split, trial[:, :rank], config) for split in splits]
+    directions = _directions(pasts, plant.step_s, config)
+    weights = [_weights(s, c, directions[:, :rank], config) for s, c in zip(splits, choices, strict=True)]
+    width = pasts[0].features.shape[1]
+    return LinearCore(
+        scaling=scaling,
+        step_s=plant.step_s,
+        past_scaler=scaler,
+        directions=directions,
+        rank=rank,
+        past_weights=np.stack([w[:width] for w in weights]),
+        action_weights=np.stack([w[width:-1] for w in weights]),
+        offset=np.stack([w[-1] for w in weights]),
+        choice=np.stack([c.candidate for c in choices]),
+        skill=np.stack([c.skill for c in choices]),
+        skill_arx=np.stack([c.skill_arx for c in choices]),
+        half_width=NORMAL_90 * np.stack([c.deviation for c in choices]),
+        coverage=config.coverage,
+    )
+
+
+def _usable(runs: Sequence[Ticks], config: LinearConfig) -> list[Ticks]:
+    """Runs long enough to say something; a single one is cut in three, so that something can be held out."""
+    shortest = config.warm_up_ticks + max(CVA_FUTURE) + FEWEST_ROWS
+    usable = [run for run in runs if len(run) >= shortest]
+    if not usable:
+        longest = max((len(run) for run in runs), default=0)
+        raise ConfigError(
+            f"linear core: the longest of {len(runs)} runs has {longest} ticks; at least {shortest} needed"
+        )
+    if len(usable) == 1 and len(usable[0]) >= 3 * shortest:
+        third = len(usable[0]) // 3
+        return [usable[0][i * third : (i + 1) * third] for i in range(3)]
+    return usable
+
+
+def _from(made: Past, start: int) -> Past:
+    return Past(made.tags[start:], made.action[start:], made.features[start:])
+
+
+def _standard(pasts: Sequence[Past]) -> Scaler:
+    features = np.concatenate([p.features for p in pasts])
+    deviation = features.std(0)
+    return Scaler(features.mean(0), np.where(deviation > 1e-6, deviation, 1.0))
+
+
+def _held_out(runs: int, share: float) -> Bools:
+    """Every so many runs, spread over the list; with one run it serves both ends (and the skills are optimistic)."""
+    every = max(2, round(1 / share))
+    return np.asarray(np.arange(runs) % every == every - 1 if runs >= every else np.arange(runs) == runs - 1)
+
+
+def _split(pasts: Sequence[Past], held: Bools, horizon: int, step_s: float) -> Split:
+    parts = [_moments(p, horizon, step_s) for p in pasts]
+    fit = [m for m, h in zip(parts, held, strict=True) if m is not None and not h]
+    out = [m for m, h in zip(parts, held, strict=True) if m is not None and h]
+    empty = _empty(pasts[0], horizon, step_s)
+    return Split(Moments.total(fit or out or [empty]), Moments.total(out or fit or [empty]))
+
+
+def _moments(made: Past, horizon: int, step_s: float) -> Moments | None:
+    """Neighbouring rows of long horizons say the same, so they are thinned."""
+    if len(made.tags) <= horizon:
+        return None
+    thin = max(1, min(4, horizon // 8))
+    summary = recorded_summary(made.action, horizon, step_s)[::thin]
+    change = (made.tags[horizon:] - made.tags[:-horizon])[::thin]
+    return Moments.of(np.concatenate([made.features[:-horizon:thin], summary], 1), change)
+
+
+def _empty(made: Past, horizon: int, step_s: float) -> Moments:
+    """Moments of no rows: what a horizon longer than every run leaves; its readout is persistence."""
+    summary = recorded_summary(np.zeros((horizon + 1, made.action.shape[1])), horizon, step_s)
+    width = made.features.shape[1] + summary.shape[1]
+    return Moments.of(np.zeros((0, width)), np.zeros((0, made.tags.shape[1])))
+
+
+def _directions(pasts: Sequence[Past], step_s: float, config: LinearConfig) -> Floats:
+    """Canonical directions [P, V] towards differences of the tags, future actions partialled out."""
+    span = max(CVA_FUTURE)
+    features, future, known = [], [], []
+    for made in pasts:
+        rows = len(made.tags) - span
+        features.append(made.features[:rows])
+        future.append(np.concatenate([made.tags[k : k + rows] - made.tags[:rows] for k in CVA_FUTURE], 1))
+        known.append(np.concatenate([recorded_summary(made.action, k, step_s)[:rows] for k in CVA_KNOWN], 1))
+    found, _ = canonical_directions(
+        np.concatenate(features), np.concatenate(future), np.concatenate(known), config.cva_penalty
+    )
+    return found[:, : config.variates]
+
+
+def _best_rank(splits: Sequence[Split], directions: Floats, config: LinearConfig) -> int:
+    """The rank whose median held-out skill, averaged over the horizons, is best."""
+    used = [s for s, h in zip(splits, HORIZONS, strict=True) if h in RANK_HORIZONS]
+    scores = [
+        np.mean([np.median(_skill(s, _cva_weights(s.fit, directions[:, :r]))) for s in used]) for r in config.ranks
+    ]
+    return min(int(config.ranks[int(np.argmax(scores))]), int(directions.shape[1]))
+
+
+def _skill(split: Split, weights: Floats) -> Floats:
+    return 1.0 - split.held.error(weights) / (split.held.persistence_error() + 1e-12)
+
+
+def _cva_weights(moments: Moments, directions: Floats) -> Floats:
+    """Ridge readout from the variates, written as weights of the past features [P + A * Q + 1, S]."""
+    p, r = directions.shape
+    rest = len(moments.xx) - p
+    matrix = np.zeros((p + rest, r + rest))
+    matrix[:p, :r] = directions
+    matrix[p:, r:] = np.eye(rest)
+    return np.asarray(matrix @ ridge(moments.mapped(matrix), (CVA_READOUT_PENALTY,))[0])
+
+
+def _candidates(moments: Moments, penalty: NDArray[np.int64], directions: Floats, config: LinearConfig) -> list[Floats]:
+    """Weights of each of ``CANDIDATES``; ``penalty`` [S] picks the ARX penalty of each tag."""
+    arx = np.stack(ridge(moments, config.penalties))
+    arx = np.take_along_axis(arx, penalty[None, None], 0)[0]
+    cva = _cva_weights(moments, directions)
+    return [np.zeros_like(arx), arx, cva, 0.5 * (arx + cva)]
+
+
+def _choose(split: Split, directions: Floats, config: LinearConfig) -> Choice:
+    errors = np.stack([split.held.error(w) for w in ridge(split.fit, config.penalties)])
+    penalty = errors.argmin(0)
+    skills = np.stack([_skill(split, w) for w in _candidates(split.fit, penalty, directions, config)])
+    bonus = np.zeros((len(CANDIDATES), 1))
+    bonus[[CANDIDATES.index("persistence"), CANDIDATES.index("mean")]] = MARGIN
+    candidate = (skills + bonus).argmax(0)
+    skill = np.take_along_axis(skills, candidate[None], 0)[0]
+    deviation = np.sqrt((1.0 - skill) * split.held.persistence_error())
+    return Choice(penalty, candidate, skill, skills[CANDIDATES.index("arx")], deviation)
+
+
+def _weights(split: Split, choice: Choice, directions: Floats, config: LinearConfig) -> Floats:
+    """The chosen readout of each tag, fitted again on all runs."""
+    everything = Moments.total((split.fit, split.held))
+    made = np.stack(_candidates(everything, choice.penalty, directions, config))
+    return np.asarray(np.take_along_axis(made, choice.candidate[None, None], 0)[0])

@@ -1,0 +1,72 @@
+"""How the monitors are fitted on normal training runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.errors import ConfigError
+from fusion.plant import Plant
+from models.balance import BalanceMonitor
+from models.batch import Ticks
+from models.crossmodal import PROCESS, CrossModal, blocks
+from models.features import FeatureRange, StemFacts
+from models.innovation import Innovations
+from models.joint import Joint
+from models.linear import LinearCore
+from models.monitors import WARM_UP_TICKS, Monitors, assembled, signals_of
+from models.past import feature_names
+from models.scaling import Bools
+from models.steadiness import Steadiness
+
+FEWEST_PRESENT = 300  # ticks before a medium is worth a monitor
+
+
+def fit_monitors(
+    runs: Sequence[Ticks], core: LinearCore, plant: Plant, stem: StemFacts, tag_runs: Sequence[Ticks]
+) -> Monitors:
+    """See ``Monitors.fit``."""
+    runs = [run for run in runs if len(run) > 2 * WARM_UP_TICKS]
+    if not runs:
+        raise ConfigError(f"monitors: no normal run has more than {2 * WARM_UP_TICKS} ticks")
+    media = tuple(m for m in core.scaling.media if sum(int(_there(r, m).sum()) for r in runs) >= FEWEST_PRESENT)
+    encodings = [core.encode(run)[0] for run in runs]
+    there = [{m: _there(run, m) for m in media} for run in runs]
+    made = [blocks(r, e.tags, e.action, core.scaling, {}, t) for r, e, t in zip(runs, encodings, there, strict=True)]
+    observed = [run.observed for run in runs]
+    past_group = _past_groups(plant)
+    cross = CrossModal.fit(made, media, _groups(core, plant, media), WARM_UP_TICKS)
+    return assembled(
+        plant=plant,
+        core=core,
+        cross=cross,
+        joint=Joint.fit(cross, list(zip(encodings, made, strict=True)), plant.step_s, WARM_UP_TICKS),
+        innovations=Innovations.fit(core, list(zip(encodings, observed, strict=True)), past_group, WARM_UP_TICKS),
+        balances=tuple(BalanceMonitor.fit(balance, [*runs, *tag_runs], plant) for balance in plant.balances),
+        steadiness=Steadiness.fit([*runs, *tag_runs]),
+        ranges={
+            m: FeatureRange.fit(np.concatenate([r.media[m][_there(r, m)] for r in runs if m in r.media])) for m in media
+        },
+        stem=stem,
+    )
+
+
+def _there(run: Ticks, medium: str) -> Bools:
+    return run.present.get(medium, np.zeros(len(run), bool))
+
+
+def _groups(core: LinearCore, plant: Plant, media: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+    """The blamed signal of each column a ridge predicts."""
+    signals = signals_of(plant)
+    groups = {m: np.full(len(core.scaling.media[m].centre), signals.index(m), np.int64) for m in media}
+    return groups | {PROCESS: np.arange(len(plant.tags))}
+
+
+def _past_groups(plant: Plant) -> NDArray[np.int64]:
+    """The blamed signal of each past feature."""
+    signals = signals_of(plant)
+    tags, actions = (tuple(s.name for s in part) for part in (plant.tags, plant.actions))
+    number = {f"{n}": i for i, n in enumerate(signals)}
+    return np.array([number[n.rsplit(".ewma", 1)[0]] for n in feature_names(tags, actions)], np.int64)

@@ -1,0 +1,77 @@
+"""The past as features, one tick after another: held tags and actions and how they differ from their own averages.
+
+Streams: feeding a run in pieces with the carry gives what feeding it at once gives. A value that is not observed is
+never read; the last observed one stands in (before the first, the training median).
+Shape letters: T ticks, S tags, A actions, P past features, C columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.signal import lfilter  # type: ignore[import-untyped]
+
+from models.batch import Ticks
+from models.scaling import Floats, Scaling
+
+TAG_ALPHAS = (0.3, 0.12, 0.05, 0.01, 0.004)
+ACTION_ALPHAS = (0.3, 0.1, 0.03, 0.01, 0.003)
+
+
+def ewma(values: Floats, alpha: float, state: Floats | None = None) -> tuple[Floats, Floats]:
+    """Exponentially weighted mean along T of [T, C] and its last row, the state; starts at the first value."""
+    if not len(values):
+        return values, values[:0].sum(0) if state is None else state
+    start = values[0] if state is None else state
+    smooth, _ = lfilter([alpha], [1.0, alpha - 1.0], values, axis=0, zi=(1.0 - alpha) * start[None])
+    return np.asarray(smooth), np.asarray(smooth[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class PastCarry:
+    """What a stream of ticks leaves behind: the held tags [S] and the average of each column at each speed."""
+
+    held: Floats
+    tag_means: Floats
+    action_means: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """Scaled held tags [T, S], scaled actions [T, A] and the features made of them [T, P]."""
+
+    tags: Floats
+    action: Floats
+    features: Floats
+
+
+def past(ticks: Ticks, scaling: Scaling, carry: PastCarry | None = None) -> tuple[Past, PastCarry]:
+    """Features of the past at every tick, and what the next piece needs."""
+    tags, held = _held(ticks, scaling, carry)
+    action = scaling.action.scaled(ticks.action)
+    tag_parts, tag_means = _differences(tags, TAG_ALPHAS, None if carry is None else carry.tag_means)
+    action_parts, action_means = _differences(action, ACTION_ALPHAS, None if carry is None else carry.action_means)
+    features = np.concatenate([tags, *tag_parts, action, *action_parts], 1)
+    return Past(tags, action, features), PastCarry(held, tag_means, action_means)
+
+
+def feature_names(tags: tuple[str, ...], actions: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of the past features: P columns."""
+    named = [("", tags), *((f".ewma{a}", tags) for a in TAG_ALPHAS)]
+    named += [("", actions), *((f".ewma{a}", actions) for a in ACTION_ALPHAS)]
+    return tuple(name + suffix for suffix, names in named for name in names)
+
+
+def _held(ticks: Ticks, scaling: Scaling, carry: PastCarry | None) -> tuple[Floats, Floats]:
+    start = np.zeros(ticks.tags.shape[1]) if carry is None else carry.held
+    scaled = scaling.tags.scaled(ticks.tags)
+    rows = np.arange(1, len(ticks) + 1)[:, None]
+    last = np.maximum.accumulate(np.where(ticks.observed, rows, 0), axis=0)
+    held = np.take_along_axis(np.concatenate([start[None], scaled]), last, 0)
+    return held, held[-1] if len(held) else start
+
+
+def _differences(values: Floats, alphas: tuple[float, ...], means: Floats | None) -> tuple[list[Floats], Floats]:
+    made = [ewma(values, alpha, None if means is None else means[i]) for i, alpha in enumerate(alphas)]
+    return [smooth - values for smooth, _ in made], np.stack([state for _, state in made])

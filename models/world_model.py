@@ -1,0 +1,260 @@
+"""The frozen model as inference sees it: ticks in; latents, forecasts, bands and raw latent energies out.
+
+The linear core carries the forecast; the networks add what their gates let through. Nothing here is trained.
+Shape letters: N candidates, K steps of the action grid, T ticks, A actions, S tags, H horizons, P past features,
+D context, L learned latent, Z whole latent, E energies.
+"""
+# ruff: noqa: N815  # shape-suffixed names of tensors
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fusion.plant import Plant
+from models.actions import HORIZONS
+from models.batch import Ticks
+from models.clips import Pool, run_view
+from models.gauges import Gauges
+from models.jepa import Jepa, MediaShape
+from models.latent_energies import Ellipsoids, disagreements, infos, trail_vectors
+from models.linear import Encoding, LinearCore, LinearHead
+from models.monitors import EnergyInfo
+from models.scaling import Floats
+from models.size import ModelConfig
+from models.stream import CHUNK, TRAIL_TICKS, Memory, Trail, Unroller, continued
+from models.validation import BATCH, examine, judge, spread
+
+ENERGY_WARM_UP_TICKS = 120
+CALIBRATION_CLIPS = 1500
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where a forecast starts: the last tick of what was observed."""
+
+    past_P: Tensor
+    tags_S: Tensor
+    action_A: Tensor
+    context_D: Tensor
+    z_L: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Of T ticks: the latent [T, Z] (the core's, then the networks'), energies [T, E] (NaN: not known), last state."""
+
+    z_TZ: Tensor
+    energies_TE: Floats
+    state: State
+
+
+class WorldModel:
+    """A linear core and the networks around it, frozen; takes ownership of ``networks``.
+
+    ``half_width_HS`` are half bands in engineering units. Device and precision are those of ``networks``; forecasts
+    are float64.
+    """
+
+    def __init__(
+        self,
+        plant: Plant,
+        core: LinearCore,
+        networks: Jepa,
+        half_width_HS: Floats | None = None,
+        ellipsoids: Ellipsoids | None = None,
+    ) -> None:
+        self.plant, self.core = plant, core
+        self.networks = networks.eval().requires_grad_(False)
+        self.networks.teacher = None
+        self.infos: tuple[EnergyInfo, ...] = infos(networks.perception)
+        self._head = LinearHead(core, torch.float64).to(networks.device)
+        self._half_width = core.band() if half_width_HS is None else np.asarray(half_width_HS, np.float64)
+        self._ellipsoids = ellipsoids or Ellipsoids.unit(len(self.infos), networks.config.latent)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return self.networks.device
+
+    @property
+    def horizon_s(self) -> tuple[float, ...]:
+        """Times ahead of the H forecasts [s]."""
+        return tuple(k * self.core.step_s for k in HORIZONS)
+
+    @property
+    def gates(self) -> Floats:
+        """How much of the networks reaches the forecast [H, S], 0..1."""
+        return np.asarray(self.networks.readout.gate_HS.double().cpu().numpy())
+
+    # --- observing
+
+    def observe(
+        self, ticks: Ticks, memory: Memory | None = None, *, energies: bool = True
+    ) -> tuple[Observation, Memory]:
+        """Take in consecutive ticks; one at a time with the memory gives what all at once gives."""
+        encoding, trail, vectors, past = self._take_in(ticks, memory, energies=energies)
+        values = self._ellipsoids.energy(vectors).double().cpu().numpy() if energies else np.zeros((len(ticks), 0))
+        linear = torch.from_numpy(encoding.z).float().to(self.device)
+        z_net = trail.z_TL[-len(ticks) :]
+        state = self._state(encoding, trail)
+        keep = max(TRAIL_TICKS, self.networks.config.window_ticks - 1)
+        return Observation(torch.cat([linear, z_net], 1), values, state), Memory(past, trail.last(keep))
+
+    def encode(self, ticks: Ticks, memory: Memory | None = None) -> tuple[Tensor, Memory]:
+        """Only the latent [T, Z]."""
+        made, memory = self.observe(ticks, memory, energies=False)
+        return made.z_TZ, memory
+
+    def surprise(self, ticks: Ticks, memory: Memory | None = None) -> tuple[Floats, Memory]:
+        """Only the energies [T, E], named by ``infos``."""
+        made, memory = self.observe(ticks, memory)
+        return made.energies_TE, memory
+
+    def _state(self, encoding: Encoding, trail: Trail) -> State:
+        def last(values: Floats) -> Tensor:
+            return torch.from_numpy(np.ascontiguousarray(values[-1])).to(self.device)
+
+        return State(
+            last(encoding.past), last(encoding.tags), last(encoding.action), trail.context_TD[-1], trail.z_TL[-1]
+        )
+
+    @torch.no_grad()
+    def _take_in(self, ticks: Ticks, memory: Memory | None, *, energies: bool) -> tuple[Encoding, Trail, Tensor, Any]:
+        encoding, past = self.core.encode(ticks, None if memory is None else memory.past)
+        view = run_view(ticks, self.core, self.plant).to(self.device)
+        parts = [
+            self._perceive(view.at(index), energies=energies)
+            for index in torch.split(torch.arange(len(view), device=self.device), CHUNK)
+        ]
+        seen, apart = (torch.cat(list(p)) for p in zip(*parts, strict=True))
+        before = None if memory is None else memory.trail
+        actions = continued(None if before is None else before.actions, encoding.action, self.core.step_s, self.device)
+        linear, features = (torch.from_numpy(x).float().to(self.device) for x in (encoding.z, encoding.past))
+        trail = Unroller(self.networks, before, linear, features, actions).run(seen, view.empty())
+        vectors = torch.cat([trail_vectors(self.networks, trail, len(view)), apart], 1) if energies else apart
+        return encoding, trail, vectors, past
+
+    def _perceive(self, view: Any, *, energies: bool) -> tuple[Tensor, Tensor]:
+        perception = self.networks.perception
+        tokens = perception.tokens(view)
+        z = perception.standardise(perception.mixer(tokens, len(view)).float())
+        if not energies or len(tokens) < 2:
+            return z, z.new_zeros(len(view), 0, z.shape[1])
+        return z, disagreements(perception, tokens, view)
+
+    # --- forecasting
+
+    def forecast(self, state: State, action_NKA: Tensor | None = None) -> Tensor:
+        """Mean [N, H, S] in engineering units, float64, under action paths in engineering units on the 10 s grid.
+
+        Without paths the present actions stay (N = 1). Differentiable in the paths.
+        """
+        if action_NKA is None:
+            width = self._head.action_HQS.shape[1]
+            summary = torch.zeros(1, len(HORIZONS), width, dtype=torch.float64, device=self.device)
+        else:
+            summary = self._head.summary(action_NKA.double().to(self.device), state.action_A)
+        mean: Tensor = self._head(state.past_P[None], state.tags_S[None], summary)
+        if not bool((self.networks.readout.gate_HS > 0).any()):
+            return mean
+        heads, short = self.networks.heads, summary.float()
+        residual, _ = heads(state.context_D[None], state.z_L[None], short)
+        residual = residual + heads.direct(state.past_P[None].float(), short)
+        return torch.as_tensor(mean + self.networks.readout(residual).double() * self._head.tag_scale_S)
+
+    rollout = forecast
+
+    def bands(self) -> Floats:
+        """Half width [H, S] of the band, engineering units."""
+        return self._half_width
+
+    # --- fitting what surrounds frozen networks
+
+    def calibrate(self, runs: Sequence[Ticks], clips: int = CALIBRATION_CLIPS) -> WorldModel:
+        """The same model with split-conformal bands from later normal runs. Source: Lei et al. 2018.
+
+        A horizon that no run is long enough for keeps the band it had.
+        """
+        errors = self.errors(runs, clips)
+        width = self._half_width.copy()
+        for row in range(len(HORIZONS)):
+            for tag in range(width.shape[1]):
+                known = errors[:, row, tag][errors[:, row, tag].isfinite()]
+                if len(known) >= 20:
+                    level = min(1.0, np.ceil((len(known) + 1) * self.core.coverage) / len(known))
+                    width[row, tag] = float(torch.quantile(known, level))
+        return WorldModel(self.plant, self.core, self.networks, width, self._ellipsoids)
+
+    def errors(self, runs: Sequence[Ticks], clips: int = CALIBRATION_CLIPS) -> Tensor:
+        """Absolute errors [N, H, S] of the forecast under the recorded actions, engineering units; NaN: not known."""
+        pool = Pool(runs, self.core, self.plant)
+        anchors = spread(pool, self.networks.config.window_ticks, clips)
+        scaled = torch.cat([self._errors(pool, part) for part in torch.split(anchors, BATCH)])
+        return scaled * torch.from_numpy(self.core.scaling.tags.scale)
+
+    @torch.no_grad()
+    def _errors(self, pool: Pool, anchors: Tensor) -> Tensor:
+        """Absolute scaled errors [N, H, S] of the gated forecast; NaN where the truth is not known."""
+        clips = pool.clips(anchors, self.networks.config.window_ticks).to(self.device)
+        made = self.networks.predict(clips)
+        change = made.linear_BTHS[:, -1] + self.networks.readout(made.residual_BTHS[:, -1])
+        error = (clips.change_BTHS[:, -1] - change).abs().double()
+        return torch.where(clips.known_BTHS[:, -1], error, torch.nan).cpu()
+
+    def fit_energies(self, runs: Sequence[Ticks]) -> WorldModel:
+        """The same model with energies scaled to normal runs, best ones the networks were not trained on."""
+        vectors = []
+        for run in runs:
+            made = self._take_in(run, None, energies=True)[2]
+            vectors.append(made[min(ENERGY_WARM_UP_TICKS, len(made) // 2) :])
+        return WorldModel(self.plant, self.core, self.networks, self._half_width, Ellipsoids.fit(torch.cat(vectors)))
+
+    def judge(self, runs: Sequence[Ticks], clips: int = CALIBRATION_CLIPS) -> Gauges:
+        """Gauges of the model as it is, on runs nothing was fitted on."""
+        pool = Pool(runs, self.core, self.plant)
+        anchors = spread(pool, self.networks.config.window_ticks, clips)
+        return judge(self.networks, examine(self.networks, pool, anchors), 0, self.gates)
+
+    # --- at rest
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Arrays to keep, by name."""
+        arrays = {f"core/{k}": v for k, v in self.core.state().items()}
+        arrays |= {f"net/{k}": v.cpu().numpy() for k, v in self.networks.state_dict().items()}
+        arrays |= {"half_width": self._half_width}
+        cloud = self._ellipsoids
+        return arrays | {
+            "energy/centre": cloud.centre_EL.cpu().numpy(),
+            "energy/whiten": cloud.whiten_ELL.cpu().numpy(),
+        }
+
+    def meta(self) -> dict[str, Any]:
+        """JSON-able values to keep."""
+        shapes = {name: [shape.features, list(shape.patches)] for name, shape in self.networks.shapes.items()}
+        return {"core": self.core.meta(), "config": self.networks.config.to_dict(), "shapes": shapes}
+
+    @classmethod
+    def from_state(
+        cls,
+        plant: Plant,
+        state: Mapping[str, NDArray[Any]],
+        meta: Mapping[str, Any],
+        device: torch.device | str = "cpu",
+    ) -> WorldModel:
+        """Inverse of ``state`` and ``meta``."""
+        parts = {p: {k.removeprefix(p): v for k, v in state.items() if k.startswith(p)} for p in ("core/", "net/")}
+        core = LinearCore.from_state(parts["core/"], meta["core"])
+        shapes = {name: MediaShape(int(f), tuple(int(n) for n in p)) for name, (f, p) in meta["shapes"].items()}
+        with torch.random.fork_rng(devices=[]):
+            networks = Jepa(plant, core, shapes, ModelConfig.from_dict(meta["config"]))
+        networks.teacher = None
+        networks.load_state_dict({k: torch.tensor(v) for k, v in parts["net/"].items()})
+        cloud = Ellipsoids(torch.tensor(state["energy/centre"]), torch.tensor(state["energy/whiten"]))
+        return cls(plant, core, networks.to(device), np.asarray(state["half_width"]), cloud)

@@ -1,0 +1,61 @@
+import json
+
+import numpy as np
+import pytest
+
+from fusion.checkpoint import DESCRIPTION, WEIGHTS, flatten, load_checkpoint, save_checkpoint
+from fusion.errors import ConfigError, PlantMismatch
+from fusion.plant import Plant, Signal
+
+PLANT = Plant(name="two", signals=(Signal(name="T", unit="Cel"), Signal(name="L")))
+
+
+@pytest.fixture
+def model(tmp_path):
+    arrays = flatten({"linear": {"w": np.arange(6.0).reshape(2, 3)}, "net": {"b": np.ones(2, np.float32)}})
+    save_checkpoint(tmp_path / "model", PLANT, arrays, {"threshold": 1.5})
+    return tmp_path / "model"
+
+
+def test_a_checkpoint_comes_back_as_it_was_saved(model):
+    loaded = load_checkpoint(model, PLANT)
+    np.testing.assert_array_equal(loaded.part("linear")["w"], np.arange(6.0).reshape(2, 3))
+    assert loaded.part("net")["b"].dtype == np.float32
+    assert loaded.meta == {"threshold": 1.5}
+    assert load_checkpoint(model).plant.fingerprint == PLANT.fingerprint
+
+
+def test_saving_again_replaces_and_leaves_nothing_behind(model):
+    save_checkpoint(model, PLANT, {"a": np.zeros(1)}, {})
+    assert set(load_checkpoint(model).arrays) == {"a"}
+    assert [p.name for p in model.parent.iterdir()] == ["model"]
+
+
+def test_a_foreign_plant_is_refused_by_name(model):
+    other = Plant(name="two", signals=(Signal(name="T", unit="K"), Signal(name="L")))
+    with pytest.raises(PlantMismatch, match="trained on plant 'two'"):
+        load_checkpoint(model, other)
+
+
+def test_damage_names_the_file(model):
+    data = bytearray((model / WEIGHTS).read_bytes())
+    data[-1] ^= 1
+    (model / WEIGHTS).write_bytes(data)
+    with pytest.raises(ConfigError, match=WEIGHTS):
+        load_checkpoint(model)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "other/9"}'])
+def test_a_foreign_description_is_refused(model, text):
+    (model / DESCRIPTION).write_text(text)
+    with pytest.raises(ConfigError, match=DESCRIPTION):
+        load_checkpoint(model)
+
+
+def test_a_missing_model_says_what_was_expected(tmp_path):
+    with pytest.raises(ConfigError, match="fusion train --out"):
+        load_checkpoint(tmp_path / "nowhere")
+
+
+def test_the_description_is_readable_json(model):
+    assert json.loads((model / DESCRIPTION).read_text())["fingerprint"] == PLANT.fingerprint

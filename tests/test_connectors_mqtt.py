@@ -1,0 +1,262 @@
+import asyncio
+import contextlib
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import connectors.payload
+from connectors.base import ARRIVAL_CLOCK, Source, Tally
+from connectors.mqtt import MqttConfig, TopicConfig
+from connectors.payload import Extractor
+from fusion.errors import ConfigError
+from fusion.records import SourceState
+from tests.contract.peers import PLANT, MqttPeer, collect, free_port, supervision, until, values
+
+NOW_NS = 1_800_000_000_000_000_000
+mosquitto = pytest.mark.skipif(not Path(MqttPeer.EXECUTABLE).exists(), reason="mosquitto is not installed")
+
+TOPICS = [
+    TopicConfig(topic="plant/{signal}", signals=["TT101", "LT101"], time_path="t_ns", quality_path="quality"),
+    TopicConfig(topic="plain/FT101", signal="FT101", format="plain"),
+]
+
+
+def build(number: int, **options: object) -> Source:
+    settings = {"port": number, "topics": TOPICS, "supervision": supervision()}
+    return MqttConfig(**{**settings, **options}).build(PLANT)
+
+
+@mosquitto
+def test_numbers_garbage_and_retained_values(tmp_path):
+    async def scenario() -> None:
+        peer = MqttPeer(tmp_path)
+        await peer.start()
+        await peer.publish("plain/FT101", "7.5", retain=True)
+        source = build(peer.port, max_payload_bytes=200)
+        await source.start()
+        try:
+            first = await collect(source, values)
+            assert values(first) == [("FT101", 7.5, 1)], "a retained value without a time may be old"
+            assert first[0].clock == ARRIVAL_CLOCK
+            t_ns = time.time_ns()
+            await peer.publish("plant/TT101", json.dumps({"value": 80.5, "t_ns": t_ns, "quality": "good"}))
+            (item,) = await collect(source, values)
+            assert (values([item]), item.t_ns.tolist()) == ([("TT101", 80.5, 2)], [t_ns])
+            assert item.clock == f"mqtt:127.0.0.1:{peer.port}"
+
+            garbage = ["", "{", "[]", "null", '{"value": "x"}', b"\xff\xfe", '{"value": NaN}', "[" * 150]
+            for payload in garbage:
+                await peer.publish("plant/LT101", payload)
+            await peer.publish("plant/LT101", "9" * 1000)
+            found = values(await collect(source, lambda items: len(values(items)) >= len(garbage)))
+            assert all(name == "LT101" and np.isnan(value) and quality == 0 for name, value, quality in found)
+            health = source.health()
+            assert health.state is SourceState.LIVE
+            assert f"payload without a number {len(garbage)}" in health.message
+            assert health.dropped == {"payload too large": 1}
+        finally:
+            await source.stop()
+            await peer.stop()
+
+    asyncio.run(scenario())
+
+
+@mosquitto
+def test_a_wrong_password_is_refused_and_a_decoder_that_raises_costs_only_the_connection(tmp_path, monkeypatch):
+    original, failures = connectors.payload.Extractor.reading, [ZeroDivisionError("in decode")]
+
+    def reading(self, *arguments):
+        if failures:
+            raise failures.pop()
+        return original(self, *arguments)
+
+    monkeypatch.setattr(connectors.payload.Extractor, "reading", reading)
+
+    async def scenario() -> None:
+        peer = MqttPeer(tmp_path, {"fusion": "right"})
+        await peer.start()
+        wrong = build(peer.port, username="fusion", password="wrong")
+        right = build(peer.port, username="fusion", password="right")
+        outside = build(peer.port, username="fusion", password="right")
+        try:
+            await wrong.start()
+            await until(lambda: wrong.state is SourceState.REFUSED)
+            assert "Not authorized" in wrong.health().message
+            await right.start()
+            await until(lambda: right.state is SourceState.LIVE)
+            publisher = outside_client(peer.port)
+            publisher.publish("plain/FT101", "1", qos=1).wait_for_publish(5)
+            await until(lambda: right.health().message == "ZeroDivisionError: in decode")
+            await until(lambda: right.state is SourceState.LIVE and right.epoch == 2)
+            publisher.publish("plain/FT101", "2", qos=1).wait_for_publish(5)
+            assert values(await collect(right, values)) == [("FT101", 2.0, 2)]
+            publisher.disconnect()
+            publisher.loop_stop()
+        finally:
+            for source in (wrong, right, outside):
+                await source.stop()
+            await peer.stop()
+
+    asyncio.run(scenario())
+
+
+def outside_client(port: int):
+    from paho.mqtt.client import Client
+    from paho.mqtt.enums import CallbackAPIVersion
+
+    client = Client(CallbackAPIVersion.VERSION2)
+    client.username_pw_set("fusion", "right")
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    return client
+
+
+class OldBroker:
+    """A broker that knows only 3.1.1: it hangs up on anything else."""
+
+    def __init__(self, suback: bytes = b"\x00\x00\x00") -> None:
+        self.port, self.seen, self._suback, self._server = free_port(), [], suback, None
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+
+    async def _serve(self, reader, writer) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                kind, size = await reader.readexactly(2)
+                body = await reader.readexactly(size)
+                if kind >> 4 == 1:
+                    self.seen.append(body[6])
+                    if body[6] != 4:
+                        break
+                    writer.write(b"\x20\x02\x00\x00")
+                elif kind >> 4 == 8:
+                    writer.write(b"\x90" + bytes([2 + len(self._suback)]) + body[:2] + self._suback)
+        writer.close()
+
+    async def stop(self) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+
+
+def test_auto_falls_back_to_the_older_protocol():
+    async def scenario() -> None:
+        broker = OldBroker()
+        await broker.start()
+        source, strict = build(broker.port), build(broker.port, protocol="5")
+        try:
+            await source.start()
+            await until(lambda: source.state is SourceState.LIVE)
+            assert broker.seen == [5, 4]
+            await strict.start()
+            await until(lambda: strict.epoch >= 2)
+            assert set(broker.seen[2:]) == {5}
+        finally:
+            await source.stop()
+            await strict.stop()
+            await broker.stop()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("suback", "state"), [(b"\x80\x80\x80", SourceState.REFUSED), (b"\x00\x80\x00", SourceState.LIVE)]
+)
+def test_denied_subscriptions_are_named(suback: bytes, state: SourceState):
+    async def scenario() -> None:
+        broker = OldBroker(suback)
+        await broker.start()
+        source = build(broker.port, protocol="3.1.1")
+        try:
+            await source.start()
+            await until(lambda: source.state is state)
+            assert "plant/LT101" in source.health().message
+        finally:
+            await source.stop()
+            await broker.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_broker_without_messages_is_stale_where_that_was_asked_for():
+    async def scenario() -> None:
+        broker = OldBroker()
+        await broker.start()
+        source = build(broker.port, protocol="3.1.1", silence_s=0.5)
+        try:
+            await source.start()
+            await until(lambda: source.state is SourceState.STALE)
+            assert "no message" in source.health().message
+        finally:
+            await source.stop()
+            await broker.stop()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("payload", "options", "value", "quality", "t_ns"),
+    [
+        (b"1.5", {"format": "plain"}, 1.5, 2, None),
+        (b" true\n", {"format": "plain"}, 1.0, 2, None),
+        (b"nan", {"format": "plain"}, np.nan, 0, None),
+        (b"1e999", {"format": "plain"}, np.nan, 0, None),
+        (b'{"value": 3}', {}, 3.0, 2, None),
+        (b'{"value": false}', {}, 0.0, 2, None),
+        (b'{"d": [{"v": 4}]}', {"value_path": "d.0.v"}, 4.0, 2, None),
+        (b'{"d": [{"v": 4}]}', {"value_path": "d.7.v"}, np.nan, 0, None),
+        (b"5", {"value_path": ""}, 5.0, 2, None),
+        (b'{"value": 3, "t": 1800000000000}', {"time_path": "t", "time_unit": "ms"}, 3.0, 2, NOW_NS),
+        (b'{"value": 3, "t": 1800000000.5}', {"time_path": "t", "time_unit": "s"}, 3.0, 2, NOW_NS + 500_000_000),
+        (b'{"value": 3, "t": "2027-01-15T08:00:00Z"}', {"time_path": "t", "time_unit": "iso"}, 3.0, 2, NOW_NS),
+        (b'{"value": 3, "t": "2027-01-15T09:00:00+01:00"}', {"time_path": "t", "time_unit": "iso"}, 3.0, 2, NOW_NS),
+        (b'{"value": 3, "t": "soon"}', {"time_path": "t", "time_unit": "iso"}, 3.0, 2, None),
+        (b'{"value": 3, "t": 12}', {"time_path": "t"}, 3.0, 2, None),
+        (b'{"value": 3, "q": "BAD"}', {"quality_path": "q"}, 3.0, 0, None),
+        (b'{"value": 3, "q": "uncertain"}', {"quality_path": "q"}, 3.0, 1, None),
+        (b'{"value": 3, "q": true}', {"quality_path": "q"}, 3.0, 2, None),
+        (b'{"value": 3, "q": 2150891520}', {"quality_path": "q"}, 3.0, 0, None),
+        (b'{"value": 3, "q": [1]}', {"quality_path": "q"}, 3.0, 1, None),
+        (b'{"value": 3}', {"quality_path": "q"}, 3.0, 1, None),
+    ],
+)
+def test_payloads(payload: bytes, options: dict[str, str], value: float, quality: int, t_ns: int | None):
+    extractor = Extractor(TopicConfig(topic="t", signal="s", **options), 0, Tally())
+    reading = extractor.reading(payload, NOW_NS, retained=False)
+    np.testing.assert_equal((reading.value, reading.quality, reading.t_ns), (value, quality, t_ns))
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"protocol": "3"}, "3.1.1"),
+        ({"port": 0}, "port"),
+        ({"qos": 3}, "qos"),
+        ({"topics": []}, "no topics"),
+        ({"tls": True, "tls_ca": "/nonexistent"}, "must exist"),
+        ({"tls_key": "k"}, "tls_certificate"),
+        ({"topics": [TopicConfig(topic="a", signal="XX")]}, "no process signal"),
+        ({"topics": [TopicConfig(topic="a", signal="TT101"), TopicConfig(topic="b", signal="TT101")]}, "twice"),
+    ],
+)
+def test_configuration_errors_name_the_key(options: dict[str, object], key: str):
+    with pytest.raises(ConfigError, match=key):
+        build(1883, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"topic": "a/+", "signal": "TT101"}, "wildcards"),
+        ({"topic": "a/{signal}", "signal": "TT101"}, "give signal"),
+        ({"topic": "a"}, "give signal"),
+        ({"topic": "a", "signal": "TT101", "format": "xml"}, "json, plain"),
+        ({"topic": "a", "signal": "TT101", "time_unit": "min"}, "iso"),
+    ],
+)
+def test_topic_errors_name_the_key(options: dict[str, str], key: str):
+    with pytest.raises(ConfigError, match=key):
+        TopicConfig(**options)

@@ -1,0 +1,376 @@
+import asyncio
+import contextlib
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from asyncua import ua
+from asyncua.client.ua_session import UaSession
+from asyncua.ua.uaerrors import BadTooManyOperations
+
+import connectors.opcua_session
+from connectors.base import ARRIVAL_CLOCK, Source, Tally, arrival_ns
+from connectors.nodes import NodeAddress, identifier, parse_node
+from connectors.notifications import Intake, to_ns, to_quality
+from connectors.opcua import OpcUaConfig
+from connectors.opcua_session import refusal_or_loss
+from fusion.errors import ConfigError, SourceError, SourceRefused
+from fusion.records import Quality, SourceState
+from tests.contract.peers import PLANT, OpcUaPeer, collect, free_port, supervision, until, values
+
+GOOD, UNCERTAIN, BAD, RESERVED = 0, 0x40000000, 0x80340000, 0xC0000000
+
+
+def build(peer: OpcUaPeer, url: str | None = None, **options: object) -> Source:
+    settings = {
+        "url": url or peer.url,
+        "namespace_uri": peer.URI,
+        "signals": ["TT101", "LT101"],
+        "insecure": True,
+        "publishing_interval_ms": 100,
+        "sampling_interval_ms": 50,
+        "keepalive_s": 0.4,
+        "supervision": supervision(),
+    }
+    return OpcUaConfig(**{**settings, **options}).build(PLANT)
+
+
+def test_namespaces_that_moved_and_a_tag_that_comes_late(monkeypatch: pytest.MonkeyPatch):
+    """The value is the right machine's after the restart; a missing tag is named and taken up when it appears."""
+    monkeypatch.setattr(connectors.opcua_session, "RETRY_MIN_S", 0.2)
+
+    async def scenario() -> None:
+        peer = OpcUaPeer(namespaces=["urn:peer"], tags=("TT101", "LT101"))
+        await peer.start()
+        source = build(peer, signals=["TT101", "LT101", "FT101"])
+        await source.start()
+        try:
+            found = values(await collect(source, lambda items: len(values(items)) >= 2))
+            assert set(found) == {("TT101", 0.0, 2), ("LT101", 1.0, 2)}
+            assert "FT101: ns=2;s=FT101 BadNodeIdUnknown" in source.health().message
+            assert "insecure channel" in source.health().message
+            await peer.add_tag("FT101", 7.0)
+            assert values(await collect(source, values)) == [("FT101", 7.0, 2)]
+            assert "FT101" not in source.health().message
+
+            heart = await collect(source, lambda items: any(item.heartbeat_ns for item in items))
+            assert {name for item in heart if item.heartbeat_ns for name in item.signals} == set(source.signals)
+            assert values(heart) == []
+
+            await peer.stop()
+            peer.namespaces = ["urn:other:line", "urn:peer"]
+            await peer.start()
+            again = values(await collect(source, lambda items: len(values(items)) >= 2))
+            assert ("TT101", 0.0, 2) in again
+            assert all(value >= 0 for _, value, _ in again)
+        finally:
+            await source.stop()
+            await peer.stop()
+
+    asyncio.run(scenario())
+
+
+def test_passwords_qualities_and_stamps_of_a_real_server(tmp_path):
+    (tmp_path / "password").write_text("right\n")
+
+    async def scenario() -> None:
+        peer = OpcUaPeer(passwords={"fusion": "right"})
+        await peer.start()
+        wrong = build(peer, username="fusion", password="wrong")
+        source = build(peer, username="fusion", password_file=str(tmp_path / "password"))
+        try:
+            await wrong.start()
+            await until(lambda: wrong.state is SourceState.REFUSED)
+            assert "BadUserAccessDenied" in wrong.health().message or "BadIdentityToken" in wrong.health().message
+            assert "wrong" not in wrong.health().message
+            await source.start()
+            await collect(source, lambda items: len(values(items)) >= 2)
+            stamp = datetime.now(UTC) - timedelta(hours=1)
+            await peer.write("TT101", 5.0, UNCERTAIN, source=stamp)
+            (batch,) = [item for item in await collect(source, values) if len(item)]
+            assert values([batch]) == [("TT101", 5.0, 1)]
+            assert batch.t_ns.tolist() == [to_ns(stamp)]
+            assert "TT101" in source.health().message
+        finally:
+            await wrong.stop()
+            await source.stop()
+            await peer.stop()
+
+    asyncio.run(scenario())
+
+
+class BlackHole:
+    """A TCP relay that can swallow everything while both ends stay connected."""
+
+    def __init__(self, port: int) -> None:
+        self.port, self._to, self.swallow, self._server, self._tasks = free_port(), port, False, None, set()
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._relay, "127.0.0.1", self.port)
+
+    async def _relay(self, reader, writer) -> None:
+        self._tasks.add(asyncio.current_task())
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to)
+        try:
+            await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            for end in (writer, far_writer):
+                end.transport.abort()
+
+    async def _pump(self, reader, writer) -> None:
+        while data := await reader.read(65536):
+            if not self.swallow:
+                writer.write(data)
+        raise ConnectionResetError
+
+    async def stop(self) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
+        await self._server.wait_closed()
+
+
+def test_a_server_that_is_connected_but_silent_is_stale_and_comes_back():
+    async def scenario() -> None:
+        peer = OpcUaPeer()
+        await peer.start()
+        relay = BlackHole(peer.port)
+        await relay.start()
+        url = f"opc.tcp://127.0.0.1:{relay.port}"
+        source = build(peer, url=url, supervision=supervision(close_timeout_s=0.3, open_timeout_s=2))
+        try:
+            await source.start()
+            await collect(source, values)
+            relay.swallow = True
+            await until(lambda: source.state is SourceState.STALE)
+            assert "no keep-alive" in source.health().message
+            relay.swallow = False
+            await collect(source, values)
+            assert source.epoch >= 2
+        finally:
+            await source.stop()
+            await relay.stop()
+            await peer.stop()
+
+    asyncio.run(scenario())
+
+
+def test_batches_are_halved_where_the_server_finds_them_too_large(monkeypatch: pytest.MonkeyPatch):
+    original, sizes = UaSession.create_monitored_items, []
+
+    async def picky(session, params):
+        sizes.append(len(params.ItemsToCreate))
+        if sizes[-1] > 1:
+            raise BadTooManyOperations
+        return await original(session, params)
+
+    monkeypatch.setattr(UaSession, "create_monitored_items", picky)
+
+    async def scenario() -> None:
+        peer = OpcUaPeer()
+        await peer.start()
+        source = build(peer, signals=["TT101", "LT101", "FT101"])
+        try:
+            await source.start()
+            assert len(values(await collect(source, lambda items: len(values(items)) >= 3))) == 3
+        finally:
+            await source.stop()
+            await peer.stop()
+
+    asyncio.run(scenario())
+    assert sizes == [3, 1, 1, 1]
+
+
+def test_only_the_pinned_server_certificate_is_trusted(tmp_path):
+    """Signed and encrypted with both certificates; a server with another certificate gets nothing."""
+    from asyncua.crypto.cert_gen import setup_self_signed_certificate
+    from cryptography.x509.oid import ExtendedKeyUsageOID
+
+    async def certificate(name: str) -> tuple[str, str]:
+        key, cert = tmp_path / f"{name}.key.pem", tmp_path / f"{name}.der"
+        usage = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
+        await setup_self_signed_certificate(key, cert, f"urn:{name}", "127.0.0.1", usage, {"commonName": name})
+        return str(key), str(cert)
+
+    async def scenario() -> None:
+        key, cert = await certificate("client")
+        server_key, server_cert = await certificate("server")
+        _, other_cert = await certificate("other")
+        peer = OpcUaPeer(tags=("TT101",))
+        peer.certificates = (server_cert, server_key)
+        await peer.start()
+        secure = {
+            "insecure": False,
+            "certificate": cert,
+            "private_key": key,
+            "application_uri": "urn:client",
+            "signals": ["TT101"],
+        }
+        right, wrong = (
+            build(peer, server_certificate=server_cert, **secure),
+            build(peer, server_certificate=other_cert, **secure),
+        )
+        try:
+            await right.start()
+            assert values(await collect(right, values)) == [("TT101", 0.0, 2)]
+            assert right.health().message == ""
+            await wrong.start()
+            await until(lambda: wrong.epoch >= 1 and wrong.health().message)
+            assert wrong.state in (SourceState.DOWN, SourceState.REFUSED)
+            assert wrong.drain() == []
+        finally:
+            await right.stop()
+            await wrong.stop()
+            await peer.stop()
+
+    asyncio.run(scenario())
+
+
+def publish(*items: ua.MonitoredItemNotification, more: bool = False) -> ua.PublishResult:
+    notification = ua.DataChangeNotification(MonitoredItems=list(items))
+    message = ua.NotificationMessage(NotificationData=[notification] if items else [])
+    return ua.PublishResult(SubscriptionId=1, MoreNotifications=more, NotificationMessage=message)
+
+
+def item(handle: int, value: object, status: int | None = GOOD, source: object = None, server: object = None):
+    variant = ua.Variant(value) if value is not None else None
+    code = ua.StatusCode(status) if status is not None else None
+    data = SimpleNamespace(Value=variant, StatusCode=code, SourceTimestamp=source, ServerTimestamp=server)
+    return SimpleNamespace(ClientHandle=handle, Value=data)
+
+
+@pytest.mark.parametrize(
+    ("value", "status", "expected"),
+    [
+        (3, GOOD, (3.0, 2)),
+        (True, None, (1.0, 2)),
+        (2.5, UNCERTAIN, (2.5, 1)),
+        (2.5, BAD, (2.5, 0)),
+        (2.5, RESERVED, (2.5, 0)),
+        (float("nan"), GOOD, (np.nan, 0)),
+        (float("inf"), GOOD, (np.nan, 0)),
+        ("text", GOOD, (np.nan, 0)),
+        ([1.0, 2.0], GOOD, (np.nan, 0)),
+        (None, BAD, (np.nan, 0)),
+    ],
+)
+def test_values_and_qualities(value: object, status: int | None, expected: tuple[float, int]):
+    tally = Tally()
+    intake = Intake(("A",), "host", tally)
+    (batch,) = intake.columns(publish(item(1, value, status, source=datetime.now(UTC))))
+    np.testing.assert_equal((batch.value[0], batch.quality[0]), expected)
+    assert tally.noted["value not good"] == (expected[1] < 2)
+    assert bool(intake.faults) == (expected[1] < 2)
+
+
+def test_stamps_fall_back_from_source_to_server_to_arrival():
+    now = datetime.now(UTC)
+    empty, future = datetime(1601, 1, 1, tzinfo=UTC), now + timedelta(days=3)
+    naive = now.replace(tzinfo=None)
+    intake = Intake(("A", "B", "C", "D"), "host", tally := Tally())
+    before_ns = arrival_ns()
+    found = intake.columns(
+        publish(
+            item(1, 1.0, source=naive, server=now),
+            item(2, 2.0, source=empty, server=now),
+            item(3, 3.0, source=future, server=None),
+            item(4, 4.0, source=now, server=None),
+            item(99, 5.0, source=now),
+        )
+    )
+    by_clock = {batch.clock: batch for batch in found}
+    assert by_clock["opcua:host"].index.tolist() == [0, 3]
+    assert by_clock["opcua:host"].t_ns.tolist() == [to_ns(now)] * 2
+    assert by_clock["opcua-server:host"].index.tolist() == [1]
+    assert by_clock[ARRIVAL_CLOCK].t_ns[0] >= before_ns
+    assert tally.noted["no usable time stamp"] == 1
+    assert tally.lost["unknown handle"] == 1
+
+
+def test_heartbeats_name_only_tags_that_are_subscribed_to():
+    intake = Intake(("A", "B"), "host", Tally())
+    assert intake.columns(publish()) == []
+    intake.subscribed.add("A")
+    (beat,) = intake.columns(publish())
+    assert (beat.signals, len(beat)) == (("A",), 0)
+    assert beat.heartbeat_ns is not None
+    (data,) = intake.columns(publish(item(1, 1.0), more=True))
+    assert data.heartbeat_ns is None
+
+
+def test_overflow_of_the_server_is_noted_and_the_end_of_a_subscription_is_a_loss():
+    intake = Intake(("A",), "host", tally := Tally())
+    intake.columns(publish(item(1, 1.0, 0x480)))
+    assert tally.noted["server queue overflow"] == 1
+    ended = publish()
+    ended.NotificationMessage.NotificationData = [ua.StatusChangeNotification(Status=ua.StatusCode(BAD))]
+    with pytest.raises(SourceError, match="ended the subscription"):
+        intake.columns(ended)
+
+
+def test_quality_is_the_severity():
+    assert [to_quality(s) for s in (GOOD, UNCERTAIN, BAD, RESERVED)] == [
+        Quality.GOOD,
+        Quality.UNCERTAIN,
+        Quality.BAD,
+        Quality.BAD,
+    ]
+
+
+def test_refusals_are_told_from_losses():
+    assert isinstance(refusal_or_loss(ua.UaStatusCodeError(ua.StatusCodes.BadUserAccessDenied)), SourceRefused)
+    assert isinstance(refusal_or_loss(ua.UaStatusCodeError(ua.StatusCodes.BadCertificateUntrusted)), SourceRefused)
+    assert not isinstance(refusal_or_loss(ua.UaStatusCodeError(ua.StatusCodes.BadTimeout)), SourceRefused)
+    assert isinstance(refusal_or_loss(ua.UaError("No matching endpoints: x")), SourceRefused)
+
+
+def test_node_addresses():
+    address = parse_node("k", "nsu=http://x/;s=Line 1.TT101")
+    assert (address.uri, identifier(address)) == ("http://x/", "Line 1.TT101")
+    assert address.index_in(["http://opcfoundation.org/UA/", "u", "http://x/"]) == 2
+    assert address.index_in(["u"]) is None
+    assert identifier(parse_node("k", "i=2258")) == 2258
+    assert parse_node("k", "i=2258").index_in(["http://opcfoundation.org/UA/"]) == 0
+    assert identifier(NodeAddress(uri=None, kind="b", identifier="AQI=")) == b"\x01\x02"
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"url": "http://h"}, "opc.tcp"),
+        ({"url": "opc.tcp://me:secret@h:1"}, "password_file"),
+        ({"insecure": False}, "insecure: true"),
+        ({"namespace_uri": None}, "namespace_uri"),
+        ({"security_policy": "None"}, "Basic256Sha256"),
+        ({"nodes": {"TT101": "ns=2;s=x"}}, "may move"),
+        ({"nodes": {"TT101": "TT101"}}, "nsu=URI"),
+        ({"nodes": {"TT101": "nsu=u;i=x"}}, "no identifier"),
+        ({"signals": ["XX"]}, "no process signal"),
+        ({"signals": []}, "no tags"),
+        ({"publishing_interval_ms": 0}, "publishing_interval_ms"),
+        ({"password_file": "/nonexistent"}, "cannot be read"),
+    ],
+)
+def test_configuration_errors_name_the_key(options: dict[str, object], key: str):
+    settings = {"url": "opc.tcp://h:1", "namespace_uri": "u", "signals": ["TT101"], "insecure": True}
+    with pytest.raises(ConfigError, match=key) as caught:
+        OpcUaConfig(**{**settings, **options}).build(PLANT)
+    assert "secret" not in str(caught.value)
+
+
+def test_an_open_that_fails_leaves_nothing_behind():
+    async def scenario() -> None:
+        source = build(OpcUaPeer())
+        await source.start()
+        await until(lambda: source.epoch >= 2)
+        await source.stop()
+        rest = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*rest, return_exceptions=True), 1)
+        assert all(task.done() for task in rest)
+
+    asyncio.run(scenario())

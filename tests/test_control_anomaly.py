@@ -1,0 +1,215 @@
+import numpy as np
+import pytest
+from control_worlds import small_plant
+
+from control.anomaly import Contributions, Detector, DetectorConfig
+from control.evidence import EvidenceConfig, decide_kind, find
+from control.surprise import SurpriseConfig, calibrate
+from fusion.errors import ConfigError
+from fusion.records import AnomalyKind, AnomalyState, SignalBlame
+
+NAMES = ("cross.process.0.02", "cross.camera.0.02", "cross.microphone.0.02", "innovation.8", "balance.tank.120s")
+MODALITY = ("process", "video", "audio", "process", "process")
+SIGNALS = ("T", "L", "F", "camera", "microphone")
+HEALTH = ("health.process", "health.camera")
+S = 1_000_000_000
+RAISED, HELD, CLEARED = AnomalyState.RAISED, AnomalyState.HELD, AnomalyState.CLEARED
+
+
+@pytest.fixture(scope="module")
+def calibration():
+    x = np.random.default_rng(0).standard_normal((7200, 5, 3))
+    x[0] *= 0.16
+    for t in range(1, len(x)):
+        x[t] = 0.95 * x[t - 1] + 0.05 * x[t]
+    return calibrate(np.square(x).sum(2), NAMES, MODALITY, SurpriseConfig(false_raises_per_day=6))
+
+
+@pytest.fixture
+def detector(calibration):
+    return Detector(DetectorConfig(), calibration, small_plant(), "m1")
+
+
+def row(calibration, **factors):
+    """Energies at the given factors of the limit, by the place of the energy; the others at their median."""
+    made = calibration.median.copy()
+    for name, factor in factors.items():
+        e = next(i for i, n in enumerate(NAMES) if name in n)
+        made[e] += factor * calibration.threshold * calibration.scale[e]
+    return made
+
+
+def contributions(**shares):
+    blame = np.zeros((len(NAMES), len(SIGNALS)))
+    for name, share in shares.items():
+        blame[:, SIGNALS.index(name)] = share
+    return Contributions(signals=SIGNALS, shares=blame, residual=np.array([2.5, 0.1, 0.0, 0.0, 0.0]))
+
+
+def drive(detector, energies, seconds, start=0, **extra):
+    """Feed one row for some seconds; all changes with the second at which they came."""
+    found = []
+    for t in range(start, start + seconds):
+        found += [(t, a) for a in detector.step(t * S, energies, **extra)]
+    return found
+
+
+def test_raised_after_the_on_delay_with_the_onset_of_the_first_exceedance(detector, calibration):
+    drive(detector, row(calibration), 20)
+    changes = drive(detector, row(calibration, microphone=3.0), 12, start=20)
+    ((second, anomaly),) = changes
+    assert second == 29
+    assert anomaly.state is RAISED
+    assert anomaly.t_onset_ns == 20 * S
+    assert anomaly.by_modality["audio"] > 0.9
+    assert sum(anomaly.by_modality.values()) == pytest.approx(1.0)
+    assert anomaly.energies[0][0] == "cross.microphone.0.02"
+    assert anomaly.energies[0][1] == pytest.approx(3.0, rel=0.05)
+    assert anomaly.p_value < 1e-3
+    assert anomaly.model_id == "m1"
+    assert detector.open == (anomaly,)
+
+
+def test_a_short_burst_does_not_raise(detector, calibration):
+    assert drive(detector, row(calibration, microphone=5.0), 9) == []
+    assert drive(detector, row(calibration), 1, start=9) == []
+    assert drive(detector, row(calibration, microphone=5.0), 9, start=10) == []
+
+
+def test_held_while_it_lasts_and_cleared_below_the_deadband(detector, calibration):
+    drive(detector, row(calibration, microphone=3.0), 10)
+    held = drive(detector, row(calibration, microphone=3.0), 61, start=10)
+    assert [(t, a.state) for t, a in held] == [(39, HELD), (69, HELD)]
+    between = drive(detector, row(calibration, microphone=0.8), 120, start=71)
+    assert {a.state for _, a in between} == {HELD}
+    cleared = [x for x in drive(detector, row(calibration), 60, start=191) if x[1].state is CLEARED]
+    assert [t for t, _ in cleared] == [221]
+    assert cleared[0][1].id == held[0][1].id
+    assert cleared[0][1].energies[0][0] == "cross.microphone.0.02"
+    assert detector.open == ()
+
+
+def test_a_slow_average_that_decays_lets_it_clear_within_minutes(detector, calibration):
+    drive(detector, row(calibration, process=20.0), 30)
+    found = []
+    for t in range(400):
+        decayed = 20.0 * 0.98 ** (2 * t)
+        found += [(t, a) for a in detector.step((30 + t) * S, row(calibration, process=decayed))]
+    assert next(t for t, a in found if a.state is CLEARED) < 180
+
+
+def test_a_raise_soon_after_the_end_continues_the_old_anomaly(detector, calibration):
+    first = drive(detector, row(calibration, microphone=3.0), 10)[0][1]
+    drive(detector, row(calibration), 40, start=10)
+    again = drive(detector, row(calibration, microphone=3.0), 10, start=50)[0][1]
+    assert again.state is RAISED
+    assert again.id == first.id
+    assert again.t_onset_ns == first.t_onset_ns
+    drive(detector, row(calibration), 500, start=60)
+    assert drive(detector, row(calibration, microphone=3.0), 10, start=560)[0][1].id != first.id
+
+
+def test_another_modality_joins_a_young_anomaly_and_opens_a_new_one_later(detector, calibration):
+    drive(detector, row(calibration, microphone=3.0), 20)
+    joined = drive(detector, row(calibration, microphone=3.0, camera=3.0), 12, start=20)
+    assert len(detector.open) == 1
+    assert any(a.by_modality.get("video", 0) > 0 for _, a in joined)
+    drive(detector, row(calibration, microphone=3.0, camera=3.0), 200, start=32)
+    later = drive(detector, row(calibration, microphone=3.0, camera=3.0, process=4.0), 12, start=232)
+    fresh = [a for _, a in later if a.state is RAISED]
+    assert len(detector.open) == 2
+    assert set(fresh[0].by_modality) == {"process"}
+
+
+def test_a_lost_sensor_raises_nothing_and_does_not_clear_what_it_showed(detector, calibration):
+    lost = row(calibration)
+    lost[1] = np.nan
+    assert drive(detector, lost, 100) == []
+    drive(detector, row(calibration, camera=3.0), 10, start=100)
+    blind = drive(detector, lost, 300, start=110)
+    assert {a.state for _, a in blind} == {HELD}
+    assert len(detector.open) == 1
+    assert [a.state for _, a in drive(detector, lost, 400, start=410)][-1] is CLEARED
+
+
+def test_everything_absent_is_no_anomaly(detector):
+    assert drive(detector, np.full(5, np.nan), 30) == []
+
+
+def test_a_modality_outside_its_calibrated_range_does_not_raise(detector, calibration):
+    flags = ("uncalibrated:video",)
+    assert drive(detector, row(calibration, camera=9.0), 60, flags=flags) == []
+    assert drive(detector, row(calibration, camera=9.0), 10, start=60)[0][1].state is RAISED
+
+
+def test_settling_widens_the_limit_of_innovations_only(calibration):
+    flags = ("settling",)
+    config, plant = DetectorConfig(), small_plant()
+    quiet = Detector(config, calibration, plant, "m1")
+    assert drive(quiet, row(calibration, innovation=1.3), 60, flags=flags) == []
+    strong = Detector(config, calibration, plant, "m1")
+    assert drive(strong, row(calibration, innovation=1.8), 60, flags=flags)
+    other = Detector(config, calibration, plant, "m1")
+    assert drive(other, row(calibration, microphone=1.3), 60, flags=flags)
+
+
+def test_a_gap_in_time_restarts_the_on_delay(detector, calibration):
+    energies = row(calibration, microphone=3.0)
+    drive(detector, energies, 8)
+    assert drive(detector, energies, 5, start=100) == []
+
+
+def test_contributions_name_signals_with_residuals(detector, calibration):
+    made = contributions(T=0.8, L=0.2)
+    anomaly = drive(detector, row(calibration, process=3.0), 10, contributions=made)[0][1]
+    assert anomaly.top_signals[0] == SignalBlame(signal="T", residual=2.5, share=pytest.approx(0.8))
+    assert anomaly.kind is AnomalyKind.SENSOR
+
+
+def test_attentive_asks_for_contributions_in_time(detector, calibration):
+    detector.step(0, row(calibration))
+    assert not detector.attentive
+    detector.step(S, row(calibration, process=0.9))
+    assert detector.attentive
+
+
+def test_open_anomalies_are_taken_over_after_a_restart(detector, calibration):
+    before = drive(detector, row(calibration, microphone=3.0), 10)[0][1]
+    fresh = Detector(DetectorConfig(), calibration, small_plant(), "m1")
+    fresh.resume(detector.open)
+    assert fresh.open == (before,)
+    still = drive(fresh, row(calibration, microphone=3.0), 45, start=20)
+    assert {a.id for _, a in still} == {before.id}
+    cleared = drive(fresh, row(calibration), 40, start=65)[-1][1]
+    assert (cleared.id, cleared.state) == (before.id, CLEARED)
+
+
+@pytest.mark.parametrize(
+    ("factors", "top", "kind"),
+    [
+        ({"health.camera": 2.0, "cross.camera.0.02": 3.0, "cross.process.0.02": 2.0}, [], AnomalyKind.SENSOR),
+        ({"cross.process.0.02": 2.0, "cross.microphone.0.02": 1.8}, [("T", 0.9)], AnomalyKind.PROCESS),
+        ({"cross.microphone.0.02": 4.0, "cross.process.0.02": 1.1}, [("microphone", 0.9)], AnomalyKind.UNKNOWN),
+        ({"cross.process.0.02": 2.0}, [("T", 0.8), ("L", 0.1)], AnomalyKind.SENSOR),
+        ({"cross.process.0.02": 2.0}, [("T", 0.4), ("L", 0.3)], AnomalyKind.PROCESS),
+        ({"balance.tank.120s": 1.5}, [], AnomalyKind.PROCESS),
+        ({"innovation.8": 1.5}, [], AnomalyKind.UNKNOWN),
+    ],
+)
+def test_kind_follows_the_first_rule_that_applies(factors, top, kind):
+    names, modality = (*NAMES, *HEALTH), (*MODALITY, "process", "video")
+    factor = np.array([factors.get(n, 0.2) for n in names])
+    blame = [SignalBlame(signal=s, residual=0.0, share=share) for s, share in top]
+    assert decide_kind(factor, names, modality, blame, small_plant(), EvidenceConfig()) is kind
+
+
+def test_finding_without_evidence_is_empty():
+    found = find(np.zeros(5), NAMES, MODALITY, np.zeros(0), None, small_plant(), EvidenceConfig())
+    assert (dict(found.by_modality), found.top_signals, found.energies) == ({}, (), ())
+
+
+def test_configurations_refuse_nonsense():
+    with pytest.raises(ConfigError, match="deadband"):
+        DetectorConfig(deadband=1.2)
+    with pytest.raises(ConfigError, match="alone"):
+        EvidenceConfig(alone=0)

@@ -1,0 +1,216 @@
+import time
+
+import pytest
+import torch
+from control_worlds import HORIZON_S, LinearWorld, small_plant
+
+from control.constraints import ConstraintConfig, MoveBox, SignalLimits, binding_moves, clamp_move
+from control.objective import Objective, ObjectiveConfig, time_weights
+from control.planner import Planner, PlannerConfig
+from fusion.errors import ConfigError, ModelError
+from fusion.plant import Target
+
+WIDE = ConstraintConfig(largest_step=1.0)
+
+
+def planner(world, plant=None, **settings):
+    return Planner(PlannerConfig(**settings), plant or small_plant(), world)
+
+
+def test_reaches_an_attainable_setpoint():
+    world = LinearWorld()
+    plan = planner(world).plan(world)
+    assert float(plan.target[0]) == pytest.approx(85.0, abs=0.4)
+    assert float(plan.expected[-1, 0]) == pytest.approx(85.0, abs=0.4)
+    assert float(plan.target[1]) == pytest.approx(0.6)
+    assert plan.cost < plan.baseline_cost
+    assert plan.gain_low > 0
+    assert plan.gain_low < plan.gain < plan.gain_high
+
+
+def test_more_knots_track_no_worse_than_one():
+    world = LinearWorld(lag_s=250.0)
+    config = {"constraints": WIDE, "iterations": 8, "samples": 256}
+    one = planner(world, knots=1, **config).plan(world)
+    six = planner(world, knots=6, **config).plan(world)
+    assert six.cost <= one.cost * 1.02
+
+
+def test_every_path_keeps_ranges_and_rates():
+    box = MoveBox(small_plant(), ("T.SP", "L.SP"), WIDE)
+    now = torch.tensor([80.0, 0.6])
+    wild = torch.randn(64, 6, 2) * torch.tensor([50.0, 5.0]) + now
+    low, high = box.reach(now, torch.tensor([True, True]))
+    paths = box.paths(wild.clamp(low, high), now)
+    assert paths.shape == (64, 60, 2)
+    assert (paths >= box.low - 1e-5).all()
+    assert (paths <= box.high + 1e-5).all()
+    steps = torch.diff(torch.cat([now.expand(64, 1, 2), paths], dim=1), dim=1).abs()
+    assert (steps <= torch.tensor([0.5, 0.02]) + 1e-5).all()
+
+
+def test_one_advice_moves_at_most_its_step():
+    world = LinearWorld(state=(72.0, 0.6, 0.5), action=(72.0, 0.6))
+    plan = planner(world).plan(world)
+    assert float(plan.target[0]) == pytest.approx(77.0, abs=0.05)
+    assert "T.SP step" in plan.binding
+
+
+def test_limits_are_kept_with_back_off_where_the_setpoint_lies_beyond():
+    targets = (Target(signal="T", setpoint=96.0, scale=2.0, weight=1.0, high=86.0, backoff=1.5),)
+    world = LinearWorld()
+    plan = planner(world, small_plant(targets)).plan(world)
+    assert float(plan.expected[:, 0].max()) <= 84.5 + 1e-3
+    assert float(plan.expected[-1, 0]) > 83.5
+    assert plan.violation == pytest.approx(0.0, abs=1e-5)
+    assert "T high" in plan.binding
+
+
+def test_a_violated_limit_is_left_first_whatever_it_costs():
+    targets = (Target(signal="T", setpoint=90.0, scale=2.0, weight=1.0, high=84.0, backoff=1.0),)
+    world = LinearWorld(state=(86.0, 0.6, 0.5), action=(86.0, 0.6))
+    plan = planner(world, small_plant(targets)).plan(world)
+    assert float(plan.expected[-1, 0]) <= 83.0 + 0.2
+    assert plan.baseline_violation > plan.violation
+
+
+def test_signals_that_are_not_free_stay():
+    world = LinearWorld()
+    plan = planner(world).plan(world, free=("L.SP",))
+    assert float(plan.target[0]) == 80.0
+    assert planner(world).plan(world, free=()).gain == 0.0
+
+
+def test_moves_that_bring_nothing_are_left_out():
+    world = LinearWorld(state=(85.0, 0.6, 0.5), action=(85.0, 0.6))
+    plan = planner(world).plan(world)
+    assert torch.equal(plan.target, world.current_action)
+    assert plan.gain == pytest.approx(0.0)
+
+
+def test_prices_are_weighed_against_tracking():
+    targets = (
+        Target(signal="T", setpoint=80.0, scale=2.0, weight=1.0),
+        Target(signal="F", price=100.0),
+    )
+    world = LinearWorld()
+    plan = planner(world, small_plant(targets), objective=ObjectiveConfig(effort=0.0)).plan(world)
+    assert float(plan.expected[-1, 0]) == pytest.approx(76.0, abs=0.7)
+
+
+def test_the_search_is_repeatable():
+    world = LinearWorld()
+    assert torch.equal(planner(world, seed=3).plan(world).action, planner(world, seed=3).plan(world).action)
+
+
+def test_a_warm_start_needs_no_more_cost():
+    world = LinearWorld()
+    warm = planner(world, samples=32, elites=4, iterations=2, knots=6)
+    first = warm.plan(world)
+    assert warm.plan(world, elapsed_s=100.0).cost <= first.cost * 1.1
+
+
+class FailingWorld(LinearWorld):
+    """NaN wherever the action moves, or everywhere."""
+
+    everywhere = False
+
+    def rollout(self, action_NKA):
+        made = super().rollout(action_NKA)
+        moved = (action_NKA != self.current_action).flatten(1).any(1)
+        made[moved | self.everywhere] = float("nan")
+        return made
+
+
+def test_forecasts_that_are_not_finite_are_never_planned_on():
+    world = FailingWorld()
+    plan = planner(world).plan(world)
+    assert torch.equal(plan.target, world.current_action)
+    world.everywhere = True
+    with pytest.raises(ModelError, match="finite"):
+        planner(world).plan(world)
+
+
+def test_a_wrong_shape_and_a_late_model_are_model_errors():
+    world = LinearWorld()
+    made = planner(world)
+    world.rollout = lambda action_NKA: torch.zeros(len(action_NKA), 3, 3)
+    with pytest.raises(ModelError, match="shape"):
+        made.plan(world)
+    seconds = iter(range(100))
+    late = Planner(PlannerConfig(deadline_s=2.5), small_plant(), LinearWorld(), clock=lambda: float(next(seconds)))
+    with pytest.raises(ModelError, match=r"2\.5 s"):
+        late.plan(LinearWorld())
+
+
+def test_candidates_outside_the_trained_region_lose():
+    class Edge(LinearWorld):
+        def support(self, action_NKA):
+            return (action_NKA - self.current_action).abs().amax((1, 2)) / 2.0
+
+    world = Edge()
+    plan = planner(world).plan(world)
+    assert plan.support <= 1 + 1e-5
+    assert float(plan.target[0]) == pytest.approx(82.0, abs=0.1)
+
+
+def test_coloured_noise_has_unit_variance_and_leans_to_low_frequencies():
+    made = planner(LinearWorld(), knots=8).noise(4000)
+    assert made.shape == (4000, 8, 2)
+    assert float(made.std()) == pytest.approx(1.0, abs=0.05)
+    neighbours = (made[:, 1:] * made[:, :-1]).mean()
+    assert float(neighbours) > 0.3
+
+
+def test_gain_interval_widens_with_the_band_but_not_for_what_hits_both_alike():
+    plant = small_plant((Target(signal="F", price=10.0),))
+    objective = Objective(plant, ("T", "L", "F"), ("T.SP", "L.SP"), HORIZON_S, ObjectiveConfig(gain_error=0.0))
+    base, plan = torch.full((10, 3), 1.0), torch.full((10, 3), 0.9)
+    assert objective.gain(plan, base, torch.full((10, 3), 5.0), 0.0) == pytest.approx((1.0, 1.0, 1.0), rel=1e-5)
+    tracking = Objective(small_plant(), ("T", "L", "F"), ("T.SP", "L.SP"), HORIZON_S)
+    narrow = tracking.gain(plan, base, torch.full((10, 3), 0.1), 0.0)
+    wide = tracking.gain(plan, base, torch.full((10, 3), 1.0), 0.0)
+    assert wide[1] < narrow[1] < narrow[0] < narrow[2] < wide[2]
+
+
+def test_time_weights_average_a_curve():
+    weights = time_weights(HORIZON_S)
+    assert float(weights.sum()) == pytest.approx(1.0)
+    assert float((weights * torch.tensor(HORIZON_S)).sum()) == pytest.approx(300.0, rel=0.01)
+
+
+def test_the_last_clamp_holds_whatever_comes():
+    signal = small_plant().by_name["T.SP"]
+    assert clamp_move(signal, 80.0, 1000.0) == 85.0
+    assert clamp_move(signal, 88.0, 1000.0) == 90.0
+    assert clamp_move(signal, 80.0, float("nan")) == 80.0
+    with pytest.raises(ConfigError, match="refill"):
+        clamp_move(small_plant().by_name["refill"], 0.0, 1.0)
+
+
+def test_binding_names_walls_and_steps():
+    box = MoveBox(small_plant(), ("T.SP", "L.SP"))
+    now, free = torch.tensor([88.0, 0.6]), torch.tensor([True, True])
+    assert binding_moves(box, torch.tensor([90.0, 0.6]), now, free) == ("T.SP high",)
+    assert binding_moves(box, torch.tensor([83.0, 0.6]), now, free) == ("T.SP step",)
+    limits = SignalLimits(small_plant(), ("T", "L", "F"), HORIZON_S)
+    forecast = torch.tensor([80.0, 0.22, 1.0]).expand(10, 3)
+    assert limits.binding(forecast, torch.zeros(10, 3)) == ("L low",)
+
+
+def test_configurations_and_targets_are_checked_by_name():
+    with pytest.raises(ConfigError, match="knots"):
+        PlannerConfig(knots=0)
+    with pytest.raises(ConfigError, match="refill"):
+        MoveBox(small_plant(), ("refill",))
+    with pytest.raises(ConfigError, match="camera"):
+        planner(LinearWorld(), small_plant((Target(signal="camera", weight=1.0),)))
+
+
+def test_planning_takes_milliseconds():
+    world = LinearWorld()
+    made = planner(world)
+    made.plan(world)
+    began = time.process_time()
+    made.plan(world)
+    assert time.process_time() - began < 1.0

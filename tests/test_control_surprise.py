@@ -1,0 +1,158 @@
+import json
+
+import numpy as np
+import pytest
+
+from control.surprise import Calibration, SurpriseConfig, block_maxima, calibrate, rate_bound, sustained
+from control.tail import fit_tail
+from fusion.errors import ConfigError
+
+NAMES = ("cross.process.0.02", "cross.microphone.0.02", "innovation.8", "health.process")
+MODALITY = ("process", "audio", "process", "process")
+
+
+def slow_noise(hours, seed, columns=4, alpha=0.05):
+    """Squared autocorrelated noise, as energies of averaged residuals are."""
+    rng = np.random.default_rng(seed)
+    ticks = int(hours * 3600)
+    x = rng.standard_normal((ticks, columns, 3))
+    x[0] *= np.sqrt(alpha / (2 - alpha))
+    for t in range(1, ticks):
+        x[t] = (1 - alpha) * x[t - 1] + alpha * x[t]
+    return np.square(x * np.sqrt((2 - alpha) / alpha)).sum(2)
+
+
+def raises_in(calibration, values, apart=300):
+    level = sustained(calibration.peaks(values), SurpriseConfig(), 1.0)
+    at = np.flatnonzero(level >= calibration.threshold)
+    return int(len(at) > 0) + int((np.diff(at) > apart).sum())
+
+
+def test_the_budget_of_false_raises_holds_on_autocorrelated_noise():
+    config = SurpriseConfig(false_raises_per_day=12.0, safety=0.0)
+    raises, hours = 0, 0.0
+    for seed in range(4):
+        calibration = calibrate(slow_noise(6, seed), NAMES, MODALITY, config)
+        fresh = slow_noise(6, 100 + seed)
+        raises += raises_in(calibration, fresh)
+        hours += 6
+    per_day = 24 * raises / hours
+    assert 12.0 / 3 < per_day < 12.0 * 2
+
+
+def test_a_tight_budget_extrapolates_beyond_what_was_seen():
+    data = slow_noise(3, 5)
+    loose = calibrate(data, NAMES, MODALITY, SurpriseConfig(false_raises_per_day=24))
+    tight = calibrate(data, NAMES, MODALITY, SurpriseConfig(false_raises_per_day=0.2))
+    assert tight.threshold > loose.threshold
+    assert tight.raises == 0
+    assert tight.bound_per_day == pytest.approx(24 * 2.996 / 3, rel=0.01)
+
+
+def test_few_hours_are_paid_with_a_larger_threshold():
+    data = slow_noise(4, 6)
+    config = SurpriseConfig(false_raises_per_day=6)
+    plain = calibrate(data, NAMES, MODALITY, SurpriseConfig(false_raises_per_day=6, safety=0.0))
+    assert calibrate(data, NAMES, MODALITY, config).threshold > 1.05 * plain.threshold
+
+
+def test_an_absent_energy_takes_no_part():
+    data = slow_noise(2, 1)
+    calibration = calibrate(data, NAMES, MODALITY)
+    row = data[100].copy()
+    row[1] = 1e9
+    assert calibration.score(row).p_value < 1e-3
+    row[1] = np.nan
+    quiet = calibration.score(row)
+    assert np.isnan(quiet.factor[1])
+    assert quiet.peak < calibration.threshold
+    nothing = calibration.score(np.full(4, np.nan))
+    assert nothing.p_value == 1.0
+    assert np.isnan(nothing.peak)
+
+
+def test_an_energy_hardly_seen_in_calibration_is_not_calibrated():
+    data = slow_noise(2, 2)
+    data[60:, 1] = np.nan
+    calibration = calibrate(data, NAMES, MODALITY)
+    assert calibration.uncalibrated == ("cross.microphone.0.02",)
+    assert np.isnan(calibration.score(np.array([0, 1e9, 0, 0.0])).factor[1])
+
+
+def test_one_wild_energy_does_not_set_the_limit_of_all():
+    data = slow_noise(3, 3)
+    tame = calibrate(data, NAMES, MODALITY, SurpriseConfig(false_raises_per_day=8))
+    data[5000:5060, 3] += 5000.0
+    wild = calibrate(data, NAMES, MODALITY, SurpriseConfig(false_raises_per_day=8))
+    assert wild.threshold < 2 * tame.threshold
+
+
+def test_a_constant_energy_keeps_a_finite_scale():
+    data = slow_noise(2, 4)
+    data[:, 3] = 0.0
+    calibration = calibrate(data, NAMES, MODALITY)
+    assert calibration.score(np.array([0, 0, 0, 0.5])).factor[3] > 10
+
+
+def test_p_values_are_empirical_inside_and_fall_smoothly_beyond():
+    data = slow_noise(3, 7)
+    calibration = calibrate(data, NAMES, MODALITY)
+    peaks = calibration.peaks(data)
+    p = calibration.p_values(np.quantile(peaks, [0.5, 0.9, 0.98]))
+    assert p == pytest.approx([0.5, 0.1, 0.02], rel=0.1)
+    top = peaks.max()
+    beyond = calibration.p_values(np.array([top, 1.5 * top, 3 * top]))
+    assert 0 < beyond[2] < beyond[1] < beyond[0] < 0.01
+
+
+def test_streaming_equals_bulk():
+    data = slow_noise(1, 8)
+    calibration = calibrate(data, NAMES, MODALITY)
+    scores = [calibration.score(row) for row in data[:50]]
+    assert np.array([s.peak for s in scores]) == pytest.approx(calibration.peaks(data[:50]))
+    assert np.array([s.p_value for s in scores]) == pytest.approx(calibration.p_values(calibration.peaks(data[:50])))
+
+
+def test_state_survives_json():
+    data = slow_noise(1, 9)
+    data[:, 1] = np.nan
+    calibration = calibrate([data[:1800], data[1800:]], NAMES, MODALITY)
+    arrays, meta = calibration.state()
+    again = Calibration.from_state(arrays, json.loads(json.dumps(meta, allow_nan=False)))
+    assert again.score(data[7]).p_value == calibration.score(data[7]).p_value
+    assert again.threshold == calibration.threshold
+    with pytest.raises(ConfigError, match="median"):
+        Calibration.from_state({}, meta)
+
+
+def test_bad_calibration_data_are_refused_by_name():
+    with pytest.raises(ConfigError, match="4"):
+        calibrate(np.zeros((100, 3)), NAMES, MODALITY)
+    with pytest.raises(ConfigError, match="no energies"):
+        calibrate(np.full((100, 4), np.nan), NAMES, MODALITY)
+    with pytest.raises(ConfigError, match="normal data"):
+        calibrate(slow_noise(0.1, 1), NAMES, MODALITY)
+    with pytest.raises(ConfigError, match="false_raises_per_day"):
+        SurpriseConfig(false_raises_per_day=0)
+
+
+def test_the_bound_is_that_of_a_poisson_rate():
+    assert rate_bound(0, 7.3) == pytest.approx(2.996 / 7.3, rel=1e-3)
+    assert rate_bound(3, 1.0) == pytest.approx(7.754, rel=1e-3)
+    assert rate_bound(0, 0.0) == np.inf
+
+
+def test_tail_recovers_an_exponential_and_a_heavy_tail():
+    rng = np.random.default_rng(0)
+    tail = fit_tail(rng.exponential(2.0, 4000), 0.5, 10.0)
+    assert tail.level(0.01) == pytest.approx(2 * np.log(1000), rel=0.15)
+    heavy = fit_tail(rng.pareto(5.0, 4000), 0.5, 10.0)
+    assert heavy.shape == pytest.approx(0.2, abs=0.1)
+    assert heavy.rate_above(np.array([heavy.level(0.01)]))[0] == pytest.approx(0.01, rel=1e-6)
+
+
+def test_blocks_and_sustained_levels():
+    assert block_maxima(np.array([1.0, 5.0, 2.0, 3.0, 9.0]), 2).tolist() == [5.0, 3.0, 9.0]
+    config = SurpriseConfig(on_delay_s=3)
+    level = sustained(np.array([1.0, 2.0, 3.0, np.nan, 4.0, 5.0, 6.0]), config, 1.0)
+    assert level.tolist() == [-np.inf, -np.inf, 1.0, -np.inf, -np.inf, -np.inf, 4.0]

@@ -1,0 +1,139 @@
+import numpy as np
+import pytest
+import torch
+
+from fusion.plant import Modality, Plant, Role, Signal
+from fusion.records import Frame, Quality
+from models.batch import Scaler, Scaling, TickBuilder, Ticks, from_process_grid, window
+
+
+class FakeStem:
+    def names(self, signal):
+        return ("mean", "std")
+
+    def patch_shape(self, signal):
+        return (1, 2, 2)
+
+    def compute(self, signal, value):
+        return (np.array([value.mean(), value.std()]), np.full((1, 2, 2), 3, np.float16)) if value.size else None
+
+
+@pytest.fixture
+def plant():
+    return Plant(
+        name="two",
+        signals=(
+            Signal(name="T", unit="Cel"),
+            Signal(name="SP", role=Role.MANIPULATED, low=10.0, high=20.0),
+            Signal(name="F"),
+            Signal(name="cam", modality=Modality.VIDEO, shape=(4, 4)),
+        ),
+    )
+
+
+def frame(t, values, quality=None):
+    return Frame(
+        t_ns=t,
+        values=values,
+        age_s=dict.fromkeys(values, 0.5),
+        coverage={},
+        quality=quality or dict.fromkeys(values, Quality.GOOD),
+    )
+
+
+def frames():
+    picture = np.ones((2, 4, 4), np.uint8)
+    yield frame(1, {"T": 5.0, "cam": picture})
+    yield frame(2, {"T": 6.0, "SP": 12.0, "F": 1.0})
+    yield frame(3, {"T": 7.0, "F": 2.0, "cam": picture * 3}, {"T": Quality.BAD, "F": Quality.GOOD})
+    yield frame(4, {"F": float("nan"), "SP": 13.0, "cam": picture[:0]})
+
+
+def test_builder_holds_the_last_known_value_and_says_what_it_saw(plant):
+    builder = TickBuilder(plant, FakeStem())
+    for f in frames():
+        builder.add(f)
+    ticks = builder.ticks()
+    assert ticks.tags.tolist() == [[5, 0], [6, 1], [6, 2], [6, 2]]
+    assert ticks.observed.tolist() == [[True, False], [True, True], [False, True], [False, False]]
+    assert ticks.action[:, 0].tolist() == [15, 12, 12, 13]
+    assert ticks.present["cam"].tolist() == [True, False, True, False]
+    assert ticks.media["cam"][:, 0].tolist() == [1, 0, 3, 0]
+    assert ticks.patches["cam"].shape == (4, 1, 2, 2)
+    assert ticks.patches["cam"].dtype == np.float16
+    assert np.isinf(ticks.age_s[0, 1])
+
+
+def test_one_frame_at_a_time_equals_bulk(plant):
+    bulk, live = TickBuilder(plant, FakeStem()), TickBuilder(plant, FakeStem())
+    for f in frames():
+        bulk.add(f)
+    parts = Ticks.concat([live.tick(f) for f in frames()])
+    for name, value in bulk.drain().arrays().items():
+        np.testing.assert_array_equal(parts.arrays()[name], value)
+    with pytest.raises(ValueError, match="no ticks"):
+        bulk.drain()
+
+
+def test_slices_and_cache_round_trip(plant, tmp_path):
+    builder = TickBuilder(plant, FakeStem())
+    for f in frames():
+        builder.add(f)
+    ticks = builder.ticks()
+    ticks.save(tmp_path / "run.npz")
+    again = Ticks.concat([Ticks.load(tmp_path / "run.npz")[:1], ticks[1:]])
+    assert len(again) == 4
+    for name, value in ticks.arrays().items():
+        np.testing.assert_array_equal(again.arrays()[name], value)
+    assert not ticks.without_media().media
+
+
+def test_process_grid_equals_frames(plant):
+    values = {
+        "T": np.array([5, 6, np.nan, np.nan]),
+        "F": np.array([np.nan, 1, 2, 9.0]),
+        "SP": np.array([np.nan, 12, np.nan, 13]),
+    }
+    grid = from_process_grid(plant, np.arange(1, 5), values, observed={"F": np.array([True, True, True, False])})
+    builder = TickBuilder(plant)
+    for f in frames():
+        builder.add(f)
+    ticks = builder.ticks()
+    for name in ("t_ns", "tags", "observed", "action"):
+        np.testing.assert_array_equal(getattr(grid, name), getattr(ticks, name))
+    assert grid.quality.tolist()[0] == [Quality.GOOD, Quality.BAD]
+
+
+def test_scaler_is_immune_to_nan_constants_outliers_and_unobserved_columns():
+    rng = np.random.default_rng(0)
+    x = rng.normal(5.0, 2.0, (4000, 5))
+    x[:20, 0] = 1e6
+    x[:, 1] = 7.0
+    x[::2, 2] = np.nan
+    x[:, 4] = np.where(np.arange(4000) < 100, 1.0, 0.0)
+    seen = np.ones(x.shape, bool)
+    seen[:, 3] = False
+    scaler = Scaler.fit(x, seen)
+    assert scaler.centre[0] == pytest.approx(5.0, abs=0.2)
+    assert scaler.scale[0] == pytest.approx(2.0, rel=0.1)
+    assert scaler.scale[1] == 1.0
+    assert scaler.scale[2] == pytest.approx(2.0, rel=0.1)
+    assert (scaler.centre[3], scaler.scale[3]) == (0.0, 1.0)
+    assert scaler.scale[4] == pytest.approx(1 / 4.653, rel=0.01)
+    np.testing.assert_allclose(scaler.engineering(scaler.scaled(x[:, :1][:, [0] * 5])), x[:, [0] * 5])
+
+
+def test_window_scales_and_hides_what_is_masked(plant):
+    builder = TickBuilder(plant, FakeStem())
+    for f in frames():
+        builder.add(f)
+    ticks = builder.ticks()
+    scaling = Scaling.fit([ticks], plant)
+    scaling = Scaling.from_state(scaling.state())
+    batch = window([ticks, ticks.without_media()], scaling, plant)
+    assert batch.action_BTA[0, :, 0].tolist() == pytest.approx([0, -0.6, -0.6, -0.4])
+    assert batch.present_BT["cam"].tolist() == [[True, False, True, False], [False] * 4]
+    assert torch.count_nonzero(batch.tags_BTS[~batch.observed_BTS]) == 0
+    assert torch.count_nonzero(batch.media_BTF["cam"][1]) == 0
+    assert batch.patches_BT["cam"].shape == (2, 4, 1, 2, 2)
+    assert torch.isfinite(batch.to("cpu").age_s_BTS).all()

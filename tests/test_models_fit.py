@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+import torch
+
+from fusion.errors import ConfigError
+from models.fit import FitConfig, Fitter
+from tests.models_plant import held_out_runs, make_core, make_model, make_plant, training_runs
+
+
+class Clock:
+    """A second for every look at it."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        self.now += 1.0
+        return self.now
+
+
+def make_fitter(seed=0, clock=None, **changes):
+    values = {"steps": 12, "batch": 8, "validate_every": 4, "validation_clips": 32, "gate_clips": 64, "seed": seed}
+    model = make_model(seed)
+    config = FitConfig(**values | changes)
+    runs = training_runs(), held_out_runs()
+    return Fitter(model, make_core(), make_plant(), *runs, config, **({"clock": clock} if clock else {}))
+
+
+def trained(fitter, stop_after=None):
+    curve = []
+
+    def note(step, total, losses, gauges):
+        curve.append((step, losses["total"], None if gauges is None else gauges.score))
+        if step == stop_after:
+            raise KeyboardInterrupt
+
+    fitter.run(note)
+    return curve
+
+
+def test_training_is_deterministic_and_leaves_the_global_generator_alone():
+    before = torch.get_rng_state()
+    one, two, other = trained(make_fitter()), trained(make_fitter()), trained(make_fitter(seed=1))
+    assert one == two
+    assert one != other
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_killed_training_goes_on_with_the_identical_loss_curve():
+    whole_fitter = make_fitter()
+    whole = trained(whole_fitter)
+    killed = make_fitter()
+    with pytest.raises(KeyboardInterrupt):
+        trained(killed, stop_after=6)
+    state = killed.state_dict()
+    resumed = make_fitter()
+    resumed.load_state_dict(state)
+    assert trained(resumed) == whole[6:]
+    for name, value in whole_fitter.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+
+def test_state_of_another_model_is_refused():
+    fitter = make_fitter()
+    state = fitter.state_dict()
+    state["arrays"].popitem()
+    with pytest.raises(ConfigError, match="another model"):
+        fitter.load_state_dict(state)
+
+
+def test_steps_without_any_are_the_linear_core():
+    fitter = make_fitter(steps=0)
+    gauges = fitter.run()
+    assert fitter.step == 0
+    assert gauges.gates_open == 0
+    np.testing.assert_allclose(gauges.gains, make_core().gains(), atol=1e-3)
+
+
+def test_time_budget_ends_training_and_sets_the_total():
+    fitter = make_fitter(steps=1000, max_seconds=10.0, clock=Clock(), validate_every=100)
+    totals = []
+    fitter.run(lambda step, total, losses, gauges: totals.append((step, total)))
+    assert fitter.progress == 1.0
+    assert 3 < fitter.step < 11
+    assert totals[-1][1] <= totals[0][1]
+    assert totals[-1] == (fitter.step, fitter.step)
+
+
+def test_patience_ends_training():
+    fitter = make_fitter(steps=50, validate_every=1, patience=2, learning_rate=0.0)
+    fitter.run()
+    assert fitter.step <= 4
+
+
+def test_networks_learn_what_a_linear_model_cannot():
+    fitter = make_fitter(steps=80, batch=8, validate_every=40, gate_clips=200, learning_rate=5e-3)
+    gauges = fitter.run()
+    assert gauges.gates_open > 0.05
+    assert np.nanmax(gauges.skill_over_linear) > 0.1
+    assert np.nanmin(gauges.skill_over_linear) >= 0.0
+
+
+def test_batches_mix_runs_with_and_without_media():
+    fitter = make_fitter(media_share=0.5)
+    clips = fitter.draw(torch.Generator().manual_seed(0))
+    with_media = (clips.run_B < 2).sum()
+    assert with_media == 4
+    assert 0 < len(clips.view.media["camera"].rows) < len(clips.view)
+
+
+def test_refusals():
+    with pytest.raises(ConfigError, match="batch"):
+        FitConfig(batch=1)
+    with pytest.raises(ConfigError, match="max_seconds"):
+        FitConfig(max_seconds=0.0)
+    with pytest.raises(ConfigError, match="at least one run"):
+        Fitter(make_model(), make_core(), make_plant(), training_runs(), [], FitConfig())

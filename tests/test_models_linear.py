@@ -1,0 +1,184 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from fusion.errors import ConfigError
+from fusion.plant import Plant, Role, Signal
+from models.actions import HORIZONS, PLAN_STEPS, path_summary, path_weights, recorded_summary, step_summary
+from models.batch import Ticks, from_process_grid
+from models.linear import LinearConfig, LinearCore, LinearHead
+from models.past import feature_names, past
+from models.regression import Moments, ridge
+
+TICKS = 1100
+GAINS = {"SP1": 2.0, "SP2": -0.5}
+
+
+def make_plant():
+    return Plant(
+        name="synthetic",
+        signals=(
+            Signal(name="T", unit="Cel", role=Role.CONTROLLED),
+            Signal(name="F"),
+            Signal(name="N"),
+            Signal(name="SP1", role=Role.MANIPULATED, low=0.0, high=10.0, max_rate=1.0),
+            Signal(name="SP2", role=Role.MANIPULATED, low=-4.0, high=4.0, max_rate=1.0),
+        ),
+    )
+
+
+def steps(rng, low, high, ticks):
+    """Random steps about every 80 ticks."""
+    at = np.cumsum(rng.random(ticks) < 1 / 80)
+    return rng.uniform(low, high, ticks + 1)[at]
+
+
+def run(seed, ticks=TICKS, paths=None):
+    """T follows both actions with lags of 40 and 15 s, F follows T's rate; N is noise no one can predict."""
+    rng = np.random.default_rng(seed)
+    u1, u2 = paths or (steps(rng, 2, 8, ticks), steps(rng, -3, 3, ticks))
+    slow = fast = 0.0
+    values = {n: np.zeros(ticks) for n in "TFN"}
+    a1, a2 = u1[0], u2[0]
+    slow, fast = 2.0 * a1, -0.5 * a2
+    drift = rng.normal(0, 3)
+    for t in range(ticks):
+        before = slow + fast
+        slow += (2.0 * u1[t] - slow) / 40.0
+        fast += (-0.5 * u2[t] - fast) / 15.0
+        values["T"][t] = 50 + drift + slow + fast + rng.normal(0, 0.02)
+        values["F"][t] = 3 + 4 * (slow + fast - before) + rng.normal(0, 0.02)
+        values["N"][t] = rng.normal(0, 1)
+    return from_process_grid(make_plant(), np.arange(1, ticks + 1) * 10**9, {**values, "SP1": u1, "SP2": u2})
+
+
+@pytest.fixture(scope="module")
+def core():
+    return LinearCore.fit([], [run(s) for s in range(10)], make_plant(), LinearConfig(ranks=(4, 8, 16)))
+
+
+def test_recorded_and_planned_summaries_agree():
+    rng = np.random.default_rng(0)
+    path = rng.normal(size=(1, PLAN_STEPS, 2))
+    ticks = np.concatenate([[[0.3, -0.2]], np.repeat(path[0], 10, 0)])
+    planned = path_summary(path, ticks[0], path_weights())
+    for row, horizon in enumerate(HORIZONS):
+        np.testing.assert_allclose(recorded_summary(ticks, horizon)[0], planned[0, row], atol=1e-9)
+    stepped = path_summary(np.ones((1, PLAN_STEPS, 1)), np.zeros(1), path_weights())
+    np.testing.assert_allclose(stepped[0, -1], step_summary(600), atol=1e-9)
+
+
+def test_ridge_from_added_moments_is_least_squares_and_knows_its_error():
+    rng = np.random.default_rng(1)
+    x, w = rng.normal(3, 2, (500, 4)), rng.normal(size=(4, 2))
+    y = x @ w + 5 + rng.normal(0, 0.1, (500, 2))
+    moments = Moments.total([Moments.of(x[:200], y[:200]), Moments.of(x[200:], y[200:])])
+    weights = ridge(moments, (1e-9,))[0]
+    np.testing.assert_allclose(weights[:-1], w, atol=0.02)
+    true = ((y - np.c_[x, np.ones(500)] @ weights) ** 2).mean(0)
+    np.testing.assert_allclose(moments.error(weights), true, rtol=1e-6)
+    assert np.isfinite(ridge(Moments.of(np.zeros((0, 4)), np.zeros((0, 2))), (1e-3,))[0]).all()
+
+
+def test_forecasts_beat_persistence_on_unseen_runs_where_there_is_something_to_know(core):
+    skill = core.skills([run(100), run(101)])
+    for horizon in (32, 64, 128):
+        assert skill[HORIZONS.index(horizon), 0] > 0.95
+    assert skill[HORIZONS.index(8), 0] > 0.8
+    assert 0.3 < skill[HORIZONS.index(8), 2] < 0.6  # of noise only the mean is known: a skill of one half
+    assert (core.shuffled_action_gap([run(100), run(101)])[3:] > 0.1).all()
+
+
+def test_steady_state_gains(core):
+    gains = core.gains(256)
+    np.testing.assert_allclose(gains[0], list(GAINS.values()), rtol=0.1)
+    assert np.abs(gains[1:]).max() < 0.1
+
+
+def test_planned_step_reaches_what_the_plant_does(core):
+    ticks = 400
+    u1, u2 = np.full(1100, 4.0), np.full(1100, 1.0)
+    u1[ticks:] = 6.0
+    true = run(7, paths=(u1, u2))
+    now, _ = core.encode(true[:ticks])
+    paths = np.stack([np.tile([6.0, 1.0], (PLAN_STEPS, 1)), np.tile([4.0, 1.0], (PLAN_STEPS, 1))])
+    made = core.forecast(now, paths)
+    for horizon in (32, 64, 256):
+        row = HORIZONS.index(horizon)
+        assert made[0, row, 0] == pytest.approx(true.tags[ticks - 1 + horizon, 0], abs=0.3)
+        assert made[1, row, 0] == pytest.approx(true.tags[ticks - 1, 0], abs=0.3)
+    np.testing.assert_allclose(core.forecast(now), made[1:], atol=1e-9)
+
+
+def test_tensor_head_agrees_with_numpy(core):
+    now, _ = core.encode(run(8)[:300])
+    paths = np.random.default_rng(0).uniform([2, -3], [8, 3], (5, PLAN_STEPS, 2))
+    head = LinearHead(core, torch.float64)
+    last = now[-1:]
+    summary = head.summary(torch.tensor(paths), torch.tensor(last.action[0]))
+    made = head(torch.tensor(last.past), torch.tensor(last.tags), summary)
+    np.testing.assert_allclose(made.numpy(), core.forecast(now, paths), atol=1e-9)
+
+
+def test_one_tick_at_a_time_equals_bulk(core):
+    ticks = run(9)[:200]
+    bulk, _ = core.encode(ticks)
+    carry, parts = None, []
+    for t in range(len(ticks)):
+        made, carry = core.encode(ticks[t : t + 1], carry)
+        parts.append(made.z)
+    np.testing.assert_allclose(np.concatenate(parts), bulk.z, atol=1e-9)
+
+
+def test_masked_value_does_not_change_the_latent_bit_for_bit(core):
+    ticks = run(9)[:300]
+    observed = np.random.default_rng(3).random(ticks.tags.shape) > 0.3
+    observed[:, 1] = False
+    arrays = ticks.arrays() | {"observed": observed}
+
+    def with_garbage(garbage):
+        tags = np.where(observed, ticks.tags, garbage)
+        return Ticks(**(arrays | {"tags": tags}), media={}, present={}, patches={})
+
+    first, _ = core.encode(with_garbage(0.0))
+    second, _ = core.encode(with_garbage(np.nan))
+    assert (first.z == second.z).all()
+    assert np.isfinite(core.forecast(second)).all()
+
+
+def test_conformal_bands_cover(core):
+    calibrated = core.calibrate([run(s) for s in range(200, 204)])
+    checked = [calibrated.encode(run(s))[0] for s in range(300, 303)]
+    for horizon in (1, 32, 128):
+        row = HORIZONS.index(horizon)
+        error = np.concatenate([np.abs(np.subtract(*calibrated.hindcast(e, horizon))) for e in checked])
+        inside = (error <= calibrated.half_width[row]).mean(0)
+        assert (inside > 0.8).all()
+        assert inside[2] < 0.97
+    assert calibrated.band().shape == (len(HORIZONS), 3)
+
+
+def test_state_round_trip(core):
+    meta = json.loads(json.dumps(core.meta()))
+    again = LinearCore.from_state(core.state(), meta)
+    now, _ = core.encode(run(8)[:100])
+    there, _ = again.encode(run(8)[:100])
+    np.testing.assert_array_equal(core.forecast(now), again.forecast(there))
+
+
+def test_short_runs_are_refused_and_one_run_is_enough():
+    with pytest.raises(ConfigError, match="at least"):
+        LinearCore.fit([], [run(0)[:100]], make_plant())
+    core = LinearCore.fit([run(0)], [], make_plant(), LinearConfig(ranks=(8,)))
+    assert np.isfinite(core.past_weights).all()
+    assert (core.choice[HORIZONS.index(600)] == 0).all()  # no part is long enough: persistence
+
+
+def test_names_match_the_past(core):
+    names = feature_names(("T", "F", "N"), ("SP1", "SP2"))
+    made, _ = past(run(1)[:10], core.scaling)
+    assert len(names) == made.features.shape[1]
+    with pytest.raises(ConfigError, match=r"linear\.ranks"):
+        LinearConfig(ranks=())

@@ -1,0 +1,219 @@
+import json
+
+import numpy as np
+import pytest
+
+from fusion.errors import ConfigError
+from fusion.plant import Balance, Modality, Plant, Role, Signal
+from models.batch import Ticks
+from models.distance import Distance
+from models.linear import LinearConfig, LinearCore
+from models.monitors import WARM_UP_TICKS, MonitorCarry, Monitors
+
+TICKS = 1000
+FEATURES = {"cam": 6, "mic": 8}
+
+
+class Facts:
+    def names(self, signal):
+        return tuple(f"{signal}_{i}" for i in range(FEATURES[signal]))
+
+    def level_like(self, signal):
+        return np.arange(FEATURES[signal]) == 0
+
+    def health(self, signal):
+        return np.array([FEATURES[signal] - 1] if signal == "cam" else [], np.int64)
+
+
+def make_plant():
+    return Plant(
+        name="synthetic",
+        signals=(
+            Signal(name="IN", unit="L/s"),
+            Signal(name="OUT", unit="L/s"),
+            Signal(name="LEVEL"),
+            Signal(name="SPEED"),
+            Signal(name="POWER"),
+            Signal(name="SP", role=Role.MANIPULATED, low=0.0, high=2.0, max_rate=1.0),
+            Signal(name="cam", modality=Modality.VIDEO, shape=(4, 4)),
+            Signal(name="mic", modality=Modality.AUDIO, shape=(100,)),
+        ),
+        balances=(
+            Balance(
+                name="tank", level="LEVEL", capacity=1000.0, flows={"IN": 1.0, "OUT": -1.1}, window_s=(60.0, 240.0)
+            ),
+        ),
+    )
+
+
+def run(seed, ticks=TICKS, fault=None, onset=500):
+    """A tank with inflow by setpoint, a machine whose speed camera and microphone see."""
+    rng = np.random.default_rng(seed)
+    maps = np.random.default_rng(99)
+    sp = rng.uniform(0.5, 1.5, ticks)[np.cumsum(rng.random(ticks) < 1 / 60) % ticks]
+    inflow = speed = sp[0]
+    level, tags, states = 0.5, np.zeros((ticks, 5)), np.zeros((ticks, 2))
+    for t in range(ticks):
+        bad = fault if t >= onset else None
+        inflow += (sp[t] - inflow) / 10
+        speed += (sp[t] + 0.3 * np.sin(t / 90) - speed) / 5
+        out = inflow + 2.0 * (level - 0.5)
+        level += (inflow - out - (0.1 if bad == "leak" else 0.0)) / 1000
+        true = np.array([inflow, out, level, speed, 2 * speed + inflow])
+        true[3] += 0.3 if bad == "sensor" else 0.0
+        tags[t] = true + rng.normal(0, [0.01, 0.01, 0.0005, 0.01, 0.02])
+        states[t] = speed + (0.3 if bad == "machine" else 0.0), inflow
+    media = {m: states @ maps.normal(size=(2, n)) + rng.normal(0, 0.05, (ticks, n)) for m, n in FEATURES.items()}
+    media["cam"][:, -1] = 0.0
+    return Ticks(
+        t_ns=np.arange(1, ticks + 1) * 10**9,
+        tags=tags,
+        observed=np.ones((ticks, 5), bool),
+        age_s=np.zeros((ticks, 5)),
+        quality=np.full((ticks, 5), 2, np.uint8),
+        action=sp[:, None],
+        media=media,
+        present={m: np.ones(ticks, bool) for m in media},
+        patches={},
+    )
+
+
+@pytest.fixture(scope="module")
+def plant():
+    return make_plant()
+
+
+@pytest.fixture(scope="module")
+def monitors(plant):
+    runs = [run(s) for s in range(9)]
+    core = LinearCore.fit(runs, [], plant, LinearConfig(ranks=(6,), variates=24))
+    return Monitors.fit(runs, core, plant, Facts())
+
+
+@pytest.fixture(scope="module")
+def limits(monitors):
+    normal = [monitors.step(run(s))[0].values for s in range(200, 216)]
+    return np.nanmax(np.concatenate(normal), 0) * 1.4
+
+
+def raised(monitors, limits, ticks):
+    found, _ = monitors.step(ticks, explain=True)
+    return found, dict(zip(found.names, (found.values > limits).T, strict=True))
+
+
+def changed(ticks, **arrays):
+    kept = {n: getattr(ticks, n) for n in Ticks.__dataclass_fields__}
+    return Ticks(**(kept | arrays))
+
+
+def test_normal_energies_are_finite_and_about_one(monitors):
+    found, _ = monitors.step(run(77))
+    assert np.isnan(found.values[:WARM_UP_TICKS]).all()
+    late = found.values[400:]
+    assert np.isfinite(late).all()
+    cross = [i for i, n in enumerate(found.names) if n.startswith(("cross", "innovation"))]
+    assert 0.3 < np.median(late[:, cross]) < 2.0
+    assert {i.source for i in found.infos} == {"process", "cam", "mic"}
+    assert found.infos[found.names.index("cross.mic.0.1")].modality is Modality.AUDIO
+    assert found.infos[found.names.index("health.cam")].kind == "sensor"
+
+
+def test_one_tick_at_a_time_equals_bulk(monitors):
+    ticks = run(78, 420)
+    holes = np.ones(420, bool)
+    holes[200:260] = False
+    ticks = changed(ticks, present=ticks.present | {"cam": holes})
+    bulk, _ = monitors.step(ticks, MonitorCarry())
+    carry, parts = MonitorCarry(), []
+    for at in [*range(300), 300]:
+        found, carry = monitors.step(ticks[at : at + 1] if at < 300 else ticks[300:], carry)
+        parts.append(found.values)
+    np.testing.assert_allclose(np.concatenate(parts), bulk.values, rtol=1e-9, atol=1e-9)
+    assert np.isnan(bulk.values[200:260, bulk.names.index("cross.cam.0.1")]).all()
+    assert np.isfinite(bulk.values[200:260, bulk.names.index("cross.mic.0.1")]).all()
+
+
+def test_wrong_sensor_is_blamed_alone(monitors, limits):
+    found, over = raised(monitors, limits, run(60, fault="sensor"))
+    assert not [n for n, v in over.items() if v[:500].any()]
+    assert over["cross.process.0.1"][520:].all()
+    assert not over["cross.mic.0.1"].any() or found.values[-1].argmax() != found.names.index("cross.mic.0.1")
+    shares = found.shares[600:, found.names.index("cross.process.0.1")]
+    assert found.signals[int(shares.mean(0).argmax())] == "SPEED"
+    assert shares[:, found.signals.index("SPEED")].mean() > 0.8
+    assert np.abs(found.residual[600:, found.signals.index("SPEED")]).max() < 1.0
+    assert any(text.startswith("cross.process.0.1: SPEED") for text in found.leading)
+
+
+def test_machine_fault_is_seen_by_both_media(monitors, limits):
+    _, over = raised(monitors, limits, run(61, fault="machine"))
+    assert over["cross.process.0.1"][540:].any()
+    assert not [n for n, v in over.items() if v[:500].any()]
+
+
+def test_leak_is_found_by_the_balance_within_minutes(monitors, limits):
+    found, over = raised(monitors, limits, run(62, fault="leak"))
+    assert over["balance.tank.240s"][560:740].any()
+    assert not over["balance.tank.240s"][:500].any()
+    share = found.shares[-1, found.names.index("balance.tank.240s")]
+    assert {s for s, v in zip(found.signals, share, strict=True) if v > 0} == {"IN", "OUT", "LEVEL"}
+    assert monitors.balances[0].coefficients.sum() == pytest.approx(0.0, abs=0.01)  # refined from -0.1
+
+
+def test_lost_camera_leaves_the_rest_calibrated_and_quiet(monitors, limits):
+    ticks = run(63)
+    gone = np.arange(TICKS) < 400
+    dark = {**ticks.media, "cam": np.where(gone[:, None], ticks.media["cam"], 0.0)}
+    _, over = raised(monitors, limits, changed(ticks, media=dark, present=ticks.present | {"cam": gone}))
+    assert not [n for n, v in over.items() if v.any()]
+
+
+def test_level_outside_training_is_not_an_alarm(monitors, limits):
+    ticks = run(64)
+    lifted = ticks.media["cam"].copy()
+    lifted[500:, 0] += 50.0
+    found, over = raised(monitors, limits, changed(ticks, media={**ticks.media, "cam": lifted}))
+    assert not found.calibrated["cam"][500:].any()
+    assert found.calibrated["cam"][:500].all()
+    assert not [n for n, v in over.items() if v.any()]
+
+
+def test_frozen_picture_and_stuck_tag_show_as_sensor_health(monitors, limits):
+    ticks = run(65)
+    frozen, stuck = ticks.media["cam"].copy(), ticks.tags.copy()
+    frozen[600:, -1] = 1.0
+    stuck[700:, 1] = stuck[700, 1]
+    found, over = raised(monitors, limits, changed(ticks, tags=stuck, media={**ticks.media, "cam": frozen}))
+    assert over["health.cam"][600:].all()
+    assert over["health.process"][730:].all()
+    assert found.shares[-1, found.names.index("health.process"), found.signals.index("OUT")] > 0.9
+
+
+def test_state_round_trip(monitors, plant):
+    meta = json.loads(json.dumps(monitors.meta()))
+    again = Monitors.from_state(monitors.state(), meta, monitors.core, plant, Facts())
+    ticks = run(66, 300)
+    first, second = monitors.step(ticks, explain=True)[0], again.step(ticks, explain=True)[0]
+    np.testing.assert_array_equal(first.values, second.values)
+    assert first.infos == second.infos
+    assert first.leading == second.leading
+
+
+def test_tags_only_plants_work_and_short_runs_are_refused(plant):
+    runs = [run(s).without_media() for s in range(4)]
+    core = LinearCore.fit([], runs, plant, LinearConfig(ranks=(6,), variates=24))
+    found, _ = Monitors.fit(runs, core, plant, Facts()).step(runs[0])
+    assert np.isfinite(found.values[400:]).all()
+    with pytest.raises(ConfigError, match="monitors"):
+        Monitors.fit([runs[0][:100]], core, plant, Facts())
+
+
+def test_distance_names_the_column_that_must_be_ignored():
+    rng = np.random.default_rng(0)
+    samples = rng.normal(size=(5000, 3)) @ np.array([[1, 0.9, 0], [0, 0.3, 0], [0, 0, 1.0]])
+    distance = Distance.fit(np.c_[samples, np.zeros(5000)], np.array([0, 1, 2, 2]))
+    odd = np.array([[0.0, 4.0, 0.0, 0.0]])
+    assert distance.energy(odd)[0] > 10 * distance.energy(samples.mean(0, keepdims=True) @ np.eye(3, 4))[0]
+    shares = distance.contributions(odd, 4)[0]
+    assert shares.argmax() == 1
+    assert shares[3] == 0.0

@@ -1,0 +1,62 @@
+import pytest
+
+from fusion.errors import ConfigError
+from fusion.plant import Modality, Plant, Role, Signal, plant_from_dict, plant_to_dict
+
+DATA = {
+    "name": "two",
+    "signals": [
+        {"name": "T", "unit": "Cel", "role": "controlled", "low": 0, "high": 100},
+        {"name": "SP", "unit": "Cel", "role": "manipulated", "low": 10, "high": 90, "max_rate": 0.1},
+        {"name": "mic", "modality": "audio", "shape": [1600], "period_s": 0.1},
+    ],
+    "gains": [{"manipulated": "SP", "controlled": "T", "sign": 1}],
+    "balances": [{"name": "heat", "flows": {"T": 1.0}, "window_s": [60, 600]}],
+    "edges": [["SP", "T"]],
+}
+
+
+def test_the_plant_survives_the_round_trip_with_its_fingerprint():
+    plant = plant_from_dict(DATA)
+    again = plant_from_dict(plant_to_dict(plant))
+    assert again == plant
+    assert again.fingerprint == plant.fingerprint
+
+
+def test_views_keep_plant_order():
+    plant = plant_from_dict(DATA)
+    assert [s.name for s in plant.tags] == ["T"]
+    assert [s.name for s in plant.actions] == ["SP"]
+    assert [s.name for s in plant.media] == ["mic"]
+    assert plant.by_name["mic"].rate_hz == pytest.approx(16_000)
+    assert plant.roles(Role.CONTROLLED)[0].modality is Modality.PROCESS
+
+
+def test_any_change_changes_the_fingerprint():
+    changed = {**DATA, "signals": [{**DATA["signals"][0], "unit": "K"}, *DATA["signals"][1:]]}
+    assert plant_from_dict(changed).fingerprint != plant_from_dict(DATA).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"signal": []}, "plant.signal: unknown key; accepted: name, step_s, signals"),
+        ({"signals": [{"name": "T", "untis": "K"}]}, r"plant.signals\[0\].untis: unknown key; accepted: name"),
+        ({"signals": [{"name": "T", "role": "king"}]}, r"role: 'king' is not accepted; expected one of measured"),
+        ({"signals": [{"name": "T", "low": "warm"}]}, r"signals\[0\].low: 'warm' is not accepted"),
+        ({"signals": [{"name": "T", "low": 3, "high": 2}]}, "low 3.0 must be below high 2.0"),
+        ({"signals": [{"name": "T", "low": float("nan")}]}, "low"),
+        ({"signals": [{}]}, r"signals\[0\].*name"),
+        ({"edges": [["SP", "ghost"]]}, "edges names unknown signal 'ghost'"),
+        ({"gains": [{"manipulated": "SP", "controlled": "T", "sign": 2}]}, "sign must be"),
+        ({"name": 3}, "plant.name"),
+    ],
+)
+def test_bad_input_names_the_key(change, message):
+    with pytest.raises(ConfigError, match=message):
+        plant_from_dict({**DATA, **change})
+
+
+def test_names_are_unique():
+    with pytest.raises(ConfigError, match="unique"):
+        Plant(name="p", signals=(Signal(name="a"), Signal(name="a")))

@@ -1,0 +1,395 @@
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from wire_examples import (
+    KILN,
+    T0,
+    anomaly,
+    forecast,
+    frame,
+    free_port,
+    health,
+    listening,
+    recommendation,
+    until,
+)
+
+from fusion.encoding import energy_message
+from fusion.errors import ConfigError
+from fusion.messages import Surprise
+from fusion.outbox import Letter, Outbox
+from fusion.plant import Plant
+from fusion.preview import picture_png
+from fusion.publish import MqttPublisher, PublisherConfig, PublisherState
+from fusion.records import AnomalyState
+
+ROOT = Path(__file__).parents[1]
+MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+READER = shutil.which("mosquitto_sub")
+needs_broker = pytest.mark.skipif(not (MOSQUITTO and READER), reason="mosquitto and mosquitto_sub are not installed")
+
+
+# -- outbox
+
+
+def letter(key, kind="anomaly"):
+    return Letter(message_id=key, kind=kind, topic="t", payload=b"x")
+
+
+def test_outbox_survives_a_restart_in_order_and_without_repeats(tmp_path):
+    path = str(tmp_path / "var" / "outbox.sqlite")
+    with contextlib.closing(Outbox(path)) as outbox:
+        assert outbox.put([letter("a"), letter("b"), letter("a")]) == []
+    with contextlib.closing(Outbox(path)) as outbox:
+        rows = outbox.after(0, 10)
+        assert [x.message_id for _, x in rows] == ["a", "b"]
+        outbox.remove(rows[0][0])
+        assert len(outbox) == 1
+
+
+def test_full_outbox_lets_the_oldest_go():
+    with contextlib.closing(Outbox(capacity=2)) as outbox:
+        assert outbox.put([letter("a", "recommendation"), letter("b"), letter("c")]) == ["recommendation"]
+        assert [x.message_id for _, x in outbox.after(0, 10)] == ["b", "c"]
+
+
+def test_damaged_outbox_is_named(tmp_path):
+    path = tmp_path / "outbox.sqlite"
+    path.write_bytes(b"this is no database" * 100)
+    with pytest.raises(ConfigError, match=r"outbox\.sqlite.*move the file away"):
+        Outbox(str(path))
+
+
+# -- configuration
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"protocol": "4"}, "publish.protocol.*auto, 5, 3.1.1"),
+        ({"port": 0}, "publish.port"),
+        ({"host": ""}, "publish.host"),
+        ({"password": "a", "password_file": "b"}, "not both"),
+        ({"retry_s": 0}, "retry_s"),
+        ({"outbox_capacity": 0}, "outbox_capacity"),
+    ],
+)
+def test_bad_settings_are_named(settings, text):
+    with pytest.raises(ConfigError, match=text):
+        PublisherConfig(**settings)
+
+
+def test_missing_secret_and_certificate_are_named(tmp_path):
+    with pytest.raises(ConfigError, match="password_file"):
+        MqttPublisher(PublisherConfig(password_file=str(tmp_path / "none")), KILN)
+    with pytest.raises(ConfigError, match="tls"):
+        MqttPublisher(PublisherConfig(tls=True, tls_ca=str(tmp_path / "none")), KILN)
+    with pytest.raises(ConfigError, match=r"plant\.name"):
+        MqttPublisher(PublisherConfig(), Plant(name="a/b", signals=()))
+
+
+# -- a real broker
+
+
+class Broker:
+    def __init__(self, folder, lines=("allow_anonymous true",)):
+        self.port = free_port()
+        self._file = folder / "mosquitto.conf"
+        self._file.write_text("\n".join([f"listener {self.port} 127.0.0.1", "persistence false", *lines]) + "\n")
+        self.start()
+
+    def start(self):
+        self._process = subprocess.Popen(
+            [MOSQUITTO, "-c", str(self._file)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        until(lambda: listening(self.port), "mosquitto listens")
+
+    def signal(self, number):
+        self._process.send_signal(number)
+
+    def stop(self):
+        self._process.terminate()
+        self._process.wait(5)
+
+    def read(self, topic, count=1, *options, timeout_s=5):
+        """Start Debian's mosquitto_sub and wait for its subscription; it ends after `count` messages."""
+        limits = ["-q", "1", "-C", str(count), "-W", str(timeout_s)]
+        command = ["stdbuf", "-oL", READER, "-d", "-p", str(self.port), "-t", topic, *limits]
+        form = options or ("-v",)
+        reader = subprocess.Popen([*command, *form], stdout=subprocess.PIPE, encoding="utf-8", errors="replace")
+        while not (line := reader.stdout.readline()).startswith("Subscribed"):
+            assert line, "mosquitto_sub ended early"
+        return reader
+
+
+@pytest.fixture
+def broker(tmp_path):
+    broker = Broker(tmp_path)
+    yield broker
+    broker.stop()
+
+
+def text_of(reader):
+    with reader:
+        return reader.stdout.read()
+
+
+def messages_of(reader):
+    lines = [line.split(" ", 1) for line in text_of(reader).splitlines() if line.startswith("fusion/")]
+    return [(topic, json.loads(payload)) for topic, payload in lines]
+
+
+@contextlib.contextmanager
+def publisher(port, **settings):
+    config = PublisherConfig(port=port, retry_s=0.1, retry_max_s=0.2, **settings)
+    publisher = MqttPublisher(config, KILN, "m1")
+    publisher.start()
+    try:
+        yield publisher
+    finally:
+        publisher.close()
+
+
+def online(publisher):
+    until(lambda: publisher.state is PublisherState.ONLINE, f"online ({publisher.message})")
+
+
+@needs_broker
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_mosquitto_sub_reads_every_kind(broker, protocol):
+    reader = broker.read("fusion/kiln/v1/#", 8, timeout_s=8)
+    with publisher(broker.port, protocol=protocol) as out:
+        online(out)
+        assert out.message.endswith(f"MQTT {protocol}")
+        surprise = Surprise(name="e", modality="process", value=1.0, limit=3.0, p_value=0.5)
+        for record in (health(), anomaly(), forecast(), recommendation(), frame()):
+            out.publish(record)
+        out.publish(energy_message(KILN, T0, [surprise], []))
+        out.publish_preview("camera", picture_png(np.zeros((8, 8), np.uint8)))
+        until(lambda: out.published["recommendation"] == 1 and out.published["preview"] == 1, "acknowledged")
+        assert out.dropped == {}
+        assert out.waiting == 0
+    raw = text_of(reader)
+    for kind in ("health", "anomaly", "forecast", "recommendation", "frame", "energy", "preview/camera"):
+        assert f"fusion/kiln/v1/{kind} " in raw
+
+
+@needs_broker
+def test_health_is_retained_and_repeats_open_anomalies(broker):
+    with publisher(broker.port) as out:
+        until(lambda: out.published["health"] == 1, "birth")
+        out.publish(anomaly())
+        out.publish(recommendation())
+        out.publish(health())
+        until(lambda: out.published["health"] == 2 and out.published["recommendation"] == 1, "published")
+        found = messages_of(broker.read("fusion/kiln/v1/#", 5, timeout_s=1))
+        assert [topic for topic, _ in found] == ["fusion/kiln/v1/health"]  # and no advice for latecomers
+        assert found[0][1]["open_anomalies"][0]["id"] == "a1"
+        out.publish(anomaly(state=AnomalyState.CLEARED, t_ns=T0 + 1))
+        out.publish(health())
+        until(lambda: out.published["health"] == 3, "published")
+        ((_, message),) = messages_of(broker.read("fusion/kiln/v1/health"))
+        assert message["open_anomalies"] == []
+        assert message["delivery"]["published"]["anomaly"] >= 1
+    ((_, message),) = messages_of(broker.read("fusion/kiln/v1/health"))
+    assert message["state"] == "offline"
+
+
+@needs_broker
+def test_kill_leaves_the_last_will(broker):
+    script = "\n".join(
+        [
+            "import sys, time",
+            "from test_publish import *",
+            "with publisher(int(sys.argv[1])) as out:",
+            "    out.publish(health())",
+            "    until(lambda: out.published['health'] >= 1, 'health')",
+            "    print('ready', flush=True)",
+            "    time.sleep(30)",
+        ]
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(broker.port)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
+    )
+    with process:
+        assert process.stdout.readline().strip() == "ready"
+        reader = broker.read("fusion/kiln/v1/health", 2, timeout_s=8)
+        process.send_signal(signal.SIGKILL)
+    states = [message["state"] for _, message in messages_of(reader)]
+    assert states[-1] == "offline"
+    ((_, message),) = messages_of(broker.read("fusion/kiln/v1/health"))
+    assert message["state"] == "offline"  # retained
+
+
+@needs_broker
+def test_anomaly_outlives_a_broker_outage_and_expired_advice_does_not(broker, tmp_path):
+    path = str(tmp_path / "outbox.sqlite")
+    with publisher(broker.port, outbox=path) as out:
+        online(out)
+        broker.stop()
+        until(lambda: out.state is PublisherState.DOWN, "outage noticed")
+        out.publish(anomaly("during"))
+        out.publish(recommendation(valid_s=0.05))
+        out.publish(recommendation(valid_s=60))
+        out.publish(frame())
+        until(lambda: out.waiting == 3 and out.dropped["frame:offline"] == 1, "stored")
+        broker.start()
+        until(lambda: out.state is PublisherState.ONLINE and out.waiting == 0, "delivered")
+        assert out.published["anomaly"] == out.published["recommendation"] == 1
+        assert out.dropped["recommendation:expired"] == 1
+
+
+@needs_broker
+def test_outbox_of_an_earlier_run_is_delivered(broker, tmp_path):
+    path = str(tmp_path / "outbox.sqlite")
+    with publisher(free_port(), outbox=path) as out:
+        out.publish(anomaly("yesterday"))
+        until(lambda: out.waiting == 1, "stored")
+        assert out.state in (PublisherState.DOWN, PublisherState.CONNECTING)
+    reader = broker.read("fusion/kiln/v1/anomaly", timeout_s=8)
+    with publisher(broker.port, outbox=path) as out:
+        until(lambda: out.published["anomaly"] == 1, "delivered")
+    ((_, message),) = messages_of(reader)
+    assert message["id"] == "yesterday"
+    assert message["message_id"].startswith("yesterday:raised:")
+
+
+@needs_broker
+def test_advice_expires_at_the_broker_with_mqtt_5(broker):
+    with publisher(broker.port, protocol="5") as out:
+        reader = broker.read("fusion/kiln/v1/recommendation", 1, "-V", "5", "-F", "expires %E")
+        out.publish(recommendation(valid_s=40))
+        until(lambda: out.published["recommendation"] == 1, "published")
+        text = text_of(reader)
+    assert 35 <= int(re.search(r"^expires (\d+)", text, re.MULTILINE)[1]) <= 40
+
+
+@needs_broker
+def test_wrong_password_is_visible_and_the_right_one_is_accepted(tmp_path):
+    passwords = tmp_path / "passwords"
+    secret = tmp_path / "secret"
+    secret.write_text("right\n")
+    tool = shutil.which("mosquitto_passwd")
+    subprocess.run([tool, "-c", "-b", str(passwords), "fusion", "right"], check=True, capture_output=True)
+    passwords.chmod(0o644)
+    tmp_path.chmod(0o755)
+    broker = Broker(tmp_path, ("allow_anonymous false", f"password_file {passwords}", "user root"))
+    try:
+        with publisher(broker.port, username="fusion", password="wrong") as out:
+            until(lambda: out.state is PublisherState.REFUSED, f"refused ({out.message})")
+            assert "ot authorized" in out.message
+        with publisher(broker.port, username="fusion", password_file=str(secret)) as out:
+            online(out)
+    finally:
+        broker.stop()
+
+
+def test_unreachable_broker_is_said_once_and_never_blocks(caplog):
+    with publisher(free_port()) as out:
+        until(lambda: out.state is PublisherState.DOWN, "down")
+        started = time.perf_counter()
+        for _ in range(300):
+            out.publish(frame())
+        assert time.perf_counter() - started < 1.0
+        until(lambda: sum(out.dropped.values()) == 300, "counted")
+        time.sleep(0.4)  # a few attempts
+        started = time.perf_counter()
+    assert time.perf_counter() - started < 2.0
+    assert len([r for r in caplog.records if r.name == "fusion.publish"]) == 1
+    assert "cannot be reached" in out.message or out.state is PublisherState.CLOSED
+
+
+def test_auto_falls_back_to_311_where_5_is_refused():
+    """A broker that answers CONNECT with protocol level 5 by hanging up, and level 4 with success."""
+    server = socket.create_server(("127.0.0.1", 0))
+    levels = []
+
+    def serve():
+        while len(levels) < 2:
+            client, _ = server.accept()
+            with client:
+                client.settimeout(5)
+                hello = client.recv(4096)
+                levels.append(hello[hello.index(b"MQTT") + 4])
+                if levels[-1] == 4:
+                    client.sendall(b"\x20\x02\x00\x00")
+                    while client.recv(4096):
+                        pass
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with server:
+        with publisher(server.getsockname()[1]) as out:
+            online(out)
+            assert out.message.endswith("MQTT 3.1.1")
+        thread.join(5)
+    assert levels == [5, 4]
+
+
+@needs_broker
+def test_denied_letter_stays_and_is_named(tmp_path):
+    rights = tmp_path / "rights"
+    rights.write_text("topic write fusion/kiln/v1/health\n")
+    rights.chmod(0o600)
+    broker = Broker(tmp_path, ("allow_anonymous true", f"acl_file {rights}", "user root"))
+    try:
+        with publisher(broker.port, protocol="5") as out:
+            out.publish(anomaly())
+            until(lambda: "denied anomaly" in out.message, f"denied ({out.message})")
+            assert out.waiting == 1
+            assert out.published["anomaly"] == 0
+    finally:
+        broker.stop()
+
+
+@needs_broker
+def test_frozen_broker_does_not_hold_up_close(broker):
+    with publisher(broker.port) as out:
+        online(out)
+        broker.signal(signal.SIGSTOP)
+        try:
+            out.publish(anomaly())
+            started = time.perf_counter()
+            out.close()
+            assert time.perf_counter() - started < 2.2
+        finally:
+            broker.signal(signal.SIGCONT)
+
+
+@needs_broker
+# paho leaves the socket of a failed handshake to the garbage collector
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed")
+def test_tls_is_verified(tmp_path):
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "1"]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    subprocess.run(["openssl", "req", "-x509", *curve, *files, *subject], check=True, capture_output=True)
+    lines = ("allow_anonymous true", f"certfile {certificate}", f"keyfile {key}", "user root")
+    broker = Broker(tmp_path, lines)
+    try:
+        with publisher(broker.port, tls=True, tls_ca=str(certificate)) as out:
+            online(out)
+            out.publish(anomaly())
+            until(lambda: out.published["anomaly"] == 1, "published")
+        with publisher(broker.port, tls=True) as out:
+            until(lambda: out.state is PublisherState.DOWN, "refused to trust")
+            assert "certificate verify failed" in out.message
+    finally:
+        broker.stop()
