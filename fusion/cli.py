@@ -56,14 +56,14 @@ _Verbs = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public nam
 
 
 def _verb(
-    verbs: "_Verbs[argparse.ArgumentParser]", name: str, command: Callable[[argparse.Namespace], int | None], text: str
+    verbs: _Verbs[argparse.ArgumentParser], name: str, command: Callable[[argparse.Namespace], int | None], text: str
 ) -> argparse.ArgumentParser:
     verb = verbs.add_parser(name, help=text, description=text)
     verb.set_defaults(command=command)
     return verb
 
 
-def _demo(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
+def _demo(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     verb = _verb(verbs, "demo", run_demo, "simulated plant, commissioning, daemon and page, all on this machine")
     verb.add_argument("--dir", type=Path, default=Path("var/demo"), help="where recordings and the model are cached")
     verb.add_argument("--scenario", type=Path, help="scenario the live plant follows")
@@ -71,7 +71,7 @@ def _demo(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
     verb.add_argument("--again", action="store_true", help="commission again even where a model is cached")
 
 
-def _plant(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
+def _plant(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     verb = _verb(verbs, "plant", run_plant, "run the simulated plant on OPC UA, MQTT, RTSP and LiDAR UDP")
     _plant_argument(verb)
     verb.add_argument("--scenario", type=Path, help="scenario YAML; without it normal operation for ever")
@@ -80,7 +80,7 @@ def _plant(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
     verb.add_argument("--external-broker", action="store_true", help="use the MQTT broker that runs on --mqtt-port")
 
 
-def _fault(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
+def _fault(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     verb = _verb(verbs, "fault", run_fault, "inject a fault into the simulated plant, or clear it")
     verb.add_argument("name", help="fault name, or `clear` to end all faults, or `list`")
     verb.add_argument("--severity", type=float, default=1.0, help="0..1")
@@ -91,27 +91,27 @@ def _fault(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
     verb.add_argument("--port", type=int, default=None, help="MQTT port; default: that of the running demo, or 1883")
 
 
-def _record(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
+def _record(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     verb = _verb(verbs, "record", run_record, "record a scenario of the simulated plant, faster than real time")
     _plant_argument(verb)
     verb.add_argument("--scenario", type=Path, required=True)
     verb.add_argument("--out", type=Path, required=True, help="folder to write; must not exist")
 
 
-def _train(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
+def _train(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     verb = _verb(verbs, "train", run_train, "train a model on recordings; continues where a killed run stopped")
     verb.add_argument("--recording", type=Path, nargs="+", required=True, action="extend")
     verb.add_argument("--out", type=Path, required=True, help="model folder to write")
     verb.add_argument("overrides", nargs="*", help="training settings, e.g. seconds=600 seed=1")
 
 
-def _run(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
+def _run(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     verb = _verb(verbs, "run", run_daemon, "run the daemon on the sources of a configuration")
     verb.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="daemon YAML")
     verb.add_argument("overrides", nargs="*", help="hydra overrides, e.g. publish.port=1884")
 
 
-def _replay(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
+def _replay(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     verb = _verb(verbs, "replay", run_replay, "play a recording through the daemon")
     verb.add_argument("recording", type=Path)
     verb.add_argument("--model", type=Path, required=True)
@@ -120,14 +120,14 @@ def _replay(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
     verb.add_argument("--json", type=Path, help="write every anomaly and recommendation, one JSON per line")
 
 
-def _evaluate(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
+def _evaluate(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     verb = _verb(verbs, "evaluate", run_evaluate, "replay recordings and report detection, false raises and forecasts")
     verb.add_argument("--model", type=Path, required=True)
     verb.add_argument("--recording", type=Path, nargs="+", required=True, action="extend")
     verb.add_argument("--json", type=Path, help="write the report here")
 
 
-def _dashboard(verbs: "_Verbs[argparse.ArgumentParser]") -> None:
+def _dashboard(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     verb = _verb(verbs, "dashboard", run_dashboard, "serve the operator page; reads MQTT only")
     _plant_argument(verb)
     verb.add_argument("--host", default="127.0.0.1")
@@ -189,7 +189,9 @@ def run_fault(arguments: argparse.Namespace) -> None:
     order: dict[str, Any] = {"op": "clear"}
     if arguments.name != "clear":
         order = {"op": "fault", "name": arguments.name, "severity": arguments.severity, "ramp_s": arguments.ramp_s}
-    send_order(arguments.host, port, arguments.plant, order | ({"signal": arguments.signal} if arguments.signal else {}))
+    send_order(
+        arguments.host, port, arguments.plant, order | ({"signal": arguments.signal} if arguments.signal else {})
+    )
     say(f"{arguments.plant}: {arguments.name}")
 
 

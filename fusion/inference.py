@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +29,9 @@ from models.batch import TickBuilder
 
 log = logging.getLogger(__name__)
 
+PATIENCE_TICKS = 30
+"""How many ticks inference waits for the first value of every process signal."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
@@ -40,6 +44,12 @@ class Outcome:
     forecast: Forecast | None
     recommendation: Recommendation | None
     flags: tuple[str, ...]
+
+    @classmethod
+    def empty(cls, frame: Frame, flags: tuple[str, ...]) -> Outcome:
+        """Of a tick that was not judged."""
+        nothing: dict[str, Any] = {"surprise": None, "forecast": None, "recommendation": None}
+        return cls(frame=frame, anomalies=(), open_anomalies=(), flags=flags, **nothing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +87,7 @@ class Engine:
         self._due_ns: dict[str, int] = {"forecast": 0, "advice": 0}
         self._last_action: NDArray[np.float64] | None = None
         self._settling_until_ns = 0
+        self._waiting_ticks = PATIENCE_TICKS
         self.flags: tuple[str, ...] = ()
 
     @property
@@ -87,6 +98,9 @@ class Engine:
     def step(self, frame: Frame, newest: bool = True) -> Outcome:
         """Take one tick; with ``newest`` also forecast and advise when their time has come."""
         self._now_ns = frame.t_ns
+        if self._incomplete(frame):
+            self.flags = (*frame.flags, "waiting for first values")
+            return Outcome.empty(frame, self.flags)
         ticks = self._builder.tick(frame)
         seen = self.model.step(ticks, self._state, explain=self.detector.attentive)
         self.flags = tuple(sorted({*frame.flags, *seen.flags, *self._settling(ticks.action[-1])}))
@@ -104,6 +118,14 @@ class Engine:
             recommendation=advice,
             flags=self.flags,
         )
+
+    def _incomplete(self, frame: Frame) -> bool:
+        """At the start, averages must not begin on values that have not arrived yet."""
+        if self._waiting_ticks and any(s.name not in frame.values for s in self.plant.of(Modality.PROCESS)):
+            self._waiting_ticks -= 1
+            return True
+        self._waiting_ticks = 0
+        return False
 
     def _settling(self, action: NDArray[np.float64]) -> tuple[str, ...]:
         """A move of the operator widens the limits of fast energies for a short while."""
