@@ -1,19 +1,32 @@
-"""How far each clock is off: the lower envelope of arrival minus stamp over a window, with steps and hysteresis."""
+"""How far each clock is off: the lower envelope of arrival minus stamp, in whole seconds of arrival.
+
+Decisions depend only on arrivals, never on when they are looked at, so that a recording gives the same answer as the
+live stream it was made of.
+"""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fusion.records import NS_PER_S
+
+Ints = NDArray[np.int64]
+AHEAD_SECONDS = 2
 
 
 @dataclass(slots=True)
 class ClockModel:
     """Offset of one source clock: a stamp plus ``offset_ns`` is UTC of the receiver.
 
-    A delay below ``tolerance_s`` is taken for transport. Beyond it, once seen without exception for ``settle_s``, the
-    clock is taken to be wrong: stamps are corrected by the smallest delay and ``skewed`` is set.
+    A delay up to ``tolerance_s`` is taken for transport. Beyond it the clock is suspected, and once ``settle_s``
+    seconds of arrival in a row agree it is corrected by their smallest delay. A clock that is ahead cannot be explained
+    by transport and is corrected after two seconds; until then a stamp from the future counts as its arrival.
+    ``flagged`` is set while a clock is suspected or corrected.
     """
 
     tolerance_s: float = 0.5
@@ -21,36 +34,103 @@ class ClockModel:
     window_s: float = 60.0
     offset_ns: int = 0
     steps: int = 0
-    smallest_s: float = 0.0
-    _slots: deque[tuple[int, int]] = field(default_factory=deque)
+    _second: int | None = None
+    _open: list[Ints] = field(default_factory=list)
+    _lows: deque[tuple[int, int]] = field(default_factory=deque)
+    _streak: list[int] = field(default_factory=list)
+    _flag_from_ns: list[int] = field(default_factory=list)
 
     @property
-    def skewed(self) -> bool:
-        """Whether stamps of this clock are being corrected."""
-        return self.offset_ns != 0
+    def smallest_s(self) -> float:
+        """Smallest delay of the last minute [s]; zero before the first whole second."""
+        return min((low for _, low in self._lows), default=0) / NS_PER_S
 
-    def see(self, received_ns: int, smallest_delay_ns: int) -> None:
-        """Take note of the smallest delay of what arrived at ``received_ns``."""
-        slot = received_ns // NS_PER_S
-        if self._slots and self._slots[-1][0] == slot:
-            self._slots[-1] = (slot, min(self._slots[-1][1], smallest_delay_ns))
-        else:
-            self._slots.append((slot, smallest_delay_ns))
-            while self._slots[0][0] < slot - self.window_s:
-                self._slots.popleft()
-            self._estimate(slot)
+    @property
+    def flagged(self) -> bool:
+        """Whether the stamps are suspected or corrected at present."""
+        return len(self._flag_from_ns) % 2 == 1
 
-    def _estimate(self, now: int) -> None:
-        """Decide on whole seconds only, so that the order within one does not matter."""
-        whole = [delay for slot, delay in self._slots if slot < now]
-        recent = [delay for slot, delay in self._slots if now - self.settle_s <= slot < now]
-        if len(recent) < self.settle_s:
+    @property
+    def ever_flagged(self) -> bool:
+        """Whether there is any history of the flag."""
+        return bool(self._flag_from_ns)
+
+    def flagged_at(self, arrival_ns: int) -> bool:
+        """Whether they were at ``arrival_ns`` (not before what ``forget`` was told)."""
+        return bisect_right(self._flag_from_ns, arrival_ns) % 2 == 1
+
+    def forget(self, before_ns: int) -> None:
+        """Drop the history of the flag before ``before_ns``."""
+        while len(self._flag_from_ns) > 1 and self._flag_from_ns[1] <= before_ns:
+            del self._flag_from_ns[:2]
+
+    def shift_ns(self, arrival_ns: Ints, delay_ns: Ints) -> Ints:
+        """What to add to stamps that arrived at ``arrival_ns`` (ascending, never before earlier calls)."""
+        if self._calm(delay_ns):
+            self._skim(arrival_ns, delay_ns)
+            return np.zeros(len(delay_ns), np.int64)
+        seconds = arrival_ns // NS_PER_S
+        cuts = np.flatnonzero(np.diff(seconds)) + 1
+        shift = np.empty(len(delay_ns), np.int64)
+        for start, end in zip([0, *cuts], [*cuts, len(seconds)], strict=True):
+            self._enter(int(seconds[start]), int(arrival_ns[start]))
+            delay = delay_ns[start:end]
+            self._open.append(delay)
+            ahead = self.offset_ns > delay + int(self.tolerance_s * NS_PER_S)
+            shift[start:end] = np.where(ahead, delay, self.offset_ns)
+        return shift
+
+    def _calm(self, delay_ns: Ints) -> bool:
+        if self.offset_ns != 0 or self._streak or self.flagged:
+            return False
+        largest_ns = max(int(np.abs(part).max(initial=0)) for part in (delay_ns, *self._open))
+        return largest_ns <= self.tolerance_s * NS_PER_S
+
+    def _skim(self, arrival_ns: Ints, delay_ns: Ints) -> None:
+        """Nothing is decided on delays within tolerance: only the last minute is of interest."""
+        if not len(arrival_ns):
             return
-        self.smallest_s = min(whole) / NS_PER_S
-        smallest = min(recent)
-        tolerance = self.tolerance_s * NS_PER_S
-        wanted = smallest if abs(smallest) > tolerance else 0
-        spread_ok = wanted == 0 or max(recent) - smallest < 2 * tolerance or smallest < 0
-        if spread_ok and abs(wanted - self.offset_ns) > 0.5 * tolerance:
+        recent = np.searchsorted(arrival_ns, arrival_ns[-1] - int((self.window_s + 1) * NS_PER_S))
+        seconds = arrival_ns[recent:] // NS_PER_S
+        cuts = np.flatnonzero(np.diff(seconds)) + 1
+        for start, end in zip([0, *cuts], [*cuts, len(seconds)], strict=True):
+            self._enter(int(seconds[start]), int(arrival_ns[recent + start]))
+            self._open.append(delay_ns[recent + start : recent + end])
+
+    def _enter(self, second: int, arrival_ns: int) -> None:
+        """A new second of arrival completes the one before."""
+        if self._second is not None and second > self._second:
+            low = _lower_envelope(np.concatenate(self._open), int(self.tolerance_s * NS_PER_S))
+            self._lows.append((self._second, low))
+            while self._lows and self._lows[0][0] < second - self.window_s:
+                self._lows.popleft()
+            self._open.clear()
+            self._decide(low, arrival_ns)
+        self._second = second if self._second is None else max(second, self._second)
+
+    def _ordinary(self, low_ns: int) -> bool:
+        tolerance_ns = self.tolerance_s * NS_PER_S
+        return abs(low_ns - self.offset_ns) <= (tolerance_ns if self.offset_ns == 0 else tolerance_ns / 2)
+
+    def _decide(self, low_ns: int, arrival_ns: int) -> None:
+        tolerance_ns = self.tolerance_s * NS_PER_S
+        if self._ordinary(low_ns):
+            self._streak.clear()
+        else:
+            agrees = not self._streak or abs(low_ns - self._streak[-1]) <= tolerance_ns
+            self._streak = [*self._streak, low_ns] if agrees else [low_ns]
+        needed = AHEAD_SECONDS if low_ns < self.offset_ns else max(AHEAD_SECONDS, round(self.settle_s))
+        if len(self._streak) >= needed:
+            smallest = min(self._streak)
+            self.offset_ns = 0 if abs(smallest) <= tolerance_ns / 2 else smallest
             self.steps += 1
-            self.offset_ns = wanted
+            self._streak.clear()
+        if (self.offset_ns != 0 or len(self._streak) >= AHEAD_SECONDS) != self.flagged:
+            self._flag_from_ns.append(arrival_ns)
+
+
+def _lower_envelope(delay_ns: Ints, tolerance_ns: int) -> int:
+    """Smallest delay among those that agree with most: one wild stamp does not move a clock."""
+    ordered = np.sort(delay_ns)
+    middle = ordered[len(ordered) // 2]
+    return int(ordered[np.searchsorted(ordered, middle - tolerance_ns)])

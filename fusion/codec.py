@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import cast
 
 import av
 import numpy as np
-from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 
 PCM_SCALE = 32767.0
@@ -23,7 +21,7 @@ class PictureEncoder:
     """Grey pictures to H.264 access units, one unit per picture, a key frame every ``key_every`` pictures."""
 
     def __init__(self, height: int, width: int, rate_hz: float, key_every: int = 10) -> None:
-        self._context = cast(VideoCodecContext, av.CodecContext.create("libx264", "w"))
+        self._context = av.CodecContext.create("libx264", "w")
         self._context.width, self._context.height = width, height
         self._context.pix_fmt = "yuv420p"
         self._context.framerate = Fraction(rate_hz).limit_denominator(1000)
@@ -47,7 +45,7 @@ class PictureDecoder:
     """H.264 access units back to grey pictures; luma is passed through unscaled."""
 
     def __init__(self) -> None:
-        self._context = cast(VideoCodecContext, av.CodecContext.create("h264", "r"))
+        self._context = av.CodecContext.create("h264", "r")
         self._context.thread_count = 1
         self._context.options = {"flags": "low_delay"}
 
@@ -62,7 +60,7 @@ def luma(frame: av.VideoFrame) -> NDArray[np.uint8]:
     if frame.format.name not in ("yuv420p", "yuvj420p", "gray"):
         frame = frame.reformat(format="yuv420p")
     plane = frame.planes[0]
-    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+    rows = np.frombuffer(bytes(plane), np.uint8).reshape(-1, plane.line_size)
     return np.ascontiguousarray(rows[: frame.height, : frame.width])
 
 

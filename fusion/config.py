@@ -86,7 +86,7 @@ class TrainConfig:
     seed: int = 0
     seconds: float = 110.0
     steps: int = 100_000
-    batch: int = 48
+    batch: int = 32
     calibration_share: float = 0.35
     validation_share: float = 0.2
     false_raises_per_day: float = 1.0

@@ -23,7 +23,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -203,9 +203,8 @@ class Child:
     @classmethod
     async def start(cls, name: str, arguments: Sequence[str], logs: Path) -> Child:
         """Start `fusion ARGUMENTS` with its output in a log file."""
-        logs.mkdir(parents=True, exist_ok=True)
         log_file = logs / f"{name}.log"
-        with log_file.open("wb") as output:
+        with _opened(log_file) as output:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -271,6 +270,11 @@ def _free_from(port: int, kind: int = socket.SOCK_STREAM) -> int:
                 continue
             return candidate
     raise FusionError(f"no free port between {port} and {port + 49}")
+
+
+def _opened(log_file: Path) -> IO[bytes]:
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    return log_file.open("wb")
 
 
 def _accepts(port: int) -> bool:

@@ -6,15 +6,18 @@ order in which they were written, which is the order of arrival.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 from foxglove_schemas_protobuf.CompressedVideo_pb2 import CompressedVideo
 from foxglove_schemas_protobuf.PackedElementField_pb2 import PackedElementField
 from foxglove_schemas_protobuf.PointCloud_pb2 import PointCloud
 from foxglove_schemas_protobuf.RawAudio_pb2 import RawAudio
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from mcap.exceptions import McapError
 from mcap.reader import make_reader
 from mcap_protobuf.writer import Writer
@@ -40,7 +43,7 @@ class MediaWriter:
         self._count = 0
 
     def write(self, sample: Sample) -> None:
-        """Append one sample; log times must not decrease."""
+        """Append one sample."""
         signal = self._plant.by_name[sample.signal]
         encode = {Modality.VIDEO: self._picture, Modality.AUDIO: _sound, Modality.LIDAR: _cloud}[signal.modality]
         message = encode(signal, sample.value)
@@ -50,13 +53,13 @@ class MediaWriter:
 
     def close(self) -> None:
         """Finish the file."""
-        self._writer.finish()
+        self._writer.finish()  # type: ignore[no-untyped-call]
         self._stream.close()
 
     def _picture(self, signal: Signal, picture: NDArray[Any]) -> Any:
         encoder = self._encoders.get(signal.name)
         if encoder is None:
-            encoder = self._encoders[signal.name] = PictureEncoder(*picture.shape, signal.rate_hz)
+            encoder = self._encoders[signal.name] = PictureEncoder(picture.shape[0], picture.shape[1], signal.rate_hz)
         return CompressedVideo(frame_id=signal.name, format="h264", data=encoder.encode(picture))
 
 
@@ -80,15 +83,18 @@ class MediaReader:
                     body = _MESSAGES[schema.name if schema else ""]()
                     body.ParseFromString(message.data)
                     value = self._decode(channel.topic, body, decoders)
-                    times = {"t_ns": message.publish_time, "received_ns": message.log_time}
-                    yield Sample(signal=channel.topic, value=value, **times)
-        except (OSError, McapError, KeyError, ValueError) as error:
+                    times = (message.publish_time, message.log_time)
+                    yield Sample(signal=channel.topic, t_ns=times[0], received_ns=times[1], value=value)
+        except (OSError, McapError, DecodeError, av.FFmpegError, struct.error, KeyError, ValueError) as error:
             raise RecordingError(f"{self._file}: damaged or not a media file of ours ({error})") from error
 
     def _decode(self, topic: str, body: Any, decoders: dict[str, PictureDecoder]) -> NDArray[Any]:
         modality = self._plant.by_name[topic].modality
         if modality is Modality.VIDEO:
-            return next(decoders.setdefault(topic, PictureDecoder()).decode(body.data))
+            pictures = list(decoders.setdefault(topic, PictureDecoder()).decode(body.data))
+            if len(pictures) != 1:
+                raise ValueError(f"{topic}: one picture per message expected, found {len(pictures)}")
+            return pictures[0]
         if modality is Modality.AUDIO:
             return from_pcm(body.data)
         return np.frombuffer(body.data, "<f4").reshape(-1, len(CLOUD_FIELDS)).astype(np.float32)

@@ -4,7 +4,7 @@ The only place where models meet the Protocol that control asks for. Energies of
 stand side by side in one row.
 Shape letters: T ticks, E energies, G signals, N candidates, K steps of the action grid, A actions, H horizons, S tags.
 """
-# ruff: noqa: N815  # shape-suffixed names of tensors
+# shape-suffixed names of tensors
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class PlantModel:
         fitted: Sequence[Ticks],
         held_out: Sequence[Ticks],
     ) -> PlantModel:
-        """Put fitted parts together; bands come from ``later`` runs, energy scales from those the networks never saw."""
+        """Put fitted parts together: bands come from ``later`` runs, energy scales from those held out."""
         with_media = [run for run in held_out if run.media] or list(held_out)
         world = WorldModel(plant, core, networks).calibrate(later).fit_energies(with_media)
         return cls(world, monitors, Region.fit(core, fitted, plant))
@@ -188,7 +188,7 @@ class PlantModel:
             rows.append(row / max(row.sum(), 1.0))
         return np.concatenate([shares, np.array(rows).reshape(len(rows), shares.shape[1])])
 
-    def world(self, state: ModelState) -> "PresentWorld":
+    def world(self, state: ModelState) -> PresentWorld:
         """The model standing at a state, as control asks for it."""
         return PresentWorld(self, state)
 

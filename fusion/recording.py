@@ -1,8 +1,9 @@
 """Recordings: a folder with the plant, process columns, media, ground truth and a manifest with hashes.
 
-``process.parquet`` holds process values in order of arrival, ``media.mcap`` the pictures, sound and point clouds as
-Foxglove messages (topic = signal, publish time = source time, log time = arrival), ``media.parquet`` one row per media
-message with its quality and clock, ``truth.parquet`` hidden states and faults by tick. Written aside, renamed when whole.
+``process.parquet`` holds process values in order of arrival, ``heartbeats.parquet`` which signals were known to be
+alive without a change, ``media.mcap`` pictures, sound and point clouds as Foxglove messages (topic = signal, publish
+time = source time, log time = arrival), ``media.parquet`` one row per media message with its quality and clock,
+``truth.parquet`` hidden states and faults by tick. Written aside, renamed when whole.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import heapq
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import file_digest
 from pathlib import Path
 from types import TracebackType
@@ -25,19 +26,25 @@ from numpy.typing import NDArray
 from fusion.errors import ConfigError, PlantMismatch, RecordingError
 from fusion.media import MediaReader, MediaWriter
 from fusion.plant import Plant, plant_from_dict, plant_to_dict
+from fusion.recording_tables import (
+    HEARTBEAT_SCHEMA,
+    PROCESS_SCHEMA,
+    ProcessTable,
+    TableWriter,
+    heartbeat_frame,
+    heartbeats,
+    process_frame,
+    read_table,
+)
 from fusion.records import NS_PER_S, Columns, Item, Quality, Sample
 
 FORMAT = "fusion-recording/1"
-MANIFEST, PLANT, PROCESS, TRUTH, SCENARIO = (
-    "manifest.json",
-    "plant.yaml",
-    "process.parquet",
-    "truth.parquet",
-    "scenario.yaml",
-)
+SOFTWARE = "0.1.0"
+MANIFEST, PLANT, SCENARIO = "manifest.json", "plant.yaml", "scenario.yaml"
+PROCESS, HEARTBEATS, TRUTH = "process.parquet", "heartbeats.parquet", "truth.parquet"
 MEDIA, MEDIA_INDEX = "media.mcap", "media.parquet"
 SLICE_NS = NS_PER_S
-_FLUSH_ROWS = 2_000_000
+LAST_NS = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +103,11 @@ class RecordingWriter:
         self._aside.mkdir(parents=True)
         dump_plant(plant, self._aside / PLANT)
         (self._aside / SCENARIO).write_text(scenario_text)
+        self._overwrite = overwrite
         self._media: MediaWriter | None = None
-        self._parts: list[pl.DataFrame] = []
+        self._process = TableWriter(self._aside / PROCESS, PROCESS_SCHEMA)
+        self._heartbeats = TableWriter(self._aside / HEARTBEATS, HEARTBEAT_SCHEMA)
+        self._has_heartbeats = False
         self._index: list[tuple[str, int, int, int, str]] = []
         self._truth: list[pl.DataFrame] = []
         self._span: tuple[int, int] | None = None
@@ -110,22 +120,14 @@ class RecordingWriter:
             self.media(item)
 
     def process(self, columns: Columns) -> None:
-        """Append a batch of process values."""
-        if not len(columns):
-            return
-        names = np.asarray(columns.signals, dtype=object)[columns.index]
-        frame = {
-            "t_ns": columns.t_ns,
-            "received_ns": columns.received_ns,
-            "signal": pl.Series(names, dtype=pl.String),
-            "value": columns.value,
-            "quality": columns.quality,
-            "clock": [columns.clock] * len(columns),
-        }
-        self._parts.append(pl.DataFrame(frame))
-        self._widen(int(columns.received_ns.min()), int(columns.received_ns.max()))
-        if len(self._parts) > 4096:
-            self._parts = [pl.concat(self._parts)]
+        """Append a batch of process values, and its heartbeat."""
+        if len(columns):
+            self._process.append(process_frame(columns))
+            self._widen(int(columns.received_ns.min()), int(columns.received_ns.max()))
+        if columns.heartbeat_ns is not None:
+            self._has_heartbeats = True
+            self._heartbeats.append(heartbeat_frame(columns))
+            self._widen(columns.heartbeat_ns, columns.heartbeat_ns)
 
     def media(self, sample: Sample) -> None:
         """Append a picture, an audio chunk or a point cloud."""
@@ -145,12 +147,15 @@ class RecordingWriter:
             self._media.close()
             rows = pl.DataFrame(self._index, schema=_INDEX_SCHEMA, orient="row")
             rows.write_parquet(self._aside / MEDIA_INDEX)
-        process = pl.concat(self._parts) if self._parts else pl.DataFrame(schema=_PROCESS_SCHEMA)
-        process.sort("received_ns", maintain_order=True).write_parquet(self._aside / PROCESS)
+        self._process.close()
+        if self._has_heartbeats:
+            self._heartbeats.close()
         if self._truth:
             pl.concat(self._truth).write_parquet(self._aside / TRUTH)
         self._write_manifest()
         if self._path.exists():
+            if not self._overwrite:
+                raise RecordingError(f"{self._path}: exists already; choose another folder")
             shutil.rmtree(self._path)
         self._aside.rename(self._path)
 
@@ -165,7 +170,7 @@ class RecordingWriter:
         start, end = self._span or (0, 0)
         manifest = {
             "format": FORMAT,
-            "software": "0.1.0",
+            "software": SOFTWARE,
             "plant": self._plant.name,
             "fingerprint": self._plant.fingerprint,
             "kind": self._kind,
@@ -186,20 +191,14 @@ class RecordingWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.discard()
+        try:
+            if kind is None:
+                self.close()
+        finally:
+            if self._aside.exists():
+                self.discard()
 
 
-_PROCESS_SCHEMA = {
-    "t_ns": pl.Int64,
-    "received_ns": pl.Int64,
-    "signal": pl.String,
-    "value": pl.Float64,
-    "quality": pl.UInt8,
-    "clock": pl.String,
-}
 _INDEX_SCHEMA = {
     "signal": pl.String,
     "t_ns": pl.Int64,
@@ -220,7 +219,10 @@ class Recording:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.manifest = _manifest(path / MANIFEST)
-        self.plant = load_plant(path / PLANT)
+        try:
+            self.plant = load_plant(path / PLANT)
+        except ConfigError as error:
+            raise RecordingError(f"{path / PLANT}: missing or damaged ({error})") from error
         if self.plant.fingerprint != self.manifest["fingerprint"]:
             raise PlantMismatch(f"{path / PLANT}: not the plant this recording was made of (fingerprint differs)")
 
@@ -248,7 +250,11 @@ class Recording:
         return sorted((Event(**row) for row in rows), key=lambda event: event.onset_ns)
 
     def verify(self) -> None:
-        """Compare every file with its hash in the manifest."""
+        """Compare every file with its hash in the manifest.
+
+        Raises:
+            RecordingError: naming the first file that is missing or differs.
+        """
         for name, entry in self.manifest["files"].items():
             file = self.path / name
             if not file.is_file():
@@ -258,53 +264,74 @@ class Recording:
 
     def table(self) -> pl.DataFrame:
         """All process values, one row each, in order of arrival."""
-        return self._parquet(PROCESS)
+        return read_table(self.path / PROCESS, PROCESS_SCHEMA)
 
     def columns(self) -> Columns:
-        """All process values as one batch."""
-        return _columns(self.table(), "")
+        """All process values as one batch, without heartbeats."""
+        return ProcessTable(self.table()).everything()
 
     def truth(self) -> pl.DataFrame:
         """Ground truth by tick; empty where none was recorded."""
-        return (
-            self._parquet(TRUTH) if TRUTH in self.manifest["files"] else pl.DataFrame({"t_ns": []}, {"t_ns": pl.Int64})
-        )
+        if TRUTH not in self.manifest["files"]:
+            return pl.DataFrame(schema={"t_ns": pl.Int64})
+        return read_table(self.path / TRUTH, {"t_ns": pl.Int64})
 
     def items(self) -> Iterator[Item]:
-        """Everything in order of arrival; process values in batches of up to one second of arrival per clock."""
-        streams: tuple[Iterator[Item], ...] = (self._process_items(), self._media_items())
+        """Everything in order of arrival.
+
+        Process values come in batches of one clock and up to one second of arrival. Nothing that follows an item
+        arrived before the last value in it, so that ``arrival_ns`` of each may drive a timeline.
+        """
+        index = self._media_index()
+        table = ProcessTable(self.table())
+        beats = self._beats()
+        cuts = np.array(index["received_ns"].to_list() + [arrival_ns(beat) for beat in beats], np.int64)
+        streams: list[Iterator[Item]] = [table.batches(cuts, SLICE_NS), iter(beats), self._media_items(index)]
         yield from heapq.merge(*streams, key=arrival_ns)
 
-    def _process_items(self) -> Iterator[Columns]:
-        table = self.table()
-        for slot in table.with_columns(slot=pl.col("received_ns") // SLICE_NS).partition_by(
-            "slot", maintain_order=True
-        ):
-            batches = slot.partition_by("clock", maintain_order=True)
-            yield from sorted((_columns(b, b["clock"][0]) for b in batches), key=arrival_ns)
+    def chunks(self, rows: int) -> Iterator[tuple[int, list[Columns]]]:
+        """Process values and heartbeats in chunks of about ``rows`` values, one batch per clock, for bulk work.
 
-    def _media_items(self) -> Iterator[Sample]:
+        With each goes the time of its first arrival; nothing in later chunks arrived before theirs.
+        """
+        table, beats = ProcessTable(self.table()), self._beats()
+        waiting, at = list(table.chunks(rows)), 0
+        starts = [*(start for start, _ in waiting[1:]), LAST_NS]
+        for (start, batches), end in zip(waiting or [(0, [])], starts, strict=True):
+            first = at
+            while at < len(beats) and arrival_ns(beats[at]) < end:
+                at += 1
+            found = beats[first:at]
+            yield min([start, *(arrival_ns(beat) for beat in found[:1])]), [*batches, *found]
+
+    def _beats(self) -> list[Columns]:
+        if HEARTBEATS not in self.manifest["files"]:
+            return []
+        return heartbeats(read_table(self.path / HEARTBEATS, HEARTBEAT_SCHEMA))
+
+    def _media_index(self) -> pl.DataFrame:
         if not self.has_media:
-            return
-        index = self._parquet(MEDIA_INDEX)
-        rows = zip(index["quality"].to_list(), index["clock"].to_list(), strict=True)
-        for sample, (quality, clock) in zip(MediaReader(self.path / MEDIA, self.plant), rows, strict=True):
-            yield Sample(
-                signal=sample.signal,
-                t_ns=sample.t_ns,
-                received_ns=sample.received_ns,
-                value=sample.value,
-                quality=Quality(quality),
-                clock=clock,
-                replayed=True,
-            )
+            return pl.DataFrame(schema=_INDEX_SCHEMA)
+        return read_table(self.path / MEDIA_INDEX, _INDEX_SCHEMA)
 
-    def _parquet(self, name: str) -> pl.DataFrame:
-        file = self.path / name
-        try:
-            return pl.read_parquet(file)
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise RecordingError(f"{file}: cannot be read as Parquet ({str(error).splitlines()[0]})") from error
+    def _media_items(self, index: pl.DataFrame) -> Iterator[Sample]:
+        """Media in order of arrival; what was written out of order waits until its turn is certain."""
+        if not len(index):
+            return
+        file = self.path / MEDIA
+        received = index["received_ns"].to_numpy()
+        later = np.append(np.minimum.accumulate(received[::-1])[::-1][1:], LAST_NS).tolist()
+        waiting: list[tuple[int, int, Sample]] = []
+        rows = index.select("quality", "clock").iter_rows()
+        place = -1
+        for place, (sample, row) in enumerate(zip(MediaReader(file, self.plant), rows, strict=False)):
+            quality, clock = row
+            whole = replace(sample, quality=Quality(quality), clock=clock, replayed=True)
+            heapq.heappush(waiting, (sample.received_ns, place, whole))
+            while waiting and waiting[0][0] <= later[place]:
+                yield heapq.heappop(waiting)[2]
+        if place + 1 != len(index):
+            raise RecordingError(f"{file}: {place + 1} messages, but {MEDIA_INDEX} lists {len(index)}")
 
 
 def arrival_ns(item: Item) -> int:
@@ -312,21 +339,6 @@ def arrival_ns(item: Item) -> int:
     if isinstance(item, Sample):
         return item.received_ns
     return int(item.received_ns.max()) if len(item) else item.heartbeat_ns or 0
-
-
-def _columns(table: pl.DataFrame, clock: str) -> Columns:
-    names = table["signal"].unique(maintain_order=True).to_list()
-    index = table["signal"].cast(pl.Enum(names)).to_physical().to_numpy().astype(np.int32)
-    return Columns(
-        signals=tuple(names),
-        index=index,
-        t_ns=table["t_ns"].to_numpy(),
-        received_ns=table["received_ns"].to_numpy(),
-        value=table["value"].to_numpy(),
-        quality=table["quality"].to_numpy(),
-        clock=clock,
-        replayed=True,
-    )
 
 
 def _manifest(file: Path) -> dict[str, Any]:
@@ -339,6 +351,9 @@ def _manifest(file: Path) -> dict[str, Any]:
     found = manifest.get("format") if isinstance(manifest, dict) else None
     if found != FORMAT:
         raise RecordingError(f"{file}: format {found!r} is not accepted; expected {FORMAT!r}")
+    for key in ("plant", "fingerprint", "kind", "t0_ns", "t1_ns", "events", "files"):
+        if key not in manifest:
+            raise RecordingError(f"{file}: key {key!r} is missing")
     return manifest
 
 

@@ -78,15 +78,17 @@ def write_report(
 
 def _summary(plant: Plant, meta: Mapping[str, Any], calibration: Calibration) -> str:
     gauges, hours = meta["gauges"], meta["hours"]
+    spread = f"{_number(gauges['std_min'])} / {_number(gauges['std_mean'])}"
+    bound = f"rate of false raises below {calibration.bound_per_day:.1f} a day (95 %)"
     rows = {
         "plant": f"{plant.name} ({plant.fingerprint[:12]})",
         "hours of normal operation": ", ".join(f"{name} {value:.2f}" for name, value in hours.items()),
         "Epps-Pulley statistic (1 is Gaussian)": _number(gauges["epps_pulley"]),
-        "standard deviation of the latent, least / mean": f"{_number(gauges['std_min'])} / {_number(gauges['std_mean'])}",
+        "standard deviation of the latent, least / mean": spread,
         "RankMe / participation ratio": f"{_number(gauges['rank_me'])} / {_number(gauges['participation'])}",
         "share of latent variance between runs": _number(gauges["between_runs"]),
         "gates open": f"{gauges['gates_open']:.0%}",
-        "limits calibrated on": f"{calibration.hours:.2f} h; rate of false raises below {calibration.bound_per_day:.1f} a day (95 %)",
+        "limits calibrated on": f"{calibration.hours:.2f} h; {bound}",
         "licence": meta["licence"]["level"],
     }
     body = "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(str(v))}</td></tr>" for k, v in rows.items())

@@ -31,8 +31,8 @@ from fusion.config import TrainConfig
 from fusion.errors import ConfigError, PlantMismatch
 from fusion.history import ticks as read_ticks
 from fusion.licensing import examine_model
-from fusion.plant_model import PlantModel
 from fusion.plant import Plant
+from fusion.plant_model import PlantModel
 from fusion.recording import MANIFEST, Recording
 from fusion.report import Course, write_report
 from models.batch import Ticks

@@ -27,8 +27,8 @@ class ModelConfig:
     ``width`` is that of tokens and mixer, ``latent`` the size of ``z_net``, ``states`` the learned state tokens,
     ``window_ticks`` what the predictor looks back on, ``context`` its width, ``head`` the width of the horizon heads.
     ``detach_target`` stops the gradient through the latent that is predicted. ``inverse`` weighs inverse dynamics and
-    is of use only where action read-backs are not among the tags. ``input_noise`` is added to past features in training,
-    in standard deviations.
+    is of use only where action read-backs are not among the tags. ``input_noise`` (standard deviations) is added to
+    past features in training.
     """
 
     width: int = 48
@@ -41,10 +41,10 @@ class ModelConfig:
     context: int = 96
     predictor_layers: int = 2
     head: int = 128
-    dropout: float = 0.1
-    input_noise: float = 0.3
+    dropout: float = 0.2
+    input_noise: float = 0.4
     anti_collapse: AntiCollapse = AntiCollapse.SIGREG
-    anti_collapse_weight: float = 0.09
+    anti_collapse_weight: float = 0.15
     latent_weight: float = 0.25
     partial_weight: float = 0.5
     observable_weight: float = 0.25

@@ -33,7 +33,7 @@ def make_plant():
 
 
 def steps(rng, low, high, ticks):
-    at = np.cumsum(rng.random(ticks) < 1 / 40)
+    at = np.cumsum(rng.random(ticks) < 1 / 15)
     return rng.uniform(low, high, ticks + 1)[at]
 
 

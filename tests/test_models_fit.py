@@ -18,9 +18,9 @@ class Clock:
         return self.now
 
 
-def make_fitter(seed=0, clock=None, **changes):
+def make_fitter(seed=0, clock=None, head=24, **changes):
     values = {"steps": 12, "batch": 8, "validate_every": 4, "validation_clips": 32, "gate_clips": 64, "seed": seed}
-    model = make_model(seed)
+    model = make_model(seed, dropout=0.1 if head == 24 else 0.0, input_noise=0.05, head=head)
     config = FitConfig(**values | changes)
     runs = training_runs(), held_out_runs()
     return Fitter(model, make_core(), make_plant(), *runs, config, **({"clock": clock} if clock else {}))
@@ -93,7 +93,9 @@ def test_patience_ends_training():
 
 
 def test_networks_learn_what_a_linear_model_cannot():
-    fitter = make_fitter(steps=80, batch=8, validate_every=40, gate_clips=200, learning_rate=5e-3)
+    budget = {"steps": 200, "batch": 4, "short_cut_ticks": 256, "validate_every": 66}
+    checks = {"validation_clips": 128, "gate_clips": 300}
+    fitter = make_fitter(head=64, learning_rate=1e-2, weight_decay=0.1, **budget, **checks)
     gauges = fitter.run()
     assert gauges.gates_open > 0.05
     assert np.nanmax(gauges.skill_over_linear) > 0.1

@@ -48,7 +48,7 @@ class Belt:
 
     def mass(self) -> Floats:
         """Mass on the belt [kg]."""
-        return self._mass[:, self._end - 1] - self._gone
+        return np.asarray(self._mass[:, self._end - 1] - self._gone)
 
     def profile(self, row: int, edges_m: Floats) -> Floats:
         """Load of one belt between consecutive ascending positions [kg/m]."""
@@ -59,4 +59,4 @@ class Belt:
         """Cumulative mass at the material that is now at these positions of one belt."""
         window = slice(self._end - _KEPT, self._end)
         travel = self._travel[row, window]
-        return np.interp(travel[-1] - positions_m, travel, self._mass[row, window])
+        return np.asarray(np.interp(travel[-1] - positions_m, travel, self._mass[row, window]))

@@ -54,7 +54,7 @@ class Camera:
         if dirt:
             image = image * (1.0 - dirt) + 110.0 * dirt
         image += rng.standard_normal(image.shape, dtype=np.float32) * 3.0
-        return np.clip(image, 0.0, 255.0).astype(np.uint8)
+        return np.asarray(np.clip(image, 0.0, 255.0), dtype=np.uint8)
 
 
 def _texture(rng: np.random.Generator, smooth: int) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Scenarios played on lines: setpoints, disturbances, faults and instruments, one second at a time, many lines at once."""
+"""Scenarios played on many lines at once: setpoints, disturbances, faults and instruments, second by second."""
 
 from __future__ import annotations
 
@@ -172,8 +172,8 @@ class Fleet:
         shown = {name: value.copy() for name, value in readings.items()}
         old = self._past[self.elapsed_s % len(self._past)]
         for row in replaying:
-            for name in shown:
-                shown[name][row] = old[name][row]
+            for name, value in shown.items():
+                value[row] = old[name][row]
         return shown
 
 

@@ -10,29 +10,30 @@ from numpy.typing import NDArray
 
 from fusion.simulator.noise import keyed
 from fusion.simulator.silo import CELLS, RADIUS_M, Silo
-
-BEAMS = 16
-FIRINGS = 360
-QUANTUM_M = 0.002
-ELEVATION_DEG = np.array([-15, 1, -13, 3, -11, 5, -9, 7, -7, 9, -5, 11, -3, 13, -1, 15], dtype=float)
+from fusion.simulator.vlp16 import ELEVATION_DEG, FIRINGS, QUANTUM_M, RING_M, SKEW_DEG
 
 
 class Lidar:
-    """Scans in the sensor frame (x = r cos(el) sin(az), y = r cos(el) cos(az), z = r sin(el)); ``pose`` places it."""
+    """Scans in the frame in which decoders deliver them: x along azimuth zero, y to the left, z up; ``pose`` places it.
+
+    The channels of a firing fire one after another while the head turns (``SKEW_DEG``), from a ring about the axis
+    (``RING_M``).
+    """
 
     def __init__(self, seed: int, pose: tuple[float, ...], axis: NDArray[np.float64]) -> None:
         self._seed = seed
-        azimuth = np.radians(np.arange(FIRINGS) * 360.0 / FIRINGS)[:, None]
-        elevation = np.radians(ELEVATION_DEG)[None, :]
-        x, y = np.cos(elevation) * np.sin(azimuth), np.cos(elevation) * np.cos(azimuth)
-        self._ray = np.stack([x, y, np.broadcast_to(np.sin(elevation), x.shape)], -1).reshape(-1, 3)
-        self._azimuth_deg = np.repeat(np.degrees(azimuth[:, 0]), BEAMS)
-        self._world_ray = self._ray @ rotation(*pose[3:]).T
-        self._origin = np.asarray(pose[:3])
-        self._to_wall = _wall_distance(self._origin, self._world_ray)
-        self._cast = np.concatenate([np.broadcast_to(self._origin, self._ray.shape), self._world_ray], 1).astype(
-            np.float32
-        )
+        azimuth_deg = (np.arange(FIRINGS)[:, None] * 360.0 / FIRINGS + SKEW_DEG[None, :]).ravel()
+        azimuth, elevation = np.radians(azimuth_deg), np.radians(np.tile(ELEVATION_DEG, FIRINGS))
+        along = np.stack([np.cos(azimuth), -np.sin(azimuth), np.zeros_like(azimuth)], -1)
+        self._azimuth_deg = azimuth_deg
+        self._cos_elevation = np.cos(elevation)
+        self._ring = RING_M * along
+        self._ray = along * self._cos_elevation[:, None]
+        self._ray[:, 2] = np.sin(elevation)
+        turn = rotation(*pose[3:])
+        origin, ray = np.asarray(pose[:3]) + self._ring @ turn.T, self._ray @ turn.T
+        self._to_wall = _wall_distance(origin, ray)
+        self._cast = np.concatenate([origin, ray], 1).astype(np.float32)
         self._xy = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
         self._triangles = _grid_triangles(CELLS)
 
@@ -74,8 +75,8 @@ def rotation(roll: float, pitch: float, yaw: float) -> NDArray[np.float64]:
 def _wall_distance(origin: NDArray[np.float64], ray: NDArray[np.float64]) -> NDArray[np.float64]:
     """Distance along each ray to the cylinder wall; infinite for rays that leave through the open top."""
     a = (ray[:, :2] ** 2).sum(1)
-    b = ray[:, :2] @ origin[:2]
-    c = origin[:2] @ origin[:2] - RADIUS_M**2
+    b = (ray[:, :2] * origin[:, :2]).sum(1)
+    c = (origin[:, :2] ** 2).sum(1) - RADIUS_M**2
     with np.errstate(divide="ignore", invalid="ignore"):
         distance = (-b + np.sqrt(np.maximum(b * b - a * c, 0.0))) / a
     return np.where((ray[:, 2] < 0.1) & np.isfinite(distance), distance, np.inf)

@@ -27,7 +27,7 @@ class Pi:
 
 
 class Loops:
-    """Tank level -> lime rate -> feeder; slaker temperature -> water (in ratio to lime); level -> pump; density -> dilution."""
+    """Tank level sets the lime rate; temperature acts on water, slaker level on the pump, density on dilution."""
 
     def __init__(self, size: int) -> None:
         self.feeder, self.water = np.full(size, 0.35), np.full(size, 0.36)

@@ -25,12 +25,12 @@ _TONES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machines:
-    """What the microphone can hear in one second: shaft phases [rev] at its start, speeds [rev/s], flow, temperature."""
+    """What can be heard in one second: shaft phases [rev] at its start, speeds [rev/s], flow and temperature."""
 
     phase: Mapping[str, float]
     speed: Mapping[str, float]
     feed_kg_s: float
-    slaker_degC: float
+    slaker_degc: float
 
 
 class Microphone:
@@ -39,7 +39,7 @@ class Microphone:
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._t = np.arange(RATE_HZ) / RATE_HZ
-        hz = np.fft.rfftfreq(RATE_HZ, 1.0 / RATE_HZ)
+        hz = np.fft.rfftfreq(RATE_HZ, 1.0 / RATE_HZ).astype(np.float64)
         self._falling = _band(hz, 800.0, 3000.0)
         self._hiss = 1.0 / (1.0 + (4500.0 / np.maximum(hz, 1.0)) ** 4)
         self._rumble = _band(hz, 30.0, 160.0)
@@ -56,7 +56,7 @@ class Microphone:
         rng = keyed(self._seed, "microphone", tick)
         noise = np.fft.rfft(rng.standard_normal(RATE_HZ))
         shape = 0.01 + 0.25 * machines.feed_kg_s * self._falling + 0.25 * truck * self._rumble
-        shape = shape + 0.02 * min(5.0, max(0.0, machines.slaker_degC - 90.0)) * self._hiss
+        shape = shape + 0.02 * min(5.0, max(0.0, machines.slaker_degc - 90.0)) * self._hiss
         spectrum = noise * shape
         if bearing := fault.get("bearing", 0.0):
             spectrum = spectrum + 0.5 * bearing * np.fft.rfft(self._impacts(rng, machines)) * self._ring

@@ -38,7 +38,7 @@ RTD_LAG_S = 18.0
 class Parameters:
     """One line's constants; a plant of the same kind differs in these."""
 
-    water_degC: float = 15.0
+    water_degc: float = 15.0
     cao: float = 0.90
     reactivity: float = 1.0
     silo_level_m: float = 3.9
@@ -46,7 +46,7 @@ class Parameters:
     activation_j: float = 50_000.0
     rate_80_per_s: float = 1.0 / 150.0
     heat_loss_w_k: float = 250.0
-    ambient_degC: float = 20.0
+    ambient_degc: float = 20.0
     repose_deg: float = 38.0
     channel_m: float = 0.45
     friction: float = 3.2e6
@@ -55,7 +55,7 @@ class Parameters:
     def draw(cls, rng: np.random.Generator) -> Parameters:
         """Feed and weather of one ordinary day."""
         return cls(
-            water_degC=rng.uniform(9.0, 21.0),
+            water_degc=rng.uniform(9.0, 21.0),
             cao=rng.uniform(0.86, 0.94),
             reactivity=rng.uniform(0.8, 1.2),
             silo_level_m=rng.uniform(3.2, 4.4),
@@ -153,9 +153,9 @@ class Line:
         thick = 1.0 + 4.0 * np.maximum(0.0, self.solids - 0.18)
         self.agitator_w = power * thick * (1.0 - 0.3 * blade)
         lime_in, share = self.lime_in, DT_S * out / self.mass
-        heat = HEAT_OF_SLAKING_J * rate + self.water_flow * CP_WATER * (p["water_degC"] - self.temperature)
-        heat += lime_in * CP_LIME * (p["ambient_degC"] - self.temperature) + self.agitator_w
-        heat -= p["heat_loss_w_k"] * (self.temperature - p["ambient_degC"]) + vapour * LATENT_HEAT_J
+        heat = HEAT_OF_SLAKING_J * rate + self.water_flow * CP_WATER * (p["water_degc"] - self.temperature)
+        heat += lime_in * CP_LIME * (p["ambient_degc"] - self.temperature) + self.agitator_w
+        heat -= p["heat_loss_w_k"] * (self.temperature - p["ambient_degc"]) + vapour * LATENT_HEAT_J
         cp = (self.water * CP_WATER + (self.mass - self.water) * CP_SOLID) / self.mass
         self.temperature += DT_S * heat / (self.mass * cp)
         self.hydrate_rate = out * self.hydrate / self.mass
@@ -213,7 +213,7 @@ class Line:
             "LT201": self.tank_l / (1000.0 * TANK_M3),
             "FV201": loops.dilution,
             "FT103": self.demand,
-            "TT103": self.p["water_degC"],
+            "TT103": self.p["water_degc"],
             "WIC101.SP": loops.lime_sp,
             "SC102": loops.pump,
             **self.sp,
@@ -233,7 +233,7 @@ class Line:
             "feed_rate_kg_s": self.feed_rate,
             "belt_m_s": self.belt_m_s,
             "belt_mass_kg": self.belt.mass(),
-            "slaker_degC": self.temperature,
+            "slaker_degc": self.temperature,
             "unreacted_lime": self.lime / self.mass,
             "cao": self.cao,
             "reactivity": self.reactivity,

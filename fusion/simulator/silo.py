@@ -66,11 +66,11 @@ class Silo:
 
     def mean_level(self) -> Floats:
         """Mean height [m]."""
-        return self.height.sum((1, 2)) / self.inside.sum()
+        return np.asarray(self.height.sum((1, 2)) / self.inside.sum())
 
     def volume(self) -> Floats:
         """Bulk volume [m3]."""
-        return self.height.sum((1, 2)) * self.cell_m**2
+        return np.asarray(self.height.sum((1, 2)) * self.cell_m**2)
 
     def point_level(self) -> Floats:
         """What a level probe near the wall reads, as a fraction of the height."""

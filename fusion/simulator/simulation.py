@@ -39,7 +39,7 @@ class Simulation:
         self._scanner = Lidar(scenario.seed, self._lidar.pose, self._fleet.line.silo.axis) if self._lidar else None
         self._edges = VIEW_START_M + np.arange(SIZE + 1) / PIXELS_PER_M
         self._frozen_picture: NDArray[np.uint8] | None = None
-        self._process = [s for s in plant.of(Modality.PROCESS)]
+        self._process = list(plant.of(Modality.PROCESS))
         self._offset_ns = np.array([int(stamp_offset_s(s) * NS_PER_S) for s in self._process])
 
     @property
@@ -105,7 +105,7 @@ class Simulation:
         items: list[Item] = [self._columns(readings, start_ns + NS_PER_S), *pictures]
         if self._microphone:
             feed, warm = float(line.feed_rate[0]), float(line.temperature[0])
-            machines = Machines(phase=phases, speed=speeds, feed_kg_s=feed, slaker_degC=warm)
+            machines = Machines(phase=phases, speed=speeds, feed_kg_s=feed, slaker_degc=warm)
             items.extend(self._chunks(tick, machines, fault, start_ns))
         items.extend(self._scans(tick, fault, start_ns))
         return self._network.deliver(items, tick, start_ns + NS_PER_S)

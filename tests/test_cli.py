@@ -1,0 +1,63 @@
+import subprocess
+import sys
+
+import pytest
+
+from fusion.cli import main
+from fusion.errors import ConfigError
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "fusion.cli", *map(str, arguments)], capture_output=True, text=True, timeout=120
+    )
+
+
+def test_a_typo_in_a_key_exits_2_and_names_the_accepted_ones(tmp_path):
+    done = run("run", "publish.prot=1883")
+    assert done.returncode == 2
+    assert "publish.prot: unknown key; accepted: host, port" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_model_exits_2_and_says_what_was_expected(tmp_path, capsys):
+    assert main(["run", f"model={tmp_path / 'nowhere'}"]) == 2
+    assert "fusion train --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["record", "--scenario", "nowhere.yaml", "--out", "x"], "nowhere.yaml: cannot be read"),
+        (["replay", "nowhere", "--model", "x"], "manifest.json: missing"),
+        (["train", "--recording", "nowhere", "--out", "x"], "manifest.json: missing"),
+        (["evaluate", "--recording", "nowhere", "--model", "x"], "missing"),
+        (["fault", "gremlins"], "'gremlins' is not known; accepted: clear, list, rat_hole"),
+        (["fault", "belt_slip", "--port", "1"], "no MQTT broker at 127.0.0.1:1"),
+        (["plant", "--scenario", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
+    ],
+)
+def test_bad_input_is_one_sentence_without_a_traceback(arguments, message, capsys):
+    assert main(arguments) in (1, 2)
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_faults_can_be_listed(capsys):
+    assert main(["fault", "list"]) == 0
+    assert "belt_slip" in capsys.readouterr().out
+
+
+def test_a_foreign_package_of_our_name_is_noticed(monkeypatch):
+    import control
+    from fusion import cli
+
+    monkeypatch.delattr(control, "MARKER")
+    with pytest.raises(ConfigError, match="another distribution shadows it"):
+        cli._check_names()
+
+
+def test_sources_and_simulator_leave_torch_alone():
+    code = "import sys, connectors.opcua, connectors.video, fusion.simulator.live; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -1,0 +1,212 @@
+"""The whole line on a small plant model: record, train, replay through the daemon, evaluate, and run it live."""
+
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import paho.mqtt.client as mqtt
+import pytest
+
+from fusion.checkpoint import load_checkpoint
+from fusion.cli import main
+from fusion.config import TrainConfig
+from fusion.history import frames
+from fusion.inference import Engine
+from fusion.recording import Recording, dump_plant, load_plant
+from fusion.records import AnomalyState, Verdict
+from fusion.service import replay
+from fusion.simulator.record import record, record_batch
+from fusion.simulator.scenario import Excitation, FaultEvent, Scenario, Sensors
+from fusion.train import train
+
+ROOT = Path(__file__).parent.parent
+PLANT = load_plant(ROOT / "configs" / "plant" / "lime.yaml")
+EXCITED = Excitation(enabled=True, mean_interval_s=300)
+SLOW = Sensors(camera_hz=5, lidar_hz=1)
+ONSET_S = 260
+
+
+def scenario(seed, **changes):
+    base = Scenario(name="run", seed=seed, duration_s=420, warmup_s=300, sensors=SLOW, excitation=EXCITED)
+    return replace(base, start=f"2026-01-05T{seed % 24:02d}:00:00Z", **changes)
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recordings")
+    tags = [scenario(s, media=False, duration_s=900, name="tags") for s in range(6)]
+    paths = record_batch(tags, PLANT, folder)
+    for seed in range(10, 15):
+        record(scenario(seed), PLANT, folder / f"media-{seed}")
+        paths.append(folder / f"media-{seed}")
+    return paths
+
+
+@pytest.fixture(scope="session")
+def model(recordings, tmp_path_factory):
+    out = tmp_path_factory.mktemp("model") / "model"
+    train(recordings, out, TrainConfig(seconds=4.0, batch=8, threads=1, calibration_share=0.4))
+    return out
+
+
+@pytest.fixture(scope="session")
+def slipping(tmp_path_factory):
+    path = tmp_path_factory.mktemp("fault") / "belt_slip"
+    fault = FaultEvent(name="belt_slip", onset_s=ONSET_S, severity=1.0)
+    record(scenario(40, faults=(fault,), excitation=Excitation(), duration_s=360), PLANT, path)
+    return path
+
+
+def test_training_leaves_a_model_and_a_report_that_stands_alone(model):
+    checkpoint = load_checkpoint(model, PLANT)
+    report = (model / "report.html").read_text()
+    assert checkpoint.meta["licence"]["level"] in ("observe", "shadow", "advise")
+    assert checkpoint.model_id in report
+    assert report.count("data:image/png;base64") >= 4
+    assert "http" not in report
+    assert not model.with_name("model.work").exists()
+
+
+def test_a_slipping_belt_is_raised_after_its_onset_and_blamed(model, slipping):
+    engine = Engine(load_checkpoint(model, PLANT))
+    recording = Recording(slipping)
+    onset_ns = recording.events[0].onset_ns
+    raised = [a for f in frames(recording) for a in engine.step(f, newest=False).anomalies]
+    after = [a for a in raised if a.state is AnomalyState.RAISED and a.t_ns > onset_ns]
+    assert after
+    assert after[0].t_ns - onset_ns < 60e9
+    assert after[0].by_modality["video"] > 0.2
+    assert after[0].energies[0][1] > 1.0
+
+
+def test_replay_through_the_daemon_says_what_inference_says_and_says_it_twice(model, slipping, tmp_path):
+    first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
+    counted = replay(slipping, model, 0.0, None, first)
+    replay(slipping, model, 0.0, None, second)
+    assert first.read_bytes() == second.read_bytes()
+    assert counted.ticks == len(list(frames(Recording(slipping))))
+    assert counted.skipped_ticks == 0
+    kinds = [json.loads(line)["schema"] for line in first.read_text().splitlines()]
+    assert "fusion.anomaly/1" in kinds
+    assert "fusion.recommendation/1" in kinds
+
+
+def test_advice_is_withheld_while_an_anomaly_stands(model, slipping):
+    engine = Engine(load_checkpoint(model, PLANT))
+    spoken = [(o.open_anomalies, o.recommendation) for o in map(engine.step, frames(Recording(slipping)))]
+    during = [advice for anomalies, advice in spoken if anomalies and advice is not None]
+    assert during
+    assert all(advice.verdict is Verdict.HOLD for advice in during)
+
+
+def test_a_foreign_model_is_refused_with_exit_code_2(model, tmp_path, capsys):
+    (tmp_path / "plant").mkdir()
+    dump_plant(replace(PLANT, name="lemon"), tmp_path / "plant" / "lime.yaml")
+    config = (ROOT / "configs" / "demo.yaml").read_text()
+    (tmp_path / "demo.yaml").write_text(config)
+    assert main(["run", "--config", str(tmp_path / "demo.yaml"), f"model={model}"]) == 2
+    assert "this model was trained on plant 'lime'" in capsys.readouterr().err
+
+
+def free_port(kind=socket.SOCK_STREAM):
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Listener:
+    """Keeps the last message of every topic."""
+
+    def __init__(self, port):
+        self.last = {}
+        self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+        self.client.on_connect = lambda client, *_: client.subscribe("fusion/#")
+        self.client.on_message = self.take
+        self.client.connect("127.0.0.1", port)
+        self.client.loop_start()
+
+    def take(self, _client, _data, message):
+        self.last[message.topic] = message.payload
+
+    def wait(self, condition, timeout_s):
+        deadline = time.monotonic() + timeout_s
+        while not condition(self.last):
+            assert time.monotonic() < deadline, sorted(self.last)
+            time.sleep(0.1)
+
+    def close(self):
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+@contextlib.contextmanager
+def process(log, *arguments):
+    """`fusion ARGUMENTS`, ended by SIGINT; its exit code must be 0 and its log without a traceback."""
+    with log.open("w") as output:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "fusion.cli", *map(str, arguments)], stdout=output, stderr=output
+        )
+    try:
+        yield child
+        child.send_signal(signal.SIGINT)
+        assert child.wait(10) == 0, log.read_text()
+        assert "Traceback" not in log.read_text()
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_the_daemon_lives_on_the_protocols_of_the_plant_and_says_goodbye(model, tmp_path):
+    opcua, broker, rtsp, lidar = free_port(), free_port(), free_port(), free_port(socket.SOCK_DGRAM)
+    calm = tmp_path / "calm.yaml"
+    calm.write_text("name: calm\nduration_s: 100000\nwarmup_s: 60\n")
+    ports = ("--opcua-port", opcua, "--mqtt-port", broker, "--rtsp-port", rtsp, "--lidar-port", lidar)
+    overrides = (
+        f"model={model}",
+        f"publish.port={broker}",
+        f"publish.outbox={tmp_path / 'outbox.sqlite'}",
+        f"connectors.plc.url=opc.tcp://127.0.0.1:{opcua}",
+        f"connectors.skid.port={broker}",
+        f"connectors.camera.url=rtsp://127.0.0.1:{rtsp}/camera",
+        f"connectors.microphone.url=rtsp://127.0.0.1:{rtsp}/microphone",
+        f"connectors.silo_lidar.port={lidar}",
+    )
+    with process(tmp_path / "plant.log", "plant", "--scenario", calm, *ports):
+        wait_for_port(opcua, 60)
+        listener = Listener(broker)
+        try:
+            with process(tmp_path / "daemon.log", "run", *overrides):
+                listener.wait(all_alive, 60)
+                listener.wait(lambda last: b'"TT101"' in last.get("fusion/lime/v1/frame", b""), 20)
+                assert "fusion/lime/v1/preview/camera" in listener.last
+            listener.wait(lambda last: state(last) == "offline", 10)
+        finally:
+            listener.close()
+
+
+def wait_for_port(port, timeout_s):
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.5):
+            return
+        time.sleep(0.2)
+    raise AssertionError(f"nothing listens on {port}")
+
+
+def health(last):
+    return json.loads(last.get("fusion/lime/v1/health", b"{}"))
+
+
+def state(last):
+    return health(last).get("state")
+
+
+def all_alive(last):
+    sources = health(last).get("sources", [])
+    return len(sources) == 5 and all(source["alive"] for source in sources)
