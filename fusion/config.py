@@ -84,7 +84,7 @@ class TrainConfig:
 
     size: str = "demo"
     seed: int = 0
-    seconds: float = 110.0
+    seconds: float = 90.0
     steps: int = 100_000
     batch: int = 32
     calibration_share: float = 0.35

@@ -52,9 +52,9 @@ STOP_DEADLINE_S = 3.0
 class Commissioning:
     """How much is recorded before the model is trained; seeds differ from run to run."""
 
-    media_runs: int = 16
+    media_runs: int = 11
     media_s: float = 900.0
-    tag_runs: int = 40
+    tag_runs: int = 30
     tag_s: float = 1800.0
     first_seed: int = 1000
 

@@ -247,10 +247,9 @@ class Timeline:
                 continue
             name, sample = medium.sample.signal, medium.sample
             verdict = self._tracks[name].add(sample, medium.t_ns, open_ns[at])
-            end_ns = medium.t_ns + self._tracks[name].length_ns(sample)
             if verdict == "duplicate":
                 self._duplicates[name] += 1
-            elif verdict == "late" and end_ns > self._first_ns - self._step_ns:
+            elif verdict == "late":
                 self._late[name] += 1
             if sample.quality == Quality.BAD:
                 self._bad[name] += 1

@@ -97,7 +97,7 @@ class PictureTrack(Track):
 
     def take(self, tick_ns: int) -> Assembled | None:
         """The pictures of the tick that ends at ``tick_ns``."""
-        due = [piece for piece in self._due(tick_ns) if piece.t_ns > tick_ns - self._step_ns]
+        due = self._due(tick_ns)
         good = _usable(due)
         if not good:
             return _nothing_usable(due)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,6 +48,8 @@ class Fleet:
         self.faults = [list(s.faults) for s in scenarios]
         self.nuisances = [list(s.nuisances) for s in scenarios]
         self._changes = [_excitation(s, plant) for s in scenarios]
+        self._coming = [next(changes, None) for changes in self._changes]
+        self._moving: list[list[Change]] = [[] for _ in scenarios]
         self._drift = np.zeros((len(scenarios), 4))
         self._past: list[dict[str, Floats]] = []
         self._frozen: list[dict[str, float]] = [{} for _ in scenarios]
@@ -113,11 +116,15 @@ class Fleet:
 
     def _operate(self, row: int) -> None:
         now = self.elapsed_s
-        for change in self._changes[row]:
-            if change.start_s <= now < max(change.end_s, change.start_s + 1):
-                old = float(self.line.sp[change.signal][row])
-                left = max(change.end_s - now, 1.0)
-                self.set(row, change.signal, old + (change.value - old) / left)
+        coming = self._coming[row]
+        while coming is not None and coming.start_s <= now:
+            self._moving[row].append(coming)
+            coming = self._coming[row] = next(self._changes[row], None)
+        self._moving[row] = [c for c in self._moving[row] if now < max(c.end_s, c.start_s + 1)]
+        for change in self._moving[row]:
+            old = float(self.line.sp[change.signal][row])
+            left = max(change.end_s - now, 1.0)
+            self.set(row, change.signal, old + (change.value - old) / left)
         for event in self.nuisances[row]:
             if event.name == "setpoint_step" and event.onset_s <= now < event.onset_s + 1:
                 self.set(row, "TIC101.SP", float(self.line.sp["TIC101.SP"][row]) + 3.0 * event.severity)
@@ -218,22 +225,24 @@ def _parameters(scenario: Scenario) -> Parameters:
         raise ConfigError(f"scenario.parameters: {error}; accepted: {accepted}") from error
 
 
-def _excitation(scenario: Scenario, plant: Plant) -> list[Change]:
+def _excitation(scenario: Scenario, plant: Plant) -> Iterator[Change]:
+    """Random moves of all signals in order of time."""
+    if not scenario.excitation.enabled:
+        return iter(())
+    movable = [s for s in plant.actions if s.max_rate is not None]
+    return heapq.merge(*(_moves(scenario, signal) for signal in movable), key=lambda change: change.start_s)
+
+
+def _moves(scenario: Scenario, signal: Signal) -> Iterator[Change]:
+    """Random moves of one signal: half of them steps, half ramps."""
     plan = scenario.excitation
-    changes: list[Change] = []
-    if not plan.enabled:
-        return changes
-    for signal in plant.actions:
-        if signal.max_rate is None:
-            continue
-        low, high = plan.ranges.get(signal.name) or _inner(signal, plan.share)
-        rng = keyed(scenario.seed, f"excitation.{signal.name}", 0)
-        at = -scenario.warmup_s * 0.5 + rng.exponential(plan.mean_interval_s)
-        while at < scenario.duration_s:
-            ramp_s = rng.uniform(60.0, 300.0) if rng.uniform() < 0.5 else 0.0
-            changes.append(Change(signal.name, at, at + ramp_s, rng.uniform(low, high)))
-            at += ramp_s + rng.exponential(plan.mean_interval_s)
-    return changes
+    low, high = plan.ranges.get(signal.name) or _inner(signal, plan.share)
+    rng = keyed(scenario.seed, f"excitation.{signal.name}", 0)
+    at = -scenario.warmup_s * 0.5 + rng.exponential(plan.mean_interval_s)
+    while at < scenario.duration_s:
+        ramp_s = rng.uniform(60.0, 300.0) if rng.uniform() < 0.5 else 0.0
+        yield Change(signal.name, at, at + ramp_s, rng.uniform(low, high))
+        at += ramp_s + rng.exponential(plan.mean_interval_s)
 
 
 def _inner(signal: Signal, share: float) -> tuple[float, float]:
