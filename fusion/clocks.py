@@ -66,6 +66,8 @@ class ClockModel:
 
     def shift_ns(self, arrival_ns: Ints, delay_ns: Ints) -> Ints:
         """What to add to stamps that arrived at ``arrival_ns`` (ascending, never before earlier calls)."""
+        if not len(delay_ns):
+            return delay_ns
         if self._calm(delay_ns):
             self._skim(arrival_ns, delay_ns)
             return np.zeros(len(delay_ns), np.int64)
@@ -88,8 +90,6 @@ class ClockModel:
 
     def _skim(self, arrival_ns: Ints, delay_ns: Ints) -> None:
         """Nothing is decided on delays within tolerance: only the last minute is of interest."""
-        if not len(arrival_ns):
-            return
         recent = np.searchsorted(arrival_ns, arrival_ns[-1] - int((self.window_s + 1) * NS_PER_S))
         seconds = arrival_ns[recent:] // NS_PER_S
         cuts = np.flatnonzero(np.diff(seconds)) + 1

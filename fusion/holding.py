@@ -65,7 +65,10 @@ class Rows:
         if not parts:
             none = np.empty(0, np.int64)
             return cls(none, none, none, np.empty(0), np.empty(0, np.uint8))
-        return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
+        some = [part for part in parts if len(part)] or parts[:1]
+        if len(some) == 1:
+            return some[0]
+        return cls(*(np.concatenate([getattr(part, name) for part in some]) for name in cls.__slots__))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,9 @@ class Heartbeats:
     @classmethod
     def concat(cls, parts: Sequence[Heartbeats]) -> Heartbeats:
         """Heartbeats of several batches."""
+        parts = [part for part in parts if len(part.column)]
+        if len(parts) == 1:
+            return parts[0]
         none = np.empty(0, np.int64)
         return cls(np.concatenate([none, *(p.column for p in parts)]), np.concatenate([none, *(p.t_ns for p in parts)]))
 
@@ -110,13 +116,11 @@ def columns_of(plant: Plant, signals: Sequence[str]) -> Ints:
 def process_rows(columns: Ints, batch: Columns) -> Rows:
     """The rows of a batch, given the column of each of its signals; BAD where a value is not finite."""
     finite = np.isfinite(batch.value)
-    return Rows(
-        columns[batch.index],
-        np.clip(batch.t_ns, 0, LATEST_NS),
-        batch.received_ns,
-        np.where(finite, batch.value, 0.0),
-        np.where(finite, batch.quality, Quality.BAD).astype(np.uint8),
-    )
+    value, quality = batch.value, batch.quality
+    if not finite.all():
+        value, quality = np.where(finite, value, 0.0), np.where(finite, quality, np.uint8(Quality.BAD))
+    stamps = np.minimum(np.maximum(batch.t_ns, 0), LATEST_NS)
+    return Rows(columns[batch.index], stamps, batch.received_ns, value, quality)
 
 
 def empty_grid(signals: int) -> ProcessGrid:
@@ -165,7 +169,8 @@ def hold(
     value = np.concatenate([held.value, rows.value])[order][at]
     quality = np.concatenate([held.quality, rows.quality])[order][at]
     beat = np.concatenate([held.heartbeat_ns, beats.t_ns])[beat_order][beat_at]
-    held.t_ns, held.value, held.quality, held.heartbeat_ns = stamp[-1], value[-1], quality[-1], beat[-1]
+    last = (a[-1].copy() for a in (stamp, value, quality, beat))
+    held.t_ns, held.value, held.quality, held.heartbeat_ns = last
     age_s = (ticks[:, None] - np.maximum(stamp, beat)) / NS_PER_S
     age_s[stamp == UNSEEN_NS] = np.inf
     stale_s = np.array([s.stale_after_s for s in signals])
@@ -187,6 +192,9 @@ def _newest(column: Ints, due: Ints, t_ns: Ints, held_ns: Ints, ticks: int) -> t
     Returns places [T, S], ``order`` over held rows followed by new ones, and repeated stamps by column [S].
     """
     signals = len(held_ns)
+    if not len(column):
+        everyone = np.arange(signals)
+        return np.broadcast_to(everyone, (ticks, signals)), everyone, np.zeros(signals, np.int64)
     column = np.concatenate([np.arange(signals), column])
     due = np.concatenate([np.full(signals, -1), due])
     t_ns = np.concatenate([held_ns, t_ns])
@@ -194,7 +202,7 @@ def _newest(column: Ints, due: Ints, t_ns: Ints, held_ns: Ints, ticks: int) -> t
     column, due, t_ns = column[order], due[order], t_ns[order]
     again = (np.diff(column) == 0) & (np.diff(due) == 0) & (np.diff(t_ns) == 0)
     rank = np.unique(t_ns, return_inverse=True)[1] + column * (len(t_ns) + 1)
-    newer = np.append(True, rank[1:] > np.maximum.accumulate(rank)[:-1])
+    newer = np.diff(np.maximum.accumulate(rank), prepend=-1) > 0
     known = column[newer] * (ticks + 1) + due[newer] + 1
     asked = np.arange(signals)[None, :] * (ticks + 1) + np.arange(1, ticks + 1)[:, None]
     places = np.flatnonzero(newer)[np.searchsorted(known, asked, side="right") - 1]

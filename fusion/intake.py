@@ -169,7 +169,7 @@ class Intake:
                 media += [Arrived(sample, sample.t_ns + shift, arrival) for sample, shift, arrival in arrived]
         every = [np.concatenate([group.arrival_ns, group.beats.t_ns]) for group in groups]
         return News(
-            rows=_in_order(Rows.concat(rows)),
+            rows=rows[0] if len(rows) == 1 else _in_order(Rows.concat(rows)),
             beats=Heartbeats.concat([group.beats for group in groups]),
             media=sorted(media, key=lambda m: m.arrival_ns),
             arrivals=np.sort(np.concatenate([np.empty(0, np.int64), *every])),
@@ -217,6 +217,8 @@ class Intake:
     def _shifts(self, clock: str, groups: Sequence[_Group]) -> list[Ints]:
         """What to add to the stamps of each group."""
         model = self.clocks.get(clock) or self.clocks.setdefault(clock, self._new_clock())
+        if len(groups) == 1:
+            return [model.shift_ns(groups[0].arrival_ns, groups[0].arrival_ns - groups[0].end_ns)]
         arrival = np.concatenate([group.arrival_ns for group in groups])
         delay = arrival - np.concatenate([group.end_ns for group in groups])
         order = np.argsort(arrival, kind="stable")
@@ -225,10 +227,13 @@ class Intake:
         return np.split(shift, np.cumsum([len(group.arrival_ns) for group in groups])[:-1])
 
     def _note_progress(self, group: _Group, shift_ns: Ints) -> None:
-        arrival = np.concatenate([group.arrival_ns, group.beats.t_ns])
-        reach = np.concatenate([group.end_ns + shift_ns, group.beats.t_ns]) + group.source[1] - self._margin_ns
-        order = np.argsort(arrival, kind="stable")
-        self.sources.setdefault(group.source, Reach()).take(arrival[order], reach[order])
+        arrival, reach = group.arrival_ns, group.end_ns + shift_ns
+        if len(group.beats.t_ns):
+            arrival = np.concatenate([arrival, group.beats.t_ns])
+            order = np.argsort(arrival, kind="stable")
+            arrival, reach = arrival[order], np.concatenate([reach, group.beats.t_ns])[order]
+        ahead_ns = group.source[1] - self._margin_ns
+        self.sources.setdefault(group.source, Reach()).take(arrival, reach + ahead_ns)
 
 
 def _plausible(t_ns: int) -> int:

@@ -179,9 +179,10 @@ class Daemon:
         )
 
 
-def _with_clock(health: SourceHealth, signals: Sequence[str], clocks: TimelineHealth) -> SourceHealth:
+def _with_clock(health: SourceHealth, signals: Sequence[str], timeline: TimelineHealth) -> SourceHealth:
     """A source's health with the offset of the clock its samples carry, where that is known."""
-    offsets = [clocks.clock_offset_s[name] for name in (*signals, "process") if name in clocks.clock_offset_s]
+    clocks = [timeline.clock_of[name] for name in signals if name in timeline.clock_of]
+    offsets = [timeline.clock_offset_s[clock] for clock in clocks if clock in timeline.clock_offset_s]
     return replace(health, clock_offset_s=offsets[0] if offsets else None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
@@ -133,7 +134,12 @@ class CloudTrack(Track):
 
 
 class AudioTrack(Track):
-    """One interval of sound by sample position; what did not come is zero and lowers the coverage."""
+    """One interval of sound by sample position; what did not come is zero and lowers the coverage.
+
+    Chunks that follow one another within ``JOIN_NS`` are joined, so that jitter of their stamps does not tear them.
+    """
+
+    _end_ns = 0
 
     def accepts(self, value: NDArray[np.generic]) -> bool:
         """Chunks of any length will do."""
@@ -152,7 +158,7 @@ class AudioTrack(Track):
 
     def _add_late(self, sample: Sample, t_ns: int, open_ns: int) -> Verdict:
         """What of the chunk lies in the tick still open is kept."""
-        gone = -(-(open_ns - self._step_ns - t_ns) * round(self._signal.rate_hz) // NS_PER_S)
+        gone = math.ceil((open_ns - self._step_ns - t_ns) / NS_PER_S * self._signal.rate_hz)
         if gone < len(sample.value):
             rest_ns = t_ns + self._duration_ns(gone)
             self._insert(_Piece(open_ns, rest_ns, sample.value[gone:], sample.quality))
@@ -165,15 +171,15 @@ class AudioTrack(Track):
         filled = np.zeros(len(sound), np.bool_)
         due = self._due(tick_ns)
         good = _usable(due)
-        end_ns: int | None = None
         for piece in good:
-            begin_ns = piece.t_ns if end_ns is None or abs(piece.t_ns - end_ns) >= JOIN_NS else end_ns
+            begin_ns = self._end_ns if abs(piece.t_ns - self._end_ns) < JOIN_NS else piece.t_ns
             at = round((begin_ns - (tick_ns - self._step_ns)) * rate / NS_PER_S)
             used = self._place(sound, filled, piece.value, at)
-            end_ns = begin_ns + self._duration_ns(len(piece.value))
+            self._end_ns = begin_ns + self._duration_ns(len(piece.value))
             if used < len(piece.value):
                 rest_ns = tick_ns + self._duration_ns(at + used - len(sound))
                 self._insert(_Piece(tick_ns + self._step_ns, rest_ns, piece.value[used:], piece.quality))
+                self._end_ns = rest_ns
         if not filled.any():
             return _nothing_usable(due)
         age_s = (len(sound) - 1 - int(np.flatnonzero(filled)[-1])) / rate

@@ -136,7 +136,7 @@ def test_operator_sees_the_plant_in_a_browser(tmp_path):
                 "bearing wear",
             )  # fmt: skip
             for text in expected:
-                page.get_by_text(text, exact=False).first.wait_for(timeout=8000)
+                page.get_by_text(text, exact=False).first.wait_for(timeout=30_000)
             orders = subprocess.Popen(
                 [
                     "stdbuf",
@@ -164,11 +164,11 @@ def test_operator_sees_the_plant_in_a_browser(tmp_path):
             for canvas in page.locator("canvas").all():
                 assert canvas.evaluate(SHADES) > 8
             publish_status(broker, {"state": "offline"})
-            page.get_by_text("bearing wear").wait_for(state="hidden", timeout=8000)
+            page.get_by_text("bearing wear").wait_for(state="hidden", timeout=30_000)
             out.publish(story.advice(99, Verdict.HOLD))
-            page.get_by_text("an anomaly is open").first.wait_for(timeout=8000)
+            page.get_by_text("an anomaly is open").first.wait_for(timeout=30_000)
             out.close()
-            page.get_by_text("The daemon is offline").wait_for(timeout=8000)
+            page.get_by_text("The daemon is offline").wait_for(timeout=30_000)
     assert errors == []
     assert foreign == []
     assert "Traceback" not in log.read_text()

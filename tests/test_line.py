@@ -33,7 +33,7 @@ ONSET_S = 260
 
 
 def scenario(seed, **changes):
-    base = Scenario(name="run", seed=seed, duration_s=420, warmup_s=300, sensors=SLOW, excitation=EXCITED)
+    base = Scenario(name="run", seed=seed, duration_s=480, warmup_s=300, sensors=SLOW, excitation=EXCITED)
     return replace(base, start=f"2026-01-05T{seed % 24:02d}:00:00Z", **changes)
 
 
@@ -73,7 +73,7 @@ def test_training_leaves_a_model_and_a_report_that_stands_alone(model):
     assert not model.with_name("model.work").exists()
 
 
-def test_a_slipping_belt_is_raised_after_its_onset_and_blamed(model, slipping):
+def test_a_slipping_belt_is_raised_after_its_onset_and_its_signals_are_named(model, slipping):
     engine = Engine(load_checkpoint(model, PLANT))
     recording = Recording(slipping)
     onset_ns = recording.events[0].onset_ns
@@ -82,7 +82,8 @@ def test_a_slipping_belt_is_raised_after_its_onset_and_blamed(model, slipping):
     assert after
     assert after[0].t_ns - onset_ns < 60e9
     assert after[0].energies[0][1] > 1.0
-    assert max(a.by_modality.get("video", 0.0) for a in raised if a.t_ns > onset_ns) > 0.1
+    named = {blame.signal for blame in after[0].top_signals}
+    assert named & set(recording.events[0].signals)
 
 
 def test_replay_through_the_daemon_says_what_inference_says_and_says_it_twice(model, slipping, tmp_path):
@@ -184,7 +185,7 @@ def test_the_daemon_lives_on_the_protocols_of_the_plant_and_says_goodbye(model, 
             with process(tmp_path / "daemon.log", "run", *overrides):
                 listener.wait(all_alive, 60)
                 listener.wait(lambda last: b'"TT101"' in last.get("fusion/lime/v1/frame", b""), 20)
-                assert "fusion/lime/v1/preview/camera" in listener.last
+                listener.wait(lambda last: "fusion/lime/v1/preview/camera" in last, 20)
             listener.wait(lambda last: state(last) == "offline", 10)
         finally:
             listener.close()

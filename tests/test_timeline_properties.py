@@ -1,6 +1,7 @@
 """What must hold for any order, delay, loss and clock: the same ticks, or an explicit flag."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -140,7 +141,7 @@ def test_a_clock_model_does_not_care_how_arrivals_are_cut(seed: int, cuts: list[
     whole, parts = ClockModel(), ClockModel()
     expected = whole.shift_ns(arrival, delay)
     edges = [0, *sorted(cuts), 400]
-    got = [parts.shift_ns(arrival[a:b], delay[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    got = [parts.shift_ns(arrival[a:b], delay[a:b]) for a, b in pairwise(edges)]
     assert np.array_equal(np.concatenate(got), expected)
     assert (parts.offset_ns, parts.steps, parts.flagged, parts.smallest_s) == (
         whole.offset_ns,

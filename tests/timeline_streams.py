@@ -54,7 +54,7 @@ def rows(
 
 
 def picture(t_s: float, *, arrival_s: float | None = None, quality: Quality = Quality.GOOD) -> Sample:
-    value = np.full((16, 16), round(t_s * 10) % 256, np.uint8)
+    value = np.full((16, 16), int(t_s * 10 + 1e-6) % 256, np.uint8)
     return _sample("camera", t_s, arrival_s, value, quality)
 
 
