@@ -49,11 +49,12 @@ class Lidar:
             intensity = np.where(floating, 20.0, intensity * (1.0 - 0.4 * dust))
         seen = np.isfinite(distance) & (distance > 0.4) & (distance < 30.0)
         seen &= rng.uniform(size=len(distance)) > 0.01 + 0.3 * dust
-        seen &= (self._azimuth_deg < 180.0) | (self._azimuth_deg > 180.0 + 90.0 * fault.get("blocked_lidar", 0.0))
-        r = np.round(distance[seen] / QUANTUM_M) * QUANTUM_M
-        return np.column_stack([self._ray[seen] * r[:, None], np.clip(intensity[seen], 0, 255).round()]).astype(
-            np.float32
-        )
+        seen &= (self._azimuth_deg < 90.0) | (self._azimuth_deg > 90.0 + 90.0 * fault.get("blocked_lidar", 0.0))
+        offset = RING_M / self._cos_elevation[seen]
+        r = np.round((distance[seen] + offset) / QUANTUM_M) * QUANTUM_M - offset
+        points = self._ring[seen] + self._ray[seen] * r[:, None]
+        strength = np.clip(intensity[seen], 0, 255).round()
+        return np.column_stack([points, strength]).astype(np.float32)
 
     def _surface(self, height: NDArray[np.float64]) -> NDArray[np.float64]:
         vertices = np.column_stack([self._xy, height.ravel()]).astype(np.float32)
