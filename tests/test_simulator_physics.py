@@ -155,5 +155,5 @@ def test_unknown_faults_and_signals_are_refused_by_name():
     with pytest.raises(ConfigError, match=r"'TT101' cannot be set; accepted: TIC101.SP"):
         simulation.set("TT101", 3.0)
     simulation.set("TIC101.SP", 200.0)
-    readings = [i for i in simulation.advance(1) if isinstance(i, Columns)][0]
+    readings = next(i for i in simulation.advance(1) if isinstance(i, Columns))
     assert readings.value[readings.signals.index("TIC101.SP")] == 90.0
