@@ -25,6 +25,7 @@ class EvidenceConfig:
 
     Another modality agrees from ``agreeing`` of the strongest one's factor; one tag stands alone from
     ``alone`` of the blame. Factors below ``faint`` of the limit are no evidence.
+    Energies that compare modalities say best which one is wrong: they count ``locating`` times in the blame.
     """
 
     stream_families: tuple[str, ...] = ("health",)
@@ -33,6 +34,7 @@ class EvidenceConfig:
     agreeing: float = 0.6
     alone: float = 0.7
     faint: float = 0.5
+    locating: float = 1.5
     top_signals: int = 5
     top_energies: int = 8
 
@@ -90,7 +92,8 @@ def find(
 ) -> Finding:
     """Sum up factors [E] of the limit and the blame [G] of the signals of ``contributions``."""
     top = _top_signals(blame, contributions, config)
-    by_modality = _by_modality(factor, modality, config)
+    locating = np.array([config.locating if family(n) in config.cross_families else 1.0 for n in names])
+    by_modality = _by_modality(factor * locating, modality, config)
     order = [int(e) for e in np.argsort(-np.nan_to_num(factor), kind="stable")[: config.top_energies]]
     return Finding(
         kind=decide_kind(factor, names, modality, top, plant, config),
