@@ -296,7 +296,7 @@ def _check_names() -> None:
 def _quiet_drivers() -> None:
     """Drivers log each retry; the source supervisor says once when a source is lost and once when it is back."""
     for name in ("asyncua", "amqtt", "transitions", "nicegui", "uvicorn", "httpx", "libav", "matplotlib"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL if name == "asyncua" else logging.ERROR)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,12 @@ table{border-collapse:collapse;font-size:13px}td,th{padding:2px 9px;border:1px s
 td:first-child,th:first-child{text-align:left}.bad{color:#a00}.good{color:#060}"""
 SHOWN_S = (8.0, 32.0, 64.0, 256.0)
 HISTORY_TICKS = 400
+SKILL_ROWS = (
+    ("whole", "skill"),
+    ("linear core, same runs", "skill_linear"),
+    ("ARX, runs the core held out", "skill_arx"),
+    ("whole over linear core", "skill_over_linear"),
+)
 
 
 @dataclass(slots=True)
@@ -118,7 +124,7 @@ def _skill_table(plant: Plant, card: Mapping[str, Any]) -> str:
     lines = []
     for i, name in enumerate(card["tags"]):
         if plant.by_name[name].role is Role.CONTROLLED:
-            for label, key in (("whole", "skill"), ("ARX", "skill_arx"), ("over linear core", "skill_over_linear")):
+            for label, key in SKILL_ROWS:
                 cells = "".join(f"<td>{_number(card[key][r][i])}</td>" for r in rows)
                 lines.append(f"<tr><td>{name} {label}</td>{cells}</tr>")
     return f"<table><tr><th>skill</th>{head}</tr>{''.join(lines)}</table>"
