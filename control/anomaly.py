@@ -264,7 +264,7 @@ class Detector:
         known = self._contributions
         blame = o.blame if o.blame is not None else np.zeros(len(known.signals) if known else 0)
         names, modality = self._calibration.names, self._calibration.modality
-        return find(o.factor, names, modality, blame, known, self._plant, self._config.evidence)
+        return find(o.factor, names, modality, blame, known, self._config.evidence)
 
 
 def _blend(old: Floats | None, new: Floats, alpha: float) -> Floats:

@@ -106,7 +106,9 @@ class Engine:
         self.flags = tuple(sorted({*frame.flags, *seen.flags, *self._settling(ticks.action[-1])}))
         evidence = None
         if seen.shares is not None and seen.residual is not None:
-            evidence = Contributions(signals=self.model.signals, shares=seen.shares, residual=seen.residual)
+            evidence = Contributions(
+                signals=self.model.signals, shares=seen.shares, residual=seen.residual, sensor=seen.sensor
+            )
         changes = self.detector.step(frame.t_ns, seen.energies, evidence, self.flags)
         forecast, advice = self._look_ahead(frame) if newest else (None, None)
         return Outcome(

@@ -54,11 +54,12 @@ class ModelState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """One tick judged: ``energies`` [E]; with evidence ``shares`` [E, G] and ``residual`` [G] in engineering units."""
+    """One tick judged: ``energies`` [E]; with evidence ``shares`` [E, G], ``sensor`` [E], ``residual`` [G] [unit]."""
 
     energies: Floats
     flags: tuple[str, ...]
     shares: Floats | None
+    sensor: Floats | None
     residual: Floats | None
 
 
@@ -159,6 +160,7 @@ class PlantModel:
             energies=np.concatenate([judged.values[-1], observed.energies_TE[-1]]),
             flags=tuple(self._flags(judged.calibrated, ticks)),
             shares=None if judged.shares is None else self._padded(judged.shares[-1]),
+            sensor=None if judged.sensor is None else self._padded_sensor(judged.sensor[-1]),
             residual=None if judged.residual is None else judged.residual[-1],
         )
 
@@ -187,6 +189,10 @@ class PlantModel:
             row = np.array([str(self.plant.by_name[s].modality) == str(info.modality) for s in self.signals], float)
             rows.append(row / max(row.sum(), 1.0))
         return np.concatenate([shares, np.array(rows).reshape(len(rows), shares.shape[1])])
+
+    def _padded_sensor(self, sensor: Floats) -> Floats:
+        """The same [E] for all energies; the latent's do not say whether an instrument is at fault."""
+        return np.concatenate([sensor, np.full(len(self.world_model.infos), np.nan)])
 
     def world(self, state: ModelState) -> PresentWorld:
         """The model standing at a state, as control asks for it."""

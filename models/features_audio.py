@@ -40,6 +40,7 @@ class AudioStem:
         )
         self.level_like: tuple[str, ...] = ()
         self.health: tuple[str, ...] = ("silent", "clipped_fraction")
+        self.quality: tuple[str, ...] = self.health
         self.patch_shape: tuple[int, ...] = (1, PATCH_BANDS, PATCH_FRAMES)
 
     def compute(self, value: NDArray[Any]) -> tuple[Array, NDArray[np.float16]] | None:

@@ -25,6 +25,11 @@ _SCALARS = (
     *("near_fraction", "isolated_fraction", "intensity_mean", "intensity_std", "intensity_q90"),
 )
 
+_QUALITY = (
+    *("range_q05", "range_q95", "log_returns", "near_fraction", "isolated_fraction"),
+    *("intensity_mean", "intensity_std", "intensity_q90"),
+)
+
 
 class LidarStem:
     """Features of a cloud [P, 4] (x, y, z in m in the sensor frame, intensity) placed by ``pose``.
@@ -44,6 +49,7 @@ class LidarStem:
         level = ("level", "volume")
         self.level_like: tuple[str, ...] = tuple(n for n in _SCALARS if n.startswith(level))
         self.health: tuple[str, ...] = ()
+        self.quality: tuple[str, ...] = _QUALITY
         self.patch_shape: tuple[int, ...] = (2, GRID, GRID)
         self._radius, self._sector = _polar()
 

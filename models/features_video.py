@@ -19,8 +19,9 @@ PATCH_SIDE = 48
 DARK, BRIGHT = 32, 224
 FROZEN_DIFFERENCE = 0.15  # grey levels; no camera repeats a picture this well
 
+_BRIGHTNESS = ("brightness_mean", "brightness_std", "dark_fraction", "bright_fraction", "sharpness")
 _SCALARS = (
-    *("brightness_mean", "brightness_std", "dark_fraction", "bright_fraction", "sharpness"),
+    *_BRIGHTNESS,
     *("change_mean", "change_q95", "motion_x", "motion_y", "motion_peak", "frozen"),
 )
 _AXES = ("row", "column")
@@ -39,6 +40,7 @@ class VideoStem:
         )
         self.level_like: tuple[str, ...] = ()
         self.health: tuple[str, ...] = ("frozen",)
+        self.quality: tuple[str, ...] = _BRIGHTNESS
         self.patch_shape: tuple[int, ...] = (2, PATCH_SIDE, PATCH_SIDE)
 
     def compute(self, value: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float16]] | None:
