@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,7 @@ class Calibration:
     ``median`` and ``scale`` are [E]; ``scale`` is infinite where an energy was not seen long enough. ``table`` are
     increasing quantiles of the maximum, ``marginal`` its tail per tick, ``events`` the tail of sustained peaks per
     hour, from which ``threshold`` comes. ``raises`` is how often the calibration data themselves would have raised.
+    ``blocks`` [B, E] are the largest sustained standardised values of each energy, by block.
     """
 
     names: tuple[str, ...]
@@ -94,6 +95,22 @@ class Calibration:
     step_s: float
     on_delay_s: float
     false_raises_per_day: float
+    blocks: Floats
+    safety: float
+
+    def restricted(self, kept: NDArray[np.bool_]) -> Calibration:
+        """The calibration of some energies [E] only, under the same budget; the others count as not calibrated.
+
+        The limit rests on what each energy sustained by itself, so an exceedance shared by two does not count.
+        """
+        maxima = self.blocks[:, kept].max(1, initial=-np.inf)
+        maxima = maxima[np.isfinite(maxima)].astype(np.float64)
+        scale = np.where(kept, self.scale, np.inf)
+        if not len(maxima):
+            return replace(self, scale=scale)
+        events = fit_tail(maxima, 0.5, len(maxima) / self.hours)
+        threshold = _threshold(maxima, events, self.hours, self.false_raises_per_day, self.safety)
+        return replace(self, scale=scale, events=events, threshold=threshold, raises=int((maxima >= threshold).sum()))
 
     def standardise(self, values: Floats) -> Floats:
         """Energies [..., E] in units of their own normal spread; NaN where absent or not calibrated."""
@@ -133,7 +150,8 @@ class Calibration:
     def state(self) -> tuple[dict[str, NDArray[np.generic]], dict[str, Any]]:
         """Arrays and JSON-able description; the inverse of ``from_state``."""
         arrays: dict[str, NDArray[np.generic]] = {"median": self.median, "scale": self.scale, "table": self.table}
-        plain = ("threshold", "hours", "raises", "step_s", "on_delay_s", "false_raises_per_day")
+        arrays["blocks"] = self.blocks.astype(np.float32)
+        plain = ("threshold", "hours", "raises", "step_s", "on_delay_s", "false_raises_per_day", "safety")
         meta = {
             "names": list(self.names),
             "modality": list(self.modality),
@@ -151,10 +169,11 @@ class Calibration:
             ConfigError: where a part is missing.
         """
         try:
-            values = {key: np.asarray(arrays[key], np.float64) for key in ("median", "scale", "table")}
+            values = {key: np.asarray(arrays[key], np.float64) for key in ("median", "scale", "table", "blocks")}
             tails = {key: Tail(**meta[key]) for key in ("marginal", "events")}
             lists = {key: tuple(str(v) for v in meta[key]) for key in ("names", "modality")}
-            rest = {k: float(meta[k]) for k in ("threshold", "hours", "step_s", "on_delay_s", "false_raises_per_day")}
+            numbers = ("threshold", "hours", "step_s", "on_delay_s", "false_raises_per_day", "safety")
+            rest = {k: float(meta[k]) for k in numbers}
             return cls(**values, **tails, **lists, **rest, raises=int(meta["raises"]))  # type: ignore[arg-type]
         except (KeyError, TypeError) as error:
             raise ConfigError(f"calibration: {error} is missing or not accepted; calibrate the model again") from error
@@ -187,7 +206,8 @@ def calibrate(
     if not len(maxima):
         raise ConfigError(f"calibration: no normal run is as long as {config.apart_s:.0f} s")
     events = fit_tail(maxima, 0.5, len(maxima) / hours)
-    threshold = _threshold(maxima, events, hours, config)
+    safety = 1 + config.safety * math.sqrt(config.safety_hours / hours)
+    threshold = _threshold(maxima, events, hours, config.false_raises_per_day, safety)
     return Calibration(
         names=tuple(names),
         modality=tuple(str(m) for m in modality),
@@ -202,6 +222,8 @@ def calibrate(
         step_s=step_s,
         on_delay_s=config.on_delay_s,
         false_raises_per_day=config.false_raises_per_day,
+        blocks=np.concatenate([_blocks((part - median) / spread, config, step_s) for part in parts]),
+        safety=safety,
     )
 
 
@@ -243,12 +265,19 @@ def block_maxima(levels: Floats, block: int) -> Floats:
     return found[np.isfinite(found)]
 
 
-def _threshold(maxima: Floats, events: Tail, hours: float, config: SurpriseConfig) -> float:
+def _blocks(standardised: Floats, config: SurpriseConfig, step_s: float) -> Floats:
+    """Largest sustained value of each energy in each block [B, E]; minus infinity where it was never present."""
+    levels = np.stack([sustained(column, config, step_s) for column in standardised.T], axis=1)
+    block = _ticks(config.apart_s, step_s)
+    full = len(levels) // block
+    return np.asarray(levels[: full * block].reshape(full, block, levels.shape[1]).max(axis=1))
+
+
+def _threshold(maxima: Floats, events: Tail, hours: float, per_day: float, safety: float) -> float:
     """Level whose expected rate is the budget, not below the peaks that the budget does not allow."""
-    per_hour = config.false_raises_per_day / 24
+    per_hour = per_day / 24
     allowed = min(int(per_hour * hours), len(maxima) - 1)
     seen = float(np.sort(maxima)[::-1][allowed])
-    safety = 1 + config.safety * math.sqrt(config.safety_hours / hours)
     return safety * max(seen, events.level(per_hour), np.finfo(np.float64).tiny)
 
 

@@ -1,7 +1,8 @@
 """Each modality's features from those of all the others: what one sense says that the others do not confirm.
 
 The process tags are one modality, every media signal is one. A ridge is fitted for every set of media that may be
-present, so that a lost camera leaves the others calibrated. Residuals are averaged at two speeds, and once more
+present, so that a lost camera leaves the others calibrated; without process tags a medium is compared with its own
+mean. Residuals are averaged at two speeds, and once more
 relative to their own long mean: a plant is never quite the one of its training, but it is like itself.
 Shape letters: T ticks, C columns, F features, K inputs.
 """
@@ -23,6 +24,8 @@ from models.regression import Moments, ridge
 from models.scaling import Bools, Floats, Scaling
 
 PROCESS, ACTION = "process", "action"
+ALONE = "alone"  # in place of a media set: no inputs at all
+OBSERVED_SHARE = 0.5  # of the tags, below which there is no process to compare with
 INPUT_ALPHAS = (0.1, 0.02)
 RESIDUAL_ALPHAS = {"0.1": 0.1, "0.02": 0.02, "shift": 0.05}
 SHIFT = "shift"
@@ -117,7 +120,7 @@ class CrossModal:
         for target in model.targets:
             truths = [r.values[target] for r in runs]
             parts = [Moments.of(d[k], t[k]) for d, t, k in zip(designs, truths, kept, strict=True)]
-            for there in _media_sets(media, target):
+            for there in (*_media_sets(media, target), *((ALONE,) if target != PROCESS else ())):
                 columns = model.columns(target, there, runs[0])
                 key = (target, there)
                 weights[key] = _fit(parts, columns)
@@ -133,6 +136,8 @@ class CrossModal:
 
     def columns(self, target: str, there: str, made: Blocks) -> NDArray[np.int64]:
         """Which inputs of the design serve a target when these media are there: one digit, 0 or 1, per medium."""
+        if there == ALONE:
+            return np.zeros(0, np.int64)
         used = [n for n in (PROCESS, ACTION) if n != target]
         used += [m for m, digit in zip(self.media, there, strict=True) if digit == "1"]
         widths = {PROCESS: made.values[PROCESS].shape[1], ACTION: made.values[ACTION].shape[1]}
@@ -172,10 +177,10 @@ class CrossModal:
         """The rows where the target is present, by the set of other media present."""
         there = [made.present[m] & (m != target) for m in self.media]
         digits = np.stack([np.where(t, "1", "0") for t in there], 1) if there else np.empty((len(made), 0), str)
-        judged = made.present[target] if target != PROCESS else np.ones(len(made), bool)
+        process = made.observed.mean(1) >= OBSERVED_SHARE
         found: dict[str, list[int]] = {}
-        for row in np.flatnonzero(judged):
-            code = "".join(digits[row])
+        for row in np.flatnonzero(made.present[target] if target != PROCESS else process):
+            code = "".join(digits[row]) if process[row] else ALONE
             found.setdefault(code if (target, code) in self.weights else "0" * len(self.media), []).append(int(row))
         return [(code, np.array(rows, np.int64)) for code, rows in found.items()]
 

@@ -59,7 +59,8 @@ def fit_core(runs: Sequence[Ticks], plant: Plant, config: LinearConfig) -> Linea
     rank = _best_rank(splits, trial, config)
     choices = [_choose(split, trial[:, :rank], config) for split in splits]
     directions = _directions(pasts, plant.step_s, config)
-    weights = [_weights(s, c, directions[:, :rank], config) for s, c in zip(splits, choices, strict=True)]
+    refitted = [_refitted(s, c, directions[:, :rank], config) for s, c in zip(splits, choices, strict=True)]
+    weights = [_chosen(made, c) for made, c in zip(refitted, choices, strict=True)]
     width = pasts[0].features.shape[1]
     return LinearCore(
         scaling=scaling,
@@ -70,6 +71,7 @@ def fit_core(runs: Sequence[Ticks], plant: Plant, config: LinearConfig) -> Linea
         past_weights=np.stack([w[:width] for w in weights]),
         action_weights=np.stack([w[width:-1] for w in weights]),
         offset=np.stack([w[-1] for w in weights]),
+        arx_weights=np.stack([made[CANDIDATES.index("arx")] for made in refitted]),
         choice=np.stack([c.candidate for c in choices]),
         skill=np.stack([c.skill for c in choices]),
         skill_arx=np.stack([c.skill_arx for c in choices]),
@@ -192,8 +194,11 @@ def _choose(split: Split, directions: Floats, config: LinearConfig) -> Choice:
     return Choice(penalty, candidate, skill, skills[CANDIDATES.index("arx")], deviation)
 
 
-def _weights(split: Split, choice: Choice, directions: Floats, config: LinearConfig) -> Floats:
-    """The chosen readout of each tag, fitted again on all runs."""
-    everything = Moments.total((split.fit, split.held))
-    made = np.stack(_candidates(everything, choice.penalty, directions, config))
-    return np.asarray(np.take_along_axis(made, choice.candidate[None, None], 0)[0])
+def _refitted(split: Split, choice: Choice, directions: Floats, config: LinearConfig) -> list[Floats]:
+    """Weights of each of ``CANDIDATES``, fitted again on all runs."""
+    return _candidates(Moments.total((split.fit, split.held)), choice.penalty, directions, config)
+
+
+def _chosen(made: Sequence[Floats], choice: Choice) -> Floats:
+    """The readout that each tag keeps."""
+    return np.asarray(np.take_along_axis(np.stack(made), choice.candidate[None, None], 0)[0])

@@ -8,12 +8,13 @@ kinetics of first order in CaO (after Ritchie and Xu, Hydrometallurgy 1990), fun
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusion.simulator.belt import Belt
+from fusion.simulator.laws import SLAKER_W, TANK_L_S
 from fusion.simulator.loops import Loops
 from fusion.simulator.silo import Silo
 
@@ -27,11 +28,12 @@ HYDRATE_PER_CAO = 74.09 / 56.08
 HEAT_OF_SLAKING_J = 1.14e6
 CP_WATER, CP_SOLID, CP_LIME = 4186.0, 1180.0, 850.0
 LATENT_HEAT_J = 2.26e6
-SLAKER_M3, TANK_M3 = 2.0, 8.0
 FEEDER_KG_S, WATER_KG_S, DILUTION_L_S = 0.5, 1.6, 1.5
 BELT_M_S = 0.25
 AGITATOR_REV_S, AGITATOR_M, POWER_NUMBER = 1.5, 0.75, 1.2
 RTD_LAG_S = 18.0
+LIME_PRICE, WATER_PRICE, POWER_PRICE = 0.14, 0.002, 0.12  # per kg, per kg and per kWh
+OTHER_POWER_W = 4e3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,9 @@ class Parameters:
     repose_deg: float = 38.0
     channel_m: float = 0.45
     friction: float = 3.2e6
+    slaker_m3: float = 2.0
+    tank_m3: float = 8.0
+    noise: float = 1.0
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Parameters:
@@ -63,6 +68,21 @@ class Parameters:
             activation_j=rng.uniform(45_000.0, 55_000.0),
         )
 
+    def another_plant(self, rng: np.random.Generator) -> Parameters:
+        """The same day on another plant of the kind: other kinetics, geometry and instruments."""
+        return replace(
+            self,
+            activation_j=rng.uniform(42_000.0, 58_000.0),
+            rate_80_per_s=1.0 / rng.uniform(110.0, 210.0),
+            heat_loss_w_k=rng.uniform(150.0, 400.0),
+            friction=rng.uniform(2.7e6, 3.7e6),
+            repose_deg=rng.uniform(33.0, 42.0),
+            channel_m=rng.uniform(0.38, 0.52),
+            slaker_m3=rng.uniform(1.7, 2.4),
+            tank_m3=rng.uniform(6.5, 9.5),
+            noise=rng.uniform(0.7, 1.5),
+        )
+
 
 class Line:
     """B lines side by side; ``fault`` and ``sp`` are set from outside, ``truth`` and ``tags`` are read."""
@@ -73,10 +93,16 @@ class Line:
         self.silo = Silo(self.p["silo_level_m"], self.p["repose_deg"], self.p["channel_m"])
         self.belt = Belt(self.size, BELT_M_S)
         self.fault: dict[str, Floats] = {}
-        self.water, self.lime, self.hydrate, self.inert = (self._full(v) for v in (1085.0, 6.0, 320.0, 30.0))
+        self.manual = np.zeros(self.size, bool)
+        self.broken: dict[str, Floats] = {}
+        self.unheard: dict[tuple[int, str], float] = {}
+        self.followed: dict[tuple[int, str], float] = {}
+        self.water, self.lime, self.hydrate, self.inert = (
+            self._full(v) * self.p["slaker_m3"] / 2.0 for v in (1085.0, 6.0, 320.0, 30.0)
+        )
         self.temperature = self._full(80.0)
         self.rtd = self._full(80.0)
-        self.tank_l, self.tank_solids = self._full(0.6 * TANK_M3 * 1000), self._full(0.18)
+        self.tank_l, self.tank_solids = 600.0 * self.p["tank_m3"], self._full(0.18)
         self.lime_in = self._full(0.18)
         self.scale = self._full(0.72)
         self.demand = self.p["demand_l_s"].copy()
@@ -112,12 +138,21 @@ class Line:
 
     def second(self, measured: Mapping[str, Floats]) -> None:
         """Once per second: let the loops act on what they measure, and let the silo surface settle."""
-        self.loops.act(measured, self.sp)
+        self.loops.act(measured, self._heard(), self.manual)
         self.agitator += 0.2 * (self.sp["SC103.SP"] - self.agitator)
         self.belt_drive += 0.3 * (self.sp["ST102.SP"] - self.belt_drive)
         rathole = self.f("rat_hole")
         stuck = self.f("bridging")
         self.silo.second(self.feed_rate, self.refill, rathole, stuck)
+
+    def _heard(self) -> Mapping[str, Floats]:
+        """The setpoints as the loops take them: those shown, unless a law about actions is broken."""
+        if not self.unheard:
+            return self.sp
+        heard = {name: value.copy() for name, value in self.sp.items()}
+        for (row, name), was in self.unheard.items():
+            heard[name][row] = was + self.followed[row, name] * (heard[name][row] - was)
+        return heard
 
     def _solids(self) -> None:
         bridge = 1.0 - self.f("bridging") * (1.0 - self.vibrator)
@@ -134,7 +169,7 @@ class Line:
         self.mass = mass
         self.solids = (self.lime + self.hydrate + self.inert) / mass
         self.density = 1000.0 * (1.0 + 0.65 * (self.hydrate + self.inert) / mass)
-        self.level = mass / self.density / SLAKER_M3
+        self.level = mass / self.density / self.p["slaker_m3"]
 
     def _slaker(self) -> None:
         p = self.p
@@ -156,6 +191,7 @@ class Line:
         heat = HEAT_OF_SLAKING_J * rate + self.water_flow * CP_WATER * (p["water_degc"] - self.temperature)
         heat += lime_in * CP_LIME * (p["ambient_degc"] - self.temperature) + self.agitator_w
         heat -= p["heat_loss_w_k"] * (self.temperature - p["ambient_degc"]) + vapour * LATENT_HEAT_J
+        heat = heat + SLAKER_W * self.broken.get("heat_without_lime", 0.0)
         cp = (self.water * CP_WATER + (self.mass - self.water) * CP_SOLID) / self.mass
         self.temperature += DT_S * heat / (self.mass * cp)
         self.hydrate_rate = out * self.hydrate / self.mass
@@ -179,7 +215,8 @@ class Line:
         gain = inflow * (self.solids - self.tank_solids) - DT_S * self.dilution_l_s * self.tank_solids
         self.tank_solids += gain / np.maximum(self.tank_l, 300.0)
         change = inflow + DT_S * (self.dilution_l_s - self.demand - self.leak_l_s)
-        self.tank_l = np.clip(self.tank_l + change, 200.0, 1000.0 * TANK_M3)
+        change = change + DT_S * TANK_L_S * self.broken.get("level_without_inflow", 0.0)
+        self.tank_l = np.minimum(np.maximum(self.tank_l + change, 200.0), 1000.0 * self.p["tank_m3"])
 
     def _rotation(self) -> None:
         for name, rev_s in self.shafts().items():
@@ -210,7 +247,7 @@ class Line:
             "PT102": self.head_m * 9.81e-5 * self.density,
             "IT104": 2.0 + 6.0 * loops.pump**2 * (1.0 + 0.2 * self.slurry_l_s),
             "DT201": self.tank_solids,
-            "LT201": self.tank_l / (1000.0 * TANK_M3),
+            "LT201": self.tank_l / (1000.0 * self.p["tank_m3"]),
             "FV201": loops.dilution,
             "FT103": self.demand,
             "TT103": self.p["water_degc"],
@@ -225,7 +262,9 @@ class Line:
         """Hidden states, one value per line."""
         utilisation = np.clip(1.0 - 0.0085 * np.maximum(0.0, 85.0 - self.temperature), 0.5, 1.0)
         active = self.hydrate_rate * utilisation
-        cost = 0.14 * self.lime_in + 0.002 * self.water_flow + 0.12 * (self.agitator_w + 4e3) / 3.6e6
+        power_kw = (self.agitator_w + OTHER_POWER_W) / 1e3
+        made = np.maximum(active, 1e-3)
+        cost = LIME_PRICE * self.lime_in + WATER_PRICE * self.water_flow + POWER_PRICE * power_kw / 3600.0
         return {
             "silo_level_m": self.silo.mean_level(),
             "silo_centre_m": self.silo.centre(),
@@ -240,5 +279,8 @@ class Line:
             "slurry_l_s": self.slurry_l_s,
             "utilisation": utilisation,
             "active_hydrate_kg_s": active,
-            "cost_per_kg": cost / np.maximum(active, 1e-3),
+            "lime_kg_per_kg": self.lime_in / made,
+            "water_kg_per_kg": (self.water_flow + self.dilution_l_s) / made,
+            "power_kwh_per_kg": power_kw / 3600.0 / made,
+            "cost_per_kg": cost / made,
         }
