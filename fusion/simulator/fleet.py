@@ -114,6 +114,7 @@ class Fleet:
         for row in rows:
             self._operate(row)
         self._disturb()
+        self.line.begin()
         for step in range(STEPS_PER_S):
             self.line.step()
             if substep is not None:
@@ -180,10 +181,10 @@ class Fleet:
         )
         column = {name: i for i, name in enumerate(NOISE)}
         read = {}
+        spread = self.line.p["noise"]
         for name, value in perfect.items():
-            full = np.broadcast_to(value, size).astype(float)
-            spread = NOISE.get(name, 0.0) * self.line.p["noise"]
-            read[name] = full + spread * noise[:, column[name]] if name in NOISE else full.copy()
+            full = np.zeros(size) + value
+            read[name] = full + NOISE[name] * spread * noise[:, column[name]] if name in NOISE else full
         for row, faults in enumerate(present):
             self._freeze(row, read, faults)
             self._quantise(row, read, faults)

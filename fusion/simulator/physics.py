@@ -121,6 +121,7 @@ class Line:
         self.loops = Loops(self.size)
         self.phase = {name: self._full(0.0) for name in ("belt", "agitator", "pump")}
         self._derived()
+        self.begin()
 
     def _full(self, value: float) -> Floats:
         return np.full(self.size, value)
@@ -129,15 +130,24 @@ class Line:
         """Present severity of a fault, 0..1."""
         return self.fault.get(name, 0.0)
 
+    def begin(self) -> None:
+        """Once per second, before its steps: what drives, valves, faults and the day hold still until its end."""
+        self._feed()
+        self._stir()
+        self._pipe()
+
     def step(self) -> None:
         """Advance by ``DT_S``."""
-        self._solids()
+        out, load = self.belt.step(self.feed_rate, self.belt_m_s, DT_S)
+        self.lime_in += 0.5 * (out - self.lime_in)
+        self.scale += DT_S * (load * self._scale_gain - self.scale)
         self._slaker()
         self._storage()
-        self._rotation()
 
     def second(self, measured: Mapping[str, Floats]) -> None:
-        """Once per second: let the loops act on what they measure, and let the silo surface settle."""
+        """Once per second, after its steps: loops act on what they measure, shafts have turned, the silo settles."""
+        for name, rev_s in self.shafts().items():
+            self.phase[name] += rev_s
         self.loops.act(measured, self._heard(), self.manual)
         self.agitator += 0.2 * (self.sp["SC103.SP"] - self.agitator)
         self.belt_drive += 0.3 * (self.sp["ST102.SP"] - self.belt_drive)
@@ -154,15 +164,35 @@ class Line:
             heard[name][row] = was + self.followed[row, name] * (heard[name][row] - was)
         return heard
 
-    def _solids(self) -> None:
+    def _feed(self) -> None:
         bridge = 1.0 - self.f("bridging") * (1.0 - self.vibrator)
         available = self.silo.available() * bridge * (1.0 - 0.6 * self.f("chute_block"))
         self.feed_rate = FEEDER_KG_S * self.loops.feeder * available * (1.0 + self.feed_noise)
         self.drive_m_s = BELT_M_S * self.belt_drive
         self.belt_m_s = self.drive_m_s * (1.0 - 0.5 * self.f("belt_slip"))
-        out, load = self.belt.step(self.feed_rate, self.belt_m_s, DT_S)
-        self.lime_in += 0.5 * (out - self.lime_in)
-        self.scale += DT_S * (load * (1.0 + 0.15 * self.f("scale_drift")) - self.scale)
+        self._scale_gain = 1.0 + 0.15 * self.f("scale_drift")
+
+    def _stir(self) -> None:
+        p, blade = self.p, self.f("agitator_blade")
+        mixing = 0.4 + 0.6 * np.minimum(1.0, self.agitator) * (1.0 - 0.5 * blade)
+        quick = self.reactivity * (1.0 - 0.5 * self.f("low_reactivity"))
+        self._barrier_k = p["activation_j"] / GAS_CONSTANT
+        self._rate_per_s = p["rate_80_per_s"] * np.exp(self._barrier_k / 353.15) * mixing * quick
+        turning = POWER_NUMBER * (AGITATOR_REV_S * self.agitator) ** 3 * AGITATOR_M**5
+        self._stirring_w = turning * (1.0 - 0.3 * blade)
+        self.water_flow = WATER_KG_S * self.loops.water * (1.0 - 0.35 * self.f("water_valve_blocked"))
+        self._water_w_k = self.water_flow * CP_WATER
+        law = SLAKER_W * self.broken.get("heat_without_lime", 0.0)
+        self._inlet_w = self._water_w_k * p["water_degc"] + p["heat_loss_w_k"] * p["ambient_degc"] + law
+        self._outlet_w_k = self._water_w_k + p["heat_loss_w_k"]
+
+    def _pipe(self) -> None:
+        self.head_m = 18.0 * self.loops.pump**2
+        self._friction = self.p["friction"] * (1.0 + 3.0 * self.f("line_scaling"))
+        self._pumping = 1000.0 * (1.0 - 0.05 * self.f("cavitation"))
+        self.dilution_l_s = DILUTION_L_S * self.loops.dilution
+        law = TANK_L_S * self.broken.get("level_without_inflow", 0.0)
+        self._tank_gain = DT_S * (self.dilution_l_s - self.demand - 0.12 * self.f("leak") + law)
 
     def _derived(self) -> None:
         mass = self.water + self.lime + self.hydrate + self.inert
@@ -172,28 +202,18 @@ class Line:
         self.level = mass / self.density / self.p["slaker_m3"]
 
     def _slaker(self) -> None:
-        p = self.p
         self._derived()
-        blade = self.f("agitator_blade")
-        mixing = 0.4 + 0.6 * np.minimum(1.0, self.agitator) * (1.0 - 0.5 * blade)
-        kelvin = self.temperature + 273.15
-        arrhenius = np.exp(-p["activation_j"] / GAS_CONSTANT * (1.0 / kelvin - 1.0 / 353.15))
-        quick = self.reactivity * (1.0 - 0.5 * self.f("low_reactivity"))
-        rate = p["rate_80_per_s"] * arrhenius * mixing * quick * self.lime
-        self.water_flow = WATER_KG_S * self.loops.water * (1.0 - 0.35 * self.f("water_valve_blocked"))
-        vapour = 0.004 * np.exp(np.minimum(0.12 * (self.temperature - 95.0), 3.0))
-        self._pump()
+        warm, lime_in = self.temperature, self.lime_in
+        rate = self._rate_per_s * np.exp(-self._barrier_k / (warm + 273.15)) * self.lime
+        vapour = 0.004 * np.exp(np.minimum(0.12 * (warm - 95.0), 3.0))
+        flow = np.sqrt(np.maximum(0.0, self.head_m - 4.0 - 2.0 * self.level) / self._friction)
+        self.slurry_l_s = self._pumping * flow
         out = self.slurry_l_s / 1000.0 * self.density
-        power = POWER_NUMBER * self.density * (AGITATOR_REV_S * self.agitator) ** 3 * AGITATOR_M**5
-        thick = 1.0 + 4.0 * np.maximum(0.0, self.solids - 0.18)
-        self.agitator_w = power * thick * (1.0 - 0.3 * blade)
-        lime_in, share = self.lime_in, DT_S * out / self.mass
-        heat = HEAT_OF_SLAKING_J * rate + self.water_flow * CP_WATER * (p["water_degc"] - self.temperature)
-        heat += lime_in * CP_LIME * (p["ambient_degc"] - self.temperature) + self.agitator_w
-        heat -= p["heat_loss_w_k"] * (self.temperature - p["ambient_degc"]) + vapour * LATENT_HEAT_J
-        heat = heat + SLAKER_W * self.broken.get("heat_without_lime", 0.0)
-        cp = (self.water * CP_WATER + (self.mass - self.water) * CP_SOLID) / self.mass
-        self.temperature += DT_S * heat / (self.mass * cp)
+        self.agitator_w = self._stirring_w * self.density * (1.0 + 4.0 * np.maximum(0.0, self.solids - 0.18))
+        heat = HEAT_OF_SLAKING_J * rate + self._inlet_w - self._outlet_w_k * warm - vapour * LATENT_HEAT_J
+        heat += lime_in * CP_LIME * (self.p["ambient_degc"] - warm) + self.agitator_w
+        share = DT_S * out / self.mass
+        self.temperature = warm + DT_S * heat / (self.water * (CP_WATER - CP_SOLID) + self.mass * CP_SOLID)
         self.hydrate_rate = out * self.hydrate / self.mass
         self.water += DT_S * (self.water_flow - WATER_PER_CAO * rate - vapour) - share * self.water
         self.hydrate += DT_S * HYDRATE_PER_CAO * rate - share * self.hydrate
@@ -201,26 +221,12 @@ class Line:
         self.inert += DT_S * lime_in * (1.0 - self.cao) - share * self.inert
         self.rtd += DT_S / RTD_LAG_S * (self.temperature - self.rtd)
 
-    def _pump(self) -> None:
-        self.head_m = 18.0 * self.loops.pump**2
-        static = 4.0 + 2.0 * self.level
-        friction = self.p["friction"] * (1.0 + 3.0 * self.f("line_scaling"))
-        flow = np.sqrt(np.maximum(0.0, self.head_m - static) / friction)
-        self.slurry_l_s = 1000.0 * flow * (1.0 - 0.05 * self.f("cavitation"))
-
     def _storage(self) -> None:
-        self.dilution_l_s = DILUTION_L_S * self.loops.dilution
-        self.leak_l_s = 0.12 * self.f("leak") * np.ones(self.size)
         inflow = DT_S * self.slurry_l_s
         gain = inflow * (self.solids - self.tank_solids) - DT_S * self.dilution_l_s * self.tank_solids
         self.tank_solids += gain / np.maximum(self.tank_l, 300.0)
-        change = inflow + DT_S * (self.dilution_l_s - self.demand - self.leak_l_s)
-        change = change + DT_S * TANK_L_S * self.broken.get("level_without_inflow", 0.0)
-        self.tank_l = np.minimum(np.maximum(self.tank_l + change, 200.0), 1000.0 * self.p["tank_m3"])
-
-    def _rotation(self) -> None:
-        for name, rev_s in self.shafts().items():
-            self.phase[name] += DT_S * rev_s
+        level_l = self.tank_l + inflow + self._tank_gain
+        self.tank_l = np.minimum(np.maximum(level_l, 200.0), 1000.0 * self.p["tank_m3"])
 
     def shafts(self) -> dict[str, Floats]:
         """Motor shaft speeds [rev/s] of belt, agitator and pump."""
