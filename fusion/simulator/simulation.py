@@ -92,7 +92,7 @@ class Simulation:
         line, tick = self._fleet.line, self._fleet.elapsed_s
         start_ns = self.t_ns
         fault = self._fleet.fault(0)
-        speeds = {name: float(value[0]) for name, value in line.shafts().items()}
+        speeds = self._audible({name: float(value[0]) for name, value in line.shafts().items()})
         phases = {name: float(value[0]) for name, value in line.phase.items()}
         pictures: list[Sample] = []
         every = max(1, round(STEPS_PER_S / self.scenario.sensors.camera_hz))
@@ -107,7 +107,7 @@ class Simulation:
         items: list[Item] = [self._columns(readings, start_ns + NS_PER_S), *pictures]
         if self._microphone:
             feed, warm = float(line.feed_rate[0]), float(line.temperature[0])
-            machines = Machines(phase=phases, speed=self._audible(speeds), feed_kg_s=feed, slaker_degc=warm)
+            machines = Machines(phase=phases, speed=speeds, feed_kg_s=feed, slaker_degc=warm)
             items.extend(self._chunks(tick, machines, fault, start_ns))
         items.extend(self._scans(tick, fault, start_ns))
         return self._network.deliver(items, tick, start_ns + NS_PER_S, self._fleet.delayed(0))
