@@ -32,6 +32,8 @@ class SurpriseConfig:
     noise, raise falsely after a short calibration. An energy seen for less than ``minimum_s`` takes no part. One whose
     largest sustained value is more than ``heaviest`` times that of the median energy is scaled down to that, so that
     a single ill-behaved energy cannot set the limit of all. ``resolution`` is the smallest spread of an energy.
+    Energies of ``silent_families`` are kept for evidence and comparison and do not raise: on the simulated line they
+    found no fault that the others had not, and each one more in the maximum costs the others sensitivity.
     """
 
     false_raises_per_day: float = 1.0
@@ -43,6 +45,7 @@ class SurpriseConfig:
     safety_hours: float = 3.5
     heaviest: float = 1.5
     resolution: float = 1e-3
+    silent_families: tuple[str, ...] = ("state", "discarded", "unexplained", "redundancy", "joint", "net")
 
     def __post_init__(self) -> None:
         """Reject what gives no threshold."""
@@ -63,7 +66,7 @@ class Surprise:
     """One tick: ``standardised`` [E] (NaN where absent), its maximum ``peak`` and the p-value of that maximum.
 
     ``p_value`` is the share of normal ticks with a maximum at least as large. ``factor`` [E] is ``standardised``
-    over the threshold. With no energy present ``peak`` is NaN and ``p_value`` is 1.
+    over the threshold, NaN for silent energies. With none present ``peak`` is NaN and ``p_value`` is 1.
     """
 
     p_value: float
@@ -97,20 +100,24 @@ class Calibration:
     false_raises_per_day: float
     blocks: Floats
     safety: float
+    silent: NDArray[np.bool_]
 
     def restricted(self, kept: NDArray[np.bool_]) -> Calibration:
         """The calibration of some energies [E] only, under the same budget; the others count as not calibrated.
 
-        The limit rests on what each energy sustained by itself, so an exceedance shared by two does not count.
+        The limit rests on what each energy sustained by itself, so an exceedance shared by two does not count. Where
+        only silent energies are kept, they speak.
         """
-        maxima = self.blocks[:, kept].max(1, initial=-np.inf)
+        silent = self.silent if bool((kept & ~self.silent).any()) else np.zeros_like(self.silent)
+        maxima = self.blocks[:, kept & ~silent].max(1, initial=-np.inf)
         maxima = maxima[np.isfinite(maxima)].astype(np.float64)
         scale = np.where(kept, self.scale, np.inf)
         if not len(maxima):
-            return replace(self, scale=scale)
+            return replace(self, scale=scale, silent=silent)
         events = fit_tail(maxima, 0.5, len(maxima) / self.hours)
         threshold = _threshold(maxima, events, self.hours, self.false_raises_per_day, self.safety)
-        return replace(self, scale=scale, events=events, threshold=threshold, raises=int((maxima >= threshold).sum()))
+        raises = int((maxima >= threshold).sum())
+        return replace(self, scale=scale, silent=silent, events=events, threshold=threshold, raises=raises)
 
     def standardise(self, values: Floats) -> Floats:
         """Energies [..., E] in units of their own normal spread; NaN where absent or not calibrated."""
@@ -120,14 +127,15 @@ class Calibration:
     def score(self, row: Floats) -> Surprise:
         """Surprise of one row of energies [E]."""
         standardised = self.standardise(row)
-        present = np.isfinite(standardised)
+        present = np.isfinite(standardised) & ~self.silent
         peak = float(standardised[present].max()) if present.any() else math.nan
         p_value = float(self.p_values(np.array([peak]))[0])
-        return Surprise(p_value=p_value, peak=peak, standardised=standardised, factor=standardised / self.threshold)
+        factor = np.where(self.silent, np.nan, standardised / self.threshold)
+        return Surprise(p_value=p_value, peak=peak, standardised=standardised, factor=factor)
 
     def peaks(self, values: Floats) -> Floats:
-        """Maximum [T] of the standardised energies of ``values`` [T, E]; NaN where none is present."""
-        return row_maximum(self.standardise(values))
+        """Maximum [T] of the standardised energies of ``values`` [T, E] that speak; NaN where none is present."""
+        return row_maximum(self.standardise(values)[:, ~self.silent])
 
     def p_values(self, peaks: Floats) -> Floats:
         """Share of normal ticks at or above each peak; 1 where the peak is NaN."""
@@ -150,7 +158,7 @@ class Calibration:
     def state(self) -> tuple[dict[str, NDArray[np.generic]], dict[str, Any]]:
         """Arrays and JSON-able description; the inverse of ``from_state``."""
         arrays: dict[str, NDArray[np.generic]] = {"median": self.median, "scale": self.scale, "table": self.table}
-        arrays["blocks"] = self.blocks.astype(np.float32)
+        arrays["blocks"], arrays["silent"] = self.blocks.astype(np.float32), self.silent
         plain = ("threshold", "hours", "raises", "step_s", "on_delay_s", "false_raises_per_day", "safety")
         meta = {
             "names": list(self.names),
@@ -171,10 +179,11 @@ class Calibration:
         try:
             values = {key: np.asarray(arrays[key], np.float64) for key in ("median", "scale", "table", "blocks")}
             tails = {key: Tail(**meta[key]) for key in ("marginal", "events")}
+            silent = np.asarray(arrays["silent"], bool)
             lists = {key: tuple(str(v) for v in meta[key]) for key in ("names", "modality")}
             numbers = ("threshold", "hours", "step_s", "on_delay_s", "false_raises_per_day", "safety")
             rest = {k: float(meta[k]) for k in numbers}
-            return cls(**values, **tails, **lists, **rest, raises=int(meta["raises"]))  # type: ignore[arg-type]
+            return cls(**values, **tails, **lists, **rest, raises=int(meta["raises"]), silent=silent)  # type: ignore[arg-type]
         except (KeyError, TypeError) as error:
             raise ConfigError(f"calibration: {error} is missing or not accepted; calibrate the model again") from error
 
@@ -195,9 +204,11 @@ def calibrate(
     parts = [np.asarray(r, np.float64) for r in ([runs] if isinstance(runs, np.ndarray) else runs)]
     _check(parts, names, modality)
     median, scale = _spread(np.concatenate(parts), config, step_s)
+    silent = np.array([name.split(".", 1)[0] in config.silent_families for name in names], bool)
+    silent &= not silent.all()
     scale = scale * _heaviness([(part - median) / scale for part in parts], config, step_s)
     spread = np.where(np.isfinite(scale), scale, np.nan)
-    peaks = [row_maximum((part - median) / spread) for part in parts]
+    peaks = [row_maximum(((part - median) / spread)[:, ~silent]) for part in parts]
     seen = np.concatenate([p[np.isfinite(p)] for p in peaks])
     hours = len(seen) * step_s / 3600
     if len(seen) * step_s < 2 * config.apart_s:
@@ -224,6 +235,7 @@ def calibrate(
         false_raises_per_day=config.false_raises_per_day,
         blocks=np.concatenate([_blocks((part - median) / spread, config, step_s) for part in parts]),
         safety=safety,
+        silent=silent,
     )
 
 

@@ -1,8 +1,10 @@
 """Each tag from its neighbours in the plant's graph: local laws that hold whatever the plant as a whole is doing.
 
 A motor current follows its load and a pressure its pump. Such a relation has few inputs and little noise, is fitted
-with squares and products because many are products, and breaks at the first sign of a fault. Knows no more of the
-plant than which signals are neighbours; without a graph those are the most correlated ones.
+with squares and products because many are products, and breaks at the first sign of a fault. Each tag is related to
+all its neighbours and to each of them alone, for two of them may agree on what a third contradicts; relations that
+explain little are dropped. Knows no more of the plant than which signals are neighbours; without a graph those are the
+most correlated ones.
 Shape letters: T ticks, S judged tags, P past features, K inputs of one relation, G signals.
 """
 
@@ -26,6 +28,7 @@ SHIFT = "shift"
 NAMES = tuple(f"relation.{speed}" for speed in ALPHAS)
 AVERAGES = (".ewma0.3", ".ewma0.12", ".ewma0.1", ".ewma0.05", ".ewma0.03")
 MOST_NEIGHBOURS = 6
+EXPLAINED = 0.8  # share of a tag's variance, on runs not seen, below which there is no relation
 PENALTY = 1e-3
 FOLDS = 3
 QUANTILE = 0.995
@@ -82,14 +85,19 @@ class Relations:
         """
         encodings = [encoding[warm_up:] for encoding, _ in runs]
         devices = _devices(plant)
-        made, residuals = [], []
+        variance = np.concatenate([e.tags for e in encodings]).var(0)
+        made: list[Relation] = []
+        residuals: list[list[Floats]] = []
         for rough in _rough(plant, encodings):
             parts = [Moments.of(rough.design(e.past), e.tags[:, [rough.tag]]) for e in encodings]
-            made.append(_weighted(rough, parts))
             folds = FOLDS if len(parts) >= FOLDS else 1
             others = [[p for i, p in enumerate(parts) if folds == 1 or i % folds != f] for f in range(folds)]
             folded = [_weighted(rough, part) for part in others]
-            residuals.append([folded[i % folds].residual(e) for i, e in enumerate(encodings)])
+            left = [folded[i % folds].residual(e) for i, e in enumerate(encodings)]
+            if np.concatenate(left).var() > (1.0 - EXPLAINED) * variance[rough.tag]:
+                continue
+            made.append(_weighted(rough, parts))
+            residuals.append(left)
         if not made:
             return cls((), dict.fromkeys(ALPHAS, np.zeros(0)), np.zeros((0, len(plant.tags))), devices)
         columns = [np.stack(part, 1) for part in zip(*residuals, strict=True)]
@@ -173,7 +181,7 @@ def _traces(relations: Sequence[Relation], tags: int, spread: Floats) -> Floats:
 
 
 def _rough(plant: Plant, encodings: Sequence[Encoding]) -> list[Relation]:
-    """The relations of all tags that have neighbours, without weights."""
+    """The relations of all tags that have neighbours, to all of them and to each alone, without weights."""
     tags, actions = [s.name for s in plant.tags], [s.name for s in plant.actions]
     names = feature_names(tuple(tags), tuple(actions))
     number = {name: i for i, name in enumerate(names)}
@@ -181,10 +189,11 @@ def _rough(plant: Plant, encodings: Sequence[Encoding]) -> list[Relation]:
     made = []
     for tag, name in enumerate(tags):
         beside = [n for n in near.get(name, ()) if n in number][:MOST_NEIGHBOURS]
-        values = np.array([number[n] for n in beside], np.int64)
-        kept = [number[n + a] for n in beside for a in ("", *AVERAGES) if n + a in number]
-        if beside:
-            made.append(Relation(tag, values, np.array(kept, np.int64), np.zeros(0)))
+        for inputs in (beside, *([n] for n in beside if len(beside) > 1)):
+            values = np.array([number[n] for n in inputs], np.int64)
+            kept = [number[n + a] for n in inputs for a in ("", *AVERAGES) if n + a in number]
+            if inputs:
+                made.append(Relation(tag, values, np.array(kept, np.int64), np.zeros(0)))
     return made
 
 
