@@ -14,13 +14,12 @@ Array = NDArray[np.float64]
 MEDIAN = np.array([0.5])
 
 
-def quantiles(ordered: NDArray[Any], shares: Array) -> Array:
+def quantiles(ordered: NDArray[Any], shares: Array) -> NDArray[Any]:
     """Quantiles [..., Q] at ``shares`` [Q] (0..1) of values [..., N] that ascend along the last axis; N is not zero."""
     last = ordered.shape[-1] - 1
     place = last * shares
     below = place.astype(np.intp)
-    low, high = ordered[..., below], ordered[..., np.minimum(below + 1, last)]
-    return np.asarray(low + (high - low) * (place - below))
+    return _between(ordered[..., below], ordered[..., np.minimum(below + 1, last)], place - below)
 
 
 def median(values: NDArray[Any]) -> float:
@@ -35,4 +34,10 @@ def row_quantiles(ordered: Array, shares: Array) -> Array:
     below = place.astype(np.intp)
     above = np.minimum(below + 1, np.maximum(last, 0))
     low, high = np.take_along_axis(ordered, below, 1), np.take_along_axis(ordered, above, 1)
-    return np.where(last < 0, 0.0, low + (high - low) * (place - below))
+    return np.where(last < 0, 0.0, _between(low, high, place - below))
+
+
+def _between(low: NDArray[Any], high: NDArray[Any], share: Array) -> NDArray[Any]:
+    """Interpolation from the nearer end and in the type of the values, as numpy does: equal to the last bit."""
+    step, kind = high - low, low.dtype
+    return np.where(share < 0.5, low + step * share.astype(kind), high - step * (1 - share).astype(kind))
