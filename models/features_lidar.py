@@ -120,7 +120,7 @@ def _slope(height: Array, seen: NDArray[np.bool_]) -> Array:
     if determinant <= 1e-9 * max(xx, yy) ** 2:  # all on one line: of the planes through it, that of least norm
         design = np.stack([np.ones(len(z)), columns - GRID / 2, rows - GRID / 2], 1)
         return np.asarray(np.linalg.lstsq(design, z, rcond=None)[0][1:])
-    return np.array([yy * xz - xy * yz, xx * yz - xy * xz]) / determinant
+    return np.array([(yy * xz - xy * yz) / determinant, (xx * yz - xy * xz) / determinant])
 
 
 def _height_map(points: Array, low: Array, high: Array) -> tuple[Array, NDArray[np.intp]]:

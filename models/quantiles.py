@@ -40,4 +40,5 @@ def row_quantiles(ordered: Array, shares: Array) -> Array:
 def _between(low: NDArray[Any], high: NDArray[Any], share: Array) -> NDArray[Any]:
     """Interpolation from the nearer end and in the type of the values, as numpy does: equal to the last bit."""
     step, kind = high - low, low.dtype
-    return np.where(share < 0.5, low + step * share.astype(kind), high - step * (1 - share).astype(kind))
+    near, far = share.astype(kind), (1 - share).astype(kind)
+    return np.asarray(np.where(share < 0.5, low + step * near, high - step * far))
