@@ -30,7 +30,7 @@ class EvidenceConfig:
     stream_families: tuple[str, ...] = ("health",)
     cross_families: tuple[str, ...] = ("cross",)
     agreeing: float = 0.6
-    alone: float = 0.5
+    alone: float = 0.7
     faint: float = 0.5
     locating: float = 1.5
     top_signals: int = 5

@@ -30,8 +30,9 @@ from models.scaling import Bools, Floats
 from models.steadiness import Steadiness, SteadinessCarry
 
 WARM_UP_TICKS = 120
-QUALITY_SHARE = 0.3  # of the rest's share that a picture's quality must reach before its lens is suspected
+QUALITY_SHARE = 0.13  # weight of all that a picture shows beside its quality, where a lens is suspected
 RIVAL = 0.9
+BROKEN = 4.0  # normal spreads of an imbalance from which a conservation law counts as broken
 AT_LIMIT = 1e-3  # of the span between the declared limits
 LEVEL_SHARE = 0.25  # of the level-like features that may leave their range before a medium is not calibrated
 
@@ -175,12 +176,26 @@ class Monitors:
         shares = [j.contributions(groups) for j in judged.values()] + [share for _, share in plain.values()]
         residual = np.zeros((len(error), groups))
         residual[:, : error.shape[1]] = error * self.core.scaling.tags.scale
-        sensor = [self._sensor(name, judged.get(name), share) for name, share in zip(self._names, shares, strict=True)]
+        suspects = self._suspects(plain)
+        sensor = [
+            self._sensor(name, judged.get(name), share, suspects)
+            for name, share in zip(self._names, shares, strict=True)
+        ]
         leading = [f"{name}: {self._column(name, j.leading_column())}" for name, j in judged.items()]
         evidence = {"shares": np.stack(shares, 1), "sensor": np.stack(sensor, 1)}
         return evidence | {"residual": residual, "leading": tuple(leading)}
 
-    def _sensor(self, name: str, judged: Judged | None, share: Floats) -> Floats:
+    def _suspects(self, plain: Mapping[str, tuple[Floats, Floats]]) -> Bools:
+        """Tags [T, S] that take part in every conservation law that is broken."""
+        broken = [
+            (np.nan_to_num(np.abs(over[:, 0])) < BROKEN)[:, None] | (share[:, : len(self.plant.tags)] > 0)
+            for name, (over, share) in plain.items()
+            if name.startswith("balance.")
+        ]
+        everything = np.ones((1, len(self.plant.tags)), bool)
+        return np.logical_and.reduce(np.broadcast_arrays(everything, *broken))
+
+    def _sensor(self, name: str, judged: Judged | None, share: Floats, suspects: Bools) -> Floats:
         """How far [T] an energy speaks of an instrument: see ``Energies.sensor``."""
         family, _, rest = name.partition(".")
         medium = next((m for m in self.cross.media if rest.startswith(f"{m}.")), None)
@@ -191,15 +206,14 @@ class Monitors:
             own, rest_share = judged.block_share(quality), judged.block_share(~quality)
             return np.asarray(own / (own + QUALITY_SHARE * rest_share + 1e-12))
         if family in ("relation", "redundancy"):
-            return self._alone(share)
+            return self._alone(np.where(suspects, share[:, : suspects.shape[1]], 0.0))
         return np.full(len(share), np.nan)
 
     def _alone(self, share: Floats) -> Floats:
-        """Share [T] explained by the best single instrument; zero where a machine explains it nearly as well."""
-        tags = self.plant.tags
-        machine = np.array([tag.machine for tag in tags], bool)
-        best = np.where(machine, 0.0, share[:, : len(tags)]).max(1, initial=0.0)
-        rival = np.where(machine, share[:, : len(tags)], 0.0).max(1, initial=0.0)
+        """Of shares [T, S] the best single instrument's [T]; zero where a machine explains it nearly as well."""
+        machine = np.array([tag.machine for tag in self.plant.tags], bool)
+        best = np.where(machine, 0.0, share).max(1, initial=0.0)
+        rival = np.where(machine, share, 0.0).max(1, initial=0.0)
         return np.where(rival >= RIVAL * best, 0.0, best)
 
     def _column(self, energy: str, column: int) -> str:
