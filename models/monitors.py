@@ -193,7 +193,7 @@ class Monitors:
             if name.startswith("balance.")
         ]
         everything = np.ones((1, len(self.plant.tags)), bool)
-        return np.logical_and.reduce(np.broadcast_arrays(everything, *broken))
+        return np.asarray(np.logical_and.reduce(np.broadcast_arrays(everything, *broken)))
 
     def _sensor(self, name: str, judged: Judged | None, share: Floats, suspects: Bools) -> Floats:
         """How far [T] an energy speaks of an instrument: see ``Energies.sensor``."""
