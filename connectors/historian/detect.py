@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -25,6 +25,7 @@ LOOKED_FOR = (
 )
 _GE_ETL_LINE = re.compile(r"^\d{9,11}:\d{1,9},")
 _TIME_OF_DAY = re.compile(r"^\d{1,2}:\d{2}(:\d{2})?([.,]\d+)?( ?[AaPp][Mm])?$")
+_UTC_KIND = re.compile(r"(?i)^\s*\[?TimestampKind[\],;= ]+UTC")
 SAMPLE = 2000
 
 
@@ -49,6 +50,8 @@ def open_text(file: Path, aside: Path, options: ReadOptions) -> Reader:
         HistorianError: where it is empty, not text, or of no known format.
     """
     text = as_utf8(file, aside)
+    if any(_UTC_KIND.match(line) for line in head(text)):
+        options = replace(options, tz=options.tz or "UTC")
     blocks = cut_blocks(text, aside)
     body, infos, offset = (blocks.data, blocks.tags, blocks.offset) if blocks else (text, {}, 0)
     lines = [line for line in head(body) if not line.startswith("*")]
@@ -96,7 +99,7 @@ def _make_long(
     assert how is not None  # noqa: S101 - the caller saw that it fits
     times = samples[how.time]
     clock = Clock(text.name, choose(text.name, times, options.dates), options.tz)
-    _direct(clock, samples[how.tag], times)
+    _direct(clock, samples[how.tag] if how.tag else [], times)
     return LongReader(_sheet(text, names, first, samples[how.values[0]]), how, clock, options.rows, text.infos)
 
 

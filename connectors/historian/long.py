@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import polars as pl
 
@@ -150,7 +151,19 @@ def plan(
         }
         used = values if dialect.marks else values[:1]
         return LongPlan(dialect=dialect.name, values=used, quality=rules, **found)
-    return None
+    return _single(words_of, samples)
+
+
+def _single(words_of: Mapping[str, str], samples: Mapping[str, Sequence[str]]) -> LongPlan | None:
+    """A file of one tag, which is called after it: time and value, perhaps quality, nothing else."""
+    time, value = _first(words_of, _TIMES), _first(words_of, _VALUES)
+    quality = {
+        words_of[w]: rule or by_evidence(samples.get(words_of[w], ())) for w, rule in _FLAGS.items() if w in words_of
+    }
+    unit = _first(words_of, DIALECTS[-1].unit)
+    if not time or not value or set(words_of.values()) - {time, value, unit, *quality}:
+        return None
+    return LongPlan(dialect="CSV of one tag", tag="", time=time, values=(value,), quality=quality, unit=unit)
 
 
 def _first(words_of: Mapping[str, str], wanted: Sequence[str]) -> str:
@@ -197,7 +210,7 @@ def long_batch(
     """Rows of a table with one value a line, all columns text, with ``line`` and perhaps ``_more``."""
     raw = frame.select(
         "line",
-        pl.col(plan.tag).str.strip_chars().alias("signal"),
+        (_tag(plan) if plan.tag else pl.lit(Path(where).stem)).alias("signal"),
         pl.col(plan.time).alias("stamp"),
         pl.coalesce(plan.values).alias("value"),
         worst([rule(pl.col(name)) for name, rule in plan.quality.items()]).alias("quality"),
@@ -207,15 +220,19 @@ def long_batch(
     if MORE in raw.columns and raw[MORE].null_count() < len(raw):
         more = pl.when(pl.col(MORE).is_not_null()).then(pl.lit(REASON_MORE)).otherwise(pl.col("why"))
         raw = raw.with_columns(more.alias("why"))
-    return replace(finish(raw, where, decimal_comma=decimal_comma), tags={**(infos or {}), **_tags(frame, plan)})
+    return replace(finish(raw, where, decimal_comma=decimal_comma), tags={**(infos or {}), **_tags(frame, plan, where)})
 
 
-def _tags(frame: pl.DataFrame, plan: LongPlan) -> dict[str, TagInfo]:
+def _tag(plan: LongPlan) -> pl.Expr:
+    return pl.col(plan.tag).cast(pl.String).str.strip_chars()
+
+
+def _tags(frame: pl.DataFrame, plan: LongPlan, where: str) -> dict[str, TagInfo]:
     """What the rows say of their tags; a tag with two units keeps them both, so that it can be refused."""
     named = [name for name in (plan.unit, plan.description) if name]
     if not named:
         return {}
-    found = frame.group_by(pl.col(plan.tag).str.strip_chars()).agg(
+    found = frame.group_by(_tag(plan) if plan.tag else pl.lit(Path(where).stem)).agg(
         pl.col(n).drop_nulls().unique(maintain_order=True) for n in named
     )
     infos = {}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from connectors.historian.detect import open_text
+from connectors.historian.parquet import open_parquet
 from connectors.historian.rows import Reader, ReadOptions
+from connectors.historian.webapi import open_webapi
 from fusion.errors import HistorianError
 
 
@@ -20,4 +23,19 @@ def open_reader(
     file = Path(source)
     if not file.is_file():
         raise HistorianError(f"{file}: no such file")
+    start_bytes = _start(file)
+    if start_bytes[:4] == b"PAR1":
+        return open_parquet(file, options)
+    if start_bytes.lstrip(b"\xef\xbb\xbf \r\n\t")[:1] in (b"{", b"[") and _is_json(file, start_bytes):
+        return open_webapi(file, options)
     return open_text(file, aside, options)
+
+
+def _start(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return stream.read(64)
+
+
+def _is_json(file: Path, start: bytes) -> bool:
+    """`[Data]` begins a block file, `[{` or `{"` begins JSON."""
+    return re.match(rb"[\xef\xbb\xbf\s]*(\[\s*[\[{]|\{\s*[\"}])", start) is not None or file.suffix.lower() == ".json"

@@ -18,6 +18,7 @@ EXCEL_EPOCH_DAYS = 25_569
 NS_PER_DAY = 86_400_000_000_000
 ENOUGH = 0.8
 REASON_UNREADABLE = "time stamp cannot be read"
+REASON_IMPOSSIBLE = "time stamp outside 1980 to 2100"
 REASON_SKIPPED = "time stamp does not exist in {zone}: the clock was put forward"
 
 
@@ -60,6 +61,8 @@ NUMBERS: tuple[StampFormat, ...] = (
     StampFormat(name="nanoseconds since 1970", unit_ns=1.0, zoned=True),
 )
 EXCEL = StampFormat(name="Excel day number", unit_ns=86_400e9)
+TYPED = StampFormat(name="time without zone")
+TYPED_UTC = StampFormat(name="time with zone", zoned=True)
 GE_EPOCH = StampFormat(name="seconds:nanoseconds since 1970", zoned=True)
 
 
@@ -186,7 +189,9 @@ class Clock:
             t_ns, skipped = local, None
         else:
             t_ns, skipped = self._from_zone(frame, local)
-        why = pl.when(pl.col("t_ns").is_null()).then(pl.lit(REASON_UNREADABLE))
+        possible = pl.col("t_ns").is_between(EARLIEST_S * 10**9, LATEST_S * 10**9)
+        unread = pl.when(pl.col("t_ns").is_null()).then(pl.lit(REASON_UNREADABLE))
+        why = unread.when(~possible).then(pl.lit(REASON_IMPOSSIBLE))
         done = frame.with_columns(t_ns.alias("t_ns")).with_columns(why.alias("why"))
         if skipped is None or not skipped.any():
             return done
@@ -196,6 +201,8 @@ class Clock:
     def _read(self, column: pl.Expr) -> pl.Expr:
         """Nanoseconds since 1970 as the stamp says, in its own zone."""
         form = self.form
+        if form is TYPED or form is TYPED_UTC:
+            return column.dt.epoch("ns")
         if form is GE_EPOCH:
             parts = column.str.split_exact(":", 1)
             seconds = parts.struct.field("field_0").cast(pl.Int64, strict=False)
