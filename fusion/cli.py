@@ -47,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fusion", description="A world model for industrial plants.")
     parser.add_argument("--verbose", action="store_true", help="log every detail")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
-    for add in (_demo, _plant, _fault, _record, _pairs, _train, _run, _replay, _evaluate, _whatif, _dashboard):
+    for add in (_demo, _plant, _fault, _record, _import, _pairs, _train, _run, _replay, _evaluate, _whatif, _dashboard):
         add(verbs)
     return parser
 
@@ -96,6 +96,30 @@ def _record(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     _plant_argument(verb)
     verb.add_argument("--scenario", type=Path, required=True)
     verb.add_argument("--out", type=Path, required=True, help="folder to write; must not exist")
+
+
+def _import(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    verb = _verb(
+        verbs, "import", run_import, "read what a historian exports into recordings, a proposed plant and a report"
+    )
+    verb.add_argument("files", nargs="+", metavar="FILE", help="exports, or sqlite:, postgresql: or opc.tcp: URIs")
+    verb.add_argument(
+        "--site", type=Path, required=True, help="folder of the site; the import goes to its imports/NAME"
+    )
+    verb.add_argument("--tz", default="", metavar="ZONE", help="zone of stamps that carry none, such as Europe/Berlin")
+    verb.add_argument("--dates", default="", metavar="ORDER", help="day-first or month-first, where no stamp decides")
+    verb.add_argument(
+        "--plant", type=Path, help="plant YAML to use; default: plant.yaml of the site, else one is proposed"
+    )
+    verb.add_argument("--states", type=Path, help="digital state sets: server,set,state0,state1,... or 0,Off")
+    verb.add_argument("--name", default="", help="name of the import; default: that of the first file")
+    verb.add_argument("--step", type=float, help="step of a proposed plant [s]; default: from the data")
+    verb.add_argument("--parts", type=int, default=12, help="recordings to cut the time into")
+    verb.add_argument("--kind", default="normal", choices=("normal", "fault"), help="fault: not for training")
+    verb.add_argument("--query", default="", help="SQL for a database; node ids, comma-separated, for OPC UA")
+    verb.add_argument("--from", dest="start", default="", metavar="TIME", help="first time asked of a server, ISO 8601")
+    verb.add_argument("--to", dest="end", default="", metavar="TIME", help="last time asked of a server")
+    verb.add_argument("--again", action="store_true", help="replace an import of the same name")
 
 
 def _train(verbs: _Verbs[argparse.ArgumentParser]) -> None:
@@ -237,6 +261,19 @@ def run_record(arguments: argparse.Namespace) -> None:
         task = bar.add_task(f"recording {scenario.name}", total=scenario.duration_s)
         record(scenario, load_plant(arguments.plant), arguments.out, progress=lambda t: bar.update(task, completed=t))
     say(f"{arguments.out}: {scenario.duration_s:.0f} s of {scenario.name}")
+
+
+def run_import(arguments: argparse.Namespace) -> None:
+    """Exports of a historian in, recordings and a report out."""
+    from fusion.importing import ImportConfig, import_files
+
+    names = ("tz", "dates", "plant", "states", "name", "parts", "kind", "query", "start", "end", "again")
+    config = ImportConfig(step_s=arguments.step, **{name: getattr(arguments, name) for name in names})
+    place = import_files(arguments.files, arguments.site, config)
+    say(
+        f"{place}: read report.html, correct {arguments.site / 'plant.yaml'}, then "
+        f"fusion train --recording {place}/recordings/*"
+    )
 
 
 def run_train(arguments: argparse.Namespace) -> None:

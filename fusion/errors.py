@@ -34,3 +34,7 @@ class SourceRefused(SourceError):
 
 class ModelError(FusionError):
     """A model that is late or not finite; the advisor answers it with HOLD."""
+
+
+class HistorianError(FusionError):
+    """Files of a historian that cannot be imported; the message names the file and what was looked for."""

@@ -43,6 +43,8 @@ SOFTWARE = "0.1.0"
 MANIFEST, PLANT, SCENARIO = "manifest.json", "plant.yaml", "scenario.yaml"
 PROCESS, HEARTBEATS, TRUTH = "process.parquet", "heartbeats.parquet", "truth.parquet"
 MEDIA, MEDIA_INDEX = "media.mcap", "media.parquet"
+STATES = "states.parquet"
+STATES_SCHEMA = {"t_ns": pl.Int64, "signal": pl.String, "state": pl.String, "text": pl.String}
 SLICE_NS = NS_PER_S
 LAST_NS = 2**63 - 1
 
@@ -110,6 +112,7 @@ class RecordingWriter:
         self._has_heartbeats = False
         self._index: list[tuple[str, int, int, int, str]] = []
         self._truth: list[pl.DataFrame] = []
+        self._states: list[pl.DataFrame] = []
         self._span: tuple[int, int] | None = None
 
     def write(self, item: Item) -> None:
@@ -128,6 +131,16 @@ class RecordingWriter:
             self._has_heartbeats = True
             self._heartbeats.append(heartbeat_frame(columns))
             self._widen(columns.heartbeat_ns, columns.heartbeat_ns)
+
+    def table(self, rows: pl.DataFrame) -> None:
+        """Append process values as rows of the process table: the bulk way."""
+        if len(rows):
+            self._process.append(rows.select(*PROCESS_SCHEMA))
+            self._widen(int(rows["received_ns"].min()), int(rows["received_ns"].max()))  # type: ignore[arg-type]
+
+    def states(self, rows: pl.DataFrame) -> None:
+        """Append why process values were no numbers: ``t_ns``, ``signal``, ``state`` (a kind), ``text``."""
+        self._states.append(rows.select(*STATES_SCHEMA))
 
     def media(self, sample: Sample) -> None:
         """Append a picture, an audio chunk or a point cloud."""
@@ -152,6 +165,8 @@ class RecordingWriter:
             self._heartbeats.close()
         if self._truth:
             pl.concat(self._truth).write_parquet(self._aside / TRUTH)
+        if self._states:
+            pl.concat(self._states).write_parquet(self._aside / STATES)
         self._write_manifest()
         if self._path.exists():
             if not self._overwrite:
@@ -275,6 +290,12 @@ class Recording:
         if TRUTH not in self.manifest["files"]:
             return pl.DataFrame(schema={"t_ns": pl.Int64})
         return read_table(self.path / TRUTH, {"t_ns": pl.Int64})
+
+    def states(self) -> pl.DataFrame:
+        """Why process values were no numbers, from a historian; empty where none was recorded."""
+        if STATES not in self.manifest["files"]:
+            return pl.DataFrame(schema=STATES_SCHEMA)
+        return read_table(self.path / STATES, STATES_SCHEMA)
 
     def items(self) -> Iterator[Item]:
         """Everything in order of arrival.

@@ -34,8 +34,9 @@ class TimelineConfig:
 
     Nothing that is less than ``lateness_s`` late misses its tick. Sources that are later than that hold a tick back
     until they reach it, but not beyond ``deadline_s``, and not once silent for ``idle_after_s``. A clock is corrected
-    where it is off by more than ``skew_tolerance_s``. Ticks stop ``longest_gap_s`` after the last arrival. While nobody
-    advances, ``capacity_s`` of each medium and ``capacity_rows`` process values are kept, the newest ones.
+    where it is off by more than ``skew_tolerance_s``. Ticks stop ``longest_gap_s`` after the last arrival, or two steps
+    of the plant where those are longer. While nobody advances, ``capacity_s`` of each medium and ``capacity_rows``
+    process values are kept, the newest ones.
     """
 
     lateness_s: float = 0.15
@@ -99,7 +100,10 @@ class Timeline:
         self._step_s = plant.step_s
         self._process = plant.of(Modality.PROCESS)
         self._tracks = {s.name: track(s, self._step_ns) for s in plant.media}
-        self._lateness_ns, self._gap_ns = round(c.lateness_s * NS_PER_S), round(c.longest_gap_s * NS_PER_S)
+        self._lateness_ns, self._gap_ns = (
+            round(c.lateness_s * NS_PER_S),
+            max(round(c.longest_gap_s * NS_PER_S), 2 * self._step_ns),
+        )
         self._intake = Intake(
             plant,
             self._tracks,

@@ -1,0 +1,196 @@
+"""Which format a file has, told by what stands in it; an unknown one is refused with what was looked for."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import polars as pl
+
+from connectors.historian.blocks import cut_blocks
+from connectors.historian.long import BARE, DIALECTS, GE_ETL, Dialect, LongReader, plan
+from connectors.historian.rows import Reader, ReadOptions, TagInfo
+from connectors.historian.stamps import Clock, choose, recognise
+from connectors.historian.text import Sheet, as_utf8, cells, find_separator, has_decimal_comma, head, looks
+from connectors.historian.wide import WideReader, make_plan, read_header
+from fusion.errors import HistorianError
+
+LOOKED_FOR = (
+    "a header line with tag, time and value (PI, Proficy, AVEVA, Ignition tables), `[Data]` blocks (Proficy), "
+    "`seconds:nanoseconds,tag,value,type,quality` (GE ETL), lines of tag, time, value without a header, one column "
+    "per tag under a row of tag names, PI Web API JSON, Parquet"
+)
+_GE_ETL_LINE = re.compile(r"^\d{9,11}:\d{1,9},")
+_TIME_OF_DAY = re.compile(r"^\d{1,2}:\d{2}(:\d{2})?([.,]\d+)?( ?[AaPp][Mm])?$")
+_UTC_KIND = re.compile(r"(?i)^\s*\[?TimestampKind[\],;= ]+UTC")
+SAMPLE = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Text:
+    """A text file under examination: head lines, lines from all over it, both cut into cells."""
+
+    file: Path
+    name: str
+    separator: str
+    head: list[list[str]]
+    body: list[list[str]]
+    infos: Mapping[str, TagInfo]
+    offset: int = 0
+    comment: str | None = None
+
+
+def open_text(file: Path, aside: Path, options: ReadOptions, name: str = "") -> Reader:
+    """A reader of a text file with columns; ``name`` is what the user calls it, else the file.
+
+    Raises:
+        HistorianError: where it is empty, not text, or of no known format.
+    """
+    name = name or str(file)
+    text = as_utf8(file, aside)
+    if any(_UTC_KIND.match(line) for line in head(text)):
+        options = replace(options, tz=options.tz or "UTC")
+    blocks = cut_blocks(text, aside)
+    body, infos, offset = (blocks.data, blocks.tags, blocks.offset) if blocks else (text, {}, 0)
+    lines = [line for line in head(body) if not line.startswith("*")]
+    if not any(line.strip() for line in lines):
+        raise HistorianError(f"{name}: empty" if not blocks else f"{name}: no data between its block headers")
+    separator = find_separator(name, lines)
+    found = _Text(
+        file=body,
+        name=name,
+        separator=separator,
+        head=[cells(line, separator) for line in head(body)],
+        body=[c for line in looks(body) if (c := cells(line, separator)) and not line.startswith("*")],
+        infos=infos,
+        offset=offset,
+        comment="*" if blocks or any(line.startswith("*") for line in head(body)) else None,
+    )
+    for attempt in (_ge_etl, _long, _bare, _wide):
+        reader = attempt(found, options)
+        if reader is not None:
+            return reader
+    raise HistorianError(f"{name}: format not recognised; looked for {LOOKED_FOR}")
+
+
+def _ge_etl(text: _Text, options: ReadOptions) -> Reader | None:
+    if not text.head[0] or not _GE_ETL_LINE.match(text.separator.join(text.head[0])):
+        return None
+    return _make_long(text, ("time", "tag", "value", "type", "quality"), 0, options, (GE_ETL,))
+
+
+def _long(text: _Text, options: ReadOptions) -> Reader | None:
+    """A header line that names tag, time and value."""
+    for number, header in enumerate(text.head):
+        names = _unique(header)
+        samples = _samples(text, names, number + 1)
+        if plan(names, samples) is not None:
+            return _make_long(text, names, number + 1, options)
+    return None
+
+
+def _make_long(
+    text: _Text, names: Sequence[str], first: int, options: ReadOptions, dialects: Sequence[Dialect] = DIALECTS
+) -> Reader:
+    samples = _samples(text, names, first)
+    how = plan(names, samples, dialects)
+    assert how is not None  # noqa: S101 - the caller saw that it fits
+    times = samples[how.time]
+    clock = Clock(text.name, choose(text.name, times, options.dates), options.tz)
+    _direct(clock, samples[how.tag] if how.tag else [], times)
+    return LongReader(_sheet(text, names, first, samples[how.values[0]]), how, clock, options.rows, text.infos)
+
+
+def _bare(text: _Text, options: ReadOptions) -> Reader | None:
+    """Three to four columns without a header, one of which reads as time."""
+    width = len(text.head[0])
+    if not 3 <= width <= 4:
+        return None
+    columns = [
+        pl.Series([row[i] for row in text.body[:SAMPLE] if len(row) == width], dtype=pl.String) for i in range(width)
+    ]
+    numeric = [int(c.cast(pl.Float64, strict=False).is_not_null().sum()) / max(1, len(c)) for c in columns]
+    times = [i for i in range(width) if numeric[i] < 0.5 and recognise(columns[i])]
+    tags = [i for i in range(min(2, width)) if i not in times and numeric[i] < 0.5]
+    if len(times) != 1 or not tags or not recognise(pl.Series([text.head[0][times[0]]])):
+        return None
+    rest = [i for i in range(width) if i not in (times[0], tags[0])]
+    names = [""] * width
+    names[times[0]], names[tags[0]] = "time", "tag"
+    for i, name in zip(rest, ("value", "quality"), strict=False):
+        names[i] = name
+    return _make_long(text, names, 0, options, (BARE,))
+
+
+def _wide(text: _Text, options: ReadOptions) -> Reader | None:
+    """One or two columns of time in front, a row of names above the first that reads as time."""
+    width = max(Counter(len(row) for row in text.body).most_common(1))[0]
+    body = [row for row in text.body if len(row) >= 2]
+    times = 2 if body and sum(bool(_TIME_OF_DAY.match(r[1].strip())) for r in body) > len(body) / 2 else 1
+    stamps = [" ".join(row[:times]) for row in body if any(c.isdigit() for c in row[0])]
+    if not recognise(pl.Series(stamps[-SAMPLE:], dtype=pl.String)):
+        return None
+    form = choose(text.name, stamps, options.dates)
+    clock = Clock(text.name, form, options.tz, by_signal=False)
+    first = _first_data(text.head, times)
+    header = read_header([row for row in text.head[:first] if len(row) > times], times)
+    if first is None or header is None:
+        raise HistorianError(f"{text.name}: no row of tag names above the first time stamp; a wide file needs one")
+    columns = tuple(f"c{i}" for i in range(max(width, len(header.tags))))
+    samples = _samples(text, columns, first)
+    how, infos = make_plan(header, columns, times, samples)
+    if not how.pairs:
+        return None
+    _direct(clock, [], stamps)
+    values = [cell for value, _ in how.pairs for cell in samples[value]]
+    return WideReader(_sheet(text, columns, first, values), how, clock, options.rows, infos)
+
+
+def _first_data(rows: Sequence[Sequence[str]], times: int) -> int | None:
+    """The first line whose front reads as time."""
+    for number, row in enumerate(rows):
+        if len(row) > times and recognise(pl.Series([" ".join(row[:times])], dtype=pl.String)):
+            return number
+    return None
+
+
+def _sheet(text: _Text, names: Sequence[str], first: int, values: Sequence[str]) -> Sheet:
+    return Sheet(
+        file=text.file,
+        name=text.name,
+        separator=text.separator,
+        columns=tuple(names),
+        first=first,
+        decimal_comma=has_decimal_comma(text.separator, values),
+        comment=text.comment,
+        offset=text.offset,
+    )
+
+
+def _samples(text: _Text, names: Sequence[str], first: int) -> dict[str, list[str]]:
+    """Texts of each column from all over the file, its head lines left out."""
+    heads = text.head[:first]
+    rows = [row for row in text.body if row not in heads]
+    return {name: [row[i] for row in rows if i < len(row)] for i, name in enumerate(names)}
+
+
+def _unique(header: Sequence[str]) -> list[str]:
+    """Column names that differ and are not empty, for the sheet."""
+    names: list[str] = []
+    for i, cell in enumerate(header):
+        name = cell.strip().lstrip("\ufeff") or f"c{i}"
+        names.append(name if name not in names else f"{name}#{i}")
+    return names
+
+
+def _direct(clock: Clock, tags: Sequence[str], stamps: Sequence[str]) -> None:
+    """Whether stamps run backwards, and whether the file is in order of time over all its tags."""
+    frame = clock.utc(pl.DataFrame({"stamp": list(stamps)}, schema={"stamp": pl.String}))
+    steps = frame["t_ns"].drop_nulls().diff().drop_nulls()
+    up, down = int((steps > 0).sum()), int((steps < 0).sum())
+    clock.descending = down > up
+    clock.by_signal = bool(tags) and min(up, down) > 1
+    clock.forget()

@@ -1,0 +1,143 @@
+"""The one shape that every format is read into, and the last steps that all share: numbers, states, rejects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import polars as pl
+
+from connectors.historian.quality import BAD
+from connectors.historian.stamps import Clock
+from connectors.historian.states import NO_DATA, state_of
+
+SCHEMA: Mapping[str, type[pl.DataType]] = {
+    "signal": pl.String,
+    "t_ns": pl.Int64,
+    "value": pl.Float64,
+    "quality": pl.UInt8,
+    "state": pl.String,
+    "text": pl.String,
+}
+"""Rows: ``value`` is null where none was written, ``state`` is the kind of a bad state, ``text`` what stood there."""
+REJECT_SCHEMA: Mapping[str, type[pl.DataType]] = {
+    "file": pl.String,
+    "line": pl.Int64,
+    "reason": pl.String,
+    "text": pl.String,
+}
+MORE = "_more"
+REASON_MORE = "more fields than columns"
+REASON_NO_TAG = "no tag"
+ROWS_AT_ONCE = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadOptions:
+    """What the user knows about the files that they do not say themselves."""
+
+    tz: str = ""
+    dates: str = ""
+    sets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    rows: int = ROWS_AT_ONCE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagInfo:
+    """What a file says about a tag beside its values."""
+
+    unit: str = ""
+    description: str = ""
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Rows as in ``SCHEMA`` in the order of the file, rejects as in ``REJECT_SCHEMA``, tags met, empty cells passed."""
+
+    rows: pl.DataFrame
+    rejects: pl.DataFrame
+    tags: Mapping[str, TagInfo] = field(default_factory=dict)
+    empty: int = 0
+
+
+class Reader(Protocol):
+    """One file, or one query, of a known format."""
+
+    @property
+    def name(self) -> str:
+        """What is read, as the user knows it."""
+
+    @property
+    def format(self) -> str:
+        """The format that was recognised."""
+
+    @property
+    def clock(self) -> Clock | None:
+        """How its stamps become UTC, with counts of the hours that a zone repeats."""
+
+    def batches(self) -> Iterator[Batch]:
+        """The rows in order of the file, in bounded pieces."""
+
+
+def numbers(column: pl.Expr, *, decimal_comma: bool = False) -> pl.Expr:
+    """Texts as numbers, null where they are none; truth values are 0 and 1."""
+    text = column.str.strip_chars()
+    if decimal_comma:
+        text = text.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
+    number = text.cast(pl.Float64, strict=False)
+    return pl.when(number.is_finite()).then(number)
+
+
+def finish(raw: pl.DataFrame, where: str, *, decimal_comma: bool = False) -> Batch:
+    """Rows with ``line, signal, t_ns, why, value, quality`` as one batch.
+
+    ``value`` may be text or numbers, ``why`` says for what reason a row cannot be read, null where it can.
+    """
+    why = pl.when(pl.col("signal").is_null()).then(pl.lit(REASON_NO_TAG)).otherwise(pl.col("why"))
+    raw = raw.with_columns(why.alias("why"))
+    bad = raw["why"].is_not_null()
+    rejects = _rejects(raw.filter(bad), where) if bad.any() else pl.DataFrame(schema=REJECT_SCHEMA)
+    good = raw.filter(~bad) if bad.any() else raw
+    return Batch(rows=_typed(good, decimal_comma=decimal_comma), rejects=rejects)
+
+
+def _typed(good: pl.DataFrame, *, decimal_comma: bool) -> pl.DataFrame:
+    if good.schema["value"] != pl.String:
+        number = pl.col("value").cast(pl.Float64)
+        good = good.with_columns(
+            pl.when(number.is_finite()).then(number).alias("number"), pl.lit(None, pl.String).alias("value")
+        )
+    else:
+        good = good.with_columns(numbers(pl.col("value"), decimal_comma=decimal_comma).alias("number"))
+    if good["number"].null_count() == 0:
+        none = pl.lit(None, pl.String)
+        return good.select(
+            "signal", "t_ns", pl.col("number").alias("value"), "quality", none.alias("state"), none.alias("text")
+        )
+    missing = pl.col("number").is_null()
+    text = pl.when(missing).then(pl.col("value").str.strip_chars())
+    truth = text.str.to_lowercase().replace_strict({"true": 1.0, "false": 0.0}, default=None, return_dtype=pl.Float64)
+    state = pl.when(missing & truth.is_null()).then(
+        pl.coalesce(state_of(text), pl.when(text.fill_null("") == "").then(pl.lit(NO_DATA)))
+    )
+    return good.select(
+        "signal",
+        "t_ns",
+        pl.coalesce("number", truth).alias("value"),
+        pl.when(state.is_not_null()).then(BAD).otherwise(pl.col("quality")).alias("quality"),
+        state.alias("state"),
+        pl.when(truth.is_null()).then(text).alias("text"),
+    )
+
+
+def _rejects(rows: pl.DataFrame, where: str) -> pl.DataFrame:
+    shown = [c for c in rows.columns if c in ("signal", "stamp", "value", MORE)]
+    return rows.select(
+        pl.lit(where).alias("file"),
+        pl.col("line").cast(pl.Int64),
+        pl.col("why").alias("reason"),
+        pl.concat_str([pl.col(c).cast(pl.String).fill_null("") for c in shown], separator=" | ").alias("text"),
+    )

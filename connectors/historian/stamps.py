@@ -1,0 +1,266 @@
+"""Time stamps of exports: which format by evidence, then UTC nanoseconds, with the clock changes of a zone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import numpy as np
+import polars as pl
+
+from fusion.errors import ConfigError, HistorianError
+
+DAY_FIRST, MONTH_FIRST = "day-first", "month-first"
+EARLIEST_S, LATEST_S = 315_532_800, 4_102_444_800  # 1980 to 2100: other numbers are no epoch
+EXCEL_EPOCH_DAYS = 25_569
+NS_PER_DAY = 86_400_000_000_000
+ENOUGH = 0.8
+REASON_UNREADABLE = "time stamp cannot be read"
+REASON_IMPOSSIBLE = "time stamp outside 1980 to 2100"
+REASON_SKIPPED = "time stamp does not exist in {zone}: the clock was put forward"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StampFormat:
+    """One way of writing a time: a strptime pattern, or a number of ``unit_ns`` since 1970."""
+
+    name: str
+    pattern: str = ""
+    zoned: bool = False
+    order: str = ""
+    unit_ns: float = 0.0
+
+
+def _clocks(date: str, order: str = "", name: str = "") -> list[StampFormat]:
+    times = ("%H:%M:%S%.f", "%H:%M", "%I:%M:%S%.f %p", "%I:%M %p")
+    return [StampFormat(name=f"{name or date} {time}", pattern=f"{date} {time}", order=order) for time in times]
+
+
+FORMATS: tuple[StampFormat, ...] = (
+    StampFormat(name="ISO 8601 with zone", pattern="%Y-%m-%dT%H:%M:%S%.f%#z", zoned=True),
+    StampFormat(name="ISO 8601 with zone, blank", pattern="%Y-%m-%d %H:%M:%S%.f%#z", zoned=True),
+    StampFormat(name="ISO 8601 with zone, two blanks", pattern="%Y-%m-%d %H:%M:%S%.f %#z", zoned=True),
+    StampFormat(name="ISO 8601", pattern="%Y-%m-%dT%H:%M:%S%.f"),
+    StampFormat(name="ISO 8601, minutes", pattern="%Y-%m-%dT%H:%M"),
+    *_clocks("%Y-%m-%d"),
+    *_clocks("%Y/%m/%d"),
+    *_clocks("%d-%b-%y"),
+    *_clocks("%d-%b-%Y"),
+    *_clocks("%d.%m.%y", DAY_FIRST),
+    *_clocks("%d.%m.%Y", DAY_FIRST),
+    *[f for sep in "/-" for year in "yY" for f in _clocks(f"%d{sep}%m{sep}%{year}", DAY_FIRST)],
+    *[f for sep in "/-" for year in "yY" for f in _clocks(f"%m{sep}%d{sep}%{year}", MONTH_FIRST)],
+    StampFormat(name="date alone", pattern="%Y-%m-%d"),
+)
+NUMBERS: tuple[StampFormat, ...] = (
+    StampFormat(name="seconds since 1970", unit_ns=1e9, zoned=True),
+    StampFormat(name="milliseconds since 1970", unit_ns=1e6, zoned=True),
+    StampFormat(name="microseconds since 1970", unit_ns=1e3, zoned=True),
+    StampFormat(name="nanoseconds since 1970", unit_ns=1.0, zoned=True),
+)
+EXCEL = StampFormat(name="Excel day number", unit_ns=86_400e9)
+TYPED = StampFormat(name="time without zone")
+TYPED_UTC = StampFormat(name="time with zone", zoned=True)
+GE_EPOCH = StampFormat(name="seconds:nanoseconds since 1970", zoned=True)
+
+
+def zone(name: str) -> ZoneInfo:
+    """A zone by its IANA name.
+
+    Raises:
+        ConfigError: where there is none of that name.
+    """
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ConfigError(f"--tz: {name!r} is not a time zone; expected a name such as Europe/Berlin or UTC") from error
+
+
+def choose(where: str, samples: Sequence[str], dates: str = "") -> StampFormat:
+    """The format that reads the samples.
+
+    Raises:
+        HistorianError: where none does, where days and months cannot be told apart, or where zones are mixed.
+    """
+    texts = pl.Series("stamp", [s.strip() for s in samples if s and s.strip()], dtype=pl.String)
+    _one_zone(where, texts)
+    found = recognise(texts)
+    if not found:
+        raise HistorianError(
+            f"{where}: time stamps such as {texts[0] if len(texts) else ''!r} are not known; looked for ISO 8601, "
+            "01-Jan-24 00:00:00, day.month.year, month/day/year with AM or PM, seconds to nanoseconds since 1970, "
+            "Excel day numbers"
+        )
+    best = max(share for _, share in found)
+    equal = [f for f, share in found if share >= best - 1e-9]
+    wanted = [f for f in equal if not f.order or not dates or f.order == dates]
+    if not wanted:
+        raise HistorianError(f"{where}: time stamps such as {texts[0]!r} are not {dates}")
+    orders = {f.order for f in wanted}
+    if orders == {DAY_FIRST, MONTH_FIRST}:
+        raise HistorianError(
+            f"{where}: {texts[0]!r} may be day or month first, and no stamp in the sample decides; say --dates "
+            f"{DAY_FIRST} or --dates {MONTH_FIRST}"
+        )
+    return wanted[0]
+
+
+def recognise(texts: pl.Series) -> list[tuple[StampFormat, float]]:
+    """Formats that read most of some texts, with the share they read."""
+    if not len(texts):
+        return []
+    if texts.str.contains(r"^\d{9,11}:\d{1,9}$").mean() == 1.0:
+        return [(GE_EPOCH, 1.0)]
+    numbers = texts.cast(pl.Float64, strict=False).drop_nulls()
+    if len(numbers) >= ENOUGH * len(texts):
+        return _recognise_number(numbers, len(texts))
+    found = []
+    for form in FORMATS:
+        share = int(_plausible(_parse(texts, form)).sum()) / len(texts)
+        if share >= ENOUGH:
+            found.append((form, share))
+    return found
+
+
+def _parse(texts: pl.Series, form: StampFormat) -> pl.Series:
+    return texts.str.strptime(pl.Datetime("ns", "UTC" if form.zoned else None), form.pattern, strict=False)
+
+
+def _plausible(stamps: pl.Series) -> pl.Series:
+    return stamps.dt.year().is_between(1980, 2099).fill_null(value=False)
+
+
+def _recognise_number(numbers: pl.Series, size: int) -> list[tuple[StampFormat, float]]:
+    middle = float(np.median(numbers.to_numpy()))
+    share = len(numbers) / size
+    for form in NUMBERS:
+        if EARLIEST_S <= middle * form.unit_ns / 1e9 <= LATEST_S:
+            return [(form, share)]
+    days = (middle - EXCEL_EPOCH_DAYS) * 86_400
+    return [(EXCEL, share)] if EARLIEST_S <= days <= LATEST_S else []
+
+
+def _one_zone(where: str, texts: pl.Series) -> None:
+    """Some stamps with an offset and some without cannot be put on one axis."""
+    zoned = texts.str.contains(r"\d{2}:\d{2}.*(Z|[+-]\d{2}(:?\d{2})?)$")
+    local = ~zoned & texts.str.contains(r"\d{2}:\d{2}")
+    if zoned.any() and local.any():
+        raise HistorianError(
+            f"{where}: mixed time zones: {int(zoned.sum())} of {len(texts)} stamps carry an offset and the others do "
+            f"not, such as {texts.filter(zoned)[0]!r} and {texts.filter(local)[0]!r}; export them one way"
+        )
+
+
+@dataclass(slots=True)
+class Clock:
+    """Turns the stamps of one file into UTC; ``ambiguous`` counts those of a repeated hour that nothing told apart.
+
+    In the hour that a zone repeats, the first pass ends where the stamps of a tag (of the whole file, where that is in
+    order of time) go back.
+    """
+
+    where: str
+    form: StampFormat
+    tz: str
+    by_signal: bool = True
+    descending: bool = False
+    ambiguous: int = 0
+    repeated: int = 0
+    _passes: dict[str, tuple[int, bool, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Stamps without a zone need one."""
+        if not self.form.zoned and not self.tz:
+            raise HistorianError(
+                f"{self.where}: time stamps carry no zone; say which it is, such as --tz Europe/Berlin or --tz UTC"
+            )
+
+    def forget(self) -> None:
+        """Begin again: what was seen was a sample."""
+        self._passes.clear()
+        self.ambiguous = self.repeated = 0
+
+    def utc(self, frame: pl.DataFrame, column: str = "stamp") -> pl.DataFrame:
+        """The frame with ``t_ns`` [UTC ns] and ``why``, the reason where ``t_ns`` is null."""
+        local = frame.select(self._read(pl.col(column)).alias("t"))["t"]
+        if self.form.zoned:
+            t_ns, skipped = local, None
+        else:
+            t_ns, skipped = self._from_zone(frame, local)
+        possible = pl.col("t_ns").is_between(EARLIEST_S * 10**9, LATEST_S * 10**9)
+        unread = pl.when(pl.col("t_ns").is_null()).then(pl.lit(REASON_UNREADABLE))
+        why = unread.when(~possible).then(pl.lit(REASON_IMPOSSIBLE))
+        done = frame.with_columns(t_ns.alias("t_ns")).with_columns(why.alias("why"))
+        if skipped is None or not skipped.any():
+            return done
+        reason = pl.when(skipped).then(pl.lit(REASON_SKIPPED.format(zone=self.tz))).otherwise(pl.col("why"))
+        return done.with_columns(reason.alias("why"))
+
+    def _read(self, column: pl.Expr) -> pl.Expr:
+        """Nanoseconds since 1970 as the stamp says, in its own zone."""
+        form = self.form
+        if form is TYPED or form is TYPED_UTC:
+            return column.dt.epoch("ns")
+        if form is GE_EPOCH:
+            parts = column.str.split_exact(":", 1)
+            seconds = parts.struct.field("field_0").cast(pl.Int64, strict=False)
+            return seconds * 1_000_000_000 + parts.struct.field("field_1").cast(pl.Int64, strict=False)
+        if form is EXCEL:
+            days = column.cast(pl.Float64, strict=False) - EXCEL_EPOCH_DAYS
+            return (days * 86_400e3).round().cast(pl.Int64, strict=False) * 1_000_000
+        if form.unit_ns:
+            whole = column.cast(pl.Int64, strict=False) * int(form.unit_ns)
+            fraction = (column.cast(pl.Float64, strict=False) * form.unit_ns).cast(pl.Int64, strict=False)
+            return pl.coalesce(whole, fraction)
+        kind = pl.Datetime("ns", "UTC" if form.zoned else None)
+        return column.str.strip_chars().str.strptime(kind, form.pattern, strict=False).dt.epoch("ns")
+
+    def _from_zone(self, frame: pl.DataFrame, local: pl.Series) -> tuple[pl.Series, pl.Series | None]:
+        """UTC of local times, and where a local time never was."""
+        offset = _constant_offset(local, self.tz)
+        if offset is not None:
+            return local - offset, None
+        naive = local.cast(pl.Datetime("ns"))
+        early = naive.dt.replace_time_zone(self.tz, ambiguous="earliest", non_existent="null").dt.epoch("ns")
+        late = naive.dt.replace_time_zone(self.tz, ambiguous="latest", non_existent="null").dt.epoch("ns")
+        twice = (early != late).fill_null(value=False)
+        second = self._second_pass(frame, local, twice) if twice.any() else twice
+        t_ns = pl.select(pl.when(second).then(late).otherwise(early).alias("t_ns"))["t_ns"]
+        return t_ns, early.is_null() & local.is_not_null()
+
+    def _second_pass(self, frame: pl.DataFrame, local: pl.Series, twice: pl.Series) -> pl.Series:
+        """Which rows of repeated hours belong to the second pass; few rows, so one by one."""
+        where = twice.arg_true()
+        signals = frame["signal"].gather(where).to_list() if self.by_signal and "signal" in frame.columns else None
+        second = [False] * len(frame)
+        for i, (row, stamp) in enumerate(zip(where.to_list(), local.gather(where).to_list(), strict=True)):
+            key = signals[i] if signals else ""
+            last, passed, alone = self._passes.get(key, (stamp, False, 0))
+            if abs(stamp - last) > NS_PER_DAY:
+                passed, alone = False, 0
+            if not passed and (stamp > last if self.descending else stamp < last):
+                passed, self.ambiguous, alone = True, self.ambiguous - alone, 0
+            self._passes[key] = stamp, passed, alone + (not passed)
+            second[row] = passed is not self.descending
+            self.repeated += passed
+            self.ambiguous += not passed
+        return pl.Series(second, dtype=pl.Boolean)
+
+
+def _constant_offset(local: pl.Series, tz: str) -> int | None:
+    """Offset from UTC [ns] where no clock change can be near any of the stamps."""
+    low, high = local.min(), local.max()
+    if not isinstance(low, int) or not isinstance(high, int):
+        return 0
+    where, offsets = ZoneInfo(tz), set()
+    first, last = (datetime.fromtimestamp(t / 1e9, UTC) for t in (low, high))
+    if last - first > timedelta(days=400):
+        return None if tz != "UTC" else 0
+    moment = first - timedelta(days=1)
+    while moment <= last + timedelta(days=2):
+        offset = moment.astimezone(where).utcoffset()
+        offsets.add(int(offset.total_seconds() * 1e9) if offset is not None else 0)
+        moment += timedelta(days=1)
+    return offsets.pop() if len(offsets) == 1 else None

@@ -1,0 +1,224 @@
+"""Exports with one column a tag: several header rows (tag, unit, description), and value and quality side by side."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import polars as pl
+
+from connectors.historian.quality import GOOD, Rule, by_evidence
+from connectors.historian.rows import MORE, REASON_MORE, Batch, TagInfo, finish
+from connectors.historian.stamps import Clock
+from connectors.historian.text import Sheet, plain
+
+TIME_WORDS = {
+    "timestamp",
+    "tstamp",
+    "time",
+    "datetime",
+    "date",
+    "ts",
+    "zeit",
+    "zeitstempel",
+    "tag",
+    "tagname",
+    "name",
+    "index",
+}
+UNIT_WORDS = {"unit", "units", "uom", "eu", "engunits", "einheit", "engineeringunits"}
+DESCRIPTION_WORDS = {"description", "descriptor", "desc", "beschreibung", "bezeichnung", "comment"}
+_QUALITY_NAME = re.compile(r"(?i)[ ._(\[-]*(quality|qual|status|statuscode|qc|q)[)\]]*$")
+_UNIT_IN_NAME = re.compile(r"^(?P<name>.+?)\s*[\[(](?P<unit>[^\])]+)[\])]$")
+_UNIT = re.compile(
+    r"(?i)^(°?[CFK]|deg ?[CF]|%|‰|[kmMµunpcd]?(bar|Pa|A|V|W|Wh|Hz|g|m|l|s|N|J|Nm|mol|S/m)|psi[ag]?|bar[ag]?|rpm|1/min|"
+    r"ppm|ppb|pH|mmhg|inh2o|(k?g|t|m3|Nm3|m³|Nm³|l|gal|bbl|scf|m)/(s|sec|min|h|hr|d|m3|m³)|"
+    r"m3|m³|h|min|1|-|)$"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WidePlan:
+    """``pairs`` is (value column, quality column or ""), ``names`` the tag of each value column."""
+
+    pairs: tuple[tuple[str, str], ...]
+    names: Mapping[str, str]
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+    time: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """The rows above the data, by what they say, one text per column."""
+
+    tags: Sequence[str]
+    units: Sequence[str] = ()
+    descriptions: Sequence[str] = ()
+
+
+def read_header(rows: Sequence[Sequence[str]], times: int) -> Header | None:
+    """Tell tag, unit and description rows apart; ``times`` columns in front hold the stamp."""
+    rest = list(range(len(rows)))
+    tags = _named(rows, rest, TIME_WORDS, lambda cells: _distinct(cells[times:]))
+    if tags is None:
+        tags = next((i for i in rest if _distinct(rows[i][times:])), None)
+    if tags is None:
+        return None
+    rest.remove(tags)
+    units = _named(rows, rest, UNIT_WORDS, lambda cells: True)
+    if units is None:
+        units = next((i for i in rest if _unit_like(rows[i][times:])), None)
+    rest = [i for i in rest if i != units]
+    described = _named(rows, rest, DESCRIPTION_WORDS, lambda cells: True)
+    if described is None:
+        described = next((i for i in rest if any(c.strip() for c in rows[i][times:])), None)
+    return Header(
+        tags=rows[tags],
+        units=rows[units] if units is not None else (),
+        descriptions=rows[described] if described is not None else (),
+    )
+
+
+def _named(
+    rows: Sequence[Sequence[str]], rest: Sequence[int], words: set[str], fits: Callable[[Sequence[str]], bool]
+) -> int | None:
+    return next((i for i in rest if rows[i] and plain(rows[i][0]) in words and fits(rows[i])), None)
+
+
+def _distinct(cells: Sequence[str]) -> bool:
+    """Whether cells can be names of tags: present and different, quality columns (empty or alike) aside."""
+    names = [c.strip() for c in cells if c.strip() and not _is_quality(c)]
+    return bool(names) and len(set(names)) == len(names) and len(names) >= len(cells) / 2 - 1 and not _unit_like(names)
+
+
+def _unit_like(cells: Sequence[str]) -> bool:
+    some = [c.strip().strip("[]()") for c in cells if c.strip()]
+    return bool(some) and sum(bool(_UNIT.match(c)) for c in some) >= 0.5 * len(some)
+
+
+def _is_quality(name: str) -> bool:
+    return plain(name) in {"quality", "qual", "status", "statuscode", "q", "qc"}
+
+
+def make_plan(
+    header: Header, columns: Sequence[str], times: int, samples: Mapping[str, Sequence[str]]
+) -> tuple[WidePlan, dict[str, TagInfo]]:
+    """Columns of values with their quality columns, and what the header says of each tag."""
+    pairs: list[tuple[str, str]] = []
+    names: dict[str, str] = {}
+    infos: dict[str, TagInfo] = {}
+    for i in range(times, len(columns)):
+        title = header.tags[i].strip() if i < len(header.tags) else ""
+        if pairs and not pairs[-1][1] and _quality_of(title, names[pairs[-1][0]], samples.get(columns[i], ())):
+            pairs[-1] = (pairs[-1][0], columns[i])
+            continue
+        if not title:
+            continue
+        found = _UNIT_IN_NAME.match(title)
+        inner = found is not None and bool(_UNIT.match(found["unit"]))
+        name = found["name"] if found and inner else title
+        unit = _cell(header.units, i).strip("[]()") or (found["unit"] if found and inner else "")
+        pairs.append((columns[i], ""))
+        names[columns[i]] = name
+        infos[name] = TagInfo(unit=unit, description=_cell(header.descriptions, i))
+    rules = {quality: by_evidence(samples.get(quality, ())) for _, quality in pairs if quality}
+    return WidePlan(pairs=tuple(pairs), names=names, rules=rules, time=tuple(columns[:times])), infos
+
+
+def _quality_of(title: str, tag: str, samples: Sequence[str]) -> bool:
+    """Whether a column is the quality of the tag before it: by its name, or unnamed with words of quality in it."""
+    if _is_quality(title) or (title != tag and _QUALITY_NAME.sub("", title) == tag):
+        return True
+    texts = {str(s).strip().lower() for s in samples if s}
+    return (
+        title in ("", tag)
+        and bool(texts)
+        and texts <= {"good", "bad", "uncertain", "questionable", "192", "0", "64", "g", "b", "u"}
+    )
+
+
+def _cell(row: Sequence[str], i: int) -> str:
+    return row[i].strip() if i < len(row) else ""
+
+
+@dataclass(slots=True)
+class WideReader:
+    """A text file with one column a tag."""
+
+    sheet: Sheet
+    plan: WidePlan
+    clock: Clock
+    rows: int
+    infos: Mapping[str, TagInfo] = field(default_factory=dict)
+    format: str = "wide CSV"
+
+    @property
+    def name(self) -> str:
+        """The file."""
+        return self.sheet.name
+
+    def batches(self) -> Iterator[Batch]:
+        """The rows in order of the file; a cell with nothing in it is no value, and is counted."""
+        for frame in self.sheet.batches(max(1000, self.rows // max(1, len(self.plan.pairs)))):
+            stamped = frame.with_columns(pl.concat_str(self.plan.time, separator=" ").alias("stamp"))
+            yield wide_batch(
+                stamped, self.plan, self.clock, self.name, self.infos, decimal_comma=self.sheet.decimal_comma
+            )
+
+
+def wide_batch(
+    frame: pl.DataFrame,
+    plan: WidePlan,
+    clock: Clock,
+    where: str,
+    infos: Mapping[str, TagInfo],
+    *,
+    decimal_comma: bool = False,
+) -> Batch:
+    """Rows of a table with ``line``, ``stamp`` and one column a tag, perhaps ``_more``."""
+    stamped = clock.utc(frame)
+    if MORE in stamped.columns and stamped[MORE].null_count() < len(stamped):
+        more = pl.when(pl.col(MORE).is_not_null()).then(pl.lit(REASON_MORE)).otherwise(pl.col("why"))
+        stamped = stamped.with_columns(more.alias("why"))
+    bad = stamped.filter(pl.col("why").is_not_null())
+    first = plan.pairs[0][0]
+    refused = bad.select(
+        "line",
+        "stamp",
+        "t_ns",
+        "why",
+        pl.lit("*").alias("signal"),
+        pl.col(first).cast(pl.String).alias("value"),
+        GOOD.alias("quality"),
+    )
+    good = stamped.filter(pl.col("why").is_null()) if len(bad) else stamped
+    long, empty = _unpivoted(good, plan)
+    done = finish(long, where, decimal_comma=decimal_comma)
+    rejects = finish(refused, where).rejects if len(bad) else done.rejects
+    return replace(done, rejects=rejects, tags=infos, empty=empty)
+
+
+def _unpivoted(good: pl.DataFrame, plan: WidePlan) -> tuple[pl.DataFrame, int]:
+    """One row a cell, in order of time; and how many cells were empty."""
+    keep = ["line", "stamp", "t_ns", "why"]
+    kinds = {good.schema[value] for value, _ in plan.pairs}
+    one = next(iter(kinds)) if len(kinds) == 1 else (pl.Float64 if all(k.is_numeric() for k in kinds) else pl.String)
+    if not any(quality for _, quality in plan.pairs):
+        columns = [value for value, _ in plan.pairs]
+        cells = good.select(*keep, pl.col(columns).cast(one)).rename(dict(plan.names))
+        long = cells.unpivot(on=list(plan.names.values()), index=keep, variable_name="signal", value_name="value")
+        long = long.with_columns(GOOD.alias("quality"))
+    else:
+        parts = [
+            good.select(
+                *keep,
+                pl.lit(plan.names[value]).alias("signal"),
+                pl.col(value).cast(one).alias("value"),
+                (plan.rules[quality](pl.col(quality)) if quality else GOOD).alias("quality"),
+            )
+            for value, quality in plan.pairs
+        ]
+        long = pl.concat(parts)
+    filled = long.filter(pl.col("value").is_not_null())
+    return filled, len(long) - len(filled)

@@ -1,0 +1,470 @@
+"""Files of a historian to recordings, a plant description and a report on the quality of the data.
+
+Everything is written beside its place and renamed when it is whole. Rows pass through in bounded pieces: read and
+spooled, then taken back in order of time, stretch by stretch, once to judge the tags and once to write the recordings.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from connectors.historian.open import open_reader
+from connectors.historian.rows import Batch, Reader, ReadOptions, TagInfo
+from connectors.historian.stamps import DAY_FIRST, MONTH_FIRST, zone
+from connectors.historian.states import INFORMATIVE, codes_of, load_state_sets
+from fusion.errors import ConfigError, HistorianError
+from fusion.plant import Modality, Plant
+from fusion.proposal import propose, ucum
+from fusion.recording import PLANT, RecordingWriter, dump_plant, load_plant
+from fusion.spool import Resolver, Spool, Survey, cut
+from fusion.tag_quality import TagQuality, follow
+
+log = logging.getLogger(__name__)
+
+IMPORTS, RECORDINGS = "imports", "recordings"
+REPORT, REJECTS, SUMMARY = "report.html", "rejects.csv", "import.json"
+CLOCK, HELD_CLOCK = "historian", "historian-held"
+PARTS = 12
+MOST_ROWS = 6_000_000
+REJECTS_KEPT = 100_000
+LEAST_READABLE = 0.5
+
+
+@dataclass(kw_only=True, slots=True)
+class ImportConfig:
+    """What the files do not say. ``parts`` is the number of recordings, which training splits by time."""
+
+    tz: str = ""
+    dates: str = ""
+    states: Path | None = None
+    plant: Path | None = None
+    name: str = ""
+    step_s: float | None = None
+    parts: int = PARTS
+    kind: str = "normal"
+    again: bool = False
+    query: str = ""
+    start: str = ""
+    end: str = ""
+
+    def __post_init__(self) -> None:
+        """Reject what cannot be meant."""
+        if self.tz:
+            zone(self.tz)
+        if self.dates not in ("", DAY_FIRST, MONTH_FIRST):
+            raise ConfigError(f"--dates: {self.dates!r} is not accepted; expected {DAY_FIRST} or {MONTH_FIRST}")
+        if self.parts < 1 or (self.step_s is not None and self.step_s <= 0):
+            raise ConfigError("--parts must be at least 1 and --step positive")
+
+
+@dataclass(slots=True)
+class FileReport:
+    """What was read from one file, and what was not."""
+
+    name: str
+    format: str = ""
+    rows: int = 0
+    empty: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    tags: set[str] = field(default_factory=set)
+    first_ns: int | None = None
+    last_ns: int | None = None
+    backwards: int = 0
+    repeated_hour: int = 0
+    ambiguous: int = 0
+
+
+@dataclass(slots=True)
+class Imported:
+    """Everything that the report tells."""
+
+    plant: Plant
+    proposed: bool
+    files: list[FileReport]
+    tags: list[TagQuality]
+    infos: Mapping[str, TagInfo]
+    states: Mapping[str, Mapping[str, int]]
+    repeated: int
+    conflicting: int
+    left_out: Sequence[str]
+    recordings: list[Path]
+    rows: int
+
+
+def import_files(sources: Sequence[str], site: Path, config: ImportConfig | None = None) -> Path:
+    """Import files and queries; the folder of the import.
+
+    Raises:
+        HistorianError: a file cannot be imported, or the disk is full; nothing is left behind.
+        ConfigError: the settings or an existing plant contradict the files.
+    """
+    config = config or ImportConfig()
+    name = config.name or _stem(sources[0])
+    place = site / IMPORTS / name
+    digest = _digest(sources, config)
+    if place.exists() and not config.again:
+        if _digest_of(place) == digest:
+            log.info("%s: these files are imported already", place)
+            return place
+        raise HistorianError(
+            f"{place}: exists already and is of other files or settings; choose --name, or --again to replace it"
+        )
+    aside = place.with_name(name + ".partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    with _nothing_left(aside):
+        aside.mkdir(parents=True)
+        found = _import(sources, site, aside, config, name)
+        _write_summary(aside, found, digest)
+        shutil.rmtree(aside / "work")
+        if place.exists():
+            shutil.rmtree(place)
+        aside.rename(place)
+        if not (site / PLANT).exists():
+            _write_plant(found.plant, site / PLANT)
+    return place
+
+
+def _import(sources: Sequence[str], site: Path, aside: Path, config: ImportConfig, name: str) -> Imported:
+    work = aside / "work"
+    spool = Spool(work / "spool")
+    sets = load_state_sets(config.states) if config.states else {}
+    options = ReadOptions(tz=config.tz, dates=config.dates, sets=sets)
+    infos: dict[str, TagInfo] = {}
+    files = []
+    with _Rejects(aside / REJECTS) as rejects:
+        for source in sources:
+            reader = open_reader(source, work, options, query=config.query, start=config.start, end=config.end)
+            files.append(_read(reader, spool, infos, rejects))
+    if not spool.names:
+        raise HistorianError(f"{', '.join(sources)}: no row could be read; {_reasons(files)}")
+    survey = spool.survey()
+    codes = _digital(survey, spool.signals, sets)
+    resolver = Resolver(codes=codes)
+    tags = [TagQuality(signal) for signal in spool.signals]
+    pieces = list(_judge(spool, survey, resolver, tags, work, config.parts))
+    states = {spool.signals[code]: names for code, names in codes.items()}
+    plant, proposed = _plant(site, config, name, tags, infos, states)
+    left_out = [tag.name for tag in tags if tag.name not in plant.by_name]
+    recordings = list(_write(pieces, plant, tags, aside / RECORDINGS, config.kind))
+    dump_plant(plant, aside / PLANT)
+    return Imported(
+        plant=plant,
+        proposed=proposed,
+        files=files,
+        tags=tags,
+        infos=infos,
+        states=states,
+        repeated=resolver.repeated,
+        conflicting=resolver.conflicting,
+        left_out=left_out,
+        recordings=recordings,
+        rows=survey.rows,
+    )
+
+
+# --- reading
+
+
+def _read(reader: Reader, spool: Spool, infos: dict[str, TagInfo], rejects: _Rejects) -> FileReport:
+    """One file into the spool."""
+    report = FileReport(reader.name, reader.format)
+    last: tuple[str, int] | None = None
+    for batch in reader.batches():
+        _learn(infos, batch.tags, reader.name)
+        rejects.add(batch.rejects)
+        report.rejected.update(dict(list(batch.rejects.group_by("reason").len().iter_rows())))
+        report.empty += batch.empty
+        if len(batch.rows):
+            last = _count(report, batch, last)
+            spool.append(batch.rows)
+    if reader.clock is not None:
+        report.repeated_hour, report.ambiguous = reader.clock.repeated, reader.clock.ambiguous
+    refused = report.rejected.total()
+    if refused and refused >= LEAST_READABLE * (report.rows + refused):
+        raise HistorianError(
+            f"{reader.name}: {refused} of {report.rows + refused} rows cannot be read as {report.format} "
+            f"({_reasons([report])})"
+        )
+    if not report.rows:
+        raise HistorianError(f"{reader.name}: no rows below its header")
+    log.info(
+        "%s: %s, %d rows of %d tags, %d refused", reader.name, report.format, report.rows, len(report.tags), refused
+    )
+    return report
+
+
+def _count(report: FileReport, batch: Batch, last: tuple[str, int] | None) -> tuple[str, int]:
+    """Rows, tags and span; and rows of one tag that go back against the row before."""
+    rows = batch.rows
+    report.rows += len(rows)
+    report.tags.update(rows["signal"].unique().to_list())
+    low, high = int(rows["t_ns"].min()), int(rows["t_ns"].max())  # type: ignore[arg-type]
+    report.first_ns, report.last_ns = min(low, report.first_ns or low), max(high, report.last_ns or high)
+    if not rows["t_ns"].is_sorted():
+        back = (pl.col("t_ns").diff() < 0) & (pl.col("signal") == pl.col("signal").shift())
+        report.backwards += int(rows.select(back.sum()).item() or 0)
+    first = str(rows["signal"][0]), int(rows["t_ns"][0])
+    if last is not None and last[0] == first[0] and first[1] < last[1]:
+        report.backwards += 1
+    return str(rows["signal"][-1]), int(rows["t_ns"][-1])
+
+
+def _learn(infos: dict[str, TagInfo], tags: Mapping[str, TagInfo], where: str) -> None:
+    """Keep what is said of tags; a second unit for one tag is refused, since its values would be mixed up."""
+    for tag, info in tags.items():
+        known = infos.get(tag)
+        said = [*(known.unit if known else "").split("\n"), *info.unit.split("\n")]
+        units = list(dict.fromkeys(ucum(unit) for unit in said if unit.strip()))
+        if len(units) > 1:
+            raise HistorianError(
+                f"{where}: the unit of tag {tag} changes from {units[0]!r} to {units[1]!r}; convert one of them, or "
+                "import them as two tags"
+            )
+        if known is None or (info.unit and not known.unit):
+            infos[tag] = info
+
+
+def _reasons(files: Sequence[FileReport]) -> str:
+    total = sum((report.rejected for report in files), Counter[str]())
+    return ", ".join(f"{count} x {reason}" for reason, count in total.most_common(3)) or "no rows at all"
+
+
+class _Rejects:
+    """The reject file: the first many rows that could not be read, each with its file, line and reason."""
+
+    def __init__(self, file: Path) -> None:
+        self._stream = file.open("w", encoding="utf-8")
+        self._stream.write("file,line,reason,text\n")
+        self._left = REJECTS_KEPT
+
+    def add(self, rows: pl.DataFrame) -> None:
+        """Append some."""
+        kept = rows.head(self._left)
+        self._left -= len(kept)
+        if len(kept):
+            self._stream.write(kept.write_csv(include_header=False))
+
+    def __enter__(self) -> _Rejects:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+
+
+# --- judging
+
+
+def _digital(survey: Survey, signals: Sequence[str], sets: Mapping[str, tuple[str, ...]]) -> dict[int, dict[str, int]]:
+    """Codes of the tags whose values are texts more often than numbers; a text at any other tag is a bad value."""
+    known = {name for names in sets.values() for name in names}
+    digital = {}
+    for row in survey.tags.iter_rows(named=True):
+        own = [text for text in row["distinct"] if text in known]
+        if row["texts"] > row["numbers"] or (own and not row["numbers"]):
+            texts = [text for text in row["distinct"] if text in row["free"] or text in known]
+            digital[int(row["code"])] = codes_of(texts, sets)
+            log.info("%s: digital, %d states", signals[row["code"]], len(texts))
+    return digital
+
+
+def _judge(
+    spool: Spool, survey: Survey, resolver: Resolver, tags: Sequence[TagQuality], work: Path, parts: int
+) -> Iterator[tuple[int, Path, Mapping[int, tuple[int, float, int]]]]:
+    """Stretches of time as files, each with its start and the last value of every tag before it."""
+    for number, (start, end) in enumerate(cut(survey, parts, MOST_ROWS)):
+        held = {code: tag.held for code, tag in enumerate(tags) if tag.held is not None}
+        rows = resolver.resolve(spool.between(start, end))
+        follow(tags, rows)
+        file = work / f"stretch-{number:05}.parquet"
+        rows.sort("t_ns", maintain_order=True).write_parquet(file, compression="lz4")
+        yield start, file, held
+
+
+def _plant(
+    site: Path,
+    config: ImportConfig,
+    name: str,
+    tags: Sequence[TagQuality],
+    infos: Mapping[str, TagInfo],
+    states: Mapping[str, Mapping[str, int]],
+) -> tuple[Plant, bool]:
+    """The plant that was given, or stands in the site, or is proposed."""
+    given = config.plant or (site / PLANT if (site / PLANT).exists() else None)
+    if given is None:
+        plant = propose(name, tags, infos, states, config.step_s)
+        if not plant.signals:
+            raise HistorianError("no tag has a single usable value; the rejects and states tell why")
+        return plant, True
+    plant = load_plant(given)
+    _same_units(plant, infos, given)
+    names = {tag.name for tag in tags}
+    if not any(signal.name in names for signal in plant.of(Modality.PROCESS)):
+        raise ConfigError(
+            f"{given}: none of its signals is among the {len(names)} imported tags, such as {sorted(names)[0]}"
+        )
+    return plant, False
+
+
+def _same_units(plant: Plant, infos: Mapping[str, TagInfo], given: Path) -> None:
+    for signal in plant.of(Modality.PROCESS):
+        unit = ucum(infos[signal.name].unit) if signal.name in infos and infos[signal.name].unit else signal.unit
+        if unit != signal.unit:
+            raise ConfigError(
+                f"{given}: signal {signal.name} has unit {signal.unit!r}, the files say {unit!r}; "
+                "correct the plant or convert the files"
+            )
+
+
+# --- writing
+
+
+def _write(
+    pieces: Sequence[tuple[int, Path, Mapping[int, tuple[int, float, int]]]],
+    plant: Plant,
+    tags: Sequence[TagQuality],
+    folder: Path,
+    kind: str,
+) -> Iterator[Path]:
+    """One recording for each stretch of time."""
+    names = pl.Series("signal", [tag.name for tag in tags], dtype=pl.String)
+    known = [code for code, tag in enumerate(tags) if tag.name in plant.by_name]
+    for start, file, held in pieces:
+        stamp = datetime.fromtimestamp(start / 1e9, UTC).strftime("%Y%m%dT%H%M%S")
+        place = folder / stamp
+        place.parent.mkdir(exist_ok=True)
+        rows = pl.read_parquet(file).filter(pl.col("code").is_in(known))
+        file.unlink()
+        if not len(rows):
+            continue
+        rows = rows.with_columns(names.gather(rows["code"]).alias("signal"))
+        with RecordingWriter(place, plant, kind=kind) as writer:
+            writer.table(_held(held, names, known, start))
+            writer.table(
+                rows.with_columns(
+                    pl.col("t_ns").alias("received_ns"),
+                    pl.col("value").fill_null(float("nan")),
+                    pl.lit(CLOCK).alias("clock"),
+                )
+            )
+            why = rows.filter(pl.col("state").is_not_null())
+            if len(why):
+                writer.states(why.with_columns(pl.col("state").cast(pl.String)))
+        yield place
+
+
+def _held(
+    held: Mapping[int, tuple[int, float, int]], names: pl.Series, known: Sequence[int], start: int
+) -> pl.DataFrame:
+    """The last value of each tag before the stretch: known when it begins, with the stamp it had."""
+    rows = [(t, start, names[c], v, q, HELD_CLOCK) for c, (t, v, q) in held.items() if c in set(known)]
+    schema = {
+        "t_ns": pl.Int64,
+        "received_ns": pl.Int64,
+        "signal": pl.String,
+        "value": pl.Float64,
+        "quality": pl.UInt8,
+        "clock": pl.String,
+    }
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _write_plant(plant: Plant, file: Path) -> None:
+    aside = file.with_name(file.name + ".partial")
+    dump_plant(plant, aside)
+    aside.rename(file)
+
+
+def _write_summary(aside: Path, found: Imported, digest: str) -> None:
+    """What was imported, for programs; the report is for people."""
+    summary = {
+        "digest": digest,
+        "rows": found.rows,
+        "repeated": found.repeated,
+        "conflicting": found.conflicting,
+        "left_out": list(found.left_out),
+        "proposed": found.proposed,
+        "files": [_file_summary(report) for report in found.files],
+        "states": {tag.name: dict(tag.states) for tag in found.tags if tag.states},
+        "informative": list(INFORMATIVE),
+        "missing": missing_tags(found.files),
+        "digital": {name: dict(codes) for name, codes in found.states.items()},
+        "recordings": [str(path.relative_to(aside)) for path in found.recordings],
+    }
+    (aside / SUMMARY).write_text(json.dumps(summary, indent=1))
+
+
+def missing_tags(files: Sequence[FileReport]) -> dict[str, list[str]]:
+    """Tags that other files have and a file does not, for files that share at least half of their tags with others."""
+    every = set().union(*(report.tags for report in files))
+    found = {
+        Path(report.name).name: sorted(every - report.tags) for report in files if len(report.tags) * 2 >= len(every)
+    }
+    return {name: tags for name, tags in found.items() if tags}
+
+
+def _file_summary(report: FileReport) -> dict[str, Any]:
+    plain = {f.name: getattr(report, f.name) for f in fields(report)}
+    return plain | {"tags": sorted(report.tags), "rejected": dict(report.rejected)}
+
+
+# --- safety
+
+
+@contextmanager
+def _nothing_left(aside: Path) -> Iterator[None]:
+    """Remove what was written so far when anything goes wrong; a full disk is said in one sentence."""
+    try:
+        yield
+    except (OSError, pl.exceptions.PolarsError) as error:
+        full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        number = getattr(error, "errno", None)
+        if number in full or any(f"os error {n}" in str(error) for n in full):
+            raise HistorianError(
+                f"{aside.parent}: the disk is full or its quota reached while importing; nothing was kept. An import "
+                "needs about 60 bytes a row while it runs"
+            ) from error
+        raise HistorianError(f"{aside}: {error}") from error
+    finally:
+        if aside.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _stem(source: str) -> str:
+    """A name for an import: that of the file or database, or the host of a server."""
+    bare = source.split("://", 1)[-1].split("?", 1)[0].rsplit("@", 1)[-1].rstrip("/")
+    return (
+        re.sub(r"[^\w-]+", "-", Path(bare).name.split(".")[0] if "opc.tcp" not in source else bare).strip("-")
+        or "import"
+    )
+
+
+def _digest(sources: Sequence[str], config: ImportConfig) -> str:
+    """What an import was made of: names, sizes and dates of files, and settings that change the outcome."""
+    parts: list[Any] = [{k: str(v) for k, v in asdict(config).items() if k not in ("again",)}]
+    for source in sources:
+        file = Path(source)
+        known = "://" not in source and file.is_file()
+        unlike_any = datetime.now(UTC).isoformat()  # what a server answers may have grown
+        parts.append([source, file.stat().st_size, file.stat().st_mtime_ns] if known else [source, unlike_any])
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _digest_of(place: Path) -> str:
+    try:
+        return str(json.loads((place / SUMMARY).read_text())["digest"])
+    except (OSError, ValueError, KeyError):
+        return ""

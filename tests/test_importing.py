@@ -1,0 +1,316 @@
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+import pytest
+
+from fusion.cli import main
+from fusion.errors import ConfigError, HistorianError
+from fusion.history import process_grid, ticks
+from fusion.importing import ImportConfig, import_files
+from fusion.plant import Role
+from fusion.recording import Recording, load_plant
+from fusion.records import Columns, Quality
+from fusion.timeline import Timeline
+from tests import historian_files as files
+
+NS = 1_000_000_000
+
+
+def table_of(place) -> pl.DataFrame:
+    """All values of an import once, in order of time: those that are held over from stretch to stretch aside."""
+    parts = [Recording(path).table() for path in sorted((place / "recordings").iterdir())]
+    return pl.concat(parts).filter(pl.col("clock") == "historian").drop("received_ns", "clock")
+
+
+def summary(place):
+    import json
+
+    return json.loads((place / "import.json").read_text())
+
+
+def bring(tmp_path, text, name="export.csv", **settings):
+    file = tmp_path / name
+    if isinstance(text, bytes):
+        file.write_bytes(text)
+    else:
+        file.write_text(text)
+    return import_files([str(file)], tmp_path / "site", ImportConfig(**settings))
+
+
+def assert_the_hour(place, tags=tuple(files.TAGS)):
+    """Every value of the hour, at its time, once."""
+    table = table_of(place)
+    for tag in tags:
+        found = table.filter(pl.col("signal") == tag).sort("t_ns")
+        assert found["t_ns"].to_list() == [int(files.stamp(i).timestamp()) * NS for i in range(files.ROWS)]
+        assert found["value"].to_list() == pytest.approx([files.number(tag, i) for i in range(files.ROWS)])
+    assert len(table) == files.ROWS * len(tags)
+
+
+# --- PI long CSV and wide CSV
+
+
+def test_a_long_export_becomes_recordings_and_a_plant(tmp_path):
+    place = bring(tmp_path, files.pi_csv())
+    assert_the_hour(place)
+    plant = load_plant(tmp_path / "site" / "plant.yaml")
+    assert [s.name for s in plant.signals] == list(files.TAGS)
+    assert plant.step_s == 10.0
+    for path in (place / "recordings").iterdir():
+        recording = Recording(path)
+        recording.verify()
+        assert recording.plant.fingerprint == plant.fingerprint
+        assert len(ticks(recording)) > 0
+
+
+def test_bad_states_are_masked_by_name_and_those_that_inform_are_kept_as_classes(tmp_path):
+    special = {
+        ("TT101", 5): "Over Range",
+        ("TT101", 6): "UNDER RANGE",
+        ("TT101", 7): "Shutdown",
+        ("FT101", 5): "I/O Timeout",
+        ("FT101", 6): "Calc Failed",
+        ("FT101", 7): '"[-11059] No Good Data For Calculation"',
+        ("LT101", 5): "Pt Created",
+        ("LT101", 6): "",
+        ("LT101", 7): "Manual mode",
+    }
+    place = bring(tmp_path, files.pi_csv(special=special), parts=1)
+    table, states = table_of(place), Recording(next((place / "recordings").iterdir())).states()
+    bad = table.filter(pl.col("quality") == int(Quality.BAD))
+    assert len(bad) == len(states) == 9
+    assert bad["value"].is_nan().all()
+    assert not (table["value"] == 0.0).any()
+    assert dict(states.select("text", "state").filter(pl.col("text") != "").iter_rows()) == {
+        "Over Range": "over_range",
+        "UNDER RANGE": "under_range",
+        "Shutdown": "shutdown",
+        "I/O Timeout": "instrument",
+        "Calc Failed": "calculation",
+        "[-11059] No Good Data For Calculation": "calculation",
+        "Pt Created": "no_data",
+        "Manual mode": "foreign_state",
+    }
+
+
+def test_a_tag_of_texts_is_digital_with_codes_in_the_plant(tmp_path):
+    lines = [f"XV001,2024-05-13T06:{i:02}:00Z,{'Open' if i % 3 else 'Closed'}" for i in range(60)]
+    place = bring(tmp_path, files.pi_csv() + "\n".join(lines) + "\nXV001,2024-05-13T06:00:30Z,Bad Input\n")
+    found = table_of(place).filter(pl.col("signal") == "XV001")
+    assert set(found.filter(pl.col("quality") == 2)["value"]) == {0.0, 1.0}
+    assert found.filter(pl.col("quality") == 0)["t_ns"].to_list() == [int(files.START.timestamp() + 30) * NS]
+    assert load_plant(tmp_path / "site" / "plant.yaml").by_name["XV001"].description == "0=Closed, 1=Open"
+
+
+def test_a_state_set_gives_the_codes_and_its_own_states_are_good(tmp_path):
+    sets = tmp_path / "sets.csv"
+    sets.write_text("srv,MODES,Off,Shutdown,Auto\nsrv,VALVE,Closed,Open,Moving\n")
+    lines = [f"MODE,2024-05-13T06:{i:02}:00Z,{('Off', 'Shutdown', 'Auto')[i % 3]}" for i in range(60)]
+    place = bring(tmp_path, files.pi_csv() + "\n".join(lines) + "\n", states=sets)
+    found = table_of(place).filter(pl.col("signal") == "MODE").sort("t_ns")
+    assert found["value"].to_list() == [float(i % 3) for i in range(60)]
+    assert (found["quality"] == 2).all()
+
+
+def test_a_wide_export_with_three_header_rows(tmp_path):
+    place = bring(tmp_path, files.wide_csv())
+    assert_the_hour(place)
+    plant = load_plant(tmp_path / "site" / "plant.yaml")
+    assert plant.by_name["TT101"].unit == "Cel"
+    assert plant.by_name["FT101"].description == "Water flow"
+
+
+def test_semicolon_decimal_comma_and_day_first(tmp_path):
+    assert_the_hour(bring(tmp_path, files.wide_csv(";", "%d.%m.%Y %H:%M:%S", ","), tz="UTC"))
+
+
+def test_pairs_of_value_and_quality(tmp_path):
+    lines = ["Time,TT101,TT101.Quality,FT101,"]
+    lines += [f"{files.stamp(i):%Y-%m-%d %H:%M:%S},{i},{'Bad' if i == 3 else 'Good'},{i / 2},Good" for i in range(60)]
+    table = table_of(bring(tmp_path, "\n".join(lines), tz="UTC"))
+    assert set(table["signal"]) == {"TT101", "FT101"}
+    assert table.filter(pl.col("quality") == 0)["value"].to_list() == [3.0]
+
+
+# --- time
+
+
+def test_the_repeated_hour_is_told_apart_and_the_missing_hour_refused(tmp_path):
+    naive = [datetime.fromtimestamp(1_729_987_200 + 600 * i, UTC) for i in range(24)]  # 00:00 UTC of the change
+    from zoneinfo import ZoneInfo
+
+    berlin = [t.astimezone(ZoneInfo("Europe/Berlin")).strftime("%d-%b-%y %H:%M:%S") for t in naive]
+    lines = [f"{tag},{t},{i}" for tag in ("A", "B") for i, t in enumerate(berlin)]
+    text = "\n".join(["tag,timestamp,value", *lines, "A,31-Mar-24 02:30:00,7"])
+    place = bring(tmp_path, text, tz="Europe/Berlin")
+    table = table_of(place).sort("signal", "t_ns")
+    assert table["t_ns"].to_list() == [int(t.timestamp()) * NS for t in naive] * 2
+    assert table["value"].to_list() == list(map(float, range(24))) * 2
+    assert "does not exist in Europe/Berlin" in (place / "rejects.csv").read_text()
+    assert summary(place)["files"][0]["ambiguous"] == 0
+
+
+def test_stamps_without_a_zone_need_one(tmp_path):
+    with pytest.raises(HistorianError, match="no zone.*--tz Europe/Berlin"):
+        bring(tmp_path, files.pi_csv("%Y-%m-%d %H:%M:%S"))
+    assert not any((tmp_path / "site" / "imports").iterdir())
+
+
+def test_mixed_zones_are_refused(tmp_path):
+    text = files.pi_csv("%Y-%m-%d %H:%M:%S").replace("06:30", "06:30:00+02:00,", 1)
+    lines = files.pi_csv().splitlines()
+    mixed = "\n".join(line[:-1].replace("Z,", ",") if i % 2 else line for i, line in enumerate(lines))
+    assert text != mixed
+    with pytest.raises(HistorianError, match="mixed time zones: .* carry an offset"):
+        bring(tmp_path, mixed, tz="UTC")
+
+
+def test_days_and_months_that_cannot_be_told_apart_are_asked_for(tmp_path):
+    text = "tag,time,value\n" + "\n".join(f"A,05/06/2024 {h:02}:{m:02},{m}" for h in range(4) for m in range(60))
+    with pytest.raises(HistorianError, match="say --dates day-first"):
+        bring(tmp_path, text, tz="UTC")
+    place = bring(tmp_path, text, tz="UTC", dates="day-first")
+    assert datetime.fromtimestamp(table_of(place)["t_ns"].min() / 1e9, UTC).month == 6
+
+
+# --- one path with live data
+
+
+def test_the_same_hour_as_file_and_as_live_samples_gives_the_same_frames(tmp_path):
+    special = {("TT101", 100): "Bad", ("FT101", 200): "Over Range"}
+    place = bring(tmp_path, files.pi_csv(special=special), parts=1)
+    recording = Recording(next((place / "recordings").iterdir()))
+    timeline, grids = Timeline(recording.plant), []
+    names = tuple(files.TAGS)
+    for i in range(files.ROWS):
+        t = int(files.stamp(i).timestamp()) * NS
+        bad = [(tag, i) in special for tag in names]
+        timeline.push(
+            Columns(
+                signals=names,
+                index=np.arange(3, dtype=np.int32),
+                t_ns=np.full(3, t),
+                received_ns=np.full(3, t + 30_000_000),
+                value=np.where(bad, np.nan, [files.number(tag, i) for tag in names]),
+                quality=np.where(bad, 0, 2).astype(np.uint8),
+                clock="plc",
+            )
+        )
+        grids.append(timeline.advance_process(t + 40_000_000))
+    grids.append(timeline.flush_process())
+    live = {
+        int(t): (v.tolist(), o.tolist(), a.tolist())
+        for g in grids
+        for t, v, o, a in zip(g.t_ns, g.value, g.observed, g.age_s, strict=True)
+    }
+    grid = process_grid(recording)
+    past = {
+        int(t): (v.tolist(), o.tolist(), a.tolist())
+        for t, v, o, a in zip(grid.t_ns, grid.value, grid.observed, grid.age_s, strict=True)
+    }
+    both = sorted(set(live) & set(past))
+    assert len(both) >= files.ROWS - 2
+    assert all(live[t] == past[t] for t in both)
+
+
+# --- bad input
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "empty"),
+        ("tag,timestamp,value\n", "time stamps|no rows"),
+        ("just a letter\nto the plant\n", "no columns found.*semicolon"),
+        ("a;b;c\nd;e;f\ng;h;i\n", "format not recognised; looked for a header line"),
+        (b"\x00\x01\x02\x03" * 100, "not text"),
+    ],
+)
+def test_what_is_no_export_is_refused_and_nothing_is_left(tmp_path, text, message):
+    with pytest.raises(HistorianError, match=message):
+        bring(tmp_path, text)
+    assert not any((tmp_path / "site" / "imports").iterdir())
+    assert not (tmp_path / "site" / "plant.yaml").exists()
+
+
+def test_lines_that_cannot_be_read_are_counted_named_and_kept(tmp_path):
+    text = files.pi_csv() + "TT101,never,1\nTT101,2024-05-13T09:00:00Z,1,2,3\n"
+    place = bring(tmp_path, text)
+    assert_the_hour(place)
+    assert summary(place)["files"][0]["rejected"] == {"time stamp cannot be read": 1, "more fields than columns": 1}
+    assert "export.csv,1082,time stamp cannot be read" in (place / "rejects.csv").read_text()
+
+
+def test_repeated_rows_count_once_and_conflicts_take_the_later(tmp_path):
+    text = files.pi_csv()
+    first = int(files.START.timestamp()) * NS
+    place = bring(tmp_path, text + "\n".join(text.splitlines()[1:100]) + "\nTT101,2024-05-13T06:00:00Z,99\n")
+    table = table_of(place)
+    assert len(table) == files.ROWS * 3
+    assert table.filter((pl.col("signal") == "TT101") & (pl.col("t_ns") == first))["value"].item() == 99.0
+    assert (summary(place)["repeated"], summary(place)["conflicting"]) == (100, 1)
+
+
+def test_a_tag_that_is_missing_in_the_second_file_is_said(tmp_path):
+    later = files.pi_csv().replace("2024-05-13", "2024-05-14")
+    (tmp_path / "a.csv").write_text(files.pi_csv())
+    (tmp_path / "b.csv").write_text("\n".join(x for x in later.splitlines() if not x.startswith("LT101")))
+    place = import_files([str(tmp_path / "a.csv"), str(tmp_path / "b.csv")], tmp_path / "site")
+    assert "LT101" in summary(place)["missing"]["b.csv"]
+
+
+def test_a_unit_that_changes_is_refused(tmp_path):
+    (tmp_path / "a.csv").write_text(files.wide_csv())
+    (tmp_path / "b.csv").write_text(files.wide_csv().replace("2024-05-13", "2024-05-14").replace("degC", "degF"))
+    with pytest.raises(HistorianError, match=r"unit of tag TT101 changes from 'Cel' to '\[degF\]'"):
+        import_files([str(tmp_path / "a.csv"), str(tmp_path / "b.csv")], tmp_path / "site")
+    assert not any((tmp_path / "site" / "imports").iterdir())
+
+
+def test_an_import_can_be_run_again_and_a_corrected_plant_stays(tmp_path):
+    place = bring(tmp_path, files.pi_csv())
+    plant = tmp_path / "site" / "plant.yaml"
+    plant.write_text(plant.read_text().replace("role: measured", "role: controlled", 1))
+    made = (place / "import.json").stat().st_mtime_ns
+    assert import_files([str(tmp_path / "export.csv")], tmp_path / "site") == place
+    assert (place / "import.json").stat().st_mtime_ns == made
+    with pytest.raises(HistorianError, match="exists already .* --again"):
+        bring(tmp_path, files.pi_csv() + "TT101,2024-05-13T09:00:00Z,1\n")
+    place = bring(tmp_path, files.pi_csv(), again=True)
+    assert Recording(next((place / "recordings").iterdir())).plant.signals[0].role is Role.CONTROLLED
+
+
+def test_a_plant_that_knows_none_of_the_tags_is_refused(tmp_path):
+    bring(tmp_path, files.pi_csv())
+    with pytest.raises(ConfigError, match="none of its signals"):
+        bring(tmp_path, files.pi_csv().replace("101", "999"), name="other.csv")
+
+
+def test_a_disk_that_fills_leaves_nothing_behind(tmp_path):
+    (tmp_path / "export.csv").write_text(files.pi_csv())
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192));"
+        "from fusion.cli import main; sys.exit(main(['import', *sys.argv[1:]]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "export.csv"), "--site", str(tmp_path / "site")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "the disk is full or its quota reached while importing; nothing was kept" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not any((tmp_path / "site" / "imports").iterdir())
+
+
+def test_the_verb_says_where_the_import_is(tmp_path, capsys):
+    (tmp_path / "export.csv").write_text(files.pi_csv())
+    assert main(["import", str(tmp_path / "export.csv"), "--site", str(tmp_path / "site")]) == 0
+    assert "report.html" in capsys.readouterr().out
+    assert main(["import", "nowhere.csv", "--site", str(tmp_path / "site")]) == 1
+    assert "nowhere.csv: no such file" in capsys.readouterr().err
