@@ -17,7 +17,7 @@ from fusion.plant import Plant
 from fusion.records import NS_PER_S
 from fusion.tag_quality import TagQuality
 
-STYLE = """body{font:14px/1.5 system-ui,sans-serif;max-width:1280px;margin:2em auto;padding:0 1em;color:#111}
+STYLE = """body{font:14px/1.5 system-ui,sans-serif;margin:2em;color:#111}
 h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em;border-bottom:1px solid #ccc}
 table{border-collapse:collapse;font-size:12px}td,th{padding:2px 7px;border:1px solid #ddd;text-align:right}
 td,th{vertical-align:top}td:first-child,th:first-child,td.text{text-align:left}.bad{color:#a00}svg{display:block}"""
