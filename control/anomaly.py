@@ -118,7 +118,8 @@ class Detector:
         energies. Returned are anomalies raised, held (at a slow rate) and cleared, in that order of age.
         """
         factor = self._judge(energies_row, flags)
-        if self._last_ns is None or t_ns - self._last_ns > self._config.largest_gap_s * NS_PER_S:
+        largest_gap_s = max(self._config.largest_gap_s, 1.5 * self._calibration.step_s)
+        if self._last_ns is None or t_ns - self._last_ns > largest_gap_s * NS_PER_S:
             self._above_since_ns = None
         self._remember(t_ns, factor, contributions)
         peaks = by_group(factor, self._calibration.modality)
@@ -232,7 +233,7 @@ class Detector:
         return blind or (since is not None and t_ns - since >= self._config.off_delay_s * NS_PER_S)
 
     def _gather(self, o: _Open, factor: Floats) -> None:
-        alpha = self._calibration.step_s / self._config.evidence_s
+        alpha = min(self._calibration.step_s / self._config.evidence_s, 1.0)
         o.factor = _blend(o.factor, factor, alpha)
         if self._blame is not None:
             o.blame = _blend(o.blame, self._blame, alpha)

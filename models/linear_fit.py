@@ -50,12 +50,12 @@ def fit_core(runs: Sequence[Ticks], plant: Plant, config: LinearConfig) -> Linea
     """See ``LinearCore.fit``."""
     runs = _usable(runs, config)
     scaling = Scaling.fit(runs, plant)
-    pasts = [_from(past(run, scaling)[0], config.warm_up_ticks) for run in runs]
+    pasts = _some_later([_from(past(run, scaling)[0], config.warm_up_ticks) for run in runs])
     scaler = _standard(pasts)
     pasts = [Past(p.tags, p.action, scaler.scaled(p.features)) for p in pasts]
     held = _held_out(len(pasts), config.held_out_share)
     splits = [_split(pasts, held, horizon, plant.step_s) for horizon in HORIZONS]
-    trial = _directions([p for p, h in zip(pasts, held, strict=True) if not h], plant.step_s, config)
+    trial = _directions([p for p, h in zip(pasts, held, strict=True) if not h] or pasts, plant.step_s, config)
     rank = _best_rank(splits, trial, config)
     choices = [_choose(split, trial[:, :rank], config) for split in splits]
     directions = _directions(pasts, plant.step_s, config)
@@ -95,8 +95,16 @@ def _usable(runs: Sequence[Ticks], config: LinearConfig) -> list[Ticks]:
     return usable
 
 
-def _from(made: Past, start: int) -> Past:
-    return Past(made.tags[start:], made.action[start:], made.features[start:])
+def _from(made: Past, start: int, end: int | None = None) -> Past:
+    return Past(made.tags[start:end], made.action[start:end], made.features[start:end])
+
+
+def _some_later(pasts: list[Past]) -> list[Past]:
+    """The only run cut in two, so that its last third can be held out; more than one as they are."""
+    if len(pasts) > 1:
+        return pasts
+    cut = max(len(pasts[0].tags) * 2 // 3, max(CVA_FUTURE) + FEWEST_ROWS)
+    return [_from(pasts[0], 0, cut), _from(pasts[0], cut)] if len(pasts[0].tags) > cut else pasts
 
 
 def _standard(pasts: Sequence[Past]) -> Scaler:
@@ -141,7 +149,7 @@ def _directions(pasts: Sequence[Past], step_s: float, config: LinearConfig) -> F
     span = max(CVA_FUTURE)
     features, future, known = [], [], []
     for made in pasts:
-        rows = len(made.tags) - span
+        rows = max(len(made.tags) - span, 0)
         features.append(made.features[:rows])
         future.append(np.concatenate([made.tags[k : k + rows] - made.tags[:rows] for k in CVA_FUTURE], 1))
         known.append(np.concatenate([recorded_summary(made.action, k, step_s)[:rows] for k in CVA_KNOWN], 1))

@@ -62,11 +62,12 @@ def less_usual(values: Floats, usual: Usual, known: Bools | None = None) -> tupl
 
 @dataclass(frozen=True, slots=True)
 class PastCarry:
-    """What a stream of ticks leaves behind: the held tags [S] and the average of each column at each speed."""
+    """What a stream of ticks leaves behind: the held tags [S], the sums of each column at each speed, and its age."""
 
     held: Floats
-    tag_means: Floats
-    action_means: Floats
+    tag_sums: Floats
+    action_sums: Floats
+    ticks: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +83,11 @@ def past(ticks: Ticks, scaling: Scaling, carry: PastCarry | None = None) -> tupl
     """Features of the past at every tick, and what the next piece needs."""
     tags, held = _held(ticks, scaling, carry)
     action = scaling.action.scaled(ticks.action)
-    tag_parts, tag_means = _differences(tags, TAG_ALPHAS, None if carry is None else carry.tag_means)
-    action_parts, action_means = _differences(action, ACTION_ALPHAS, None if carry is None else carry.action_means)
+    before = 0 if carry is None else carry.ticks
+    tag_parts, tag_sums = _differences(tags, TAG_ALPHAS, None if carry is None else carry.tag_sums, before)
+    action_parts, sums = _differences(action, ACTION_ALPHAS, None if carry is None else carry.action_sums, before)
     features = np.concatenate([tags, *tag_parts, action, *action_parts], 1)
-    return Past(tags, action, features), PastCarry(held, tag_means, action_means)
+    return Past(tags, action, features), PastCarry(held, tag_sums, sums, before + len(ticks))
 
 
 def feature_names(tags: tuple[str, ...], actions: tuple[str, ...]) -> tuple[str, ...]:
@@ -104,6 +106,16 @@ def _held(ticks: Ticks, scaling: Scaling, carry: PastCarry | None) -> tuple[Floa
     return held, held[-1] if len(held) else start
 
 
-def _differences(values: Floats, alphas: tuple[float, ...], means: Floats | None) -> tuple[list[Floats], Floats]:
-    made = [ewma(values, alpha, None if means is None else means[i]) for i, alpha in enumerate(alphas)]
-    return [smooth - values for smooth, _ in made], np.stack([state for _, state in made])
+def _differences(
+    values: Floats, alphas: tuple[float, ...], sums: Floats | None, before: int
+) -> tuple[list[Floats], Floats]:
+    """Averages less the values [T, C] at each speed, and the sums they stand at.
+
+    The first ticks of a stream are averaged in equal parts: an average that starts at one noisy value would carry its
+    noise for as long as it remembers.
+    """
+    start = np.zeros((len(alphas), values.shape[1])) if sums is None else sums
+    made = [ewma(values, alpha, start[i]) for i, alpha in enumerate(alphas)]
+    age = before + 1 + np.arange(len(values))[:, None]
+    parts = [total / (1.0 - (1.0 - a) ** age) - values for (total, _), a in zip(made, alphas, strict=True)]
+    return parts, np.stack([state for _, state in made])

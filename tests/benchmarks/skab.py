@@ -16,12 +16,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fusion.plant import Plant
-from fusion.plant_model import PlantModel
 from models.batch import Ticks
 from tests.benchmarks.metrics import auc_pr, rates, spans, vus_pr
-from tests.benchmarks.tables import PARTS, Floats, System, command, farthest, plant_of, principal, run_of
+from tests.benchmarks.tables import PARTS, Cut, Floats, System, command, farthest, plant_of, principal, run_of
 
-TRAINED, FITTED, DECIDED = 400, 240, 300  # rows: up to these train the model, decide on networks, set limits
+TRAINED = 400  # rows at the start of each run that are normal
 GRACE_ROWS = 60
 WINDOW = 100
 
@@ -69,27 +68,14 @@ def bench(folder: Path, seed: int, seconds: float) -> dict[str, Any]:
     """Every part of the system and the floors, for one seed."""
     plant, runs = read(folder)
     whole = [ticks(plant, run) for run in runs]
-    cuts = [(int(r.tick[FITTED]), int(r.tick[DECIDED]), int(r.tick[TRAINED])) for r in runs]
-    kept: dict[int, Floats] = {}
-
-    def normal(model: PlantModel) -> list[Floats]:
-        kept.update({i: model.energies(run) for i, run in enumerate(whole)})
-        return [np.concatenate([kept[i][decided:trained] for i, (_, decided, trained) in enumerate(cuts)])]
-
-    system = System.fit(
-        plant,
-        [run[:fitted] for run, (fitted, _, _) in zip(whole, cuts, strict=True)],
-        [run[:decided] for run, (_, decided, _) in zip(whole, cuts, strict=True)],
-        [run[:trained] for run, (_, _, trained) in zip(whole, cuts, strict=True)],
-        normal,
-        seed=seed,
-        seconds=seconds,
-    )
+    shares = Cut.of(TRAINED)
+    cuts = [Cut(*(int(run.tick[row]) for row in (shares.fitted, shares.decided, shares.limited))) for run in runs]
+    system = System.fit(plant, whole, cuts, seed=seed, seconds=seconds)
     report: dict[str, Any] = {}
     for part in PARTS:
         rows = []
         for i, run in enumerate(runs):
-            found = system.alarms(whole[i], part, kept[i])
+            found = system.alarms(whole[i], part, system.energies[i])
             rows.append(judged(run, found.score[run.tick], found.standing[run.tick], rows_of(found.raises, run)))
         report[part] = summed(rows)
     return report | {"floors": floors(runs, seed)}

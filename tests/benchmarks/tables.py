@@ -36,6 +36,8 @@ Bools = NDArray[np.bool_]
 
 PARTS = {"full": Ablation(), "classical": Ablation(only=CLASSICAL), "latent": Ablation(only=LATENT)}
 START_NS = 1_577_836_800 * NS_PER_S  # rows without a date begin here
+SHARES = (0.6, 0.75, 1.0)
+LEAD_ROWS = 60  # given to networks before the rows that decide on them, which are not judged
 BUDGET_PER_DAY = 0.25
 TRAINING_S = 30.0
 
@@ -55,47 +57,73 @@ def run_of(plant: Plant, values: Floats, start_ns: int = START_NS, observed: Boo
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """Rows of a normal run: those before ``fitted`` train, then up to ``decided`` decide, up to ``limited`` limit."""
+
+    fitted: int
+    decided: int
+    limited: int
+
+    @classmethod
+    def of(cls, rows: int) -> Cut:
+        """The usual shares of a run of normal rows."""
+        return cls(*(round(share * rows) for share in SHARES))
+
+
+@dataclass(frozen=True, slots=True)
 class Alarms:
-    """What one part of the system says of a run: ``score`` [T], whether an alarm stands [T], and rows of raises."""
+    """What one part of the system says of a run.
+
+    ``score`` [T] is one at the limit, ``judged`` [T] where anything is known, ``standing`` [T] where an alarm stands,
+    ``raises`` the rows at which one was raised.
+    """
 
     score: Floats
+    judged: Bools
     standing: Bools
     raises: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A model of a table's plant and the limits of each of its parts."""
+    """A model of a table's plant, the limits of each of its parts, and the energies of the runs it was made of."""
 
     model: PlantModel
     limits: Mapping[str, Calibration]
+    energies: tuple[Floats, ...]
 
     @classmethod
     def fit(
         cls,
         plant: Plant,
-        training: Sequence[Ticks],
-        held_out: Sequence[Ticks],
-        later: Sequence[Ticks],
-        normal: Callable[[PlantModel], Sequence[Floats]],
+        runs: Sequence[Ticks],
+        cuts: Sequence[Cut],
         *,
         seed: int,
         seconds: float,
+        budget_per_day: float = BUDGET_PER_DAY,
     ) -> System:
-        """Fit on ``training``, decide on ``held_out``, make bands from ``later``, limits from energies ``normal``."""
-        core = LinearCore.fit([], list(training), plant)
-        monitors = Monitors.fit([*training, *held_out], core, plant, FeatureStem(plant))
+        """Commission on the normal rows of ``runs``, earlier ones for fitting, later ones for limits."""
+        pairs = list(zip(runs, cuts, strict=True))
+        training = [run[: cut.fitted] for run, cut in pairs if cut.fitted]
+        held_out = [run[max(0, c.fitted - LEAD_ROWS) : c.decided] for run, c in pairs if c.decided > c.fitted]
+        normal = [run[: cut.decided] for run, cut in pairs]
+        core = LinearCore.fit([], training, plant)
+        monitors = Monitors.fit(normal, core, plant, FeatureStem(plant))
         networks = build(plant, core, training, preset("demo"), seed)
         Fitter(networks, core, plant, training, held_out, FitConfig(max_seconds=seconds, seed=seed)).run()
-        fitted = [*training, *held_out]
-        model = PlantModel.assemble(plant, core, monitors, networks, list(later), fitted, list(held_out))
-        config = SurpriseConfig(false_raises_per_day=BUDGET_PER_DAY)
-        limits = calibrate(normal(model), model.energy_names, model.energy_modality, config, plant.step_s)
-        return cls(model, {name: part.limits(limits) for name, part in PARTS.items()})
+        later = [run[: cut.limited] for run, cut in pairs]
+        model = PlantModel.assemble(plant, core, monitors, networks, later, normal, normal)
+        energies = tuple(model.energies(run) for run in runs)
+        seen = [e[c.decided : c.limited] for e, c in zip(energies, cuts, strict=True) if c.limited > c.decided]
+        config = SurpriseConfig(false_raises_per_day=budget_per_day)
+        limits = calibrate(
+            [np.concatenate(seen)], model.energy_names, model.energy_modality, config, plant.step_s
+        )
+        return cls(model, {name: part.limits(limits) for name, part in PARTS.items()}, energies)
 
-    def alarms(self, run: Ticks, part: str, energies: Floats | None = None) -> Alarms:
-        """Alarms of a part of the system over a run that is replayed tick by tick."""
-        energies = self.model.energies(run) if energies is None else energies
+    def alarms(self, run: Ticks, part: str, energies: Floats) -> Alarms:
+        """Alarms of a part of the system over a run, from its energies, tick by tick."""
         limit = self.limits[part]
         detector = Detector(DetectorConfig(), limit, self.model.plant, "benchmark")
         standing, raised = np.zeros(len(run), bool), []
@@ -104,7 +132,8 @@ class System:
             raised += [i for change in changes if change.state is AnomalyState.RAISED]
             standing[i] = bool(detector.open)
         level = sustained(limit.peaks(energies), SurpriseConfig(), limit.step_s) / limit.threshold
-        return Alarms(np.maximum(level, -1e9), standing, np.asarray(raised, np.int64))
+        judged = np.isfinite(level)
+        return Alarms(np.where(judged, level, -1e9), judged, standing, np.asarray(raised, np.int64))
 
 
 # --- floors
