@@ -32,7 +32,7 @@ class SurpriseConfig:
     noise, raise falsely after a short calibration. An energy seen for less than ``minimum_s`` takes no part. One whose
     largest sustained value is more than ``heaviest`` times that of the median energy is scaled down to that, so that
     a single ill-behaved energy cannot set the limit of all. ``resolution`` is the smallest spread of an energy.
-    Energies of ``silent_families`` are kept for evidence and comparison and do not raise: on the simulated line they
+    Energies of ``silent_families``, given by family or whole name, are kept for evidence and comparison and do not raise: on the simulated line they
     found no fault that the others had not, and each one more in the maximum costs the others sensitivity.
     """
 
@@ -45,7 +45,7 @@ class SurpriseConfig:
     safety_hours: float = 3.5
     heaviest: float = 1.5
     resolution: float = 1e-3
-    silent_families: tuple[str, ...] = ("state", "discarded", "unexplained", "redundancy", "joint", "net")
+    silent_families: tuple[str, ...] = ("state", "discarded", "unexplained", "redundancy", "joint", "lagged", "net")
 
     def __post_init__(self) -> None:
         """Reject what gives no threshold."""
@@ -204,7 +204,7 @@ def calibrate(
     parts = [np.asarray(r, np.float64) for r in ([runs] if isinstance(runs, np.ndarray) else runs)]
     _check(parts, names, modality)
     median, scale = _spread(np.concatenate(parts), config, step_s)
-    silent = np.array([name.split(".", 1)[0] in config.silent_families for name in names], bool)
+    silent = np.array([not {name, name.split(".", 1)[0]}.isdisjoint(config.silent_families) for name in names], bool)
     silent &= not silent.all()
     scale = scale * _heaviness([(part - median) / scale for part in parts], config, step_s)
     spread = np.where(np.isfinite(scale), scale, np.nan)

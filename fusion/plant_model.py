@@ -9,7 +9,7 @@ Shape letters: T ticks, E energies, G signals, N candidates, K steps of the acti
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from control.surprise import SurpriseConfig
 from control.world import ACTION_STEPS
 from fusion.checkpoint import Checkpoint
 from fusion.errors import ModelError
@@ -34,6 +35,22 @@ Floats = NDArray[np.float64]
 
 WARM_UP_TICKS = 60
 REGION_QUANTILE = 0.999
+
+
+SLOW = ("innovation", "cross.process.0.02", "feature.process.0.02", "relation.0.02")
+
+
+def surprise_config(plant: Plant, budget_per_day: float) -> SurpriseConfig:
+    """How energies of a plant are calibrated; media decide which of them raise.
+
+    Without media there is nothing that could contradict a tag but other tags and its own past: the tags all at once
+    and the networks speak. What is averaged over fifty ticks does not: it follows levels, which drift.
+    """
+    usual = SurpriseConfig(false_raises_per_day=budget_per_day)
+    if plant.media:
+        return usual
+    still = tuple(family for family in usual.silent_families if family not in ("lagged", "net"))
+    return replace(usual, silent_families=(*still, *SLOW))
 
 
 @dataclass(slots=True)

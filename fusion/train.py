@@ -25,14 +25,14 @@ from numpy.typing import NDArray
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
 
-from control.surprise import Calibration, SurpriseConfig, calibrate
+from control.surprise import Calibration, calibrate
 from fusion.checkpoint import flatten, save_checkpoint
 from fusion.config import TrainConfig
 from fusion.errors import ConfigError, PlantMismatch
 from fusion.history import ticks as read_ticks
 from fusion.licensing import examine_model
 from fusion.plant import Plant
-from fusion.plant_model import PlantModel
+from fusion.plant_model import PlantModel, surprise_config
 from fusion.recording import MANIFEST, Recording
 from fusion.report import Course, write_report
 from models.batch import Ticks
@@ -266,7 +266,7 @@ def calibrate_limits(
     for run in runs:
         energies.append(model.energies(run))
         bar.advance(task)
-    surprise = SurpriseConfig(false_raises_per_day=config.false_raises_per_day)
+    surprise = surprise_config(model.plant, config.false_raises_per_day)
     return calibrate(energies, model.energy_names, model.energy_modality, surprise, model.plant.step_s), energies
 
 

@@ -33,7 +33,7 @@ def recorded_summary(action: Floats, horizon: int, step_s: float = 1.0) -> Float
         smooth, _ = ewma(action, alpha)
         kept = (1.0 - alpha) ** horizon
         parts.append(smooth[horizon:] - kept * smooth[:-horizon] + (kept - 1.0) * now)
-    return np.stack(parts, 2).reshape(len(now), -1)
+    return np.stack(parts, 2).reshape(len(now), SUMMARIES * action.shape[1])
 
 
 def path_weights(step_s: float = 1.0, blocks: int = PLAN_STEPS, block_s: float = PLAN_STEP_S) -> Floats:

@@ -22,11 +22,12 @@ from fusion.plant import Plant
 from models.actions import HORIZONS, path_summary, path_weights, recorded_summary, step_summary
 from models.batch import Ticks
 from models.past import Past, PastCarry, past
+from models.rhythm import Rhythm
 from models.scaling import Floats, Scaler, Scaling
 
 __all__ = ["CANDIDATES", "HORIZONS", "Encoding", "LinearConfig", "LinearCore", "LinearHead"]
 
-CANDIDATES = ("persistence", "arx", "cva", "mean")
+CANDIDATES = ("persistence", "arx", "cva", "mean", "rhythm")
 CVA_FUTURE = (1, 2, 4, 8, 16, 32, 64, 128)
 CVA_KNOWN = (8, 32, 128)
 
@@ -95,6 +96,7 @@ class LinearCore:
     skill_arx: Floats
     half_width: Floats
     coverage: float
+    rhythm: Rhythm | None = None
 
     @classmethod
     def fit(
@@ -113,7 +115,7 @@ class LinearCore:
 
     def encode(self, ticks: Ticks, carry: PastCarry | None = None) -> tuple[Encoding, PastCarry]:
         """The latent at every tick; chunk-invariant with the carry."""
-        made, carry = past(ticks, self.scaling, carry)
+        made, carry = past(ticks, self.scaling, carry, self.rhythm)
         return self.encoding(made), carry
 
     def encoding(self, made: Past) -> Encoding:
@@ -209,6 +211,8 @@ class LinearCore:
         """Arrays to keep."""
         parts = {f"scaling/{k}": v for k, v in self.scaling.state().items()}
         parts |= {f"past/{k}": v for k, v in self.past_scaler.state().items()}
+        if self.rhythm is not None:
+            parts |= {f"rhythm/{k}": v for k, v in self.rhythm.state().items()}
         return parts | {name: getattr(self, name) for name in _ARRAYS}
 
     def meta(self) -> dict[str, Any]:
@@ -218,13 +222,14 @@ class LinearCore:
     @classmethod
     def from_state(cls, state: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> LinearCore:
         """Inverse of ``state`` and ``meta``."""
-        parts = {p: {k.removeprefix(p): v for k, v in state.items() if k.startswith(p)} for p in ("scaling/", "past/")}
+        parts = {p: {k.removeprefix(p): v for k, v in state.items() if k.startswith(p)} for p in ("scaling/", "past/", "rhythm/")}
         return cls(
             scaling=Scaling.from_state(parts["scaling/"]),
             past_scaler=Scaler.from_state(parts["past/"]),
             step_s=float(meta["step_s"]),
             rank=int(meta["rank"]),
             coverage=float(meta["coverage"]),
+            rhythm=Rhythm.from_state(parts["rhythm/"]) if parts["rhythm/"] else None,
             **{name: np.asarray(state[name]) for name in _ARRAYS},
         )
 

@@ -16,13 +16,15 @@ from fusion.plant import Plant
 from models.actions import HORIZONS, recorded_summary
 from models.batch import Ticks
 from models.linear import CANDIDATES, CVA_FUTURE, CVA_KNOWN, LinearConfig, LinearCore
-from models.past import Past, past
+from models.past import RHYTHM_COLUMNS, Past, held_tags, past
 from models.regression import Moments, canonical_directions, ridge
+from models.rhythm import Rhythm
 from models.scaling import Bools, Floats, Scaler, Scaling
 
 CVA_READOUT_PENALTY = 1e-3  # few and well-conditioned inputs: not worth a choice
 RANK_HORIZONS = HORIZONS[:7]  # longer ones are left to few rows of the held-out runs
 MARGIN = 0.01  # skill by which a readout must beat a simpler one
+RHYTHM_MARGIN = 0.1  # its weights are shared by all tags and know no levels, which drift over months
 NORMAL_90 = 1.645  # half width of a 90 % band of a standard normal, until conformal bands replace it
 FEWEST_ROWS = 20
 
@@ -48,18 +50,22 @@ class Choice:
 
 def fit_core(runs: Sequence[Ticks], plant: Plant, config: LinearConfig) -> LinearCore:
     """See ``LinearCore.fit``."""
-    runs = _usable(runs, config)
+    whole, runs = runs, _usable(runs, config)
     scaling = Scaling.fit(runs, plant)
-    pasts = _some_later([_from(past(run, scaling)[0], config.warm_up_ticks) for run in runs])
+    rhythm = Rhythm.fit([held_tags(run, scaling) for run in whole], plant.step_s)
+    pasts = _some_later([_from(past(run, scaling, None, rhythm)[0], config.warm_up_ticks) for run in runs])
     scaler = _standard(pasts)
     pasts = [Past(p.tags, p.action, scaler.scaled(p.features)) for p in pasts]
     held = _held_out(len(pasts), config.held_out_share)
     splits = [_split(pasts, held, horizon, plant.step_s) for horizon in HORIZONS]
     trial = _directions([p for p, h in zip(pasts, held, strict=True) if not h] or pasts, plant.step_s, config)
     rank = _best_rank(splits, trial, config)
-    choices = [_choose(split, trial[:, :rank], config) for split in splits]
+    alone = [_rhythm_weights(scaler, scaling, splits[row], row, rhythm) for row in range(len(HORIZONS))]
+    choices = [_choose(split, trial[:, :rank], own, config) for split, own in zip(splits, alone, strict=True)]
     directions = _directions(pasts, plant.step_s, config)
-    refitted = [_refitted(s, c, directions[:, :rank], config) for s, c in zip(splits, choices, strict=True)]
+    refitted = [
+        _refitted(s, c, directions[:, :rank], own, config) for s, c, own in zip(splits, choices, alone, strict=True)
+    ]
     weights = [_chosen(made, c) for made, c in zip(refitted, choices, strict=True)]
     width = pasts[0].features.shape[1]
     return LinearCore(
@@ -77,6 +83,7 @@ def fit_core(runs: Sequence[Ticks], plant: Plant, config: LinearConfig) -> Linea
         skill_arx=np.stack([c.skill_arx for c in choices]),
         half_width=NORMAL_90 * np.stack([c.deviation for c in choices]),
         coverage=config.coverage,
+        rhythm=rhythm,
     )
 
 
@@ -182,29 +189,45 @@ def _cva_weights(moments: Moments, directions: Floats) -> Floats:
     return np.asarray(matrix @ ridge(moments.mapped(matrix), (CVA_READOUT_PENALTY,))[0])
 
 
-def _candidates(moments: Moments, penalty: NDArray[np.int64], directions: Floats, config: LinearConfig) -> list[Floats]:
+def _rhythm_weights(scaler: Scaler, scaling: Scaling, split: Split, row: int, rhythm: Rhythm | None) -> Floats:
+    """The rhythm as it is [P + A * Q + 1, S]: each tag's column of the horizon; persistence where there is none."""
+    weights = np.zeros_like(split.fit.xy)
+    tags = len(scaling.tags.centre)
+    if rhythm is not None and row < len(RHYTHM_COLUMNS):
+        columns = len(scaler.centre) - (len(RHYTHM_COLUMNS) - row) * tags + np.arange(tags)
+        weights[columns, np.arange(tags)] = scaler.scale[columns]
+        weights[-1] = scaler.centre[columns]
+    return weights
+
+
+def _candidates(
+    moments: Moments, penalty: NDArray[np.int64], directions: Floats, rhythm: Floats, config: LinearConfig
+) -> list[Floats]:
     """Weights of each of ``CANDIDATES``; ``penalty`` [S] picks the ARX penalty of each tag."""
     arx = np.stack(ridge(moments, config.penalties))
     arx = np.take_along_axis(arx, penalty[None, None], 0)[0]
     cva = _cva_weights(moments, directions)
-    return [np.zeros_like(arx), arx, cva, 0.5 * (arx + cva)]
+    return [np.zeros_like(arx), arx, cva, 0.5 * (arx + cva), rhythm]
 
 
-def _choose(split: Split, directions: Floats, config: LinearConfig) -> Choice:
+def _choose(split: Split, directions: Floats, rhythm: Floats, config: LinearConfig) -> Choice:
     errors = np.stack([split.held.error(w) for w in ridge(split.fit, config.penalties)])
     penalty = errors.argmin(0)
-    skills = np.stack([_skill(split, w) for w in _candidates(split.fit, penalty, directions, config)])
+    skills = np.stack([_skill(split, w) for w in _candidates(split.fit, penalty, directions, rhythm, config)])
     bonus = np.zeros((len(CANDIDATES), 1))
-    bonus[[CANDIDATES.index("persistence"), CANDIDATES.index("mean")]] = MARGIN
+    bonus[[CANDIDATES.index(name) for name in ("persistence", "mean")]] = MARGIN
+    bonus[CANDIDATES.index("rhythm")] = RHYTHM_MARGIN
     candidate = (skills + bonus).argmax(0)
     skill = np.take_along_axis(skills, candidate[None], 0)[0]
     deviation = np.sqrt((1.0 - skill) * split.held.persistence_error())
     return Choice(penalty, candidate, skill, skills[CANDIDATES.index("arx")], deviation)
 
 
-def _refitted(split: Split, choice: Choice, directions: Floats, config: LinearConfig) -> list[Floats]:
+def _refitted(
+    split: Split, choice: Choice, directions: Floats, rhythm: Floats, config: LinearConfig
+) -> list[Floats]:
     """Weights of each of ``CANDIDATES``, fitted again on all runs."""
-    return _candidates(Moments.total((split.fit, split.held)), choice.penalty, directions, config)
+    return _candidates(Moments.total((split.fit, split.held)), choice.penalty, directions, rhythm, config)
 
 
 def _chosen(made: Sequence[Floats], choice: Choice) -> Floats:

@@ -22,7 +22,10 @@ from models.features import FeatureRange, StemFacts
 from models.innovation import InnovationCarry, Innovations
 from models.joint import NAMES as JOINT_NAMES
 from models.joint import Joint, JointCarry
+from models.lagged import NAMES as LAGGED_NAMES
+from models.lagged import Lagged, LaggedCarry
 from models.linear import LinearCore
+from models.local import Local, LocalCarry
 from models.past import PastCarry, feature_names
 from models.relations import NAMES as RELATION_NAMES
 from models.relations import RelationCarry, Relations
@@ -86,6 +89,8 @@ class MonitorCarry:
     innovation: InnovationCarry = field(default_factory=InnovationCarry)
     joint: JointCarry = field(default_factory=JointCarry)
     relations: RelationCarry = field(default_factory=RelationCarry)
+    lagged: LaggedCarry = field(default_factory=LaggedCarry)
+    local: LocalCarry = field(default_factory=LocalCarry)
     balances: list[BalanceCarry | None] = field(default_factory=list)
     steadiness: SteadinessCarry | None = None
 
@@ -100,6 +105,8 @@ class Monitors:
     innovations: Innovations
     joint: Joint | None
     relations: Relations
+    lagged: Lagged
+    local: Local
     balances: tuple[BalanceMonitor, ...]
     steadiness: Steadiness
     ranges: Mapping[str, FeatureRange]
@@ -154,9 +161,10 @@ class Monitors:
             judged |= self.joint.step(self.cross, encoding, made, carry.joint)
         plain = {f"feature.{target}.{speed}": self._single(target, v) for (target, speed), v in single.items()}
         plain |= self.relations.step(encoding, ticks.observed, len(self.signals), carry.relations)
+        plain |= self.lagged.step(encoding, len(self.signals), carry.lagged, explain=explain)
         plain |= self._balance_energies(ticks, carry) | self._health_energies(ticks, carry)
         columns = [j.energy() for j in judged.values()] + [np.abs(v).max(1) for v, _ in plain.values()]
-        values = np.stack(columns, 1)
+        values = self.local.step(np.stack(columns, 1), carry.local)
         values[carry.ticks + np.arange(len(ticks)) < WARM_UP_TICKS] = np.nan
         carry.ticks += len(ticks)
         result = Energies(
@@ -293,6 +301,8 @@ class Monitors:
             "cross": self.cross.state(),
             "innovations": self.innovations.state(),
             "relations": self.relations.state(),
+            "lagged": self.lagged.state(),
+            "local": {"upper": self.local.upper},
             "steadiness": self.steadiness.state(),
         }
         if self.joint is not None:
@@ -324,6 +334,8 @@ class Monitors:
             innovations=Innovations.from_state(parts["innovations"], meta["innovations"]),
             joint=Joint.from_state(parts["joint"]) if "joint" in parts else None,
             relations=Relations.from_state(parts["relations"], plant),
+            lagged=Lagged.from_state(parts["lagged"]),
+            local=Local(np.asarray(parts["local"]["upper"], np.float64)),
             balances=tuple(BalanceMonitor.from_state(parts[f"balance{i}"], b, plant.step_s) for i, b in laws),
             steadiness=Steadiness.from_state(parts["steadiness"]),
             ranges={m: FeatureRange.from_state(r) for m, r in zip(media, ranges, strict=True)},
@@ -343,7 +355,7 @@ def assembled(**parts: Any) -> Monitors:
     names = [f"cross.{target}.{speed}" for target in rough.cross.targets for speed in RESIDUAL_ALPHAS]
     names += [*rough.innovations.names, *(JOINT_NAMES if rough.joint is not None else ())]
     names += [f"feature.{target}.{speed}" for target in rough.cross.targets for speed in RESIDUAL_ALPHAS]
-    names += [*RELATION_NAMES, *(n for b in rough.balances for n in b.names), "health.process"]
+    names += [*RELATION_NAMES, *LAGGED_NAMES, *(n for b in rough.balances for n in b.names), "health.process"]
     names += [f"health.{name}" for name in rough.watched]
     return Monitors(**parts, infos=tuple(_info(name, plant, rough.cross.media) for name in names))
 
@@ -354,5 +366,5 @@ def _info(name: str, plant: Plant, media: Sequence[str]) -> EnergyInfo:
         (m for m in media if name.removeprefix(f"{family}.") in (m, *(f"{m}.{a}" for a in RESIDUAL_ALPHAS))), "process"
     )
     modality = plant.by_name[source].modality if source in media else Modality.PROCESS
-    kinds = {"cross": "unknown", "feature": "unknown", "relation": "unknown", "health": "sensor", "balance": "unknown"}
+    kinds = {"cross": "unknown", "feature": "unknown", "relation": "unknown", "lagged": "unknown", "health": "sensor", "balance": "unknown"}
     return EnergyInfo(name=name, modality=modality, source=source, kind=kinds.get(family, "process"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,9 @@ from models.crossmodal import PROCESS, CrossModal, blocks
 from models.features import FeatureRange, StemFacts
 from models.innovation import Innovations
 from models.joint import Joint
+from models.lagged import Lagged
 from models.linear import LinearCore
+from models.local import Local
 from models.monitors import WARM_UP_TICKS, Monitors, assembled, signals_of
 from models.past import feature_names
 from models.relations import Relations
@@ -23,6 +26,7 @@ from models.scaling import Bools
 from models.steadiness import Steadiness
 
 RELATED_AVERAGES = (".ewma0.05", ".ewma0.01", ".ewma0.03")
+NEVER_USUAL = ("health", "balance")
 FEWEST_PRESENT = 300  # ticks before a medium is worth a monitor
 
 
@@ -40,13 +44,14 @@ def fit_monitors(
     observed = [run.observed for run in runs]
     known = [*zip(encodings, observed, strict=True), *((core.encode(run)[0], run.observed) for run in tag_runs)]
     cross = CrossModal.fit(made, media, _groups(core, plant, media), WARM_UP_TICKS)
-    return assembled(
+    made_of = dict(
         plant=plant,
         core=core,
         cross=cross,
         joint=Joint.fit(cross, list(zip(encodings, made, strict=True)), plant.step_s, WARM_UP_TICKS),
-        innovations=Innovations.fit(core, known, _past_groups(plant), _related(plant), WARM_UP_TICKS),
+        innovations=Innovations.fit(core, known, _past_groups(plant, core), _related(plant), WARM_UP_TICKS),
         relations=Relations.fit(known, plant, core.past_scaler.scale, WARM_UP_TICKS),
+        lagged=Lagged.fit([encoding for encoding, _ in known], WARM_UP_TICKS),
         balances=tuple(BalanceMonitor.fit(balance, [*runs, *tag_runs], plant) for balance in plant.balances),
         steadiness=Steadiness.fit([*runs, *tag_runs]),
         ranges={
@@ -54,6 +59,14 @@ def fit_monitors(
         },
         stem=stem,
     )
+    rough = assembled(**made_of, local=Local.none(0))
+    return replace(rough, local=_usual(replace(rough, local=Local.none(len(rough.infos))), [*runs, *tag_runs]))
+
+
+def _usual(monitors: Monitors, runs: Sequence[Ticks]) -> Local:
+    """What each energy of the process rises to on normal runs; dead sensors and broken balances are never usual."""
+    relieved = [i.source == PROCESS and not i.name.startswith(NEVER_USUAL) for i in monitors.infos]
+    return Local.fit(np.concatenate([monitors.step(run)[0].values for run in runs]), np.array(relieved, bool))
 
 
 def _there(run: Ticks, medium: str) -> Bools:
@@ -74,9 +87,11 @@ def _related(plant: Plant) -> NDArray[np.int64]:
     return np.array(kept, np.int64)
 
 
-def _past_groups(plant: Plant) -> NDArray[np.int64]:
+def _past_groups(plant: Plant, core: LinearCore) -> NDArray[np.int64]:
     """The blamed signal of each past feature."""
     signals = signals_of(plant)
     tags, actions = (tuple(s.name for s in part) for part in (plant.tags, plant.actions))
     number = {f"{n}": i for i, n in enumerate(signals)}
-    return np.array([number[n.rsplit(".ewma", 1)[0]] for n in feature_names(tags, actions)], np.int64)
+    made = np.array([number[n.rsplit(".ewma", 1)[0]] for n in feature_names(tags, actions)], np.int64)
+    rest = core.past_weights.shape[1] - len(made)
+    return np.concatenate([made, np.resize(np.arange(len(tags)), rest)])

@@ -1,4 +1,5 @@
-"""The past as features, one tick after another: held tags and actions and how they differ from their own averages.
+"""The past as features, one tick after another: held tags and actions and how they differ from their own averages,
+and where a window spans days what the rhythm of each tag lets expect.
 
 Streams: feeding a run in pieces with the carry gives what feeding it at once gives. A value that is not observed is
 never read; the last observed one stands in (before the first, the training median).
@@ -13,10 +14,12 @@ import numpy as np
 from scipy.signal import lfilter  # type: ignore[import-untyped]
 
 from models.batch import Ticks
+from models.rhythm import AHEAD, Rhythm, kept
 from models.scaling import Bools, Floats, Scaling
 
 TAG_ALPHAS = (0.3, 0.12, 0.05, 0.01, 0.004)
 ACTION_ALPHAS = (0.3, 0.1, 0.03, 0.01, 0.003)
+RHYTHM_COLUMNS = tuple(k - 1 for k in (1, 2, 4, 8, 16, 32, 64, AHEAD))
 
 
 def ewma(values: Floats, alpha: float, state: Floats | None = None) -> tuple[Floats, Floats]:
@@ -62,12 +65,16 @@ def less_usual(values: Floats, usual: Usual, known: Bools | None = None) -> tupl
 
 @dataclass(frozen=True, slots=True)
 class PastCarry:
-    """What a stream of ticks leaves behind: the held tags [S], the sums of each column at each speed, and its age."""
+    """What a stream of ticks leaves behind: the held tags [S], the sums of each column at each speed, and its age.
+
+    ``window`` [W, S] are the last rows of scaled tags, as far back as a rhythm looks.
+    """
 
     held: Floats
     tag_sums: Floats
     action_sums: Floats
     ticks: int
+    window: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +86,29 @@ class Past:
     features: Floats
 
 
-def past(ticks: Ticks, scaling: Scaling, carry: PastCarry | None = None) -> tuple[Past, PastCarry]:
+def past(
+    ticks: Ticks, scaling: Scaling, carry: PastCarry | None = None, rhythm: Rhythm | None = None
+) -> tuple[Past, PastCarry]:
     """Features of the past at every tick, and what the next piece needs."""
     tags, held = _held(ticks, scaling, carry)
     action = scaling.action.scaled(ticks.action)
     before = 0 if carry is None else carry.ticks
     tag_parts, tag_sums = _differences(tags, TAG_ALPHAS, None if carry is None else carry.tag_sums, before)
     action_parts, sums = _differences(action, ACTION_ALPHAS, None if carry is None else carry.action_sums, before)
-    features = np.concatenate([tags, *tag_parts, action, *action_parts], 1)
-    return Past(tags, action, features), PastCarry(held, tag_sums, sums, before + len(ticks))
+    window = tags[:0] if carry is None else carry.window
+    ahead = [] if rhythm is None else [rhythm.ahead(tags, window, RHYTHM_COLUMNS).reshape(len(tags), -1)]
+    features = np.concatenate([tags, *tag_parts, action, *action_parts, *ahead], 1)
+    window = tags[:0] if rhythm is None else kept(tags, window)
+    return Past(tags, action, features), PastCarry(held, tag_sums, sums, before + len(ticks), window)
+
+
+def held_tags(ticks: Ticks, scaling: Scaling) -> Floats:
+    """Scaled tags [T, S] of a whole run; a value that is not observed is the last one that was."""
+    return _held(ticks, scaling, None)[0]
 
 
 def feature_names(tags: tuple[str, ...], actions: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of the past features: P columns."""
+    """Names of the past features but those of a rhythm, which follow them by horizon and tag."""
     named = [("", tags), *((f".ewma{a}", tags) for a in TAG_ALPHAS)]
     named += [("", actions), *((f".ewma{a}", actions) for a in ACTION_ALPHAS)]
     return tuple(name + suffix for suffix, names in named for name in names)

@@ -83,7 +83,7 @@ class Relations:
 
         Limits are measured on folds of runs that a relation has not seen.
         """
-        encodings = [encoding[warm_up:] for encoding, _ in runs]
+        encodings = _pieces([encoding[warm_up:] for encoding, _ in runs])
         devices = _devices(plant)
         variance = np.concatenate([e.tags for e in encodings]).var(0)
         made: list[Relation] = []
@@ -158,6 +158,18 @@ class Relations:
         )
         limits = {speed: np.asarray(state[f"limit/{speed}"]) for speed in ALPHAS}
         return cls(found, limits, np.asarray(state["traces"]), _devices(plant))
+
+
+def _pieces(encodings: Sequence[Encoding]) -> list[Encoding]:
+    """Enough runs for folds: the longest is cut in two until there are; fitted and judged on the same rows, a
+    relation of many inputs would seem tighter than it is.
+    """
+    pieces = list(encodings)
+    while len(pieces) < FOLDS:
+        longest = max(range(len(pieces)), key=lambda i: len(pieces[i]))
+        whole = pieces[longest]
+        pieces[longest : longest + 1] = [whole[: len(whole) // 2], whole[len(whole) // 2 :]]
+    return pieces
 
 
 def _devices(plant: Plant) -> tuple[tuple[int, ...], ...]:

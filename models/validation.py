@@ -33,7 +33,6 @@ class Findings:
     z: list[Tensor]
     run: list[Tensor]
     latent_error: Floats
-    forecast: float = 0.0
     observable: float = 0.0
     clips: int = 0
 
@@ -90,7 +89,6 @@ def _add(found: Findings, model: Jepa, clips: Clips, folds: Tensor) -> None:
     found.z.append(now.cpu())
     found.run.append(clips.run_B.cpu())
     size = len(now)
-    found.forecast += size * float(model.forecast_loss(clips, made))
     found.observable += size * float(model.observable_loss(clips, made))
     found.clips += size
 
@@ -122,7 +120,7 @@ def judge(model: Jepa, found: Findings, step: int, gates: Floats) -> Gauges:
         skill=found.errors.skill(gates),
         skill_over_linear=found.errors.skill_over_linear(gates),
         gates_open=float((gates > 0).mean()),
-        score=score(found),
+        score=score(found, gates),
     )
 
 
@@ -130,9 +128,16 @@ def _both(found: Findings) -> tuple[Errors, Errors]:
     return found.errors, found.shuffled
 
 
-def score(found: Findings) -> float:
-    """What early stopping watches: the forecast, and a little of what keeps the latent informative."""
-    return (found.forecast + 0.1 * found.observable) / max(found.clips, 1)
+def score(found: Findings, gates: Floats) -> float:
+    """What early stopping watches: the forecast as gated, and a little of what keeps the latent informative.
+
+    The error is that of each tag and horizon over the linear core's, so that a horizon on which nothing can be learned
+    does not hide what is learned on the others.
+    """
+    error = 1.0 - found.errors.skill_over_linear(gates)
+    known = np.isfinite(error)
+    forecast = float(error[known].mean()) if known.any() else 1.0
+    return forecast + 0.1 * found.observable / max(found.clips, 1)
 
 
 @torch.no_grad()

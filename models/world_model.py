@@ -20,12 +20,14 @@ from torch import Tensor
 from fusion.plant import Plant
 from models.actions import HORIZONS
 from models.batch import Ticks
-from models.clips import Pool, run_view
+from models.clips import Clips, Pool, run_view
 from models.gauges import Gauges
 from models.jepa import Jepa, MediaShape
 from models.latent_energies import Ellipsoids, disagreements, infos, trail_vectors
 from models.linear import Encoding, LinearCore, LinearHead
 from models.monitors import EnergyInfo
+from models.past import held_tags
+from models.rhythm import AHEAD
 from models.scaling import Floats
 from models.size import ModelConfig
 from models.stream import CHUNK, TRAIL_TICKS, Memory, Trail, Unroller, continued
@@ -200,11 +202,44 @@ class WorldModel:
         return scaled * torch.from_numpy(self.core.scaling.tags.scale)
 
     @torch.no_grad()
-    def _errors(self, pool: Pool, anchors: Tensor) -> Tensor:
-        """Absolute scaled errors [N, H, S] of the gated forecast; NaN where the truth is not known."""
+    def paths(self, run: Ticks, rows: NDArray[np.int64], ticks: int) -> Floats:
+        """Every tick ahead [N, ticks, S], engineering units, from each of ``rows`` [N] of a run under its actions.
+
+        Between the horizons what is expected beyond the rhythm of the tags goes over evenly on a scale of octaves. A
+        row must have a whole window of the networks before it.
+        """
+        pool = Pool([run], self.core, self.plant)
+        changes = [self._change(pool, part)[0] for part in torch.split(torch.from_numpy(rows), BATCH)]
+        tags = pool.tags_NS.double().numpy()
+        expected = self._rhythm(run, rows, ticks)
+        at = [k for k in HORIZONS if k <= AHEAD]
+        beyond = torch.cat(changes).double().cpu().numpy()[:, : len(at)] - self._rhythm(run, rows, AHEAD)[:, [k - 1 for k in at]]
+        place = np.interp(np.log2(np.arange(1, ticks + 1)), np.log2(at), np.arange(len(at)))
+        low = np.minimum(place.astype(int), len(at) - 2)
+        share = (place - low)[None, :, None]
+        change = expected + (1.0 - share) * beyond[:, low] + share * beyond[:, low + 1]
+        return self.core.scaling.tags.engineering(tags[rows][:, None] + change)
+
+    def _rhythm(self, run: Ticks, rows: NDArray[np.int64], ticks: int) -> Floats:
+        """Scaled change [N, ticks, S] that the rhythm of the tags lets expect; zero where there is none."""
+        tags = held_tags(run, self.core.scaling)
+        if self.core.rhythm is None:
+            return np.zeros((len(rows), ticks, tags.shape[1]))
+        nothing, columns = tags[:0], range(ticks)
+        parts = [self.core.rhythm.ahead(tags[r : r + 1], tags[:r], columns) for r in rows]
+        return np.concatenate(parts) if parts else nothing[:, None].repeat(ticks, 1)
+
+    @torch.no_grad()
+    def _change(self, pool: Pool, anchors: Tensor) -> tuple[Tensor, Clips]:
+        """Scaled change [N, H, S] of the gated forecast, and the clips it starts from."""
         clips = pool.clips(anchors, self.networks.config.window_ticks).to(self.device)
         made = self.networks.predict(clips)
-        change = made.linear_BTHS[:, -1] + self.networks.readout(made.residual_BTHS[:, -1])
+        return made.linear_BTHS[:, -1] + self.networks.readout(made.residual_BTHS[:, -1]), clips
+
+    @torch.no_grad()
+    def _errors(self, pool: Pool, anchors: Tensor) -> Tensor:
+        """Absolute scaled errors [N, H, S] of the gated forecast; NaN where the truth is not known."""
+        change, clips = self._change(pool, anchors)
         error = (clips.change_BTHS[:, -1] - change).abs().double()
         return torch.where(clips.known_BTHS[:, -1], error, torch.nan).cpu()
 

@@ -7,9 +7,10 @@ go through the same calibration and detector as live ones. Shape letters: T rows
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from control.anomaly import Detector, DetectorConfig
 from control.surprise import Calibration, SurpriseConfig, calibrate, sustained
 from fusion.ablation import CLASSICAL, LATENT, Ablation
 from fusion.plant import Modality, Plant, Signal
-from fusion.plant_model import PlantModel
+from fusion.plant_model import PlantModel, surprise_config
 from fusion.records import NS_PER_S, AnomalyState
 from models.batch import Ticks, from_process_grid
 from models.features import FeatureStem
@@ -101,9 +102,9 @@ class System:
         *,
         seed: int,
         seconds: float,
-        budget_per_day: float = BUDGET_PER_DAY,
+        limits: bool = True,
     ) -> System:
-        """Commission on the normal rows of ``runs``, earlier ones for fitting, later ones for limits."""
+        """Commission on the normal rows of ``runs``: earlier ones for fitting, later ones for ``limits``, if wanted."""
         pairs = list(zip(runs, cuts, strict=True))
         training = [run[: cut.fitted] for run, cut in pairs if cut.fitted]
         held_out = [run[max(0, c.fitted - LEAD_ROWS) : c.decided] for run, c in pairs if c.decided > c.fitted]
@@ -114,13 +115,22 @@ class System:
         Fitter(networks, core, plant, training, held_out, FitConfig(max_seconds=seconds, seed=seed)).run()
         later = [run[: cut.limited] for run, cut in pairs]
         model = PlantModel.assemble(plant, core, monitors, networks, later, normal, normal)
+        if not limits:
+            return cls(model, {}, ())
         energies = tuple(model.energies(run) for run in runs)
         seen = [e[c.decided : c.limited] for e, c in zip(energies, cuts, strict=True) if c.limited > c.decided]
-        config = SurpriseConfig(false_raises_per_day=budget_per_day)
-        limits = calibrate(
-            [np.concatenate(seen)], model.energy_names, model.energy_modality, config, plant.step_s
-        )
-        return cls(model, {name: part.limits(limits) for name, part in PARTS.items()}, energies)
+        config = surprise_config(plant, BUDGET_PER_DAY)
+        found = calibrate([np.concatenate(seen)], model.energy_names, model.energy_modality, config, plant.step_s)
+        return cls(model, {name: part.limits(found) for name, part in PARTS.items()}, energies)
+
+    @contextlib.contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Forecasts by a part meanwhile: the linear core alone, or the networks with their gates open."""
+        gate = self.model.networks.readout.gate_HS
+        before = gate.clone()
+        gate.fill_(float(PARTS[name].networks))
+        yield
+        gate.copy_(before)
 
     def alarms(self, run: Ticks, part: str, energies: Floats) -> Alarms:
         """Alarms of a part of the system over a run, from its energies, tick by tick."""
