@@ -178,7 +178,7 @@ class PlantModel:
         return Seen(
             energies=np.concatenate([judged.values[-1], latent]),
             flags=tuple(self._flags(judged.calibrated, ticks)),
-            shares=None if judged.shares is None else self._padded(judged.shares[-1]),
+            shares=None if judged.shares is None else self._padded(judged.shares[-1], observed.shares_TS[-1]),
             sensor=None if judged.sensor is None else self._padded_sensor(judged.sensor[-1]),
             residual=None if judged.residual is None else judged.residual[-1],
         )
@@ -195,6 +195,14 @@ class PlantModel:
             values[np.ix_(~good, np.array([m == modality for m in self.energy_modality]))] = np.nan
         return values
 
+    @torch.no_grad()
+    def evidence(self, run: Ticks, rows: slice) -> list[Seen]:
+        """What ``step`` says with evidence at consecutive rows of a run that is seen from its start."""
+        state = ModelState()
+        if rows.start:
+            self.step(run[: rows.start], state)
+        return [self.step(run[i : i + 1], state, explain=True) for i in range(rows.start, min(rows.stop, len(run)))]
+
     def _whole(self, ticks: Ticks) -> NDArray[np.bool_]:
         """Ticks [T] with every sense of the training: what the networks make of fewer is not judged."""
         whole = ticks.observed.mean(1) >= OBSERVED_SHARE if self.tags else np.ones(len(ticks), bool)
@@ -209,12 +217,16 @@ class PlantModel:
             f"uncalibrated:{self.plant.by_name[n].modality}" for n in sorted(there) if not calibrated.get(n, [True])[-1]
         ]
 
-    def _padded(self, shares: Floats) -> Floats:
-        """Evidence [E, G] of all energies; the latent's belong to the signals of their modality in equal parts."""
+    def _padded(self, shares: Floats, masked: Floats) -> Floats:
+        """Evidence [E, G] of all energies; those of the latent belong to the signals of their modality in equal parts.
+
+        The last, of masked tags, tells the part of each tag [S].
+        """
         rows = []
-        for info in self.world_model.infos:
+        for info in self.world_model.infos[:-1]:
             row = np.array([str(self.plant.by_name[s].modality) == str(info.modality) for s in self.signals], float)
             rows.append(row / max(row.sum(), 1.0))
+        rows.append(np.concatenate([masked, np.zeros(len(self.signals) - len(masked))]))
         return np.concatenate([shares, np.array(rows).reshape(len(rows), shares.shape[1])])
 
     def _padded_sensor(self, sensor: Floats) -> Floats:

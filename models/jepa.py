@@ -221,17 +221,23 @@ class Jepa(nn.Module):
         return made.z_BTL, made.far_BJL
 
     def partial_loss(self, clips: Clips, made: Prediction, generator: torch.Generator) -> Tensor:
-        """Distance of the latent of a partial view from that of the full one, on some independent ticks."""
+        """On some independent ticks, how far the latent of a partial view is from the full one, and from telling all tags.
+
+        So each tag is also read from the others: what ``net.masked`` judges.
+        """
         b, t = clips.shape
         ticks = torch.cat([torch.arange(b) * t + t - 1, b * t + torch.arange(clips.far_known_BJ.numel())])
         ticks = ticks[torch.rand(len(ticks), generator=generator) < self.config.drop_share].to(self.device)
         if not len(ticks):
             return made.raw_NL.new_zeros(())
-        part = dropped_view(clips.view.at(ticks), self.config, generator)
+        whole = clips.view.at(ticks)
+        part = dropped_view(whole, self.config, generator)
         with self._cast():
             raw = self.perception.raw(part)
         z = self.perception.standardise(raw, made.raw_NL.detach())
-        return torch.as_tensor((z - made.z_NL[ticks].detach()).square().mean())
+        same = torch.as_tensor((z - made.z_NL[ticks].detach()).square().mean())
+        told = huber_loss(self.observe_tags(z), symlog(whole.tags_NS), reduction="none", delta=HUBER)
+        return same + masked_mean(told, whole.observed_NS)
 
     def observable_loss(self, clips: Clips, made: Prediction) -> Tensor:
         """Huber loss of tags and features read from the latent: the latent must not forget what is measured."""

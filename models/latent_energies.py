@@ -1,6 +1,6 @@
 """Raw energies of the learned latent: innovations, shell, and how far the modalities disagree.
 
-Each is a squared Mahalanobis distance over its dimension, so about one on data like those it was fitted on; their
+Tags that the latent tells otherwise from the rest of them are judged beside it. Each is a squared Mahalanobis distance over its dimension, so about one on data like those it was fitted on; their
 calibration to p-values is not done here.
 Shape letters: T ticks, E energies, L latent.
 """
@@ -18,12 +18,13 @@ from models.actions import HORIZONS
 from models.jepa import Jepa, Perception
 from models.monitors import EnergyInfo
 from models.stream import Trail, predicted
-from models.view import Tokens, View
+from models.view import Tokens, View, symlog
 
 INNOVATIONS = (1, 8, 32)
 SHRINKAGE = 0.1
 PROCESS = "process"
 KIND = "unknown"
+MASKED, MASKED_PARTS = "masked", 4
 
 
 def infos(perception: Perception) -> tuple[EnergyInfo, ...]:
@@ -35,7 +36,7 @@ def infos(perception: Perception) -> tuple[EnergyInfo, ...]:
     general = [*(info(f"innovation.{k}") for k in INNOVATIONS), info("shell")]
     groups = [info(f"disagreement.{PROCESS}")] if perception.media else []
     groups += [info(f"disagreement.{s.name}", s.modality, s.name) for s in perception.media]
-    return (*general, *groups)
+    return (*general, *groups, info(MASKED))
 
 
 class Ellipsoids:
@@ -74,6 +75,15 @@ class Ellipsoids:
         standard = torch.einsum("eij,tej->tei", whiten, vectors_TEL - centre)
         return standard.square().mean(-1)
 
+    def column_shares(self, vectors_TEL: Tensor) -> Tensor:
+        """The part [T, E, L] of each energy that vanishes if a column is ignored. Source: Alcala and Qin 2009."""
+        centre, whiten = (x.to(vectors_TEL.device) for x in (self.centre_EL, self.whiten_ELL))
+        precision = torch.einsum("eki,ekj->eij", whiten, whiten)
+        away = vectors_TEL - centre
+        pulled = torch.einsum("eij,tej->tei", precision, away)
+        total = (pulled * away).sum(-1, keepdim=True).clamp_min(1e-12)
+        return (pulled.square() / precision.diagonal(dim1=1, dim2=2).clamp_min(1e-12) / total).clamp(0.0, 1.0)
+
 
 def trail_vectors(model: Jepa, trail: Trail, ticks: int) -> Tensor:
     """Innovations and latent [T, 4, L] of the last ``ticks`` of a trail; NaN where the past does not reach."""
@@ -103,6 +113,23 @@ def disagreements(perception: Perception, tokens: Sequence[Tokens], view: View) 
         both = seen[:, i] & (seen.sum(1) > 1)
         parts.append(torch.where(both[:, None], alone - rest, torch.nan))
     return torch.stack(parts, 1)
+
+
+def masked(model: Jepa, view: View) -> Tensor:
+    """Tags less what the latent tells of them while they are hidden [T, S], on the scale of ``symlog``.
+
+    Every fourth tag is hidden at a time, by the order of the columns; what is not observed is zero.
+    """
+    tags = view.tags_NS.shape[1]
+    made = torch.zeros_like(view.tags_NS)
+    if tags < 2:
+        return made
+    parts = min(MASKED_PARTS, tags)
+    for part in range(parts):
+        hidden = torch.arange(tags, device=made.device) % parts == part
+        z = model.perception(view.dropped(view.observed_NS & ~hidden, {}))
+        made = torch.where(hidden, symlog(view.tags_NS) - model.observe_tags(z), made)
+    return torch.where(view.observed_NS, made, 0.0)
 
 
 def _present(group: Tokens, ticks: int) -> Tensor:

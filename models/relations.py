@@ -31,6 +31,7 @@ MOST_NEIGHBOURS = 6
 EXPLAINED = 0.8  # share of a tag's variance, on runs not seen, below which there is no relation
 PENALTY = 1e-3
 FOLDS = 3
+FINEST = 0.03  # share of a tag's spread below which a residual contradicts nothing: no relation holds more exactly
 QUANTILE = 0.995
 LIMIT = 6.0  # standardised inputs beyond this are new: their squares must not run away
 
@@ -103,8 +104,9 @@ class Relations:
         columns = [np.stack(part, 1) for part in zip(*residuals, strict=True)]
         averaged = [_averaged(part, RelationCarry()) for part in columns]
         limits = {s: np.quantile(np.abs(np.concatenate([a[s] for a in averaged])), QUANTILE, axis=0) for s in ALPHAS}
+        spreads = np.sqrt(variance[[relation.tag for relation in made]])
         traces = _traces(made, len(plant.tags), spread)
-        return cls(tuple(made), {s: np.maximum(limit, 1e-6) for s, limit in limits.items()}, traces, devices)
+        return cls(tuple(made), {s: np.maximum(limit, FINEST * spreads + 1e-6) for s, limit in limits.items()}, traces, devices)
 
     def step(
         self, encoding: Encoding, observed: Bools, groups: int, carry: RelationCarry

@@ -23,7 +23,7 @@ from models.batch import Ticks
 from models.clips import Clips, Pool, run_view
 from models.gauges import Gauges
 from models.jepa import Jepa, MediaShape
-from models.latent_energies import Ellipsoids, disagreements, infos, trail_vectors
+from models.latent_energies import Ellipsoids, disagreements, infos, masked, trail_vectors
 from models.linear import Encoding, LinearCore, LinearHead
 from models.monitors import EnergyInfo
 from models.past import held_tags
@@ -50,10 +50,14 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Of T ticks: the latent [T, Z] (the core's, then the networks'), energies [T, E] (NaN: not known), last state."""
+    """Of T ticks: the latent [T, Z] (the core's, then the networks'), energies [T, E] (NaN: not known), last state.
+
+    ``shares_TS`` is the part of each tag in the last energy, that of masked tags.
+    """
 
     z_TZ: Tensor
     energies_TE: Floats
+    shares_TS: Floats
     state: State
 
 
@@ -71,6 +75,7 @@ class WorldModel:
         networks: Jepa,
         half_width_HS: Floats | None = None,
         ellipsoids: Ellipsoids | None = None,
+        told: Ellipsoids | None = None,
     ) -> None:
         self.plant, self.core = plant, core
         self.networks = networks.eval().requires_grad_(False)
@@ -78,7 +83,8 @@ class WorldModel:
         self.infos: tuple[EnergyInfo, ...] = infos(networks.perception)
         self._head = LinearHead(core, torch.float64).to(networks.device)
         self._half_width = core.band() if half_width_HS is None else np.asarray(half_width_HS, np.float64)
-        self._ellipsoids = ellipsoids or Ellipsoids.unit(len(self.infos), networks.config.latent)
+        self._ellipsoids = ellipsoids or Ellipsoids.unit(len(self.infos) - 1, networks.config.latent)
+        self._told = told or Ellipsoids.unit(1, len(plant.tags))
 
     @property
     def device(self) -> torch.device:
@@ -101,13 +107,15 @@ class WorldModel:
         self, ticks: Ticks, memory: Memory | None = None, *, energies: bool = True
     ) -> tuple[Observation, Memory]:
         """Take in consecutive ticks; one at a time with the memory gives what all at once gives."""
-        encoding, trail, vectors, past = self._take_in(ticks, memory, energies=energies)
-        values = self._ellipsoids.energy(vectors).double().cpu().numpy() if energies else np.zeros((len(ticks), 0))
+        encoding, trail, vectors, hidden, past = self._take_in(ticks, memory, energies=energies)
+        found = [self._ellipsoids.energy(vectors), self._told.energy(hidden)] if energies else []
+        values = torch.cat(found, 1).double().cpu().numpy() if energies else np.zeros((len(ticks), 0))
+        shares = self._told.column_shares(hidden)[:, 0].double().cpu().numpy()
         linear = torch.from_numpy(encoding.z).float().to(self.device)
         z_net = trail.z_TL[-len(ticks) :]
         state = self._state(encoding, trail)
         keep = max(TRAIL_TICKS, self.networks.config.window_ticks - 1)
-        return Observation(torch.cat([linear, z_net], 1), values, state), Memory(past, trail.last(keep))
+        return Observation(torch.cat([linear, z_net], 1), values, shares, state), Memory(past, trail.last(keep))
 
     def encode(self, ticks: Ticks, memory: Memory | None = None) -> tuple[Tensor, Memory]:
         """Only the latent [T, Z]."""
@@ -128,28 +136,31 @@ class WorldModel:
         )
 
     @torch.no_grad()
-    def _take_in(self, ticks: Ticks, memory: Memory | None, *, energies: bool) -> tuple[Encoding, Trail, Tensor, Any]:
+    def _take_in(
+        self, ticks: Ticks, memory: Memory | None, *, energies: bool
+    ) -> tuple[Encoding, Trail, Tensor, Tensor, Any]:
         encoding, past = self.core.encode(ticks, None if memory is None else memory.past)
         view = run_view(ticks, self.core, self.plant).to(self.device)
         parts = [
             self._perceive(view.at(index), energies=energies)
             for index in torch.split(torch.arange(len(view), device=self.device), CHUNK)
         ]
-        seen, apart = (torch.cat(list(p)) for p in zip(*parts, strict=True))
+        seen, apart, hidden = (torch.cat(list(p)) for p in zip(*parts, strict=True))
         before = None if memory is None else memory.trail
         actions = continued(None if before is None else before.actions, encoding.action, self.core.step_s, self.device)
         linear, features = (torch.from_numpy(x).float().to(self.device) for x in (encoding.z, encoding.past))
         trail = Unroller(self.networks, before, linear, features, actions).run(seen, view.empty())
         vectors = torch.cat([trail_vectors(self.networks, trail, len(view)), apart], 1) if energies else apart
-        return encoding, trail, vectors, past
+        return encoding, trail, vectors, hidden[:, None], past
 
-    def _perceive(self, view: Any, *, energies: bool) -> tuple[Tensor, Tensor]:
+    def _perceive(self, view: Any, *, energies: bool) -> tuple[Tensor, Tensor, Tensor]:
         perception = self.networks.perception
         tokens = perception.tokens(view)
         z = perception.standardise(perception.mixer(tokens, len(view)).float())
+        hidden = masked(self.networks, view) if energies else torch.zeros_like(view.tags_NS)
         if not energies or len(tokens) < 2:
-            return z, z.new_zeros(len(view), 0, z.shape[1])
-        return z, disagreements(perception, tokens, view)
+            return z, z.new_zeros(len(view), 0, z.shape[1]), hidden
+        return z, disagreements(perception, tokens, view), hidden
 
     # --- forecasting
 
@@ -192,7 +203,7 @@ class WorldModel:
                 if len(known) >= 20:
                     level = min(1.0, np.ceil((len(known) + 1) * self.core.coverage) / len(known))
                     width[row, tag] = float(torch.quantile(known, level))
-        return WorldModel(self.plant, self.core, self.networks, width, self._ellipsoids)
+        return WorldModel(self.plant, self.core, self.networks, width, self._ellipsoids, self._told)
 
     def errors(self, runs: Sequence[Ticks], clips: int = CALIBRATION_CLIPS) -> Tensor:
         """Absolute errors [N, H, S] of the forecast under the recorded actions, engineering units; NaN: not known."""
@@ -245,11 +256,14 @@ class WorldModel:
 
     def fit_energies(self, runs: Sequence[Ticks]) -> WorldModel:
         """The same model with energies scaled to normal runs, best ones the networks were not trained on."""
-        vectors = []
+        vectors, hidden = [], []
         for run in runs:
-            made = self._take_in(run, None, energies=True)[2]
-            vectors.append(made[min(ENERGY_WARM_UP_TICKS, len(made) // 2) :])
-        return WorldModel(self.plant, self.core, self.networks, self._half_width, Ellipsoids.fit(torch.cat(vectors)))
+            _, _, made, told, _ = self._take_in(run, None, energies=True)
+            start = min(ENERGY_WARM_UP_TICKS, len(made) // 2)
+            vectors.append(made[start:])
+            hidden.append(told[start:])
+        clouds = Ellipsoids.fit(torch.cat(vectors)), Ellipsoids.fit(torch.cat(hidden))
+        return WorldModel(self.plant, self.core, self.networks, self._half_width, *clouds)
 
     def judge(self, runs: Sequence[Ticks], clips: int = CALIBRATION_CLIPS) -> Gauges:
         """Gauges of the model as it is, on runs nothing was fitted on."""
@@ -264,11 +278,10 @@ class WorldModel:
         arrays = {f"core/{k}": v for k, v in self.core.state().items()}
         arrays |= {f"net/{k}": v.cpu().numpy() for k, v in self.networks.state_dict().items()}
         arrays |= {"half_width": self._half_width}
-        cloud = self._ellipsoids
-        return arrays | {
-            "energy/centre": cloud.centre_EL.cpu().numpy(),
-            "energy/whiten": cloud.whiten_ELL.cpu().numpy(),
-        }
+        for name, cloud in (("energy", self._ellipsoids), ("told", self._told)):
+            arrays |= {f"{name}/centre": cloud.centre_EL.cpu().numpy()}
+            arrays |= {f"{name}/whiten": cloud.whiten_ELL.cpu().numpy()}
+        return arrays
 
     def meta(self) -> dict[str, Any]:
         """JSON-able values to keep."""
@@ -291,5 +304,8 @@ class WorldModel:
             networks = Jepa(plant, core, shapes, ModelConfig.from_dict(meta["config"]))
         networks.teacher = None
         networks.load_state_dict({k: torch.tensor(v) for k, v in parts["net/"].items()})
-        cloud = Ellipsoids(torch.tensor(state["energy/centre"]), torch.tensor(state["energy/whiten"]))
-        return cls(plant, core, networks.to(device), np.asarray(state["half_width"]), cloud)
+        clouds = (
+            Ellipsoids(torch.tensor(state[f"{name}/centre"]), torch.tensor(state[f"{name}/whiten"]))
+            for name in ("energy", "told")
+        )
+        return cls(plant, core, networks.to(device), np.asarray(state["half_width"]), *clouds)

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from control.anomaly import Detector, DetectorConfig
+from control.evidence import Contributions, EvidenceConfig, blame_signals
 from control.surprise import Calibration, SurpriseConfig, calibrate, sustained
 from fusion.ablation import CLASSICAL, LATENT, Ablation
 from fusion.plant import Modality, Plant, Signal
@@ -144,6 +145,16 @@ class System:
         level = sustained(limit.peaks(energies), SurpriseConfig(), limit.step_s) / limit.threshold
         judged = np.isfinite(level)
         return Alarms(np.where(judged, level, -1e9), judged, standing, np.asarray(raised, np.int64))
+
+
+    def blamed(self, run: Ticks, part: str, rows: slice) -> tuple[str, ...]:
+        """Signals, most blamed first, over rows of an alarm, by the evidence that an operator is shown."""
+        config, total = EvidenceConfig(), np.zeros(len(self.model.signals))
+        for seen in self.model.evidence(run, rows):
+            factor = self.limits[part].score(seen.energies).factor
+            given = Contributions(signals=self.model.signals, shares=seen.shares, residual=seen.residual)
+            total += blame_signals(factor, given, config)
+        return tuple(self.model.signals[i] for i in np.argsort(-total, kind="stable"))
 
 
 # --- floors

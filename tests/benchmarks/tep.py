@@ -67,7 +67,8 @@ def bench(folder: Path, seed: int, seconds: float) -> dict[str, Any]:
     report: dict[str, Any] = {}
     for part in PARTS:
         alarms = {n: system.alarms(run, part, energies[n]) for n, run in runs.items()}
-        blamed = {n: () for n in ROOTS}
+        windows = {n: window for n in runs if n in ROOTS and (window := _window(alarms[n]))}
+        blamed = {n: system.blamed(runs[n], part, windows[n]) if n in windows else () for n in runs if n in ROOTS}
         report[part] = scores({n: a.standing for n, a in alarms.items()}, {n: a.judged for n, a in alarms.items()})
         report[part] |= roots(blamed)
     return report | {"floors": floors(normal, faults)}
