@@ -27,7 +27,8 @@ _UPPER = 0.99
 class SurpriseConfig:
     """The budget and how the threshold follows from it.
 
-    A raise needs the maximum above the threshold for ``on_delay_s``, and raises closer than ``apart_s`` are one.
+    A raise needs the maximum above the threshold for ``on_delay_s``, and raises closer than ``apart_s``, or than
+    ``apart_ticks``, are one.
     The threshold carries a safety factor of ``1 + safety * sqrt(safety_hours / hours)``: new operating points, not
     noise, raise falsely after a short calibration. An energy seen for less than ``minimum_s`` takes no part. One whose
     largest sustained value is more than ``heaviest`` times that of the median energy is scaled down to that, so that
@@ -39,6 +40,7 @@ class SurpriseConfig:
     false_raises_per_day: float = 1.0
     on_delay_s: float = 10.0
     apart_s: float = 300.0
+    apart_ticks: int = 10
     upper_quantile: float = 0.995
     minimum_s: float = 600.0
     safety: float = 0.1
@@ -211,11 +213,12 @@ def calibrate(
     peaks = [row_maximum(((part - median) / spread)[:, ~silent]) for part in parts]
     seen = np.concatenate([p[np.isfinite(p)] for p in peaks])
     hours = len(seen) * step_s / 3600
-    if len(seen) * step_s < 2 * config.apart_s:
-        raise ConfigError(f"calibration: {hours:.2f} h of normal data; expected at least {2 * config.apart_s:.0f} s")
-    maxima = np.concatenate([block_maxima(sustained(p, config, step_s), _ticks(config.apart_s, step_s)) for p in peaks])
+    apart = _apart(config, step_s)
+    if len(seen) < 2 * apart:
+        raise ConfigError(f"calibration: {hours:.2f} h of normal data; expected at least {2 * apart * step_s:.0f} s")
+    maxima = np.concatenate([block_maxima(sustained(p, config, step_s), apart) for p in peaks])
     if not len(maxima):
-        raise ConfigError(f"calibration: no normal run is as long as {config.apart_s:.0f} s")
+        raise ConfigError(f"calibration: no normal run is as long as {apart * step_s:.0f} s")
     events = fit_tail(maxima, 0.5, len(maxima) / hours)
     safety = 1 + config.safety * math.sqrt(config.safety_hours / hours)
     threshold = _threshold(maxima, events, hours, config.false_raises_per_day, safety)
@@ -280,7 +283,7 @@ def block_maxima(levels: Floats, block: int) -> Floats:
 def _blocks(standardised: Floats, config: SurpriseConfig, step_s: float) -> Floats:
     """Largest sustained value of each energy in each block [B, E]; minus infinity where it was never present."""
     levels = np.stack([sustained(column, config, step_s) for column in standardised.T], axis=1)
-    block = _ticks(config.apart_s, step_s)
+    block = _apart(config, step_s)
     full = len(levels) // block
     return np.asarray(levels[: full * block].reshape(full, block, levels.shape[1]).max(axis=1))
 
@@ -320,6 +323,11 @@ def _check(parts: Sequence[Floats], names: Sequence[str], modality: Sequence[str
         raise ConfigError(f"calibration: expected runs of [T, {len(names)}] energies and one modality for each name")
     if not any(np.isfinite(p).any() for p in parts):
         raise ConfigError("calibration: the normal runs hold no energies")
+
+
+def _apart(config: SurpriseConfig, step_s: float) -> int:
+    """Ticks within which raises are one: slow plants do not raise anew at every tick either."""
+    return max(_ticks(config.apart_s, step_s), config.apart_ticks)
 
 
 def _ticks(seconds: float, step_s: float) -> int:

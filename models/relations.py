@@ -31,6 +31,7 @@ MOST_NEIGHBOURS = 6
 EXPLAINED = 0.8  # share of a tag's variance, on runs not seen, below which there is no relation
 PENALTY = 1e-3
 FOLDS = 3
+RESTING = 0.1  # of the standard deviation; a quartile range below it is that of a signal that rests
 FINEST = 0.03  # share of a tag's spread below which a residual contradicts nothing: no relation holds more exactly
 QUANTILE = 0.995
 LIMIT = 6.0  # standardised inputs beyond this are new: their squares must not run away
@@ -222,14 +223,20 @@ def _declared(plant: Plant) -> dict[str, list[str]]:
 def _correlated(
     tags: Sequence[str], actions: Sequence[str], encodings: Sequence[Encoding], number: Mapping[str, int]
 ) -> dict[str, list[str]]:
-    """The signals whose values move most with each tag."""
+    """The signals whose values move most with each tag.
+
+    What rests most of the time and moves now and then says too seldom how it goes with the others.
+    """
     names = [*tags, *actions]
     values = np.concatenate([e.past[:, [number[n] for n in names]] for e in encodings])
     with np.errstate(invalid="ignore", divide="ignore"):
         strength = np.nan_to_num(np.abs(np.corrcoef(values.T)))
     np.fill_diagonal(strength, 0.0)
+    low, high = np.quantile(values, [0.25, 0.75], axis=0)
+    moving = high - low > RESTING * values.std(0)
+    strength[:, ~moving] = 0.0
     order = np.argsort(-strength, axis=1, kind="stable")[:, :MOST_NEIGHBOURS]
-    return {tag: [names[j] for j in order[i]] for i, tag in enumerate(tags)}
+    return {tag: [names[j] for j in order[i] if strength[i, j]] for i, tag in enumerate(tags) if moving[i]}
 
 
 def _weighted(rough: Relation, parts: Sequence[Moments]) -> Relation:

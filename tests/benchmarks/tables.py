@@ -41,7 +41,7 @@ START_NS = 1_577_836_800 * NS_PER_S  # rows without a date begin here
 SHARES = (0.6, 0.75, 1.0)
 LEAD_ROWS = 60  # given to networks before the rows that decide on them, which are not judged
 BUDGET_PER_DAY = 0.25
-TRAINING_S = 30.0
+TRAINING_S = 8.0
 
 
 def plant_of(name: str, columns: Sequence[str], step_s: float) -> Plant:
