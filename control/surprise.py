@@ -33,8 +33,9 @@ class SurpriseConfig:
     noise, raise falsely after a short calibration. An energy seen for less than ``minimum_s`` takes no part. One whose
     largest sustained value is more than ``heaviest`` times that of the median energy is scaled down to that, so that
     a single ill-behaved energy cannot set the limit of all. ``resolution`` is the smallest spread of an energy.
-    Energies of ``silent_families``, given by family or whole name, are kept for evidence and comparison and do not raise: on the simulated line they
-    found no fault that the others had not, and each one more in the maximum costs the others sensitivity.
+    Energies of ``silent_families``, given by family or whole name, are kept for evidence and comparison and do not
+    raise: on the simulated line they found no fault that the others had not, and each one more in the maximum costs
+    the others sensitivity.
     """
 
     false_raises_per_day: float = 1.0

@@ -221,7 +221,7 @@ class Jepa(nn.Module):
         return made.z_BTL, made.far_BJL
 
     def partial_loss(self, clips: Clips, made: Prediction, generator: torch.Generator) -> Tensor:
-        """On some independent ticks, how far the latent of a partial view is from the full one, and from telling all tags.
+        """On some independent ticks, how far the latent of a partial view is from the full one and from all tags.
 
         So each tag is also read from the others: what ``net.masked`` judges.
         """

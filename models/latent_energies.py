@@ -1,6 +1,6 @@
-"""Raw energies of the learned latent: innovations, shell, and how far the modalities disagree.
+"""Raw energies of the learned latent: innovations, shell, disagreement of the modalities, tags told from the others.
 
-Tags that the latent tells otherwise from the rest of them are judged beside it. Each is a squared Mahalanobis distance over its dimension, so about one on data like those it was fitted on; their
+Each is a squared Mahalanobis distance over its dimension, so about one on data like those it was fitted on; their
 calibration to p-values is not done here.
 Shape letters: T ticks, E energies, L latent.
 """

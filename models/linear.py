@@ -222,7 +222,10 @@ class LinearCore:
     @classmethod
     def from_state(cls, state: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> LinearCore:
         """Inverse of ``state`` and ``meta``."""
-        parts = {p: {k.removeprefix(p): v for k, v in state.items() if k.startswith(p)} for p in ("scaling/", "past/", "rhythm/")}
+        parts = {
+            p: {k.removeprefix(p): v for k, v in state.items() if k.startswith(p)}
+            for p in ("scaling/", "past/", "rhythm/")
+        }
         return cls(
             scaling=Scaling.from_state(parts["scaling/"]),
             past_scaler=Scaler.from_state(parts["past/"]),

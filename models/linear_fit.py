@@ -216,16 +216,14 @@ def _choose(split: Split, directions: Floats, rhythm: Floats, config: LinearConf
     skills = np.stack([_skill(split, w) for w in _candidates(split.fit, penalty, directions, rhythm, config)])
     bonus = np.zeros((len(CANDIDATES), 1))
     bonus[[CANDIDATES.index(name) for name in ("persistence", "mean")]] = MARGIN
-    bonus[CANDIDATES.index("rhythm")] = RHYTHM_MARGIN
+    bonus[CANDIDATES.index("rhythm")] = RHYTHM_MARGIN if rhythm.any() else -np.inf
     candidate = (skills + bonus).argmax(0)
     skill = np.take_along_axis(skills, candidate[None], 0)[0]
     deviation = np.sqrt((1.0 - skill) * split.held.persistence_error())
     return Choice(penalty, candidate, skill, skills[CANDIDATES.index("arx")], deviation)
 
 
-def _refitted(
-    split: Split, choice: Choice, directions: Floats, rhythm: Floats, config: LinearConfig
-) -> list[Floats]:
+def _refitted(split: Split, choice: Choice, directions: Floats, rhythm: Floats, config: LinearConfig) -> list[Floats]:
     """Weights of each of ``CANDIDATES``, fitted again on all runs."""
     return _candidates(Moments.total((split.fit, split.held)), choice.penalty, directions, rhythm, config)
 

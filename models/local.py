@@ -8,7 +8,7 @@ Shape letters: T ticks, E energies.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 

@@ -366,5 +366,12 @@ def _info(name: str, plant: Plant, media: Sequence[str]) -> EnergyInfo:
         (m for m in media if name.removeprefix(f"{family}.") in (m, *(f"{m}.{a}" for a in RESIDUAL_ALPHAS))), "process"
     )
     modality = plant.by_name[source].modality if source in media else Modality.PROCESS
-    kinds = {"cross": "unknown", "feature": "unknown", "relation": "unknown", "lagged": "unknown", "health": "sensor", "balance": "unknown"}
+    kinds = {
+        "cross": "unknown",
+        "feature": "unknown",
+        "relation": "unknown",
+        "lagged": "unknown",
+        "health": "sensor",
+        "balance": "unknown",
+    }
     return EnergyInfo(name=name, modality=modality, source=source, kind=kinds.get(family, "process"))

@@ -44,22 +44,22 @@ def fit_monitors(
     observed = [run.observed for run in runs]
     known = [*zip(encodings, observed, strict=True), *((core.encode(run)[0], run.observed) for run in tag_runs)]
     cross = CrossModal.fit(made, media, _groups(core, plant, media), WARM_UP_TICKS)
-    made_of = dict(
-        plant=plant,
-        core=core,
-        cross=cross,
-        joint=Joint.fit(cross, list(zip(encodings, made, strict=True)), plant.step_s, WARM_UP_TICKS),
-        innovations=Innovations.fit(core, known, _past_groups(plant, core), _related(plant), WARM_UP_TICKS),
-        relations=Relations.fit(known, plant, core.past_scaler.scale, WARM_UP_TICKS),
-        lagged=Lagged.fit([encoding for encoding, _ in known], WARM_UP_TICKS),
-        balances=tuple(BalanceMonitor.fit(balance, [*runs, *tag_runs], plant) for balance in plant.balances),
-        steadiness=Steadiness.fit([*runs, *tag_runs]),
-        ranges={
+    parts = {
+        "plant": plant,
+        "core": core,
+        "cross": cross,
+        "joint": Joint.fit(cross, list(zip(encodings, made, strict=True)), plant.step_s, WARM_UP_TICKS),
+        "innovations": Innovations.fit(core, known, _past_groups(plant, core), _related(plant), WARM_UP_TICKS),
+        "relations": Relations.fit(known, plant, core.past_scaler.scale, WARM_UP_TICKS),
+        "lagged": Lagged.fit([encoding for encoding, _ in known], WARM_UP_TICKS),
+        "balances": tuple(BalanceMonitor.fit(balance, [*runs, *tag_runs], plant) for balance in plant.balances),
+        "steadiness": Steadiness.fit([*runs, *tag_runs]),
+        "ranges": {
             m: FeatureRange.fit(np.concatenate([r.media[m][_there(r, m)] for r in runs if m in r.media])) for m in media
         },
-        stem=stem,
-    )
-    rough = assembled(**made_of, local=Local.none(0))
+        "stem": stem,
+    }
+    rough = assembled(**parts, local=Local.none(0))
     return replace(rough, local=_usual(replace(rough, local=Local.none(len(rough.infos))), [*runs, *tag_runs]))
 
 

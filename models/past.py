@@ -1,6 +1,6 @@
-"""The past as features, one tick after another: held tags and actions and how they differ from their own averages,
-and where a window spans days what the rhythm of each tag lets expect.
+"""The past as features, one tick after another: held tags and actions and how they differ from their own averages.
 
+Where a window spans days, what the rhythm of each tag lets expect stands beside them.
 Streams: feeding a run in pieces with the carry gives what feeding it at once gives. A value that is not observed is
 never read; the last observed one stands in (before the first, the training median).
 Shape letters: T ticks, S tags, A actions, P past features, C columns.

@@ -107,7 +107,9 @@ class Relations:
         limits = {s: np.quantile(np.abs(np.concatenate([a[s] for a in averaged])), QUANTILE, axis=0) for s in ALPHAS}
         spreads = np.sqrt(variance[[relation.tag for relation in made]])
         traces = _traces(made, len(plant.tags), spread)
-        return cls(tuple(made), {s: np.maximum(limit, FINEST * spreads + 1e-6) for s, limit in limits.items()}, traces, devices)
+        return cls(
+            tuple(made), {s: np.maximum(limit, FINEST * spreads + 1e-6) for s, limit in limits.items()}, traces, devices
+        )
 
     def step(
         self, encoding: Encoding, observed: Bools, groups: int, carry: RelationCarry
@@ -164,8 +166,9 @@ class Relations:
 
 
 def _pieces(encodings: Sequence[Encoding]) -> list[Encoding]:
-    """Enough runs for folds: the longest is cut in two until there are; fitted and judged on the same rows, a
-    relation of many inputs would seem tighter than it is.
+    """Enough runs for folds: the longest is cut in two until there are.
+
+    Fitted and judged on the same rows, a relation of many inputs would seem tighter than it is.
     """
     pieces = list(encodings)
     while len(pieces) < FOLDS:

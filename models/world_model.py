@@ -224,7 +224,10 @@ class WorldModel:
         tags = pool.tags_NS.double().numpy()
         expected = self._rhythm(run, rows, ticks)
         at = [k for k in HORIZONS if k <= AHEAD]
-        beyond = torch.cat(changes).double().cpu().numpy()[:, : len(at)] - self._rhythm(run, rows, AHEAD)[:, [k - 1 for k in at]]
+        beyond = (
+            torch.cat(changes).double().cpu().numpy()[:, : len(at)]
+            - self._rhythm(run, rows, AHEAD)[:, [k - 1 for k in at]]
+        )
         place = np.interp(np.log2(np.arange(1, ticks + 1)), np.log2(at), np.arange(len(at)))
         low = np.minimum(place.astype(int), len(at) - 2)
         share = (place - low)[None, :, None]

@@ -57,9 +57,7 @@ def bench(folder: Path, seed: int, seconds: float) -> dict[str, Any]:
     names, normal, _, start_ns = read(found(folder, "dataset03"))
     _, values, label, test_ns = read(found(folder, "test_dataset", "dataset04"))
     plant = plant_of("batadal", names, STEP_S)
-    system = System.fit(
-        plant, [run_of(plant, normal, start_ns)], [Cut.of(len(normal))], seed=seed, seconds=seconds
-    )
+    system = System.fit(plant, [run_of(plant, normal, start_ns)], [Cut.of(len(normal))], seed=seed, seconds=seconds)
     run = run_of(plant, values, test_ns)
     energies = system.model.energies(run)
     report: dict[str, Any] = {}

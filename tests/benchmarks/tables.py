@@ -146,7 +146,6 @@ class System:
         judged = np.isfinite(level)
         return Alarms(np.where(judged, level, -1e9), judged, standing, np.asarray(raised, np.int64))
 
-
     def blamed(self, run: Ticks, part: str, rows: slice) -> tuple[str, ...]:
         """Signals, most blamed first, over rows of an alarm, by the evidence that an operator is shown."""
         config, total = EvidenceConfig(), np.zeros(len(self.model.signals))

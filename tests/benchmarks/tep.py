@@ -55,7 +55,9 @@ def bench(folder: Path, seed: int, seconds: float) -> dict[str, Any]:
     """Every part of the system and the floors, for one seed."""
     names = ("d00.dat", "d00_te.dat")
     if missing := [name for name in names if not (folder / name).is_file()]:
-        raise SystemExit(f"{folder}: {missing[0]} is missing; expected d00.dat, d00_te.dat and d01_te.dat to d21_te.dat")
+        raise SystemExit(
+            f"{folder}: {missing[0]} is missing; expected d00.dat, d00_te.dat and d01_te.dat to d21_te.dat"
+        )
     normal = [read(folder / name) for name in names]
     faults = {n: read(file) for n in range(1, 22) if (file := folder / f"d{n:02d}_te.dat").is_file()}
     plant = plant_of("tep", COLUMNS, STEP_S)
