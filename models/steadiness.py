@@ -51,8 +51,7 @@ class Steadiness:
     def step(self, ticks: Ticks, carry: SteadinessCarry | None) -> tuple[Floats, SteadinessCarry]:
         """Rest over limit beyond ``QUIET`` [T, S], zero where not judged or not observed; and the carry."""
         rests, carry, ended = _rests(ticks, carry)
-        excess = np.maximum(np.nan_to_num(rests / np.fmax(self.limit_ticks, 2.0 * ended)) - QUIET, 0.0)
-        excess = np.where(np.isnan(self.limit_ticks), 0.0, excess)
+        excess = np.maximum(np.nan_to_num(rests / np.maximum(self.limit_ticks, 2.0 * ended)) - QUIET, 0.0)
         return np.minimum(np.where(ticks.observed, excess, 0.0), LARGEST), carry
 
     def state(self) -> dict[str, NDArray[Any]]:

@@ -1,0 +1,134 @@
+"""What a plant of tags alone needs: rhythm, tags all at once, relief, averages from their start."""
+
+import numpy as np
+import pytest
+
+from control.surprise import SurpriseConfig, calibrate
+from models import local
+from models.batch import from_process_grid
+from models.lagged import Lagged, LaggedCarry
+from models.linear import Encoding, LinearCore
+from models.local import Local, LocalCarry
+from models.past import TAG_ALPHAS, past
+from models.rhythm import AHEAD, WINDOW, Rhythm
+from models.scaling import Scaling
+from models.steadiness import Steadiness
+from tests.benchmarks.tables import plant_of, run_of
+
+HOUR = 3600.0
+
+
+def encoding(tags):
+    nothing = np.zeros((len(tags), 0))
+    return Encoding(nothing, nothing, nothing, np.asarray(tags, np.float64), nothing)
+
+
+def days(rows: int, seed: int = 0):
+    random = np.random.default_rng(seed)
+    t = np.arange(rows)
+    return np.stack([np.sin(2 * np.pi * t / 24), np.cos(2 * np.pi * t / 24)], 1) + 0.1 * random.normal(size=(rows, 2))
+
+
+def test_a_rhythm_foretells_days_and_streams():
+    tags = days(2200)
+    rhythm = Rhythm.fit([tags[:1800]], HOUR)
+    assert rhythm is not None
+    made = rhythm.ahead(tags[1800:1900], tags[:1800])
+    assert made.shape == (100, AHEAD, 2)
+    true = np.stack([tags[1800 + k : 1900 + k] - tags[1800:1900] for k in range(1, AHEAD + 1)], 1)
+    assert ((made - true) ** 2).mean() < 0.1 * (true**2).mean()
+    again = rhythm.ahead(tags[1850:1900], tags[1850 - WINDOW + 1 : 1850])
+    np.testing.assert_allclose(again, made[50:], atol=1e-12)
+
+
+def test_a_window_shorter_than_a_day_holds_no_rhythm():
+    assert Rhythm.fit([days(3000)], 1.0) is None
+    assert Rhythm.fit([days(500)], HOUR) is None
+
+
+def test_a_core_with_rhythm_is_kept_and_streams():
+    plant = plant_of("days", ("a", "b"), HOUR)
+    run = run_of(plant, days(2400))
+    core = LinearCore.fit([], [run[:2000]], plant)
+    assert core.rhythm is not None
+    whole, _ = core.encode(run)
+    first, carry = core.encode(run[:2100])
+    rest, _ = core.encode(run[2100:], carry)
+    np.testing.assert_allclose(np.concatenate([first.past, rest.past]), whole.past, atol=1e-9)
+    kept = LinearCore.from_state(core.state(), core.meta())
+    np.testing.assert_allclose(kept.encode(run)[0].past, whole.past)
+
+
+def test_averages_of_a_stream_start_in_equal_parts():
+    plant = plant_of("p", ("a",), 1.0)
+    values = np.random.default_rng(1).normal(size=(300, 1))
+    run = run_of(plant, values)
+    scaling = Scaling.fit([run], plant)
+    made, _ = past(run, scaling)
+    slowest = made.features[:, len(TAG_ALPHAS)] + made.tags[:, 0]
+    assert slowest[20] == pytest.approx(made.tags[:21, 0].mean(), abs=0.05)  # not the first value
+
+
+def test_tags_all_at_once_see_a_broken_relation_and_blame_it():
+    random = np.random.default_rng(2)
+    common = random.normal(size=(900, 1))
+    tags = common + 0.05 * random.normal(size=(900, 4))
+    lagged = Lagged.fit([encoding(tags[:600])], 20)
+    wrong = tags[600:].copy()
+    wrong[150:, 2] += 0.5  # half of its usual spread: no limit on the tag itself sees it
+    carry = LaggedCarry()
+    made = lagged.step(encoding(wrong), 4, carry, explain=True)
+    energy, share = made["lagged.tight"]
+    assert energy[160:].min() > 5 * energy[20:150].max()
+    assert (share[200:].mean(0).argmax()) == 2
+    half = LaggedCarry()
+    parts = [lagged.step(encoding(p), 4, half, explain=False)["lagged.tight"][0] for p in (wrong[:100], wrong[100:])]
+    np.testing.assert_allclose(np.concatenate(parts), energy)
+
+
+def test_an_energy_that_is_far_out_from_the_start_is_judged_by_what_is_usual_here():
+    values = np.abs(np.random.default_rng(3).normal(size=(2000, 3)))
+    found = Local.fit(values, np.array([True, True, False]))
+    today = np.abs(np.random.default_rng(4).normal(size=(600, 3)))
+    today[:, [0, 2]] *= 20.0
+    today[400:, 1] *= 20.0  # begins later: a fault
+    made = found.step(today, LocalCarry())
+    assert np.median(made[local.FIRST_TICKS :, 0]) < found.upper[0]
+    np.testing.assert_allclose(made[:, 1:], today[:, 1:])
+    carry = LocalCarry()
+    parts = [found.step(part, carry) for part in (today[:30], today[30:31], today[31:])]
+    np.testing.assert_allclose(np.concatenate(parts), made)
+
+
+def test_a_rest_that_ended_by_itself_was_no_dead_sensor():
+    plant = plant_of("p", ("a",), 1.0)
+    random = np.random.default_rng(5)
+    fine = random.normal(size=(1000, 1))
+    steady = Steadiness.fit([run_of(plant, fine)])
+    coarse = np.repeat(random.normal(size=(40, 1)), 30, 0)  # today the tag is recorded coarsely
+    assert steady.step(run_of(plant, coarse), None)[0][60:].max() == 0.0
+    dead = fine.copy()
+    dead[300:] = dead[300]
+    assert steady.step(run_of(plant, dead), None)[0][-1, 0] > 1.0
+    assert steady.step(run_of(plant, np.ones((300, 1))), None)[0][-1, 0] > 1.0  # dead from the start
+
+
+def test_raises_of_slow_plants_are_apart_by_ticks():
+    random = np.random.default_rng(6)
+    energy = np.repeat(random.exponential(size=(400, 1)), 10, 0)
+    known = {"names": ("a",), "modality": ("process",), "step_s": HOUR}
+    apart = calibrate(energy, config=SurpriseConfig(apart_ticks=10), **known)
+    each = calibrate(energy, config=SurpriseConfig(apart_ticks=1), **known)
+    assert apart.blocks.shape[0] * 10 == each.blocks.shape[0]
+    assert apart.threshold < each.threshold
+
+
+def test_a_plant_with_one_short_run_and_no_actions_has_a_core():
+    plant = plant_of("short", ("a", "b", "c"), 60.0)
+    run = from_process_grid(
+        plant,
+        (np.arange(300) * 60_000_000_000).astype(np.int64),
+        dict(zip("abc", np.random.default_rng(7).normal(size=(3, 300)), strict=True)),
+    )
+    core = LinearCore.fit([], [run], plant)
+    assert np.isfinite(core.past_weights).all()
