@@ -31,6 +31,7 @@ MOST_NEIGHBOURS = 6
 EXPLAINED = 0.8  # share of a tag's variance, on runs not seen, below which there is no relation
 PENALTY = 1e-3
 FOLDS = 3
+SETTLED_TICKS = 60
 RESTING = 0.1  # of the standard deviation; a quartile range below it is that of a signal that rests
 FINEST = 0.03  # share of a tag's spread below which a residual contradicts nothing: no relation holds more exactly
 QUANTILE = 0.995
@@ -39,10 +40,14 @@ LIMIT = 6.0  # standardised inputs beyond this are new: their squares must not r
 
 @dataclass(slots=True)
 class RelationCarry:
-    """Running averages of the residuals by speed, and their long mean."""
+    """Running averages of the residuals by speed, their long mean, and the age of the stream.
+
+    Residuals of the first ticks do not count: the averages among the inputs have not settled.
+    """
 
     smooth: dict[str, Floats] = field(default_factory=dict)
     usual: Usual = field(default_factory=Usual)
+    ticks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,7 @@ class Relations:
         if not made:
             return cls((), dict.fromkeys(ALPHAS, np.zeros(0)), np.zeros((0, len(plant.tags))), devices)
         columns = [np.stack(part, 1) for part in zip(*residuals, strict=True)]
-        averaged = [_averaged(part, RelationCarry()) for part in columns]
+        averaged = [_averaged(part, RelationCarry(ticks=SETTLED_TICKS)) for part in columns]
         limits = {s: np.quantile(np.abs(np.concatenate([a[s] for a in averaged])), QUANTILE, axis=0) for s in ALPHAS}
         spreads = np.sqrt(variance[[relation.tag for relation in made]])
         traces = _traces(made, len(plant.tags), spread)
@@ -248,7 +253,11 @@ def _weighted(rough: Relation, parts: Sequence[Moments]) -> Relation:
 
 
 def _averaged(residual: Floats, carry: RelationCarry) -> dict[str, Floats]:
-    relative, carry.usual = less_usual(residual, carry.usual)
+    settled = carry.ticks + np.arange(len(residual)) >= SETTLED_TICKS
+    carry.ticks += len(residual)
+    residual = np.where(settled[:, None], residual, 0.0)
+    relative, carry.usual = less_usual(residual, carry.usual, settled)
+    relative = np.where(settled[:, None], relative, 0.0)
     made = {}
     for speed, alpha in ALPHAS.items():
         start = carry.smooth.get(speed, np.zeros(residual.shape[1]))

@@ -10,7 +10,7 @@ from models.world_model import WorldModel
 from tests.models_plant import held_out_runs, make_core, make_model, make_plant, make_run, replaced, training_runs
 
 ENERGIES = ["innovation.1", "innovation.8", "innovation.32", "shell"]
-ENERGIES += [f"disagreement.{s}" for s in ("process", "camera", "microphone", "silo_lidar")]
+ENERGIES += [f"disagreement.{s}" for s in ("process", "camera", "microphone", "silo_lidar")] + ["masked"]
 
 
 def paths(count=5, seed=0):
@@ -105,13 +105,13 @@ def test_masked_value_does_not_change_the_latent_bit_for_bit(world):
 
 def test_energies_are_named_and_about_one_on_normal_runs(world):
     assert [i.name for i in world.infos] == [f"net.{n}" for n in ENERGIES]
-    assert [i.source for i in world.infos][-2:] == ["microphone", "silo_lidar"]
+    assert [i.source for i in world.infos][-3:] == ["microphone", "silo_lidar", "process"]
     values, _ = world.surprise(held_out_runs()[0])
     assert np.isnan(values[0, :3]).all()
     assert np.isfinite(values[32:, :4]).all()
     assert 0.3 < np.nanmedian(values[60:]) < 3
     plain, _ = world.surprise(make_run(54, 50))
-    assert np.isnan(plain[:, 4:]).all()
+    assert np.isnan(plain[:, 4:-1]).all()
 
 
 def test_forecast_is_differentiable_in_the_paths(world):
