@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import logging
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -443,17 +444,12 @@ def _nothing_left(aside: Path) -> Iterator[None]:
 
 
 def _stem(source: str) -> str:
-    if "://" in source:
-        return (
-            source.split("://", 1)[1]
-            .split("?", maxsplit=1)[0]
-            .rstrip("/")
-            .rsplit("/", 1)[-1]
-            .replace(":", "-")
-            .rsplit("@", 1)[-1]
-            or "import"
-        )
-    return Path(source).name.split(".")[0] or "import"
+    """A name for an import: that of the file or database, or the host of a server."""
+    bare = source.split("://", 1)[-1].split("?", 1)[0].rsplit("@", 1)[-1].rstrip("/")
+    return (
+        re.sub(r"[^\w-]+", "-", Path(bare).name.split(".")[0] if "opc.tcp" not in source else bare).strip("-")
+        or "import"
+    )
 
 
 def _digest(sources: Sequence[str], config: ImportConfig) -> str:
@@ -462,7 +458,8 @@ def _digest(sources: Sequence[str], config: ImportConfig) -> str:
     for source in sources:
         file = Path(source)
         known = "://" not in source and file.is_file()
-        parts.append([source, file.stat().st_size, file.stat().st_mtime_ns] if known else [source])
+        unlike_any = datetime.now(UTC).isoformat()  # what a server answers may have grown
+        parts.append([source, file.stat().st_size, file.stat().st_mtime_ns] if known else [source, unlike_any])
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

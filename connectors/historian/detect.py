@@ -43,12 +43,13 @@ class _Text:
     comment: str | None = None
 
 
-def open_text(file: Path, aside: Path, options: ReadOptions) -> Reader:
-    """A reader of a text file with columns.
+def open_text(file: Path, aside: Path, options: ReadOptions, name: str = "") -> Reader:
+    """A reader of a text file with columns; ``name`` is what the user calls it, else the file.
 
     Raises:
         HistorianError: where it is empty, not text, or of no known format.
     """
+    name = name or str(file)
     text = as_utf8(file, aside)
     if any(_UTC_KIND.match(line) for line in head(text)):
         options = replace(options, tz=options.tz or "UTC")
@@ -56,11 +57,11 @@ def open_text(file: Path, aside: Path, options: ReadOptions) -> Reader:
     body, infos, offset = (blocks.data, blocks.tags, blocks.offset) if blocks else (text, {}, 0)
     lines = [line for line in head(body) if not line.startswith("*")]
     if not any(line.strip() for line in lines):
-        raise HistorianError(f"{file}: empty" if not blocks else f"{file}: no data between its block headers")
-    separator = find_separator(str(file), lines)
+        raise HistorianError(f"{name}: empty" if not blocks else f"{name}: no data between its block headers")
+    separator = find_separator(name, lines)
     found = _Text(
         file=body,
-        name=str(file),
+        name=name,
         separator=separator,
         head=[cells(line, separator) for line in head(body)],
         body=[c for line in looks(body) if (c := cells(line, separator)) and not line.startswith("*")],
@@ -72,7 +73,7 @@ def open_text(file: Path, aside: Path, options: ReadOptions) -> Reader:
         reader = attempt(found, options)
         if reader is not None:
             return reader
-    raise HistorianError(f"{file}: format not recognised; looked for {LOOKED_FOR}")
+    raise HistorianError(f"{name}: format not recognised; looked for {LOOKED_FOR}")
 
 
 def _ge_etl(text: _Text, options: ReadOptions) -> Reader | None:

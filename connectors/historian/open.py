@@ -8,6 +8,7 @@ from pathlib import Path
 from connectors.historian.detect import open_text
 from connectors.historian.parquet import open_parquet
 from connectors.historian.rows import Reader, ReadOptions
+from connectors.historian.sql import SCHEMES, export
 from connectors.historian.webapi import open_webapi
 from fusion.errors import HistorianError
 
@@ -20,6 +21,14 @@ def open_reader(
     Raises:
         HistorianError: where it is missing, empty or of no known format.
     """
+    scheme = source.split(":", 1)[0]
+    if scheme == "opc.tcp":
+        from connectors.historian.opcua import open_history
+
+        return open_history(source, query, start, end)
+    if scheme in SCHEMES:
+        copy, name = export(source, query, aside)
+        return open_text(copy, aside, options, name)
     file = Path(source)
     if not file.is_file():
         raise HistorianError(f"{file}: no such file")

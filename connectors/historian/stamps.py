@@ -144,7 +144,7 @@ def _recognise_number(numbers: pl.Series, size: int) -> list[tuple[StampFormat, 
 
 def _one_zone(where: str, texts: pl.Series) -> None:
     """Some stamps with an offset and some without cannot be put on one axis."""
-    zoned = texts.str.contains(r"\d{2}:\d{2}.*(Z|[+-]\d{2}:?\d{2})$")
+    zoned = texts.str.contains(r"\d{2}:\d{2}.*(Z|[+-]\d{2}(:?\d{2})?)$")
     local = ~zoned & texts.str.contains(r"\d{2}:\d{2}")
     if zoned.any() and local.any():
         raise HistorianError(
