@@ -53,9 +53,10 @@ def fit_core(runs: Sequence[Ticks], plant: Plant, config: LinearConfig) -> Linea
     pasts = [_from(past(run, scaling)[0], config.warm_up_ticks) for run in runs]
     scaler = _standard(pasts)
     pasts = [Past(p.tags, p.action, scaler.scaled(p.features)) for p in pasts]
+    pasts = _parts(pasts[0]) if len(pasts) == 1 else pasts
     held = _held_out(len(pasts), config.held_out_share)
     splits = [_split(pasts, held, horizon, plant.step_s) for horizon in HORIZONS]
-    trial = _directions([p for p, h in zip(pasts, held, strict=True) if not h], plant.step_s, config)
+    trial = _directions([p for p, h in zip(pasts, held, strict=True) if not h] or pasts, plant.step_s, config)
     rank = _best_rank(splits, trial, config)
     choices = [_choose(split, trial[:, :rank], config) for split in splits]
     directions = _directions(pasts, plant.step_s, config)
@@ -81,7 +82,7 @@ def fit_core(runs: Sequence[Ticks], plant: Plant, config: LinearConfig) -> Linea
 
 
 def _usable(runs: Sequence[Ticks], config: LinearConfig) -> list[Ticks]:
-    """Runs long enough to say something; a single one is cut in three, so that something can be held out."""
+    """Runs long enough to say something."""
     shortest = config.warm_up_ticks + max(CVA_FUTURE) + FEWEST_ROWS
     usable = [run for run in runs if len(run) >= shortest]
     if not usable:
@@ -89,10 +90,16 @@ def _usable(runs: Sequence[Ticks], config: LinearConfig) -> list[Ticks]:
         raise ConfigError(
             f"linear core: the longest of {len(runs)} runs has {longest} ticks; at least {shortest} needed"
         )
-    if len(usable) == 1 and len(usable[0]) >= 3 * shortest:
-        third = len(usable[0]) // 3
-        return [usable[0][i * third : (i + 1) * third] for i in range(3)]
     return usable
+
+
+def _parts(made: Past) -> list[Past]:
+    """A single run, cut in three where it is long enough, so that something can be held out."""
+    third = len(made.tags) // 3
+    if third <= max(CVA_FUTURE) + FEWEST_ROWS:
+        return [made]
+    cuts = [slice(i * third, (i + 1) * third) for i in range(3)]
+    return [Past(made.tags[c], made.action[c], made.features[c]) for c in cuts]
 
 
 def _from(made: Past, start: int) -> Past:
