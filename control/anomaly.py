@@ -24,6 +24,7 @@ from fusion.records import NS_PER_S, Anomaly, AnomalyKind, AnomalyState
 Floats = NDArray[np.float64]
 UNCALIBRATED = "uncalibrated:"
 SETTLING = "settling"
+SETTLING_FAMILIES = ("innovation", "state", "discarded", "unexplained", "redundancy", "joint", "net")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -33,7 +34,8 @@ class DetectorConfig:
     Cleared below ``deadband`` of the limit for ``off_delay_s``. Within ``rejoin_s`` of its end a new raise in the same
     modality continues the old anomaly; within ``join_s`` of its raise another modality joins it. Held anomalies are
     reported every ``update_s``. An anomaly whose energies are all absent stays open for ``blind_s``. While the flag
-    ``settling`` is given, energies of ``settling_families`` are judged by a limit larger by ``settling_factor``.
+    ``settling`` is given, energies of ``settling_families`` are judged by a limit larger by ``settling_factor``: a move
+    of the operator takes the whole plant somewhere else, while relations, balances and senses still have to agree.
     """
 
     deadband: float = 0.7
@@ -44,8 +46,8 @@ class DetectorConfig:
     blind_s: float = 600.0
     largest_gap_s: float = 5.0
     evidence_s: float = 30.0
-    settling_factor: float = 1.5
-    settling_families: tuple[str, ...] = ("innovation",)
+    settling_factor: float = 3.0
+    settling_families: tuple[str, ...] = SETTLING_FAMILIES
     evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
 
     def __post_init__(self) -> None:
@@ -264,7 +266,7 @@ class Detector:
         known = self._contributions
         blame = o.blame if o.blame is not None else np.zeros(len(known.signals) if known else 0)
         names, modality = self._calibration.names, self._calibration.modality
-        return find(o.factor, names, modality, blame, known, self._plant, self._config.evidence)
+        return find(o.factor, names, modality, blame, known, self._config.evidence)
 
 
 def _blend(old: Floats | None, new: Floats, alpha: float) -> Floats:

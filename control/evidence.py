@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.errors import ConfigError
-from fusion.plant import Modality, Plant
 from fusion.records import AnomalyKind, SignalBlame
 
 Floats = NDArray[np.float64]
@@ -23,13 +22,12 @@ Floats = NDArray[np.float64]
 class EvidenceConfig:
     """Families of energies and the shares that decide.
 
-    Another modality agrees from ``agreeing`` of the strongest one's factor; one tag stands alone from
-    ``alone`` of the blame. Factors below ``faint`` of the limit are no evidence.
+    Another modality agrees from ``agreeing`` of the strongest one's factor. What energies say of the instrument,
+    averaged by their weight, decides from ``alone``. Factors below ``faint`` of the limit are no evidence.
     Energies that compare modalities say best which one is wrong: they count ``locating`` times in the blame.
     """
 
     stream_families: tuple[str, ...] = ("health",)
-    law_families: tuple[str, ...] = ("balance",)
     cross_families: tuple[str, ...] = ("cross",)
     agreeing: float = 0.6
     alone: float = 0.7
@@ -47,11 +45,15 @@ class EvidenceConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contributions:
-    """Who made the energies of one tick: ``shares`` [E, G] by energy and signal, ``residual`` [G] in their units."""
+    """Who made the energies of one tick: ``shares`` [E, G] by energy and signal, ``residual`` [G] in their units.
+
+    ``sensor`` [E] is how far, 0 to 1, an energy speaks of an instrument rather than of the plant; NaN: it does not say.
+    """
 
     signals: tuple[str, ...]
     shares: Floats
     residual: Floats
+    sensor: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +89,6 @@ def find(
     modality: Sequence[str],
     blame: Floats,
     contributions: Contributions | None,
-    plant: Plant,
     config: EvidenceConfig,
 ) -> Finding:
     """Sum up factors [E] of the limit and the blame [G] of the signals of ``contributions``."""
@@ -96,7 +97,7 @@ def find(
     by_modality = _by_modality(factor * locating, modality, config)
     order = [int(e) for e in np.argsort(-np.nan_to_num(factor), kind="stable")[: config.top_energies]]
     return Finding(
-        kind=decide_kind(factor, names, modality, top, plant, config),
+        kind=decide_kind(factor, names, modality, None if contributions is None else contributions.sensor, config),
         by_modality=by_modality,
         top_signals=top,
         energies=tuple((names[e], round(float(factor[e]), 4)) for e in order if factor[e] >= config.faint),
@@ -104,34 +105,30 @@ def find(
 
 
 def decide_kind(
-    factor: Floats,
-    names: Sequence[str],
-    modality: Sequence[str],
-    top: Sequence[SignalBlame],
-    plant: Plant,
-    config: EvidenceConfig,
+    factor: Floats, names: Sequence[str], modality: Sequence[str], sensor: Floats | None, config: EvidenceConfig
 ) -> AnomalyKind:
     """Plant or sensor, by the first rule that applies.
 
     1. A stream family at its limit: SENSOR (a dead stream says so itself).
     2. Several modalities agree: PROCESS (two senses do not fail together).
-    3. Only a medium: UNKNOWN (its scene and its lens look alike to it).
-    4. One tag carries the blame alone, against all the others: SENSOR.
-    5. A conservation law, or several tags: PROCESS. With no signal to blame and no law: UNKNOWN.
+    3. The energies at their limit that can tell say that an instrument explains them: SENSOR.
+    4. Anything else at its limit: PROCESS. With nothing there: UNKNOWN.
     """
     if _strongest(factor, names, config.stream_families) >= 1:
         return AnomalyKind.SENSOR
     peaks = by_group(factor, modality)
     peak = max(peaks.values(), default=0.0)
-    agreeing = [m for m, value in peaks.items() if value >= config.agreeing * peak and value >= 1]
-    if len(agreeing) > 1:
-        return AnomalyKind.PROCESS
-    if max(peaks, key=lambda m: peaks[m], default="") != Modality.PROCESS:
+    if peak < config.faint:
         return AnomalyKind.UNKNOWN
-    if top and top[0].share >= config.alone and _is_tag(top[0].signal, plant):
-        return AnomalyKind.SENSOR
-    law = _strongest(factor, names, config.law_families) >= 1
-    return AnomalyKind.PROCESS if law or top else AnomalyKind.UNKNOWN
+    agreeing = [m for m, value in peaks.items() if value >= config.agreeing * peak and value >= 1]
+    if len(agreeing) > 1 or sensor is None:
+        return AnomalyKind.PROCESS
+    own = np.array([m == max(peaks, key=lambda name: peaks[name]) for m in modality])
+    told = own & np.isfinite(sensor) & (np.nan_to_num(factor) >= 1)
+    if not told.any():
+        return AnomalyKind.PROCESS
+    mean = float(np.average(sensor[told], weights=np.log1p(factor[told])))
+    return AnomalyKind.SENSOR if mean >= config.alone else AnomalyKind.PROCESS
 
 
 def by_group(factor: Floats, modality: Sequence[str]) -> dict[str, float]:
@@ -162,7 +159,3 @@ def _top_signals(blame: Floats, contributions: Contributions | None, config: Evi
     order = [int(g) for g in np.argsort(-blame, kind="stable")[: config.top_signals] if blame[g] > 0]
     names, residual = contributions.signals, contributions.residual
     return tuple(SignalBlame(signal=names[g], residual=float(residual[g]), share=float(blame[g])) for g in order)
-
-
-def _is_tag(name: str, plant: Plant) -> bool:
-    return any(tag.name == name for tag in plant.tags)

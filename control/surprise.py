@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,8 @@ class SurpriseConfig:
     noise, raise falsely after a short calibration. An energy seen for less than ``minimum_s`` takes no part. One whose
     largest sustained value is more than ``heaviest`` times that of the median energy is scaled down to that, so that
     a single ill-behaved energy cannot set the limit of all. ``resolution`` is the smallest spread of an energy.
+    Energies of ``silent_families`` are kept for evidence and comparison and do not raise: on the simulated line they
+    found no fault that the others had not, and each one more in the maximum costs the others sensitivity.
     """
 
     false_raises_per_day: float = 1.0
@@ -43,6 +45,7 @@ class SurpriseConfig:
     safety_hours: float = 3.5
     heaviest: float = 1.5
     resolution: float = 1e-3
+    silent_families: tuple[str, ...] = ("state", "discarded", "unexplained", "redundancy", "joint", "net")
 
     def __post_init__(self) -> None:
         """Reject what gives no threshold."""
@@ -63,7 +66,7 @@ class Surprise:
     """One tick: ``standardised`` [E] (NaN where absent), its maximum ``peak`` and the p-value of that maximum.
 
     ``p_value`` is the share of normal ticks with a maximum at least as large. ``factor`` [E] is ``standardised``
-    over the threshold. With no energy present ``peak`` is NaN and ``p_value`` is 1.
+    over the threshold, NaN for silent energies. With none present ``peak`` is NaN and ``p_value`` is 1.
     """
 
     p_value: float
@@ -79,6 +82,7 @@ class Calibration:
     ``median`` and ``scale`` are [E]; ``scale`` is infinite where an energy was not seen long enough. ``table`` are
     increasing quantiles of the maximum, ``marginal`` its tail per tick, ``events`` the tail of sustained peaks per
     hour, from which ``threshold`` comes. ``raises`` is how often the calibration data themselves would have raised.
+    ``blocks`` [B, E] are the largest sustained standardised values of each energy, by block.
     """
 
     names: tuple[str, ...]
@@ -94,6 +98,26 @@ class Calibration:
     step_s: float
     on_delay_s: float
     false_raises_per_day: float
+    blocks: Floats
+    safety: float
+    silent: NDArray[np.bool_]
+
+    def restricted(self, kept: NDArray[np.bool_]) -> Calibration:
+        """The calibration of some energies [E] only, under the same budget; the others count as not calibrated.
+
+        The limit rests on what each energy sustained by itself, so an exceedance shared by two does not count. Where
+        only silent energies are kept, they speak.
+        """
+        silent = self.silent if bool((kept & ~self.silent).any()) else np.zeros_like(self.silent)
+        maxima = self.blocks[:, kept & ~silent].max(1, initial=-np.inf)
+        maxima = maxima[np.isfinite(maxima)].astype(np.float64)
+        scale = np.where(kept, self.scale, np.inf)
+        if not len(maxima):
+            return replace(self, scale=scale, silent=silent)
+        events = fit_tail(maxima, 0.5, len(maxima) / self.hours)
+        threshold = _threshold(maxima, events, self.hours, self.false_raises_per_day, self.safety)
+        raises = int((maxima >= threshold).sum())
+        return replace(self, scale=scale, silent=silent, events=events, threshold=threshold, raises=raises)
 
     def standardise(self, values: Floats) -> Floats:
         """Energies [..., E] in units of their own normal spread; NaN where absent or not calibrated."""
@@ -103,14 +127,15 @@ class Calibration:
     def score(self, row: Floats) -> Surprise:
         """Surprise of one row of energies [E]."""
         standardised = self.standardise(row)
-        present = np.isfinite(standardised)
+        present = np.isfinite(standardised) & ~self.silent
         peak = float(standardised[present].max()) if present.any() else math.nan
         p_value = float(self.p_values(np.array([peak]))[0])
-        return Surprise(p_value=p_value, peak=peak, standardised=standardised, factor=standardised / self.threshold)
+        factor = np.where(self.silent, np.nan, standardised / self.threshold)
+        return Surprise(p_value=p_value, peak=peak, standardised=standardised, factor=factor)
 
     def peaks(self, values: Floats) -> Floats:
-        """Maximum [T] of the standardised energies of ``values`` [T, E]; NaN where none is present."""
-        return row_maximum(self.standardise(values))
+        """Maximum [T] of the standardised energies of ``values`` [T, E] that speak; NaN where none is present."""
+        return row_maximum(self.standardise(values)[:, ~self.silent])
 
     def p_values(self, peaks: Floats) -> Floats:
         """Share of normal ticks at or above each peak; 1 where the peak is NaN."""
@@ -133,7 +158,8 @@ class Calibration:
     def state(self) -> tuple[dict[str, NDArray[np.generic]], dict[str, Any]]:
         """Arrays and JSON-able description; the inverse of ``from_state``."""
         arrays: dict[str, NDArray[np.generic]] = {"median": self.median, "scale": self.scale, "table": self.table}
-        plain = ("threshold", "hours", "raises", "step_s", "on_delay_s", "false_raises_per_day")
+        arrays["blocks"], arrays["silent"] = self.blocks.astype(np.float32), self.silent
+        plain = ("threshold", "hours", "raises", "step_s", "on_delay_s", "false_raises_per_day", "safety")
         meta = {
             "names": list(self.names),
             "modality": list(self.modality),
@@ -151,11 +177,13 @@ class Calibration:
             ConfigError: where a part is missing.
         """
         try:
-            values = {key: np.asarray(arrays[key], np.float64) for key in ("median", "scale", "table")}
+            values = {key: np.asarray(arrays[key], np.float64) for key in ("median", "scale", "table", "blocks")}
             tails = {key: Tail(**meta[key]) for key in ("marginal", "events")}
+            silent = np.asarray(arrays["silent"], bool)
             lists = {key: tuple(str(v) for v in meta[key]) for key in ("names", "modality")}
-            rest = {k: float(meta[k]) for k in ("threshold", "hours", "step_s", "on_delay_s", "false_raises_per_day")}
-            return cls(**values, **tails, **lists, **rest, raises=int(meta["raises"]))  # type: ignore[arg-type]
+            numbers = ("threshold", "hours", "step_s", "on_delay_s", "false_raises_per_day", "safety")
+            rest = {k: float(meta[k]) for k in numbers}
+            return cls(**values, **tails, **lists, **rest, raises=int(meta["raises"]), silent=silent)  # type: ignore[arg-type]
         except (KeyError, TypeError) as error:
             raise ConfigError(f"calibration: {error} is missing or not accepted; calibrate the model again") from error
 
@@ -176,9 +204,11 @@ def calibrate(
     parts = [np.asarray(r, np.float64) for r in ([runs] if isinstance(runs, np.ndarray) else runs)]
     _check(parts, names, modality)
     median, scale = _spread(np.concatenate(parts), config, step_s)
+    silent = np.array([name.split(".", 1)[0] in config.silent_families for name in names], bool)
+    silent &= not silent.all()
     scale = scale * _heaviness([(part - median) / scale for part in parts], config, step_s)
     spread = np.where(np.isfinite(scale), scale, np.nan)
-    peaks = [row_maximum((part - median) / spread) for part in parts]
+    peaks = [row_maximum(((part - median) / spread)[:, ~silent]) for part in parts]
     seen = np.concatenate([p[np.isfinite(p)] for p in peaks])
     hours = len(seen) * step_s / 3600
     if len(seen) * step_s < 2 * config.apart_s:
@@ -187,7 +217,8 @@ def calibrate(
     if not len(maxima):
         raise ConfigError(f"calibration: no normal run is as long as {config.apart_s:.0f} s")
     events = fit_tail(maxima, 0.5, len(maxima) / hours)
-    threshold = _threshold(maxima, events, hours, config)
+    safety = 1 + config.safety * math.sqrt(config.safety_hours / hours)
+    threshold = _threshold(maxima, events, hours, config.false_raises_per_day, safety)
     return Calibration(
         names=tuple(names),
         modality=tuple(str(m) for m in modality),
@@ -202,6 +233,9 @@ def calibrate(
         step_s=step_s,
         on_delay_s=config.on_delay_s,
         false_raises_per_day=config.false_raises_per_day,
+        blocks=np.concatenate([_blocks((part - median) / spread, config, step_s) for part in parts]),
+        safety=safety,
+        silent=silent,
     )
 
 
@@ -243,12 +277,19 @@ def block_maxima(levels: Floats, block: int) -> Floats:
     return found[np.isfinite(found)]
 
 
-def _threshold(maxima: Floats, events: Tail, hours: float, config: SurpriseConfig) -> float:
+def _blocks(standardised: Floats, config: SurpriseConfig, step_s: float) -> Floats:
+    """Largest sustained value of each energy in each block [B, E]; minus infinity where it was never present."""
+    levels = np.stack([sustained(column, config, step_s) for column in standardised.T], axis=1)
+    block = _ticks(config.apart_s, step_s)
+    full = len(levels) // block
+    return np.asarray(levels[: full * block].reshape(full, block, levels.shape[1]).max(axis=1))
+
+
+def _threshold(maxima: Floats, events: Tail, hours: float, per_day: float, safety: float) -> float:
     """Level whose expected rate is the budget, not below the peaks that the budget does not allow."""
-    per_hour = config.false_raises_per_day / 24
+    per_hour = per_day / 24
     allowed = min(int(per_hour * hours), len(maxima) - 1)
     seen = float(np.sort(maxima)[::-1][allowed])
-    safety = 1 + config.safety * math.sqrt(config.safety_hours / hours)
     return safety * max(seen, events.level(per_hour), np.finfo(np.float64).tiny)
 
 

@@ -47,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fusion", description="A world model for industrial plants.")
     parser.add_argument("--verbose", action="store_true", help="log every detail")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
-    for add in (_demo, _plant, _fault, _record, _import, _train, _run, _replay, _evaluate, _dashboard):
+    for add in (_demo, _plant, _fault, _record, _import, _pairs, _train, _run, _replay, _evaluate, _whatif, _dashboard):
         add(verbs)
     return parser
 
@@ -147,8 +147,29 @@ def _replay(verbs: _Verbs[argparse.ArgumentParser]) -> None:
 def _evaluate(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     verb = _verb(verbs, "evaluate", run_evaluate, "replay recordings and report detection, false raises and forecasts")
     verb.add_argument("--model", type=Path, required=True)
-    verb.add_argument("--recording", type=Path, nargs="+", required=True, action="extend")
+    verb.add_argument("--recording", type=Path, nargs="+", default=[], action="extend")
+    verb.add_argument("--pairs", type=Path, help="minimal pairs instead of recordings: a folder of `fusion pairs`")
+    verb.add_argument("--without", help="modalities to do without, e.g. video,audio")
+    verb.add_argument("--only", choices=("latent", "classical"), help="part of the model that judges")
     verb.add_argument("--json", type=Path, help="write the report here")
+
+
+def _pairs(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    verb = _verb(verbs, "pairs", run_pairs, "record minimal pairs: a lawful run and one that breaks one law")
+    _plant_argument(verb)
+    verb.add_argument("--seed", type=int, default=0)
+    verb.add_argument("--count", type=int, default=20, help="number of pairs")
+    verb.add_argument("--out", type=Path, required=True, help="folder to write; must not exist")
+
+
+def _whatif(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    verb = _verb(verbs, "whatif", run_whatif, "what happens next if a signal is set, and if nothing is")
+    verb.add_argument("--model", type=Path, required=True)
+    verb.add_argument("--recording", type=Path, required=True)
+    verb.add_argument("--at", type=float, required=True, help="moment, in s after the start of the recording")
+    verb.add_argument("--set", nargs="+", default=[], action="extend", metavar="SIGNAL=VALUE", help="engineering units")
+    verb.add_argument("--horizon", type=float, default=600.0, help="how far to look ahead [s]")
+    verb.add_argument("--json", type=Path, help="write the answer here")
 
 
 def _dashboard(verbs: _Verbs[argparse.ArgumentParser]) -> None:
@@ -279,15 +300,47 @@ def run_replay(arguments: argparse.Namespace) -> None:
 
 
 def run_evaluate(arguments: argparse.Namespace) -> None:
-    """Recordings through inference, scored against their truth."""
+    """Recordings through inference, scored against their truth; or minimal pairs."""
+    from fusion.ablation import Ablation
     from fusion.evaluate import evaluate
+    from fusion.pairs import judge_pairs
 
-    report = evaluate(arguments.model, _flat(arguments.recording))
-    text = json.dumps(report, indent=1)
-    if arguments.json:
-        arguments.json.write_text(text)
+    ablation = Ablation.parse(arguments.without, arguments.only)
+    if arguments.pairs is not None:
+        if arguments.recording:
+            raise ConfigError("evaluate takes --recording or --pairs, not both")
+        _write(judge_pairs(arguments.model, arguments.pairs, ablation=ablation), arguments.json)
     else:
+        _write(evaluate(arguments.model, _flat(arguments.recording), ablation=ablation), arguments.json)
+
+
+def run_pairs(arguments: argparse.Namespace) -> None:
+    """Minimal pairs of the simulated plant."""
+    from fusion.recording import load_plant
+    from fusion.simulator.pairs import record_pairs
+
+    pairs = record_pairs(load_plant(arguments.plant), arguments.seed, arguments.count, arguments.out)
+    say(f"{arguments.out}: {len(pairs)} pairs")
+
+
+def run_whatif(arguments: argparse.Namespace) -> None:
+    """Two forecasts from one moment of a recording."""
+    from fusion.whatif import whatif
+
+    moves = _flat_texts(arguments.set)
+    _write(whatif(arguments.model, arguments.recording, arguments.at, moves, arguments.horizon), arguments.json)
+
+
+def _write(report: dict[str, Any], file: Path | None) -> None:
+    text = json.dumps(report, indent=1)
+    if file is None:
         say(text)
+    else:
+        file.write_text(text)
+
+
+def _flat_texts(nested: Sequence[Sequence[str]] | Sequence[str]) -> list[str]:
+    return [text for part in nested for text in ([part] if isinstance(part, str) else part)]
 
 
 def run_dashboard(arguments: argparse.Namespace) -> None:

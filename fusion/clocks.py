@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,11 +72,9 @@ class ClockModel:
         if self._calm(delay_ns):
             self._skim(arrival_ns, delay_ns)
             return np.zeros(len(delay_ns), np.int64)
-        seconds = arrival_ns // NS_PER_S
-        cuts = np.flatnonzero(np.diff(seconds)) + 1
         shift = np.empty(len(delay_ns), np.int64)
-        for start, end in zip([0, *cuts], [*cuts, len(seconds)], strict=True):
-            self._enter(int(seconds[start]), int(arrival_ns[start]))
+        for second, start, end in _seconds(arrival_ns):
+            self._enter(second, int(arrival_ns[start]))
             delay = delay_ns[start:end]
             self._open.append(delay)
             ahead = self.offset_ns > delay + int(self.tolerance_s * NS_PER_S)
@@ -91,11 +90,10 @@ class ClockModel:
     def _skim(self, arrival_ns: Ints, delay_ns: Ints) -> None:
         """Nothing is decided on delays within tolerance: only the last minute is of interest."""
         recent = np.searchsorted(arrival_ns, arrival_ns[-1] - int((self.window_s + 1) * NS_PER_S))
-        seconds = arrival_ns[recent:] // NS_PER_S
-        cuts = np.flatnonzero(np.diff(seconds)) + 1
-        for start, end in zip([0, *cuts], [*cuts, len(seconds)], strict=True):
-            self._enter(int(seconds[start]), int(arrival_ns[recent + start]))
-            self._open.append(delay_ns[recent + start : recent + end])
+        arrival_ns, delay_ns = arrival_ns[recent:], delay_ns[recent:]
+        for second, start, end in _seconds(arrival_ns):
+            self._enter(second, int(arrival_ns[start]))
+            self._open.append(delay_ns[start:end])
 
     def _enter(self, second: int, arrival_ns: int) -> None:
         """A new second of arrival completes the one before."""
@@ -127,6 +125,16 @@ class ClockModel:
             self._streak.clear()
         if (self.offset_ns != 0 or len(self._streak) >= AHEAD_SECONDS) != self.flagged:
             self._flag_from_ns.append(arrival_ns)
+
+
+def _seconds(arrival_ns: Ints) -> list[tuple[int, int, int]]:
+    """Each second of arrival and the part [start, end) of ascending times that falls into it."""
+    first = int(arrival_ns[0]) // NS_PER_S
+    if int(arrival_ns[-1]) // NS_PER_S == first:  # as most often: ticks close every second
+        return [(first, 0, len(arrival_ns))]
+    seconds = arrival_ns // NS_PER_S
+    edges = [0, *(np.flatnonzero(np.diff(seconds)) + 1).tolist(), len(seconds)]
+    return [(int(seconds[start]), start, end) for start, end in pairwise(edges)]
 
 
 def _lower_envelope(delay_ns: Ints, tolerance_ns: int) -> int:

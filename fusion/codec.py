@@ -60,8 +60,8 @@ def luma(frame: av.VideoFrame) -> NDArray[np.uint8]:
     if frame.format.name not in ("yuv420p", "yuvj420p", "gray"):
         frame = frame.reformat(format="yuv420p")
     plane = frame.planes[0]
-    rows = np.frombuffer(bytes(plane), np.uint8).reshape(-1, plane.line_size)
-    return np.ascontiguousarray(rows[: frame.height, : frame.width])
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+    return np.array(rows[: frame.height, : frame.width])  # the decoder reuses the memory of the plane
 
 
 def to_pcm(sound: NDArray[np.generic]) -> bytes:
@@ -71,4 +71,4 @@ def to_pcm(sound: NDArray[np.generic]) -> bytes:
 
 def from_pcm(data: bytes) -> NDArray[np.float32]:
     """Little-endian signed 16 bit back to samples in [-1, 1]."""
-    return (np.frombuffer(data, "<i2") / PCM_SCALE).astype(np.float32)
+    return np.asarray(np.divide(np.frombuffer(data, "<i2"), PCM_SCALE, dtype=np.float32))

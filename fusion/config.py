@@ -78,8 +78,9 @@ class TrainConfig:
     """How `fusion train` spends its time.
 
     ``seconds`` bounds the network's training on this machine, ``steps`` its optimiser steps; whichever ends first.
-    ``size`` is the preset (`demo` or `plant`). ``calibration_share`` of the normal runs, the latest ones, calibrate
-    thresholds and bands; ``validation_share`` of the others gate the networks.
+    ``size`` is the preset (`demo` or `plant`). The latest normal runs calibrate thresholds and bands:
+    ``calibration_share`` of the time with media, or up to ``calibration_hours`` where ``training_hours`` are left;
+    ``validation_share`` of the other runs gate the networks.
     """
 
     size: str = "demo"
@@ -88,6 +89,8 @@ class TrainConfig:
     steps: int = 100_000
     batch: int = 32
     calibration_share: float = 0.35
+    calibration_hours: float = 24.0
+    training_hours: float = 4.0
     validation_share: float = 0.2
     false_raises_per_day: float = 1.0
     checkpoint_every_s: float = 15.0

@@ -2,7 +2,6 @@
 
 A raise is a detection from the onset of a fault until shortly after its end, a false raise in normal time, and neither
 while the plant settles after a fault. Both rates rest on the same normal time. Knows the faults only as ``Event``.
-Shape letters: H horizons, S controlled tags, F folds.
 """
 
 from __future__ import annotations
@@ -18,52 +17,24 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from fusion.ablation import NOTHING_MISSING, Ablation
 from fusion.checkpoint import Checkpoint, load_checkpoint
 from fusion.errors import ConfigError, PlantMismatch
+from fusion.forecast_scores import ForecastSums, foresee, skills
 from fusion.history import frames
 from fusion.inference import Engine
-from fusion.plant import Role
-from fusion.plant_model import PlantModel
 from fusion.recording import Event, Recording
 from fusion.records import NS_PER_S, Anomaly, AnomalyState
-from models.actions import HORIZONS
-from models.batch import TickBuilder, Ticks
-from models.clips import Pool
-from models.linear import CANDIDATES
-from models.validation import examine, spread
+from models.batch import TickBuilder
 
 log = logging.getLogger(__name__)
-
-Floats = NDArray[np.float64]
 
 WARM_UP_S = 180.0
 AFTER_S = 60.0
 SETTLING_S = 300.0
 BLAME_S = 60.0
-FORECAST_S = (8, 32, 64, 256)
-CLIPS_PER_RUN = 256
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForecastSums:
-    """Of one normal run, by horizon and controlled tag: squared errors, and how many values lay inside the band.
-
-    ``own`` is the model's with the recorded actions, ``linear`` its linear core's, ``persistence`` that of no change;
-    all in scaled units over ``count`` clips. ``arx`` says where the linear core is the ARX model. All are [H, S].
-    """
-
-    tags: tuple[str, ...]
-    own: Floats
-    linear: Floats
-    persistence: Floats
-    count: Floats
-    inside: Floats
-    judged: Floats
-    arx: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,11 +54,13 @@ class Played:
         return tuple(event for event in self.events if not event.nuisance)
 
 
-def evaluate(model: Path, recordings: Sequence[Path], *, workers: int = 0) -> dict[str, Any]:
+def evaluate(
+    model: Path, recordings: Sequence[Path], *, ablation: Ablation = NOTHING_MISSING, workers: int = 0
+) -> dict[str, Any]:
     """Replay recordings through a trained model and report detection, false raises and forecasts.
 
-    ``workers`` processes share the recordings; 0 takes one for each core. The report is described in
-    ``docs/evaluation.md``.
+    ``ablation`` takes senses or parts of the model away. ``workers`` processes share the recordings; 0 takes one for
+    each core. The report is described in ``docs/evaluation.md``.
 
     Raises:
         ConfigError: where there is no recording, or the model cannot be read.
@@ -96,7 +69,7 @@ def evaluate(model: Path, recordings: Sequence[Path], *, workers: int = 0) -> di
     """
     checkpoint = load_checkpoint(model)
     check_plant(checkpoint, recordings)
-    return summary(play_all(model, recordings, workers), checkpoint.meta, checkpoint.plant.step_s)
+    return summary(play_all(model, recordings, workers, ablation), checkpoint.meta, checkpoint.plant.step_s)
 
 
 def check_plant(checkpoint: Checkpoint, recordings: Sequence[Path]) -> None:
@@ -115,28 +88,31 @@ def check_plant(checkpoint: Checkpoint, recordings: Sequence[Path]) -> None:
 # --- replay
 
 
-def play_all(model: Path, recordings: Sequence[Path], workers: int = 0) -> list[Played]:
+def play_all(
+    model: Path, recordings: Sequence[Path], workers: int = 0, ablation: Ablation = NOTHING_MISSING
+) -> list[Played]:
     """Every recording on its own, in the order given."""
     workers = min(workers or os.cpu_count() or 1, len(recordings))
     if workers <= 1:
-        return [play(model, path) for path in recordings]
+        return [play(model, path, ablation) for path in recordings]
     spawn = multiprocessing.get_context("spawn")
     with (
         _one_thread_each(),
         ProcessPoolExecutor(workers, mp_context=spawn, initializer=torch.set_num_threads, initargs=(1,)) as pool,
     ):
-        return list(pool.map(play, repeat(model), recordings))
+        return list(pool.map(play, repeat(model), recordings, repeat(ablation)))
 
 
-def play(model: Path, path: Path) -> Played:
+def play(model: Path, path: Path, ablation: Ablation = NOTHING_MISSING) -> Played:
     """One recording through a fresh engine, as it would have gone live; a normal one is also forecast."""
     recording = Recording(path)
-    engine = Engine(load_checkpoint(model, recording.plant))
+    engine = Engine(load_checkpoint(model, recording.plant), ablation=ablation)
     forecast = recording.kind == "normal"
     builder = TickBuilder(recording.plant, engine.model.stem)
     changes: list[Anomaly] = []
     ticks_ns: list[int] = []
-    for frame in frames(recording):
+    for whole in frames(recording):
+        frame = ablation.seen(whole, recording.plant)
         ticks_ns.append(frame.t_ns)
         changes.extend(engine.step(frame, newest=False).anomalies)
         if forecast:
@@ -249,70 +225,6 @@ def normal_hours(played: Played) -> float:
 
 def _end_ns(played: Played, event: Event) -> int:
     return played.t1_ns if event.end_ns is None else event.end_ns
-
-
-# --- forecast
-
-
-def foresee(model: PlantModel, run: Ticks) -> ForecastSums | None:
-    """Forecasts over a normal run with the actions of the record; None where it is too short for a clip."""
-    pool = Pool([run], model.core, model.plant)
-    anchors = spread(pool, model.networks.config.window_ticks, CLIPS_PER_RUN)
-    if not len(anchors):
-        return None
-    controlled = [i for i, s in enumerate(model.plant.tags) if s.role is Role.CONTROLLED]
-    rows = [HORIZONS.index(round(horizon_s / model.plant.step_s)) for horizon_s in horizons(model.plant.step_s)]
-    part = np.ix_(rows, controlled)
-    errors = examine(model.networks, pool, anchors).errors
-    absolute = model.world_model.errors([run], CLIPS_PER_RUN).numpy()
-    known = np.isfinite(absolute)
-    inside = known & (np.nan_to_num(absolute) <= model.world_model.bands())
-    return ForecastSums(
-        tags=tuple(model.tags[i] for i in controlled),
-        own=errors.squared(model.world_model.gates).sum(0)[part],
-        linear=errors.rr.sum(0)[part],
-        persistence=errors.pp.sum(0)[part],
-        count=errors.count.sum(0)[part],
-        inside=inside.sum(0)[part].astype(np.float64),
-        judged=known.sum(0)[part].astype(np.float64),
-        arx=(model.core.choice == CANDIDATES.index("arx"))[part],
-    )
-
-
-def horizons(step_s: float) -> tuple[int, ...]:
-    """Horizons of the report [s] that the model has."""
-    return tuple(h for h in FORECAST_S if round(h / step_s) in HORIZONS)
-
-
-def skills(parts: Sequence[ForecastSums], step_s: float) -> dict[str, dict[str, dict[str, float | None]]]:
-    """Skill and coverage by tag and horizon over all normal runs; null where nothing is known."""
-    if not parts:
-        return {}
-    names = ("own", "linear", "persistence", "inside", "judged")
-    total = {name: np.sum([getattr(part, name) for part in parts], axis=0) for name in names}
-    arx = np.where(parts[0].arx, total["linear"], 0.0)
-
-    def row(h: int, s: int) -> dict[str, float | None]:
-        own = float(total["own"][h, s])
-        return {
-            "skill_persistence": _skill(own, float(total["persistence"][h, s])),
-            "skill_arx": _skill(own, float(arx[h, s])),
-            "coverage_90": _ratio(float(total["inside"][h, s]), float(total["judged"][h, s])),
-        }
-
-    return {
-        tag: {str(horizon_s): row(h, s) for h, horizon_s in enumerate(horizons(step_s))}
-        for s, tag in enumerate(parts[0].tags)
-    }
-
-
-def _skill(error: float, reference: float) -> float | None:
-    ratio = _ratio(error, reference)
-    return None if ratio is None else round(1.0 - ratio, 4)
-
-
-def _ratio(part: float, whole: float) -> float | None:
-    return round(part / whole, 4) if whole > 0 else None
 
 
 # --- report

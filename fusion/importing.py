@@ -15,7 +15,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from connectors.historian.rows import Batch, Reader, ReadOptions, TagInfo
 from connectors.historian.stamps import DAY_FIRST, MONTH_FIRST, zone
 from connectors.historian.states import INFORMATIVE, codes_of, load_state_sets
 from fusion.errors import ConfigError, HistorianError
+from fusion.import_report import FileReport, Imported, write_report
 from fusion.plant import Modality, Plant
 from fusion.proposal import propose, ucum
 from fusion.recording import PLANT, RecordingWriter, dump_plant, load_plant
@@ -71,40 +72,6 @@ class ImportConfig:
             raise ConfigError("--parts must be at least 1 and --step positive")
 
 
-@dataclass(slots=True)
-class FileReport:
-    """What was read from one file, and what was not."""
-
-    name: str
-    format: str = ""
-    rows: int = 0
-    empty: int = 0
-    rejected: Counter[str] = field(default_factory=Counter)
-    tags: set[str] = field(default_factory=set)
-    first_ns: int | None = None
-    last_ns: int | None = None
-    backwards: int = 0
-    repeated_hour: int = 0
-    ambiguous: int = 0
-
-
-@dataclass(slots=True)
-class Imported:
-    """Everything that the report tells."""
-
-    plant: Plant
-    proposed: bool
-    files: list[FileReport]
-    tags: list[TagQuality]
-    infos: Mapping[str, TagInfo]
-    states: Mapping[str, Mapping[str, int]]
-    repeated: int
-    conflicting: int
-    left_out: Sequence[str]
-    recordings: list[Path]
-    rows: int
-
-
 def import_files(sources: Sequence[str], site: Path, config: ImportConfig | None = None) -> Path:
     """Import files and queries; the folder of the import.
 
@@ -129,6 +96,7 @@ def import_files(sources: Sequence[str], site: Path, config: ImportConfig | None
         aside.mkdir(parents=True)
         found = _import(sources, site, aside, config, name)
         _write_summary(aside, found, digest)
+        write_report(aside / REPORT, found, missing_tags(found.files))
         shutil.rmtree(aside / "work")
         if place.exists():
             shutil.rmtree(place)

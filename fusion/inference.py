@@ -20,6 +20,7 @@ from control.evidence import Contributions
 from control.licence import Level, Licence
 from control.planner import Planner
 from control.surprise import Calibration, Surprise
+from fusion.ablation import NOTHING_MISSING, Ablation
 from fusion.checkpoint import Checkpoint
 from fusion.errors import ModelError
 from fusion.plant import Modality, Plant
@@ -52,6 +53,14 @@ class Outcome:
         return cls(frame=frame, anomalies=(), open_anomalies=(), flags=flags, **nothing)
 
 
+@dataclass(frozen=True, slots=True)
+class Present:
+    """Tags [S] and actions [A] of the last tick, engineering units."""
+
+    tags: NDArray[np.float64]
+    action: NDArray[np.float64]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cadence:
     """How often a forecast and advice are made [s]; ``advise`` off keeps every recommendation silent."""
@@ -71,11 +80,15 @@ class Engine:
         detector: DetectorConfig | None = None,
         advisor: AdvisorConfig | None = None,
         cadence: Cadence | None = None,
+        ablation: Ablation = NOTHING_MISSING,
     ) -> None:
         self.plant: Plant = checkpoint.plant
         self.model = PlantModel.from_checkpoint(checkpoint)
+        if not ablation.networks:
+            self.model.networks.readout.gate_HS.zero_()
         self.model_id = checkpoint.model_id
-        self.calibration = Calibration.from_state(checkpoint.part("calibration"), checkpoint.meta["calibration"])
+        calibration = Calibration.from_state(checkpoint.part("calibration"), checkpoint.meta["calibration"])
+        self.calibration = ablation.limits(calibration)
         self.licence = Licence.from_dict(checkpoint.meta["licence"])
         self.detector = Detector(detector or DetectorConfig(), self.calibration, self.plant, self.model_id)
         self._cadence = cadence or Cadence()
@@ -85,6 +98,7 @@ class Engine:
         self._advisor: Advisor | None = None
         self._now_ns = 0
         self._due_ns: dict[str, int] = {"forecast": 0, "advice": 0}
+        self._seen: Present | None = None
         self._last_action: NDArray[np.float64] | None = None
         self._settling_until_ns = 0
         self._waiting_ticks = PATIENCE_TICKS
@@ -102,11 +116,14 @@ class Engine:
             self.flags = (*frame.flags, "waiting for first values")
             return Outcome.empty(frame, self.flags)
         ticks = self._builder.tick(frame)
+        self._seen = Present(ticks.tags[-1], ticks.action[-1])
         seen = self.model.step(ticks, self._state, explain=self.detector.attentive)
         self.flags = tuple(sorted({*frame.flags, *seen.flags, *self._settling(ticks.action[-1])}))
         evidence = None
         if seen.shares is not None and seen.residual is not None:
-            evidence = Contributions(signals=self.model.signals, shares=seen.shares, residual=seen.residual)
+            evidence = Contributions(
+                signals=self.model.signals, shares=seen.shares, residual=seen.residual, sensor=seen.sensor
+            )
         changes = self.detector.step(frame.t_ns, seen.energies, evidence, self.flags)
         forecast, advice = self._look_ahead(frame) if newest else (None, None)
         return Outcome(
@@ -126,6 +143,11 @@ class Engine:
             return True
         self._waiting_ticks = 0
         return False
+
+    def _present(self) -> Present:
+        if self._seen is None:
+            raise ModelError("no tick has been seen yet")
+        return self._seen
 
     def _settling(self, action: NDArray[np.float64]) -> tuple[str, ...]:
         """A move of the operator widens the limits of fast energies for a short while."""
@@ -175,6 +197,26 @@ class Engine:
             hands_off=not self._cadence.advise,
         )
         return self._advisor.advise(world, situation)
+
+    @property
+    def ready(self) -> bool:
+        """Whether enough has been seen to look ahead."""
+        return self._state.ready
+
+    @property
+    def present_action(self) -> NDArray[np.float64]:
+        """Every action [A] as last known, engineering units."""
+        return self._present().action
+
+    @property
+    def present_tags(self) -> NDArray[np.float64]:
+        """Every tag [S] as last known, engineering units."""
+        return self._present().tags
+
+    @torch.no_grad()
+    def rollout(self, paths: torch.Tensor) -> NDArray[np.float64]:
+        """Expected tags [N, H, S] under paths [N, K, A] of all actions from now on, engineering units."""
+        return np.asarray(self.model.forecast(self._state, paths).numpy())
 
     def now_ns(self) -> int:
         """Time of the last tick: inference lives in plant time, live and in replay."""

@@ -83,15 +83,19 @@ class MediaReader:
                     body = _MESSAGES[schema.name if schema else ""]()
                     body.ParseFromString(message.data)
                     value = self._decode(channel.topic, body, decoders)
-                    times = (message.publish_time, message.log_time)
-                    yield Sample(signal=channel.topic, t_ns=times[0], received_ns=times[1], value=value)
+                    yield Sample(
+                        signal=channel.topic, t_ns=message.publish_time, received_ns=message.log_time, value=value
+                    )
         except (OSError, McapError, DecodeError, av.FFmpegError, struct.error, KeyError, ValueError) as error:
             raise RecordingError(f"{self._file}: damaged or not a media file of ours ({error})") from error
 
     def _decode(self, topic: str, body: Any, decoders: dict[str, PictureDecoder]) -> NDArray[Any]:
         modality = self._plant.by_name[topic].modality
         if modality is Modality.VIDEO:
-            pictures = list(decoders.setdefault(topic, PictureDecoder()).decode(body.data))
+            decoder = decoders.get(topic)
+            if decoder is None:
+                decoder = decoders[topic] = PictureDecoder()
+            pictures = list(decoder.decode(body.data))
             if len(pictures) != 1:
                 raise ValueError(f"{topic}: one picture per message expected, found {len(pictures)}")
             return pictures[0]

@@ -41,7 +41,9 @@ class Signal:
     audio chunk of ``period_s`` (so the sampling rate is ``n / period_s``), ``(points, 4)`` for a point cloud of
     x, y, z [m] and intensity in the sensor frame. ``low`` and ``high`` are engineering limits [unit]. A manipulated
     signal without ``max_rate`` [unit/s] conditions the model but is never recommended. ``pose`` places a LiDAR in
-    the plant frame: x, y, z [m], roll, pitch, yaw [rad].
+    the plant frame: x, y, z [m], roll, pitch, yaw [rad]. Signals of one ``device`` fail together (default: each is its
+    own). ``machine`` marks what a valve or drive does (its position, speed or current): where such a tag alone
+    contradicts the others, the machine is at fault and not an instrument.
     """
 
     name: str
@@ -56,6 +58,8 @@ class Signal:
     max_rate: float | None = None
     pose: tuple[float, ...] = ()
     description: str = ""
+    device: str = ""
+    machine: bool = False
 
     def __post_init__(self) -> None:
         """Reject limits and periods that no plant has."""
@@ -100,8 +104,9 @@ class Gain:
 class Balance:
     """A conservation law: ``capacity * d(level)/dt = sum(coefficient * flow)``, or with no level, ``sum == 0``.
 
-    ``flows`` maps signal names to nominal coefficients in the unit of ``capacity`` times level per second; the
-    linear core refines them on normal data. ``window_s`` are the accumulation windows.
+    ``flows`` maps signal names, or products such as ``FT101*TT101``, to nominal coefficients in the unit of
+    ``capacity`` times level per second; the linear core refines them on normal data. ``window_s`` are the accumulation
+    windows.
     """
 
     name: str
@@ -109,6 +114,17 @@ class Balance:
     level: str | None = None
     capacity: float = 1.0
     window_s: tuple[float, ...] = (120.0, 600.0)
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """Every signal of the law once, the level first."""
+        flows = (factor for flow in self.flows for factor in factors(flow))
+        return tuple(dict.fromkeys((*((self.level,) if self.level else ()), *flows)))
+
+
+def factors(flow: str) -> tuple[str, ...]:
+    """The signals whose product a flow of a balance is."""
+    return tuple(name.strip() for name in flow.split("*"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +172,7 @@ class Plant:
 
     def _references(self) -> list[tuple[str, str]]:
         found = [("gains", n) for g in self.gains for n in (g.manipulated, g.controlled)]
-        found += [("balances", n) for b in self.balances for n in (*b.flows, *((b.level,) if b.level else ()))]
+        found += [("balances", n) for b in self.balances for n in b.signals]
         found += [("targets", t.signal) for t in self.targets]
         return found + [("edges", n) for e in self.edges for n in e]
 
@@ -264,6 +280,8 @@ def _coerce(kind: str, value: Any, where: str) -> Any:
             return _finite(value)
         if kind == "int":
             return int(value)
+        if kind == "bool":
+            return _flag(value)
         if kind.startswith("tuple[int"):
             return tuple(int(v) for v in value)
         if kind.startswith("tuple[float"):
@@ -276,6 +294,12 @@ def _coerce(kind: str, value: Any, where: str) -> Any:
         raise ConfigError(f"{where}: {value!r} is not accepted; expected {hint}") from error
     if not isinstance(value, str):
         raise ConfigError(f"{where}: {value!r} is not accepted; expected text")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("not true or false")
     return value
 
 

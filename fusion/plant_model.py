@@ -22,6 +22,7 @@ from fusion.checkpoint import Checkpoint
 from fusion.errors import ModelError
 from fusion.plant import Plant
 from models.batch import Ticks
+from models.crossmodal import OBSERVED_SHARE
 from models.features import FeatureStem
 from models.jepa import Jepa
 from models.linear import LinearCore
@@ -54,11 +55,12 @@ class ModelState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """One tick judged: ``energies`` [E]; with evidence ``shares`` [E, G] and ``residual`` [G] in engineering units."""
+    """One tick judged: ``energies`` [E]; with evidence ``shares`` [E, G], ``sensor`` [E], ``residual`` [G] [unit]."""
 
     energies: Floats
     flags: tuple[str, ...]
     shares: Floats | None
+    sensor: Floats | None
     residual: Floats | None
 
 
@@ -155,10 +157,12 @@ class PlantModel:
         judged, state.carry = self.monitors.step(ticks, state.carry, explain=explain)
         state.state, state.z, state.action = observed.state, judged.z[-1], ticks.action[-1]
         state.ticks += len(ticks)
+        latent = observed.energies_TE[-1] if self._whole(ticks)[-1] else np.full(len(self.world_model.infos), np.nan)
         return Seen(
-            energies=np.concatenate([judged.values[-1], observed.energies_TE[-1]]),
+            energies=np.concatenate([judged.values[-1], latent]),
             flags=tuple(self._flags(judged.calibrated, ticks)),
             shares=None if judged.shares is None else self._padded(judged.shares[-1]),
+            sensor=None if judged.sensor is None else self._padded_sensor(judged.sensor[-1]),
             residual=None if judged.residual is None else judged.residual[-1],
         )
 
@@ -167,11 +171,19 @@ class PlantModel:
         """Energies [T, E] of a whole run; NaN where a medium's level was never seen in training."""
         judged, _ = self.monitors.step(run)
         latent, _ = self.world_model.surprise(run)
+        latent[~self._whole(run)] = np.nan
         values = np.concatenate([judged.values, latent], 1)
         for signal, good in judged.calibrated.items():
             modality = str(self.plant.by_name[signal].modality)
             values[np.ix_(~good, np.array([m == modality for m in self.energy_modality]))] = np.nan
         return values
+
+    def _whole(self, ticks: Ticks) -> NDArray[np.bool_]:
+        """Ticks [T] with every sense of the training: what the networks make of fewer is not judged."""
+        whole = ticks.observed.mean(1) >= OBSERVED_SHARE if self.tags else np.ones(len(ticks), bool)
+        for medium in self.networks.perception.media:
+            whole = whole & ticks.present.get(medium.name, np.zeros(len(ticks), bool))
+        return np.asarray(whole)
 
     def _flags(self, calibrated: Mapping[str, NDArray[np.bool_]], ticks: Ticks) -> list[str]:
         """Media that are there but at a level that was never seen."""
@@ -187,6 +199,24 @@ class PlantModel:
             row = np.array([str(self.plant.by_name[s].modality) == str(info.modality) for s in self.signals], float)
             rows.append(row / max(row.sum(), 1.0))
         return np.concatenate([shares, np.array(rows).reshape(len(rows), shares.shape[1])])
+
+    def _padded_sensor(self, sensor: Floats) -> Floats:
+        """The same [E] for all energies; the latent's do not say whether an instrument is at fault."""
+        return np.concatenate([sensor, np.full(len(self.world_model.infos), np.nan)])
+
+    @torch.no_grad()
+    def forecast(self, state: ModelState, paths: Tensor) -> Tensor:
+        """Expected tags [N, H, S] under paths [N, K, A] of all actions, engineering units.
+
+        Raises:
+            ModelError: where nothing has been seen yet, or the forecast is not finite.
+        """
+        if state.state is None:
+            raise ModelError("no tick has been seen yet")
+        mean = self.world_model.forecast(state.state, paths).cpu()
+        if not bool(torch.isfinite(mean).all()):
+            raise ModelError("the forecast is not finite")
+        return mean
 
     def world(self, state: ModelState) -> PresentWorld:
         """The model standing at a state, as control asks for it."""
@@ -216,9 +246,9 @@ class PresentWorld:
     """``control.world.World``: rollouts from one state; signals without a rate stay as they are."""
 
     def __init__(self, model: PlantModel, state: ModelState) -> None:
-        if state.state is None or state.z is None or state.action is None:
+        if state.z is None or state.action is None:
             raise ModelError("no tick has been seen yet")
-        self._model, self._state, self._z, self._action = model, state.state, state.z, state.action
+        self._model, self._state, self._z, self._action = model, state, state.z, state.action
         actions = model.plant.actions
         self._columns = [i for i, s in enumerate(actions) if s.max_rate is not None]
         self.manipulated = tuple(actions[i].name for i in self._columns)
@@ -239,10 +269,7 @@ class PresentWorld:
         """Expected tags [N, H, S] under paths of what may be moved."""
         paths = torch.from_numpy(self._action.copy()).expand(*action_NKA.shape[:2], -1).clone()
         paths[:, :, self._columns] = action_NKA.double()
-        mean = self._model.world_model.forecast(self._state, paths).cpu()
-        if not bool(torch.isfinite(mean).all()):
-            raise ModelError("the forecast is not finite")
-        return mean.to(action_NKA.dtype)
+        return self._model.forecast(self._state, paths).to(action_NKA.dtype)
 
     def half_band(self) -> Tensor:
         """Half width [H, S] of the 90 % band."""

@@ -12,7 +12,7 @@ import heapq
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from hashlib import file_digest
 from pathlib import Path
 from types import TracebackType
@@ -346,13 +346,28 @@ class Recording:
         rows = index.select("quality", "clock").iter_rows()
         place = -1
         for place, (sample, row) in enumerate(zip(MediaReader(file, self.plant), rows, strict=False)):
-            quality, clock = row
-            whole = replace(sample, quality=Quality(quality), clock=clock, replayed=True)
-            heapq.heappush(waiting, (sample.received_ns, place, whole))
+            whole = _stamped(sample, *row)
+            if not waiting and whole.received_ns <= later[place]:  # as nearly always
+                yield whole
+                continue
+            heapq.heappush(waiting, (whole.received_ns, place, whole))
             while waiting and waiting[0][0] <= later[place]:
                 yield heapq.heappop(waiting)[2]
         if place + 1 != len(index):
             raise RecordingError(f"{file}: {place + 1} messages, but {MEDIA_INDEX} lists {len(index)}")
+
+
+def _stamped(sample: Sample, quality: int, clock: str) -> Sample:
+    """What the index knows of a sample; ``replace`` would take thrice as long."""
+    return Sample(
+        signal=sample.signal,
+        t_ns=sample.t_ns,
+        received_ns=sample.received_ns,
+        value=sample.value,
+        quality=Quality(quality),
+        clock=clock,
+        replayed=True,
+    )
 
 
 def arrival_ns(item: Item) -> int:

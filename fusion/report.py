@@ -105,8 +105,8 @@ def _summary(plant: Plant, meta: Mapping[str, Any], calibration: Calibration) ->
 
 def _training(course: Course) -> Figure:
     figure, (left, right) = _figure(1, 2, 3.2)
-    for name in course.losses[0] if course.losses else ():
-        left.plot(course.steps, [loss[name] for loss in course.losses], label=name, lw=0.8)
+    for name in course.losses[-1] if course.losses else ():
+        left.plot(course.steps, [loss.get(name, np.nan) for loss in course.losses], label=name, lw=0.8)
     left.set(xlabel="step", title="losses", yscale="log")
     left.legend(fontsize=7)
     steps = [g.step for g in course.gauges]

@@ -163,8 +163,9 @@ class Timeline:
 
     def _advance(self, now_ns: int) -> _Closed:
         last_ns = now_ns - self._lateness_ns - 1
-        if self._tick_ns is None or last_ns >= self._tick_ns:
-            self._take_in(now_ns)
+        if self._tick_ns is not None and last_ns < self._tick_ns:
+            return self._nothing
+        self._take_in(now_ns)
         return self._close(last_ns, now_ns)
 
     def _flush(self) -> _Closed:

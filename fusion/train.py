@@ -45,6 +45,8 @@ from models.size import preset
 
 log = logging.getLogger(__name__)
 
+TAGS_ONLY = 0.4  # of the calibration share is enough for bands of runs without media
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
@@ -101,8 +103,8 @@ def train(recordings: Sequence[Path], out: Path, config: TrainConfig) -> None:
 
 
 def load_ticks(recordings: Sequence[Recording], cache: Path, bar: Progress) -> list[Ticks]:
-    """Ticks of every normal recording in order of time; computed on all cores, cached by content."""
-    normal = sorted((r for r in recordings if r.kind == "normal"), key=lambda r: (r.manifest["t0_ns"], str(r.path)))
+    """Ticks of every normal recording in order of time, else as given; computed on all cores, cached by content."""
+    normal = sorted((r for r in recordings if r.kind == "normal"), key=lambda r: r.manifest["t0_ns"])
     if len(normal) < len(recordings):
         log.info("%d recordings hold faults and are left out of training", len(recordings) - len(normal))
     files = [cache / f"{_digest(r)}.npz" for r in normal]
@@ -144,8 +146,10 @@ def split_runs(runs: Sequence[Ticks], config: TrainConfig) -> Split:
     kinds = [[r for r in runs if r.media], [r for r in runs if not r.media]]
     split = Split(training=[], held_out=[], calibration=[])
     for kind in kinds:
-        later = round(len(kind) * config.calibration_share * (1.0 if kind and kind[0].media else 0.4))
-        earlier = len(kind) - later
+        wanted_h = calibration_hours(hours(kind), config, media=bool(kind and kind[0].media))
+        earlier = len(kind)
+        while earlier and hours(kind[earlier:]) + 0.5 * hours(kind[earlier - 1 : earlier]) <= wanted_h:
+            earlier -= 1
         decide = max(1, round(earlier * config.validation_share)) if earlier > 2 else 0
         split.training.extend(kind[: earlier - decide])
         split.held_out.extend(kind[earlier - decide : earlier])
@@ -155,6 +159,18 @@ def split_runs(runs: Sequence[Ticks], config: TrainConfig) -> Split:
             f"{len(runs)} normal recordings are too few; at least 5 are needed, to train on, to decide and to calibrate"
         )
     return split
+
+
+def calibration_hours(total_h: float, config: TrainConfig, *, media: bool) -> float:
+    """How much of runs with media, or of those without, calibrates [h].
+
+    Limits rest on runs with media alone: of those, all that training can spare, until a rate of one a day is more than
+    a hope.
+    """
+    if not media:
+        return total_h * config.calibration_share * TAGS_ONLY
+    share_h = total_h * config.calibration_share
+    return max(share_h, min(config.calibration_hours, total_h - config.training_hours))
 
 
 def hours(runs: Sequence[Ticks]) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.plant import Balance, Plant
+from fusion.plant import Balance, Plant, factors
 from models.batch import Ticks
 from models.past import ewma
 from models.scaling import Bools, Floats
@@ -57,7 +57,7 @@ class BalanceMonitor:
     @property
     def signals(self) -> tuple[str, ...]:
         """The signals of the law, level first."""
-        return (*((self.balance.level,) if self.balance.level else ()), *self.balance.flows)
+        return self.balance.signals
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -116,8 +116,11 @@ class BalanceMonitor:
         return np.stack(made, 1)
 
     def _split(self, values: Floats) -> tuple[Floats, Floats]:
-        """Level [T] (zero where the law has none) and flows [T, F]."""
-        return (values[:, 0], values[:, 1:]) if self.balance.level else (np.zeros(len(values)), values)
+        """Level [T] (zero where the law has none) and flows [T, F] from the values of ``signals``."""
+        column = {name: values[:, i] for i, name in enumerate(self.signals)}
+        flows = [np.prod([column[n] for n in factors(flow)], axis=0) for flow in self.balance.flows]
+        level = column[self.balance.level] if self.balance.level else np.zeros(len(values))
+        return level, np.stack(flows, 1)
 
     def _rows(self, run: Ticks, plant: Plant) -> tuple[Floats, Floats, Floats]:
         """Regression rows of windows: mean flows, their change per second, and the rate of what was stored."""

@@ -37,6 +37,14 @@ def feed_forward(width: int, dropout: float = 0.0, factor: int = 2) -> nn.Sequen
     return nn.Sequential(nn.Linear(width, inner), nn.GELU(), nn.Dropout(dropout), nn.Linear(inner, width))
 
 
+def linear(inputs: int, outputs: int) -> nn.Linear:
+    """A linear layer; one without inputs (a plant without actions) is its bias."""
+    layer = nn.Linear(max(inputs, 1), outputs)
+    if not inputs:
+        layer.in_features, layer.weight = 0, nn.Parameter(torch.empty(outputs, 0))
+    return layer
+
+
 def zeroed(layer: nn.Linear) -> nn.Linear:
     """The layer with output zero until it learns otherwise."""
     nn.init.zeros_(layer.weight)

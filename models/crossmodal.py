@@ -1,7 +1,9 @@
 """Each modality's features from those of all the others: what one sense says that the others do not confirm.
 
 The process tags are one modality, every media signal is one. A ridge is fitted for every set of media that may be
-present, so that a lost camera leaves the others calibrated. Residuals are averaged at two speeds.
+present, so that a lost camera leaves the others calibrated; without process tags a medium is compared with its own
+mean. Residuals are averaged at two speeds, and once more
+relative to their own long mean: a plant is never quite the one of its training, but it is like itself.
 Shape letters: T ticks, C columns, F features, K inputs.
 """
 
@@ -17,26 +19,34 @@ from numpy.typing import NDArray
 
 from models.batch import Ticks
 from models.distance import Distance, Judged
-from models.past import ewma
+from models.past import Usual, ewma, less_usual
 from models.regression import Moments, ridge
 from models.scaling import Bools, Floats, Scaling
 
 PROCESS, ACTION = "process", "action"
+ALONE = "alone"  # in place of a media set: no inputs at all
+OBSERVED_SHARE = 0.5  # of the tags, below which there is no process to compare with
 INPUT_ALPHAS = (0.1, 0.02)
-RESIDUAL_ALPHAS = (0.1, 0.02)
+RESIDUAL_ALPHAS = {"0.1": 0.1, "0.02": 0.02, "shift": 0.05}
+SHIFT = "shift"
 CLIP = 8.0  # scaled units: one wild feature must not drown the others
 COMPONENTS, COMPONENT_SHARE = 24, 0.97
 PENALTY = 1e-2
 FOLDS = 3
+QUANTILE = 0.995  # of an averaged residual's size when normal: the limit of a single feature
 
 
 @dataclass(slots=True)
 class CrossCarry:
-    """What a stream leaves behind: held features by medium, input and residual averages by block and speed."""
+    """What a stream leaves behind: held features by medium, input and residual averages by block and speed.
+
+    ``usual`` is the long mean of each target's residual.
+    """
 
     held: dict[str, Floats] = field(default_factory=dict)
     inputs: dict[tuple[str, float], Floats] = field(default_factory=dict)
-    residuals: dict[tuple[str, float], Floats] = field(default_factory=dict)
+    residuals: dict[tuple[str, str], Floats] = field(default_factory=dict)
+    usual: dict[str, Usual] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +86,16 @@ def blocks(
 
 @dataclass(frozen=True, slots=True)
 class CrossModal:
-    """The fitted ridges. ``components`` [F, n] reduce a medium to inputs; ``weights`` are by target and media set."""
+    """The fitted ridges. ``components`` [F, n] reduce a medium to inputs; ``weights`` are by target and media set.
+
+    ``limits`` [C] bound every single averaged residual, ``distances`` all of a target together.
+    """
 
     media: tuple[str, ...]
     components: Mapping[str, Floats]
     weights: Mapping[tuple[str, str], Floats]
-    distances: Mapping[tuple[str, str, float], Distance]
+    distances: Mapping[tuple[str, str, str], Distance]
+    limits: Mapping[tuple[str, str, str], Floats]
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -99,24 +113,31 @@ class CrossModal:
         components = {m: _components(np.concatenate([r.values[m][r.present[m]] for r in runs])) for m in media}
         designs = [_design(r, media, components, {}) for r in runs]
         kept = [_complete(r, media, warm_up) for r in runs]
-        model = cls(media, components, {}, {})
+        model = cls(media, components, {}, {}, {})
         weights: dict[tuple[str, str], Floats] = {}
-        distances: dict[tuple[str, str, float], Distance] = {}
+        distances: dict[tuple[str, str, str], Distance] = {}
+        limits: dict[tuple[str, str, str], Floats] = {}
         for target in model.targets:
             truths = [r.values[target] for r in runs]
             parts = [Moments.of(d[k], t[k]) for d, t, k in zip(designs, truths, kept, strict=True)]
-            for there in _media_sets(media, target):
+            for there in (*_media_sets(media, target), *((ALONE,) if target != PROCESS else ())):
                 columns = model.columns(target, there, runs[0])
                 key = (target, there)
                 weights[key] = _fit(parts, columns)
                 residuals = _fold_residuals(parts, columns, designs, truths)
-                for alpha in RESIDUAL_ALPHAS:
-                    smooth = [ewma(e, alpha, np.zeros(e.shape[1]))[0][k] for e, k in zip(residuals, kept, strict=True)]
-                    distances[(*key, alpha)] = Distance.fit(np.concatenate(smooth), groups[target])
-        return cls(media, components, weights, distances)
+                relative = [less_usual(e, Usual())[0] for e in residuals]
+                for speed, alpha in RESIDUAL_ALPHAS.items():
+                    values = relative if speed == SHIFT else residuals
+                    smooth = [ewma(v, alpha, np.zeros(v.shape[1]))[0][k] for v, k in zip(values, kept, strict=True)]
+                    distances[(*key, speed)] = Distance.fit(np.concatenate(smooth), groups[target])
+                    usual = np.quantile(np.abs(np.concatenate(smooth)), QUANTILE, axis=0)
+                    limits[(*key, speed)] = np.where(usual > 1e-9, usual, np.inf)
+        return cls(media, components, weights, distances, limits)
 
     def columns(self, target: str, there: str, made: Blocks) -> NDArray[np.int64]:
         """Which inputs of the design serve a target when these media are there: one digit, 0 or 1, per medium."""
+        if there == ALONE:
+            return np.zeros(0, np.int64)
         used = [n for n in (PROCESS, ACTION) if n != target]
         used += [m for m, digit in zip(self.media, there, strict=True) if digit == "1"]
         widths = {PROCESS: made.values[PROCESS].shape[1], ACTION: made.values[ACTION].shape[1]}
@@ -124,31 +145,42 @@ class CrossModal:
         names = np.repeat(list(widths), [w * (1 + len(INPUT_ALPHAS)) for w in widths.values()])
         return np.flatnonzero(np.isin(names, used))
 
-    def step(self, made: Blocks, carry: CrossCarry) -> dict[tuple[str, float], Judged]:
-        """Averaged residuals by target and speed with what judges each row; updates ``carry``.
+    def step(
+        self, made: Blocks, carry: CrossCarry
+    ) -> tuple[dict[tuple[str, str], Judged], dict[tuple[str, str], Floats]]:
+        """By target and speed: averaged residuals with what judges each row, and the same over their limits [T, C].
 
-        A residual that cannot be known (absent medium) counts as zero in the averages and is not judged.
+        A residual that cannot be known (absent medium) counts as zero in the averages and is not judged; over its
+        limit it is NaN. Updates ``carry``.
         """
         design = _design(made, self.media, self.components, carry.inputs)
-        found = {}
+        found, single = {}, {}
         for target in self.targets:
             sets = self._sets(target, made)
             residual = self._residual(target, made, design, sets)
-            for alpha in RESIDUAL_ALPHAS:
-                start = carry.residuals.get((target, alpha), np.zeros(residual.shape[1]))
-                smooth, carry.residuals[target, alpha] = ewma(residual, alpha, start)
-                judges = tuple((rows, self.distances[target, there, alpha]) for there, rows in sets)
-                found[target, alpha] = Judged(smooth, judges)
-        return found
+            known = np.zeros(len(made), bool)
+            for _, rows in sets:
+                known[rows] = True
+            relative, carry.usual[target] = less_usual(residual, carry.usual.get(target, Usual()), known)
+            for speed, alpha in RESIDUAL_ALPHAS.items():
+                values = relative if speed == SHIFT else residual
+                start = carry.residuals.get((target, speed), np.zeros(residual.shape[1]))
+                smooth, carry.residuals[target, speed] = ewma(values, alpha, start)
+                judges = tuple((rows, self.distances[target, there, speed]) for there, rows in sets)
+                found[target, speed] = Judged(smooth, judges)
+                single[target, speed] = np.full_like(smooth, np.nan)
+                for there, rows in sets:
+                    single[target, speed][rows] = smooth[rows] / self.limits[target, there, speed]
+        return found, single
 
     def _sets(self, target: str, made: Blocks) -> list[tuple[str, NDArray[np.int64]]]:
         """The rows where the target is present, by the set of other media present."""
         there = [made.present[m] & (m != target) for m in self.media]
         digits = np.stack([np.where(t, "1", "0") for t in there], 1) if there else np.empty((len(made), 0), str)
-        judged = made.present[target] if target != PROCESS else np.ones(len(made), bool)
+        process = made.observed.mean(1) >= OBSERVED_SHARE
         found: dict[str, list[int]] = {}
-        for row in np.flatnonzero(judged):
-            code = "".join(digits[row])
+        for row in np.flatnonzero(made.present[target] if target != PROCESS else process):
+            code = "".join(digits[row]) if process[row] else ALONE
             found.setdefault(code if (target, code) in self.weights else "0" * len(self.media), []).append(int(row))
         return [(code, np.array(rows, np.int64)) for code, rows in found.items()]
 
@@ -168,8 +200,9 @@ class CrossModal:
         number = {target: str(i) for i, target in enumerate(self.targets)}
         state: dict[str, NDArray[Any]] = {f"components/{number[m]}": v for m, v in self.components.items()}
         state |= {f"weights/{number[target]}/{there}": w for (target, there), w in self.weights.items()}
-        for (target, there, alpha), distance in self.distances.items():
-            state |= {f"distance/{number[target]}/{there}/{alpha}/{k}": v for k, v in distance.state().items()}
+        for (target, there, speed), distance in self.distances.items():
+            state |= {f"distance/{number[target]}/{there}/{speed}/{k}": v for k, v in distance.state().items()}
+        state |= {f"limit/{number[target]}/{there}/{speed}": v for (target, there, speed), v in self.limits.items()}
         return state
 
     @classmethod
@@ -177,16 +210,17 @@ class CrossModal:
         """Inverse of ``state``."""
         targets = (PROCESS, *media)
         keys = [(key.split("/"), np.asarray(value)) for key, value in state.items()]
-        distances: dict[tuple[str, str, float], dict[str, NDArray[Any]]] = {}
+        distances: dict[tuple[str, str, str], dict[str, NDArray[Any]]] = {}
         for parts, value in keys:
             if parts[0] == "distance":
-                key = (targets[int(parts[1])], parts[2], float(parts[3]))
+                key = (targets[int(parts[1])], parts[2], parts[3])
                 distances.setdefault(key, {})[parts[4]] = value
         return cls(
             tuple(media),
             {targets[int(k[1])]: v for k, v in keys if k[0] == "components"},
             {(targets[int(k[1])], k[2]): v for k, v in keys if k[0] == "weights"},
             {key: Distance.from_state(arrays) for key, arrays in distances.items()},
+            {(targets[int(k[1])], k[2], k[3]): v for k, v in keys if k[0] == "limit"},
         )
 
 

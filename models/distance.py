@@ -29,14 +29,14 @@ class Distance:
     group: NDArray[np.int64]
 
     @classmethod
-    def fit(cls, samples: Floats, group: NDArray[np.int64] | None = None) -> Distance:
+    def fit(cls, samples: Floats, group: NDArray[np.int64] | None = None, shrinkage: float = SHRINKAGE) -> Distance:
         """From normal samples [T, C]; a column that never moves is ignored."""
         mean = samples.mean(0) if len(samples) else np.zeros(samples.shape[1])
         centred = samples - mean
         covariance = centred.T @ centred / max(len(samples), 1)
         variance = np.diag(covariance).copy()
         alive = variance > 1e-10 * max(float(variance.max(initial=0.0)), 1e-12)
-        covariance = (1 - SHRINKAGE) * covariance + SHRINKAGE * np.diag(variance)
+        covariance = (1 - shrinkage) * covariance + shrinkage * np.diag(variance)
         precision = np.zeros_like(covariance)
         kept = np.ix_(alive, alive)
         precision[kept] = np.linalg.inv(covariance[kept])
@@ -71,6 +71,14 @@ class Distance:
             found = pulled[:, columns]
             shares[:, signal] = (found @ np.linalg.pinv(block, hermitian=True) * found).sum(1) / total
         return np.clip(shares, 0.0, 1.0)
+
+    def block_share(self, values: Floats, columns: NDArray[np.bool_]) -> Floats:
+        """The share [T] of the distance that vanishes if these columns [C] are ignored."""
+        centred = values - self.mean
+        pulled = centred @ self.precision
+        found, block = pulled[:, columns], self.precision[np.ix_(columns, columns)]
+        part = (found @ np.linalg.pinv(block, hermitian=True) * found).sum(1)
+        return np.asarray(part / np.maximum((pulled * centred).sum(1), 1e-12))
 
     def column_shares(self, values: Floats) -> Floats:
         """The same share [T, C] for every single column."""
@@ -115,6 +123,13 @@ class Judged:
         for rows, distance in self.judges:
             shares[rows] = distance.contributions(self.values[rows], groups)
         return shares
+
+    def block_share(self, columns: NDArray[np.bool_]) -> Floats:
+        """Share [T] of some columns [C] in the distance; NaN where there is no judge."""
+        share = np.full(len(self.values), np.nan)
+        for rows, distance in self.judges:
+            share[rows] = distance.block_share(self.values[rows], columns)
+        return share
 
     def leading_column(self) -> int:
         """The column that stands out most in the last row."""

@@ -23,12 +23,14 @@ from models.scaling import Bools, Floats
 class MediaStem(Protocol):
     """The stem of one modality.
 
-    ``level_like`` names the features that follow a level and not a shape, ``health`` those that tell a dead sensor.
+    ``level_like`` names the features that follow a level and not a shape, ``health`` those that tell a dead sensor,
+    ``quality`` those that speak of the sensor (contrast, returns) rather than of what it looks at.
     """
 
     names: tuple[str, ...]
     level_like: tuple[str, ...]
     health: tuple[str, ...]
+    quality: tuple[str, ...]
     patch_shape: tuple[int, ...]
 
     def compute(self, value: NDArray[Any]) -> tuple[Floats, NDArray[np.float16]] | None:
@@ -46,6 +48,9 @@ class StemFacts(Protocol):
 
     def health(self, signal: str) -> NDArray[np.int64]:
         """Columns that tell a dead sensor; zero is well."""
+
+    def quality(self, signal: str) -> Bools:
+        """Which features [F] speak of the sensor and not of what it looks at."""
 
 
 class FeatureStem:
@@ -71,6 +76,11 @@ class FeatureStem:
         """Columns of the features that say whether the sensor is alive; zero is well."""
         stem = self._stems[signal]
         return np.array([stem.names.index(name) for name in stem.health], np.int64)
+
+    def quality(self, signal: str) -> Bools:
+        """Which features [F] speak of the sensor and not of what it looks at."""
+        stem = self._stems[signal]
+        return np.array([name in stem.quality for name in stem.names], bool)
 
     def compute(self, signal: str, value: NDArray[np.generic]) -> tuple[Floats, NDArray[np.float16]] | None:
         """Features [F] and patches of one tick's value; None where it says nothing, such as an empty cloud."""

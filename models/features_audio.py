@@ -5,11 +5,14 @@ Knows nothing about what is heard. Shape letters: N samples, K bands, L short-ti
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from models.quantiles import median
 
 Array = NDArray[np.float64]
 
@@ -31,6 +34,7 @@ class AudioStem:
         self._rate_hz = rate_hz
         self._mel = _mel_matrix(rate_hz, PATCH_BANDS)
         self._window = np.hanning(WINDOW + 1)[:-1]
+        self._mel /= (self._window**2).sum() * WINDOW  # of power and not of squared bins
         modulation = [f"{a}_{b}hz" for a, b in itertools.pairwise(MODULATION_HZ)]
         self.names: tuple[str, ...] = (
             *_SCALARS,
@@ -40,6 +44,7 @@ class AudioStem:
         )
         self.level_like: tuple[str, ...] = ()
         self.health: tuple[str, ...] = ("silent", "clipped_fraction")
+        self.quality: tuple[str, ...] = self.health
         self.patch_shape: tuple[int, ...] = (1, PATCH_BANDS, PATCH_FRAMES)
 
     def compute(self, value: NDArray[Any]) -> tuple[Array, NDArray[np.float16]] | None:
@@ -55,11 +60,10 @@ class AudioStem:
 
     def _mel_power(self, sound: Array) -> Array:
         """Power in each mel band and short-time frame [K, L]."""
-        padded = np.pad(sound, (WINDOW // 2, WINDOW // 2))
-        starts = np.linspace(0, len(padded) - WINDOW, PATCH_FRAMES).astype(int)
-        pieces = padded[starts[:, None] + np.arange(WINDOW)] * self._window
-        spectrum = np.abs(np.fft.rfft(pieces, axis=1)) ** 2 / (self._window**2).sum() / WINDOW
-        return np.asarray(self._mel @ spectrum.T)
+        padded = np.zeros(len(sound) + WINDOW)
+        padded[WINDOW // 2 : WINDOW // 2 + len(sound)] = sound
+        pieces = padded[_places(len(padded))] * self._window
+        return np.asarray(self._mel @ _squared(np.fft.rfft(pieces)).T)
 
     def _envelopes(self, sound: Array) -> Array:
         """Log energy of the envelope's modulation bands, relative to the mean envelope, per carrier band.
@@ -68,34 +72,59 @@ class AudioStem:
         Source: Randall and Antoni 2011, envelope analysis.
         """
         spectrum = np.fft.rfft(sound)
-        hz = np.fft.rfftfreq(len(sound), 1 / self._rate_hz)
-        return np.concatenate([self._envelope(spectrum[(hz >= a) & (hz < b)], len(sound)) for a, b in CARRIERS_HZ])
+        return np.concatenate(
+            [_envelope(spectrum[band], edges) for band, edges in _carriers(len(sound), self._rate_hz)]
+        )
 
-    def _envelope(self, band: NDArray[np.complex128], samples: int) -> Array:
-        if len(band) < 2:
-            return np.zeros(len(MODULATION_HZ))
-        envelope = np.abs(np.fft.ifft(band))
-        energy = np.abs(np.fft.rfft(envelope / (envelope.mean() + 1e-12) - 1.0)) ** 2 / len(envelope)
-        hz = np.arange(len(energy)) * self._rate_hz / samples
-        edges = np.searchsorted(hz, MODULATION_HZ)
-        sums = np.diff(np.concatenate([[0.0], np.cumsum(energy)])[edges]) / np.maximum(np.diff(edges), 1)
-        inside = energy[edges[0] : edges[-1]]
-        peak = inside.max(initial=0.0) / (np.median(inside) + 1e-12) if len(inside) else 1.0
-        return np.asarray(np.log10(np.append(sums + 1e-6, peak + 1e-3)))
+
+@functools.lru_cache(maxsize=16)
+def _places(samples: int) -> NDArray[np.intp]:
+    """Places of the samples of each short-time frame [L, WINDOW], spread evenly over a sound."""
+    starts = np.linspace(0, samples - WINDOW, PATCH_FRAMES).astype(np.intp)
+    return starts[:, None] + np.arange(WINDOW)
+
+
+@functools.lru_cache(maxsize=16)
+def _carriers(samples: int, rate_hz: float) -> list[tuple[slice, NDArray[np.intp]]]:
+    """The bins of each carrier band, and where the modulation bands lie in the spectrum of its envelope."""
+    hz = np.fft.rfftfreq(samples, 1 / rate_hz)
+    bands = [slice(*np.searchsorted(hz, band)) for band in CARRIERS_HZ]
+    edges = [np.searchsorted(hz[: len(hz[band]) // 2 + 1], MODULATION_HZ) for band in bands]
+    return list(zip(bands, edges, strict=True))
+
+
+def _envelope(band: NDArray[np.complex128], edges: NDArray[np.intp]) -> Array:
+    if len(band) < 2:
+        return np.zeros(len(MODULATION_HZ))
+    envelope = np.sqrt(_squared(np.fft.ifft(band)))
+    spectrum = np.fft.rfft(envelope / (envelope.mean() + 1e-12) - 1.0)[: edges[-1]]
+    energy = _squared(spectrum) / len(envelope)
+    sums = np.diff(np.concatenate([[0.0], np.cumsum(energy)])[edges]) / np.maximum(np.diff(edges), 1)
+    inside = energy[edges[0] :]
+    peak = inside.max(initial=0.0) / (median(inside) + 1e-12) if len(inside) else 1.0
+    return np.asarray(np.log10(np.append(sums + 1e-6, peak + 1e-3)))
+
+
+def _squared(spectrum: NDArray[np.complex128]) -> Array:
+    """Squared magnitudes, without the square root that ``abs`` takes."""
+    return np.asarray(spectrum.real**2 + spectrum.imag**2)
 
 
 def _scalars(sound: Array, power: Array) -> Array:
-    rms = float(np.sqrt(np.mean(sound**2)))
-    centred = (sound - sound.mean()) / (sound.std() + 1e-9)
+    loudness = np.abs(sound)
+    peak, rms = float(loudness.max()), float(np.sqrt(sound @ sound / len(sound)))
+    centred = sound - sound.mean()
+    squares = centred**2
+    kurtosis = squares @ squares / len(sound) / (np.sqrt(squares.mean()) + 1e-9) ** 4
     total = power.mean(1) + FLOOR
     return np.array(
         [
             np.log10(rms + 1e-6),
-            np.log10(np.abs(sound).max() / (rms + 1e-9) + 1e-3),
-            np.log10(np.mean(centred**4) + 1e-3),
+            np.log10(peak / (rms + 1e-9) + 1e-3),
+            np.log10(kurtosis + 1e-3),
             float(total @ np.arange(len(total)) / total.sum()),
             float(np.log10(total).mean() - np.log10(total.mean())),
-            float((np.abs(sound) > 0.999).mean()),
+            np.count_nonzero(loudness > 0.999) / len(sound),
             float(rms < SILENT_RMS),
         ]
     )

@@ -39,9 +39,11 @@ class FitConfig:
     """How the networks are trained.
 
     Training ends after ``steps`` or ``max_seconds`` of wall clock, whichever is first, or after ``patience``
-    validations without progress. ``media_share`` of the ``batch`` clips come from ticks with media; the short
-    cut of the heads learns from ``short_cut_ticks`` more ticks at each step. ``perception_rate`` is the learning rate
-    of encoders and mixer as a share of that of the rest: faster ones put all variance into one direction.
+    validations without progress. For the first ``alone_share`` of it the short cut of the heads learns alone, from
+    ``short_cut_ticks`` ticks at each step: a step without sensors costs a fifth of one with them, and most of what
+    networks add to a forecast comes from there. It goes on learning with the rest, at ``settled_rate``.
+    ``media_share`` of the ``batch`` clips come from ticks with media. ``perception_rate`` is that of encoders and
+    mixer; both are learning rates as shares of that of the rest: faster encoders put all variance into one direction.
     ``validation_clips`` bound a validation, ``gate_clips`` the last one, which fits the gates.
     """
 
@@ -50,11 +52,13 @@ class FitConfig:
     batch: int = 32
     learning_rate: float = 4e-3
     perception_rate: float = 0.3
+    settled_rate: float = 0.2
     weight_decay: float = 0.5
     warm_up_steps: int = 40
     clip: float = 1.0
     media_share: float = 0.3
     validate_every: int = 100
+    alone_share: float = 0.4
     short_cut_ticks: int = 512
     validation_clips: int = 256
     gate_clips: int = 1536
@@ -70,8 +74,8 @@ class FitConfig:
             raise ConfigError("fit.steps must be at least 0 and fit.validate_every at least 1")
         if self.max_seconds is not None and self.max_seconds <= 0:
             raise ConfigError("fit.max_seconds must be positive")
-        if not 0 <= self.media_share <= 1:
-            raise ConfigError("fit.media_share must lie between 0 and 1")
+        if not 0 <= self.media_share <= 1 or not 0 <= self.alone_share < 1:
+            raise ConfigError("fit.media_share must lie between 0 and 1, fit.alone_share from 0 to below 1")
 
 
 def build(plant: Plant, core: LinearCore, runs: Sequence[Ticks], config: ModelConfig, seed: int = 0) -> Jepa:
@@ -130,7 +134,8 @@ class Fitter:
         while not self.finished:
             losses = self.train_step()
             self._elapsed_s = self._clock() - started
-            gauges = self._validate() if self.step % self.config.validate_every == 0 else None
+            due = self.step % self.config.validate_every == 0 and not self.alone
+            gauges = self._validate() if due else None
             self._elapsed_s = self._clock() - started
             if callback is not None:
                 callback(self.step, self.total, losses, gauges)
@@ -149,6 +154,11 @@ class Fitter:
         return min(1.0, max(by_steps, by_time))
 
     @property
+    def alone(self) -> bool:
+        """Whether only the short cut learns yet."""
+        return self.config.short_cut_ticks > 0 and self.progress < self.config.alone_share
+
+    @property
     def total(self) -> int:
         """Steps expected at the speed so far."""
         if self.config.max_seconds is None or not self.step:
@@ -157,25 +167,34 @@ class Fitter:
 
     def train_step(self) -> dict[str, float]:
         """One optimiser step."""
-        generator = torch.Generator().manual_seed(self._seed())
-        clips = self.draw(generator).to(self.model.device)
-        ticks = _some(torch.cat(self._anchors), self.config.short_cut_ticks, generator)
-        starts = self._training.starts(ticks).to(self.model.device) if len(ticks) else None
+        alone, rate = self.alone, self._learning_rate()
         self.model.train()
         devices = [self.model.device] if self.model.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(self._seed())
-            losses = self.model.losses(clips, generator, starts)
+            losses = self._losses(torch.Generator().manual_seed(self._seed()), alone)
         self._optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(losses["total"])
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         for group in self._optimiser.param_groups:
-            group["lr"] = self._learning_rate() * group["share"]
+            settled = self.config.settled_rate if group["short_cut"] and not alone else 1.0
+            group["lr"] = rate * group["share"] * settled
         self._optimiser.step()
         self.model.follow()
         self.step += 1
         values = torch.stack([loss.detach() for loss in losses.values()]).tolist()
         return dict(zip(losses, values, strict=True))
+
+    def _losses(self, generator: torch.Generator, alone: bool) -> dict[str, Tensor]:
+        """Of everything on clips, or of the short cut alone."""
+        clips = None if alone else self.draw(generator).to(self.model.device)
+        ticks = _some(torch.cat(self._anchors), self.config.short_cut_ticks, generator)
+        starts = self._training.starts(ticks).to(self.model.device) if len(ticks) else None
+        if clips is None and starts is not None:
+            loss = self.model.short_cut_loss(starts)
+            return {"total": loss, "short_cut": loss}
+        assert clips is not None  # noqa: S101 - without ticks of its own the short cut never learns alone
+        return self.model.losses(clips, generator, starts)
 
     def draw(self, generator: torch.Generator) -> Clips:
         """Independent clips across runs, and the far horizons their latents are predicted at."""
@@ -193,8 +212,11 @@ class Fitter:
         return (self.config.seed + 1) * 1_000_003 + self.step
 
     def _learning_rate(self) -> float:
+        """Warm-up, then a cosine in each of the two phases."""
+        share, progress = self.config.alone_share, self.progress
+        done = progress / share if progress < share else (progress - share) / (1.0 - share)
         warm = min(1.0, (self.step + 1) / max(self.config.warm_up_steps, 1))
-        return self.config.learning_rate * warm * (0.02 + 0.98 * 0.5 * (1.0 + float(np.cos(np.pi * self.progress))))
+        return self.config.learning_rate * warm * (0.02 + 0.98 * 0.5 * (1.0 + float(np.cos(np.pi * done))))
 
     # --- judgement
 
@@ -273,18 +295,20 @@ def _names(model: Jepa) -> dict[torch.nn.Parameter, str]:
 
 def _groups(model: Jepa, config: FitConfig) -> list[dict[str, Any]]:
     """Weights of maps are decayed; biases, norms, positions and starting points are not."""
-    groups: dict[tuple[bool, bool], list[Tensor]] = {}
+    groups: dict[tuple[bool, bool, bool], list[Tensor]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             a_map = parameter.ndim >= 2 and name.endswith(("weight", ".out"))
-            groups.setdefault((name.startswith("perception."), a_map), []).append(parameter)
+            part = (name.startswith("perception."), name.startswith("heads.short_cut."), a_map)
+            groups.setdefault(part, []).append(parameter)
     return [
         {
             "params": parameters,
             "weight_decay": config.weight_decay if a_map else 0.0,
             "share": config.perception_rate if perceives else 1.0,
+            "short_cut": short_cut,
         }
-        for (perceives, a_map), parameters in groups.items()
+        for (perceives, short_cut, a_map), parameters in groups.items()
     ]
 
 

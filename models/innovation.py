@@ -1,4 +1,4 @@
-"""Surprise of the linear core: forecast errors at several horizons, and the latent's distance from normal.
+"""Surprise of the linear core: forecast errors, the latent's distance from normal, tags that contradict each other.
 
 Shape letters: T ticks, S tags, V variates, G signals.
 """
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.distance import Distance, Judged
+from models.distance import SHRINKAGE, Distance, Judged
 from models.linear import Encoding, LinearCore
 from models.past import ewma
 from models.scaling import Bools, Floats
@@ -21,6 +21,7 @@ HORIZONS_WATCHED = (1, 8, 32)
 SLOW = 0.02  # faster averages of forecast errors raise on set-point moves
 STATE_ALPHAS = (0.1, 0.02)
 EXPLAINED_SHARE = 0.95
+TIGHT = 1e-3  # shrinkage that leaves the relation of two thermometers as tight as it is
 
 
 @dataclass(slots=True)
@@ -33,24 +34,35 @@ class InnovationCarry:
 
 @dataclass(frozen=True, slots=True)
 class Innovations:
-    """Distances fitted on normal runs, by energy name; ``basis`` [P, n] spans normal past features."""
+    """Distances fitted on normal runs, by energy name; ``basis`` [P, n] spans normal past features.
+
+    ``related`` are the columns of the past that are judged together: each signal, now and over the last minutes.
+    """
 
     basis: Floats
+    related: NDArray[np.int64]
     distances: Mapping[str, Distance]
 
     @classmethod
     def fit(
-        cls, core: LinearCore, runs: Sequence[tuple[Encoding, Bools]], past_group: NDArray[np.int64], warm_up: int
+        cls,
+        core: LinearCore,
+        runs: Sequence[tuple[Encoding, Bools]],
+        past_group: NDArray[np.int64],
+        related: NDArray[np.int64],
+        warm_up: int,
     ) -> Innovations:
         """From encodings of normal runs and which tags were observed; ``past_group`` [P] is each feature's signal."""
         basis = _basis(np.concatenate([e.past[warm_up:] for e, _ in runs]))
-        model = cls(basis, {})
-        groups = {"innovation": np.arange(core.offset.shape[1]), "unexplained": past_group}
+        model = cls(basis, related, {})
+        tags = core.offset.shape[1]
+        own = np.where(past_group[related] < tags, past_group[related], -1)
+        groups = {"innovation": np.arange(tags), "unexplained": past_group, "redundancy": own}
         samples: dict[str, list[Floats]] = {}
         for encoding, observed in runs:
             for name, vectors in model._vectors(core, encoding, observed, InnovationCarry()).items():
                 samples.setdefault(name, []).append(vectors[warm_up:])
-        return cls(basis, {name: _distance(name, np.concatenate(s), groups) for name, s in samples.items()})
+        return cls(basis, related, {name: _distance(name, np.concatenate(s), groups) for name, s in samples.items()})
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -77,7 +89,9 @@ class Innovations:
         carry.recent = joined[-max(HORIZONS_WATCHED) :]
         discarded = encoding.variates[:, core.rank :]
         unexplained = encoding.past - encoding.past @ self.basis @ self.basis.T
-        for label, values in (("state", encoding.z), ("discarded", discarded), ("unexplained", unexplained)):
+        together = encoding.past[:, self.related]
+        vectors = {"state": encoding.z, "discarded": discarded, "unexplained": unexplained, "redundancy": together}
+        for label, values in vectors.items():
             for alpha in STATE_ALPHAS:
                 name = f"{label}.{alpha}"
                 made[name] = _averaged(name, values, alpha, carry)
@@ -85,7 +99,7 @@ class Innovations:
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Arrays to keep."""
-        state: dict[str, NDArray[Any]] = {"basis": self.basis}
+        state: dict[str, NDArray[Any]] = {"basis": self.basis, "related": self.related}
         for name, distance in self.distances.items():
             state |= {f"distance/{name}/{key}": value for key, value in distance.state().items()}
         return state
@@ -95,12 +109,14 @@ class Innovations:
         """Inverse of ``state``; ``names`` gives the order of the energies."""
         keys = ("mean", "precision", "group")
         found = {n: Distance.from_state({k: state[f"distance/{n}/{k}"] for k in keys}) for n in names}
-        return cls(np.asarray(state["basis"]), found)
+        return cls(np.asarray(state["basis"]), np.asarray(state["related"], np.int64), found)
 
 
 def _distance(name: str, samples: Floats, groups: Mapping[str, NDArray[np.int64]]) -> Distance:
+    family = name.split(".", maxsplit=1)[0]
     none = np.full(samples.shape[1], -1, np.int64)
-    return Distance.fit(samples, groups.get(name.split(".", maxsplit=1)[0], none))
+    shrinkage = TIGHT if family == "redundancy" else SHRINKAGE
+    return Distance.fit(samples, groups.get(family, none), shrinkage)
 
 
 def _errors(core: LinearCore, joined: Encoding, horizon: int, ticks: int) -> Floats:

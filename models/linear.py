@@ -76,8 +76,9 @@ class LinearCore:
     """A fitted core; arrays only, so that it can be kept in a checkpoint.
 
     ``past_weights`` [H, P, S], ``action_weights`` [H, A * Q, S] and ``offset`` [H, S] give y(t+k) - y(t) in scaled
-    units. ``choice`` [H, S] indexes ``CANDIDATES``; ``skill`` [H, S] is one minus the ratio of the held-out squared
-    error to that of persistence. ``half_width`` [H, S] is the conformal half band, scaled.
+    units; ``arx_weights`` [H, P + A * Q + 1, S] are those of the ARX readout for every tag, the constant last, kept to
+    compare with. ``choice`` [H, S] indexes ``CANDIDATES``; ``skill`` [H, S] is one minus the ratio of the held-out
+    squared error to that of persistence. ``half_width`` [H, S] is the conformal half band, scaled.
     """
 
     scaling: Scaling
@@ -88,6 +89,7 @@ class LinearCore:
     past_weights: Floats
     action_weights: Floats
     offset: Floats
+    arx_weights: Floats
     choice: NDArray[np.int64]
     skill: Floats
     skill_arx: Floats
@@ -227,7 +229,8 @@ class LinearCore:
         )
 
 
-_ARRAYS = ("directions", "past_weights", "action_weights", "offset", "choice", "skill", "skill_arx", "half_width")
+_WEIGHTS = ("directions", "past_weights", "action_weights", "offset", "arx_weights")
+_ARRAYS = (*_WEIGHTS, "choice", "skill", "skill_arx", "half_width")
 
 
 def _replaced(core: LinearCore, **changes: Any) -> LinearCore:

@@ -53,13 +53,15 @@ def fit_core(runs: Sequence[Ticks], plant: Plant, config: LinearConfig) -> Linea
     pasts = [_from(past(run, scaling)[0], config.warm_up_ticks) for run in runs]
     scaler = _standard(pasts)
     pasts = [Past(p.tags, p.action, scaler.scaled(p.features)) for p in pasts]
+    pasts = _parts(pasts[0]) if len(pasts) == 1 else pasts
     held = _held_out(len(pasts), config.held_out_share)
     splits = [_split(pasts, held, horizon, plant.step_s) for horizon in HORIZONS]
-    trial = _directions([p for p, h in zip(pasts, held, strict=True) if not h], plant.step_s, config)
+    trial = _directions([p for p, h in zip(pasts, held, strict=True) if not h] or pasts, plant.step_s, config)
     rank = _best_rank(splits, trial, config)
     choices = [_choose(split, trial[:, :rank], config) for split in splits]
     directions = _directions(pasts, plant.step_s, config)
-    weights = [_weights(s, c, directions[:, :rank], config) for s, c in zip(splits, choices, strict=True)]
+    refitted = [_refitted(s, c, directions[:, :rank], config) for s, c in zip(splits, choices, strict=True)]
+    weights = [_chosen(made, c) for made, c in zip(refitted, choices, strict=True)]
     width = pasts[0].features.shape[1]
     return LinearCore(
         scaling=scaling,
@@ -70,6 +72,7 @@ def fit_core(runs: Sequence[Ticks], plant: Plant, config: LinearConfig) -> Linea
         past_weights=np.stack([w[:width] for w in weights]),
         action_weights=np.stack([w[width:-1] for w in weights]),
         offset=np.stack([w[-1] for w in weights]),
+        arx_weights=np.stack([made[CANDIDATES.index("arx")] for made in refitted]),
         choice=np.stack([c.candidate for c in choices]),
         skill=np.stack([c.skill for c in choices]),
         skill_arx=np.stack([c.skill_arx for c in choices]),
@@ -79,7 +82,7 @@ def fit_core(runs: Sequence[Ticks], plant: Plant, config: LinearConfig) -> Linea
 
 
 def _usable(runs: Sequence[Ticks], config: LinearConfig) -> list[Ticks]:
-    """Runs long enough to say something; a single one is cut in three, so that something can be held out."""
+    """Runs long enough to say something."""
     shortest = config.warm_up_ticks + max(CVA_FUTURE) + FEWEST_ROWS
     usable = [run for run in runs if len(run) >= shortest]
     if not usable:
@@ -87,10 +90,16 @@ def _usable(runs: Sequence[Ticks], config: LinearConfig) -> list[Ticks]:
         raise ConfigError(
             f"linear core: the longest of {len(runs)} runs has {longest} ticks; at least {shortest} needed"
         )
-    if len(usable) == 1 and len(usable[0]) >= 3 * shortest:
-        third = len(usable[0]) // 3
-        return [usable[0][i * third : (i + 1) * third] for i in range(3)]
     return usable
+
+
+def _parts(made: Past) -> list[Past]:
+    """A single run, cut in three where it is long enough, so that something can be held out."""
+    third = len(made.tags) // 3
+    if third <= max(CVA_FUTURE) + FEWEST_ROWS:
+        return [made]
+    cuts = [slice(i * third, (i + 1) * third) for i in range(3)]
+    return [Past(made.tags[c], made.action[c], made.features[c]) for c in cuts]
 
 
 def _from(made: Past, start: int) -> Past:
@@ -192,8 +201,11 @@ def _choose(split: Split, directions: Floats, config: LinearConfig) -> Choice:
     return Choice(penalty, candidate, skill, skills[CANDIDATES.index("arx")], deviation)
 
 
-def _weights(split: Split, choice: Choice, directions: Floats, config: LinearConfig) -> Floats:
-    """The chosen readout of each tag, fitted again on all runs."""
-    everything = Moments.total((split.fit, split.held))
-    made = np.stack(_candidates(everything, choice.penalty, directions, config))
-    return np.asarray(np.take_along_axis(made, choice.candidate[None, None], 0)[0])
+def _refitted(split: Split, choice: Choice, directions: Floats, config: LinearConfig) -> list[Floats]:
+    """Weights of each of ``CANDIDATES``, fitted again on all runs."""
+    return _candidates(Moments.total((split.fit, split.held)), choice.penalty, directions, config)
+
+
+def _chosen(made: Sequence[Floats], choice: Choice) -> Floats:
+    """The readout that each tag keeps."""
+    return np.asarray(np.take_along_axis(np.stack(made), choice.candidate[None, None], 0)[0])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fusion.plant import Modality, Plant
 from models.balance import BalanceCarry, BalanceMonitor
 from models.batch import Ticks
-from models.crossmodal import RESIDUAL_ALPHAS, CrossCarry, CrossModal, blocks
+from models.crossmodal import PROCESS, RESIDUAL_ALPHAS, CrossCarry, CrossModal, blocks
 from models.distance import Judged
 from models.features import FeatureRange, StemFacts
 from models.innovation import InnovationCarry, Innovations
@@ -24,10 +24,16 @@ from models.joint import NAMES as JOINT_NAMES
 from models.joint import Joint, JointCarry
 from models.linear import LinearCore
 from models.past import PastCarry, feature_names
+from models.relations import NAMES as RELATION_NAMES
+from models.relations import RelationCarry, Relations
 from models.scaling import Bools, Floats
 from models.steadiness import Steadiness, SteadinessCarry
 
 WARM_UP_TICKS = 120
+QUALITY_SHARE = 0.13  # weight of all that a picture shows beside its quality, where a lens is suspected
+RIVAL = 0.9
+BROKEN = 4.0  # normal spreads of an imbalance from which a conservation law counts as broken
+AT_LIMIT = 1e-3  # of the span between the declared limits
 LEVEL_SHARE = 0.25  # of the level-like features that may leave their range before a medium is not calibrated
 
 
@@ -48,8 +54,9 @@ class Energies:
     ``shares`` [T, E, G] is the part of an energy that vanishes if a signal of ``signals`` is ignored: near one on a
     single signal points to a sensor, spread over several or seen by several modalities to the process. Energies of
     variates blame nobody. ``residual`` [T, G] is how far a tag lies from its forecast [its unit] and zero for media.
-    ``leading`` names the column that stands out most in the last row of each energy that is a distance. These three
-    come only where asked for.
+    ``sensor`` [T, E] is how far, from 0 to 1, an energy speaks of an instrument and not of the plant, NaN where it does
+    not say. ``leading`` names the column that stands out most in the last row of each energy that is a distance. These
+    four come only where asked for.
     ``calibrated`` [T] says by medium whether its level is one seen in training; ``z`` [T, R] is the core's latent.
     """
 
@@ -60,6 +67,7 @@ class Energies:
     signals: tuple[str, ...]
     shares: Floats | None = None
     residual: Floats | None = None
+    sensor: Floats | None = None
     leading: tuple[str, ...] = ()
 
     @property
@@ -77,6 +85,7 @@ class MonitorCarry:
     cross: CrossCarry = field(default_factory=CrossCarry)
     innovation: InnovationCarry = field(default_factory=InnovationCarry)
     joint: JointCarry = field(default_factory=JointCarry)
+    relations: RelationCarry = field(default_factory=RelationCarry)
     balances: list[BalanceCarry | None] = field(default_factory=list)
     steadiness: SteadinessCarry | None = None
 
@@ -90,6 +99,7 @@ class Monitors:
     cross: CrossModal
     innovations: Innovations
     joint: Joint | None
+    relations: Relations
     balances: tuple[BalanceMonitor, ...]
     steadiness: Steadiness
     ranges: Mapping[str, FeatureRange]
@@ -100,6 +110,10 @@ class Monitors:
     def signals(self) -> tuple[str, ...]:
         """The signals that can be blamed: tags, then media, then actions: G columns."""
         return signals_of(self.plant)
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(info.name for info in self.infos)
 
     @property
     def watched(self) -> tuple[str, ...]:
@@ -132,12 +146,15 @@ class Monitors:
         encoding, carry.past = self.core.encode(ticks, carry.past)
         calibrated = self._calibrated(ticks)
         made = blocks(ticks, encoding.tags, encoding.action, self.core.scaling, carry.cross.held, calibrated)
-        judged = {f"cross.{t}.{a}": j for (t, a), j in self.cross.step(made, carry.cross).items()}
+        compared, single = self.cross.step(made, carry.cross)
+        judged = {f"cross.{target}.{speed}": j for (target, speed), j in compared.items()}
         innovations, error = self.innovations.step(self.core, encoding, ticks.observed, carry.innovation)
         judged |= innovations
         if self.joint is not None:
             judged |= self.joint.step(self.cross, encoding, made, carry.joint)
-        plain = self._balance_energies(ticks, carry) | self._health_energies(ticks, carry)
+        plain = {f"feature.{target}.{speed}": self._single(target, v) for (target, speed), v in single.items()}
+        plain |= self.relations.step(encoding, ticks.observed, len(self.signals), carry.relations)
+        plain |= self._balance_energies(ticks, carry) | self._health_energies(ticks, carry)
         columns = [j.energy() for j in judged.values()] + [np.abs(v).max(1) for v, _ in plain.values()]
         values = np.stack(columns, 1)
         values[carry.ticks + np.arange(len(ticks)) < WARM_UP_TICKS] = np.nan
@@ -159,8 +176,45 @@ class Monitors:
         shares = [j.contributions(groups) for j in judged.values()] + [share for _, share in plain.values()]
         residual = np.zeros((len(error), groups))
         residual[:, : error.shape[1]] = error * self.core.scaling.tags.scale
+        suspects = self._suspects(plain)
+        sensor = [
+            self._sensor(name, judged.get(name), share, suspects)
+            for name, share in zip(self._names, shares, strict=True)
+        ]
         leading = [f"{name}: {self._column(name, j.leading_column())}" for name, j in judged.items()]
-        return {"shares": np.stack(shares, 1), "residual": residual, "leading": tuple(leading)}
+        evidence = {"shares": np.stack(shares, 1), "sensor": np.stack(sensor, 1)}
+        return evidence | {"residual": residual, "leading": tuple(leading)}
+
+    def _suspects(self, plain: Mapping[str, tuple[Floats, Floats]]) -> Bools:
+        """Tags [T, S] that take part in every conservation law that is broken."""
+        broken = [
+            (np.nan_to_num(np.abs(over[:, 0])) < BROKEN)[:, None] | (share[:, : len(self.plant.tags)] > 0)
+            for name, (over, share) in plain.items()
+            if name.startswith("balance.")
+        ]
+        everything = np.ones((1, len(self.plant.tags)), bool)
+        return np.asarray(np.logical_and.reduce(np.broadcast_arrays(everything, *broken)))
+
+    def _sensor(self, name: str, judged: Judged | None, share: Floats, suspects: Bools) -> Floats:
+        """How far [T] an energy speaks of an instrument: see ``Energies.sensor``."""
+        family, _, rest = name.partition(".")
+        medium = next((m for m in self.cross.media if rest.startswith(f"{m}.")), None)
+        if family == "health":
+            return np.ones(len(share))
+        if family == "cross" and medium is not None and judged is not None and self.stem.quality(medium).any():
+            quality = self.stem.quality(medium)
+            own, rest_share = judged.block_share(quality), judged.block_share(~quality)
+            return np.asarray(own / (own + QUALITY_SHARE * rest_share + 1e-12))
+        if family in ("relation", "redundancy"):
+            return self._alone(np.where(suspects, share[:, : suspects.shape[1]], 0.0))
+        return np.full(len(share), np.nan)
+
+    def _alone(self, share: Floats) -> Floats:
+        """Of shares [T, S] the best single instrument's [T]; zero where a machine explains it nearly as well."""
+        machine = np.array([tag.machine for tag in self.plant.tags], bool)
+        best = np.where(machine, 0.0, share).max(1, initial=0.0)
+        rival = np.where(machine, share, 0.0).max(1, initial=0.0)
+        return np.where(rival >= RIVAL * best, 0.0, best)
 
     def _column(self, energy: str, column: int) -> str:
         """What a column of an energy's vector is called."""
@@ -173,6 +227,16 @@ class Monitors:
         if family == "cross" and medium is not None:
             names = self.stem.names(medium)
         return names[column] if column < len(names) else f"variate {column}"
+
+    def _single(self, target: str, over: Floats) -> tuple[Floats, Floats]:
+        """Residuals over their limits [T, C] of one modality, and shares [T, G] of its signals."""
+        size = np.nan_to_num(over) ** 2
+        share = np.zeros((len(over), len(self.signals)))
+        if target == PROCESS:
+            share[:, : size.shape[1]] = size / np.maximum(size.sum(1, keepdims=True), 1e-12)
+        else:
+            share[:, self.signals.index(target)] = 1.0
+        return over, share
 
     def _balance_energies(self, ticks: Ticks, carry: MonitorCarry) -> dict[str, tuple[Floats, Floats]]:
         """Imbalances in their normal spread, and equal shares for the signals of the law."""
@@ -189,6 +253,7 @@ class Monitors:
     def _health_energies(self, ticks: Ticks, carry: MonitorCarry) -> dict[str, tuple[Floats, Floats]]:
         """Signs of a dead sensor: the longest rest of a tag, and the health features of each medium."""
         rest, carry.steadiness = self.steadiness.step(ticks, carry.steadiness)
+        rest = np.where(self._saturated(ticks), 0.0, rest)
         tags, groups = rest.shape[1], len(self.signals)
         share = np.zeros((len(ticks), groups))
         share[:, :tags] = rest / np.maximum(rest.sum(1, keepdims=True), 1e-12)
@@ -200,6 +265,15 @@ class Monitors:
             own = np.tile(np.array(self.signals) == name, (len(ticks), 1)).astype(np.float64)
             made[f"health.{name}"] = (np.where(absent[:, None], np.nan, sign), own)
         return made
+
+    def _saturated(self, ticks: Ticks) -> Bools:
+        """Tags [T, S] at a declared limit, where a valve may rest and a drive run flat out."""
+        low, high = (
+            np.array([np.nan if v is None else v for v in values])
+            for values in zip(*((s.low, s.high) for s in self.plant.tags), strict=True)
+        )
+        near = AT_LIMIT * (high - low)
+        return np.asarray((ticks.tags <= low + near) | (ticks.tags >= high - near))
 
     def _calibrated(self, ticks: Ticks) -> dict[str, Bools]:
         """Ticks whose level-like features lie where the medium was trained; False where it is absent."""
@@ -218,6 +292,7 @@ class Monitors:
         parts: dict[str, Mapping[str, NDArray[Any]]] = {
             "cross": self.cross.state(),
             "innovations": self.innovations.state(),
+            "relations": self.relations.state(),
             "steadiness": self.steadiness.state(),
         }
         if self.joint is not None:
@@ -248,6 +323,7 @@ class Monitors:
             cross=CrossModal.from_state(parts["cross"], media),
             innovations=Innovations.from_state(parts["innovations"], meta["innovations"]),
             joint=Joint.from_state(parts["joint"]) if "joint" in parts else None,
+            relations=Relations.from_state(parts["relations"], plant),
             balances=tuple(BalanceMonitor.from_state(parts[f"balance{i}"], b, plant.step_s) for i, b in laws),
             steadiness=Steadiness.from_state(parts["steadiness"]),
             ranges={m: FeatureRange.from_state(r) for m, r in zip(media, ranges, strict=True)},
@@ -264,9 +340,10 @@ def assembled(**parts: Any) -> Monitors:
     """Monitors with the description of their energies, in the order in which ``step`` makes them."""
     rough = Monitors(**parts, infos=())
     plant = rough.plant
-    names = [f"cross.{target}.{alpha}" for target in rough.cross.targets for alpha in RESIDUAL_ALPHAS]
+    names = [f"cross.{target}.{speed}" for target in rough.cross.targets for speed in RESIDUAL_ALPHAS]
     names += [*rough.innovations.names, *(JOINT_NAMES if rough.joint is not None else ())]
-    names += [*(n for b in rough.balances for n in b.names), "health.process"]
+    names += [f"feature.{target}.{speed}" for target in rough.cross.targets for speed in RESIDUAL_ALPHAS]
+    names += [*RELATION_NAMES, *(n for b in rough.balances for n in b.names), "health.process"]
     names += [f"health.{name}" for name in rough.watched]
     return Monitors(**parts, infos=tuple(_info(name, plant, rough.cross.media) for name in names))
 
@@ -277,5 +354,5 @@ def _info(name: str, plant: Plant, media: Sequence[str]) -> EnergyInfo:
         (m for m in media if name.removeprefix(f"{family}.") in (m, *(f"{m}.{a}" for a in RESIDUAL_ALPHAS))), "process"
     )
     modality = plant.by_name[source].modality if source in media else Modality.PROCESS
-    kinds = {"cross": "unknown", "health": "sensor", "balance": "unknown"}
+    kinds = {"cross": "unknown", "feature": "unknown", "relation": "unknown", "health": "sensor", "balance": "unknown"}
     return EnergyInfo(name=name, modality=modality, source=source, kind=kinds.get(family, "process"))

@@ -18,9 +18,11 @@ from models.joint import Joint
 from models.linear import LinearCore
 from models.monitors import WARM_UP_TICKS, Monitors, assembled, signals_of
 from models.past import feature_names
+from models.relations import Relations
 from models.scaling import Bools
 from models.steadiness import Steadiness
 
+RELATED_AVERAGES = (".ewma0.05", ".ewma0.01", ".ewma0.03")
 FEWEST_PRESENT = 300  # ticks before a medium is worth a monitor
 
 
@@ -36,14 +38,15 @@ def fit_monitors(
     there = [{m: _there(run, m) for m in media} for run in runs]
     made = [blocks(r, e.tags, e.action, core.scaling, {}, t) for r, e, t in zip(runs, encodings, there, strict=True)]
     observed = [run.observed for run in runs]
-    past_group = _past_groups(plant)
+    known = [*zip(encodings, observed, strict=True), *((core.encode(run)[0], run.observed) for run in tag_runs)]
     cross = CrossModal.fit(made, media, _groups(core, plant, media), WARM_UP_TICKS)
     return assembled(
         plant=plant,
         core=core,
         cross=cross,
         joint=Joint.fit(cross, list(zip(encodings, made, strict=True)), plant.step_s, WARM_UP_TICKS),
-        innovations=Innovations.fit(core, list(zip(encodings, observed, strict=True)), past_group, WARM_UP_TICKS),
+        innovations=Innovations.fit(core, known, _past_groups(plant), _related(plant), WARM_UP_TICKS),
+        relations=Relations.fit(known, plant, core.past_scaler.scale, WARM_UP_TICKS),
         balances=tuple(BalanceMonitor.fit(balance, [*runs, *tag_runs], plant) for balance in plant.balances),
         steadiness=Steadiness.fit([*runs, *tag_runs]),
         ranges={
@@ -62,6 +65,13 @@ def _groups(core: LinearCore, plant: Plant, media: Sequence[str]) -> dict[str, N
     signals = signals_of(plant)
     groups = {m: np.full(len(core.scaling.media[m].centre), signals.index(m), np.int64) for m in media}
     return groups | {PROCESS: np.arange(len(plant.tags))}
+
+
+def _related(plant: Plant) -> NDArray[np.int64]:
+    """Past features that say how a signal is now and how it has moved over the last minutes."""
+    names = feature_names(tuple(s.name for s in plant.tags), tuple(s.name for s in plant.actions))
+    kept = [i for i, name in enumerate(names) if ".ewma" not in name or name.endswith(RELATED_AVERAGES)]
+    return np.array(kept, np.int64)
 
 
 def _past_groups(plant: Plant) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from models.actions import HORIZONS
-from models.blocks import Attention, feed_forward, zeroed
+from models.blocks import Attention, feed_forward, linear, zeroed
 from models.size import ModelConfig
 
 INPUT_LIMIT = 8.0
@@ -64,7 +64,7 @@ class Predictor(nn.Module):
         width, ticks = config.context, config.window_ticks
         self.start = nn.Sequential(Blurred(config.input_noise), nn.Linear(inputs, width))
         self.deepen = nn.Sequential(nn.LayerNorm(width), feed_forward(width, config.dropout))
-        self.condition = nn.Sequential(nn.Linear(2 * actions, width), nn.GELU(), nn.Linear(width, width))
+        self.condition = nn.Sequential(linear(2 * actions, width), nn.GELU(), nn.Linear(width, width))
         self.place = nn.Parameter(0.02 * torch.randn(ticks, width))
         self.layers = nn.ModuleList(
             AdaptiveLayer(width, config.heads, config.dropout) for _ in range(config.predictor_layers)
@@ -91,7 +91,7 @@ class HorizonLayers(nn.Module):
         super().__init__()
         hidden, horizons = config.head, len(HORIZONS)
         self.start = nn.Linear(inputs, hidden)
-        self.action = nn.Linear(summaries, hidden)
+        self.action = linear(summaries, hidden)
         self.scale = nn.Parameter(torch.zeros(horizons, hidden))
         self.horizon = nn.Parameter(0.5 * torch.randn(horizons, hidden))
         self.deepen = nn.Sequential(nn.GELU(), nn.Dropout(config.dropout), nn.Linear(hidden, hidden), nn.GELU())

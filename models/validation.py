@@ -151,6 +151,8 @@ def scaled_gains(model: Jepa, pool: Pool, anchors: Tensor) -> Floats:
         change[0, action] = ACTION_STEP * step
         gains.append(_effect(model, context, clips.past_BTP[:, -1], change.flatten(1)) / ACTION_STEP)
     model.train(was_training)
+    if not gains:
+        return np.zeros((clips.change_BTHS.shape[-1], 0))
     return np.asarray(torch.stack(gains, 1).double().cpu().numpy())
 
 

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from control_worlds import small_plant
@@ -146,9 +148,9 @@ def test_settling_widens_the_limit_of_innovations_only(calibration):
     flags = ("settling",)
     config, plant = DetectorConfig(), small_plant()
     quiet = Detector(config, calibration, plant, "m1")
-    assert drive(quiet, row(calibration, innovation=1.3), 60, flags=flags) == []
+    assert drive(quiet, row(calibration, innovation=2.5), 60, flags=flags) == []
     strong = Detector(config, calibration, plant, "m1")
-    assert drive(strong, row(calibration, innovation=1.8), 60, flags=flags)
+    assert drive(strong, row(calibration, innovation=3.3), 60, flags=flags)
     other = Detector(config, calibration, plant, "m1")
     assert drive(other, row(calibration, microphone=1.3), 60, flags=flags)
 
@@ -160,7 +162,7 @@ def test_a_gap_in_time_restarts_the_on_delay(detector, calibration):
 
 
 def test_contributions_name_signals_with_residuals(detector, calibration):
-    made = contributions(T=0.8, L=0.2)
+    made = dataclasses.replace(contributions(T=0.8, L=0.2), sensor=np.full(len(NAMES), 0.9))
     anomaly = drive(detector, row(calibration, process=3.0), 10, contributions=made)[0][1]
     assert anomaly.top_signals[0] == SignalBlame(signal="T", residual=2.5, share=pytest.approx(0.8))
     assert anomaly.kind is AnomalyKind.SENSOR
@@ -185,26 +187,27 @@ def test_open_anomalies_are_taken_over_after_a_restart(detector, calibration):
 
 
 @pytest.mark.parametrize(
-    ("factors", "top", "kind"),
+    ("factors", "sensor", "kind"),
     [
-        ({"health.camera": 2.0, "cross.camera.0.02": 3.0, "cross.process.0.02": 2.0}, [], AnomalyKind.SENSOR),
-        ({"cross.process.0.02": 2.0, "cross.microphone.0.02": 1.8}, [("T", 0.9)], AnomalyKind.PROCESS),
-        ({"cross.microphone.0.02": 4.0, "cross.process.0.02": 1.1}, [("microphone", 0.9)], AnomalyKind.UNKNOWN),
-        ({"cross.process.0.02": 2.0}, [("T", 0.8), ("L", 0.1)], AnomalyKind.SENSOR),
-        ({"cross.process.0.02": 2.0}, [("T", 0.4), ("L", 0.3)], AnomalyKind.PROCESS),
-        ({"balance.tank.120s": 1.5}, [], AnomalyKind.PROCESS),
-        ({"innovation.8": 1.5}, [], AnomalyKind.UNKNOWN),
+        ({"health.camera": 2.0, "cross.camera.0.02": 3.0, "cross.process.0.02": 2.0}, {}, AnomalyKind.SENSOR),
+        ({"cross.process.0.02": 2.0, "cross.microphone.0.02": 1.8}, {"cross.process.0.02": 1.0}, AnomalyKind.PROCESS),
+        ({"cross.microphone.0.02": 4.0, "cross.process.0.02": 1.1}, {}, AnomalyKind.PROCESS),
+        ({"cross.microphone.0.02": 4.0}, {"cross.microphone.0.02": 0.8}, AnomalyKind.SENSOR),
+        ({"cross.microphone.0.02": 4.0}, {"cross.process.0.02": 0.9}, AnomalyKind.PROCESS),
+        ({"cross.process.0.02": 2.0}, {"cross.process.0.02": 0.2}, AnomalyKind.PROCESS),
+        ({"balance.tank.120s": 1.5}, {}, AnomalyKind.PROCESS),
+        ({}, {}, AnomalyKind.UNKNOWN),
     ],
 )
-def test_kind_follows_the_first_rule_that_applies(factors, top, kind):
+def test_kind_follows_the_first_rule_that_applies(factors, sensor, kind):
     names, modality = (*NAMES, *HEALTH), (*MODALITY, "process", "video")
     factor = np.array([factors.get(n, 0.2) for n in names])
-    blame = [SignalBlame(signal=s, residual=0.0, share=share) for s, share in top]
-    assert decide_kind(factor, names, modality, blame, small_plant(), EvidenceConfig()) is kind
+    told = np.array([sensor.get(n, np.nan) for n in names])
+    assert decide_kind(factor, names, modality, told, EvidenceConfig()) is kind
 
 
 def test_finding_without_evidence_is_empty():
-    found = find(np.zeros(5), NAMES, MODALITY, np.zeros(0), None, small_plant(), EvidenceConfig())
+    found = find(np.zeros(5), NAMES, MODALITY, np.zeros(0), None, EvidenceConfig())
     assert (dict(found.by_modality), found.top_signals, found.energies) == ({}, (), ())
 
 

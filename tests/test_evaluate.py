@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from fusion.ablation import NOTHING_MISSING
 from fusion.checkpoint import save_checkpoint
 from fusion.errors import ConfigError, PlantMismatch
 from fusion.evaluate import (
@@ -168,23 +169,22 @@ def test_without_normal_time_there_is_no_rate():
 
 
 def sums(**more):
-    values = {name: np.ones((4, 1)) for name in ("own", "linear", "persistence", "count", "inside", "judged")}
-    values |= {"tags": ("TT101",), "arx": np.array([[True], [False], [True], [True]])}
+    names = ("own", "linear", "arx", "persistence", "count", "inside", "judged")
+    values = {name: np.ones((4, 1)) for name in names} | {"tags": ("TT101",)}
     return ForecastSums(**(values | more))
 
 
-def test_skills_pool_the_runs_and_are_null_where_the_core_is_not_arx():
-    first = sums(own=np.full((4, 1), 0.5), persistence=np.full((4, 1), 3.0), linear=np.full((4, 1), 2.0))
+def test_skills_pool_the_runs():
+    first = sums(own=np.full((4, 1), 0.5), persistence=np.full((4, 1), 3.0), arx=np.full((4, 1), 2.0))
     table = skills([first, sums()], step_s=1.0)["TT101"]
     assert set(table) == {"8", "32", "64", "256"}
-    assert table["8"] == {"skill_persistence": 0.625, "skill_arx": 0.5, "coverage_90": 1.0}
-    assert table["32"]["skill_arx"] is None
+    assert table["8"] == {"skill_persistence": 0.625, "skill_arx": 0.5, "skill_linear": 0.25, "coverage_90": 1.0}
 
 
 def test_a_horizon_no_run_is_long_enough_for_is_null():
-    nothing = {name: np.zeros((4, 1)) for name in ("own", "linear", "persistence", "count", "inside", "judged")}
-    table = skills([dataclasses.replace(sums(), **nothing)], step_s=1.0)["TT101"]
-    assert table["256"] == {"skill_persistence": None, "skill_arx": None, "coverage_90": None}
+    names = ("own", "linear", "arx", "persistence", "count", "inside", "judged")
+    table = skills([dataclasses.replace(sums(), **{name: np.zeros((4, 1)) for name in names})], step_s=1.0)["TT101"]
+    assert set(table["256"].values()) == {None}
     assert skills([], step_s=1.0) == {}
 
 
@@ -227,7 +227,8 @@ def test_without_recordings_there_is_nothing_to_evaluate(tmp_path):
 class Scripted:
     """An engine that raises at its twentieth tick."""
 
-    def __init__(self, checkpoint):
+    def __init__(self, checkpoint, ablation):
+        assert ablation == NOTHING_MISSING
         self.model = SimpleNamespace(stem=None)
         self._ticks = 0
 

@@ -11,56 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import paho.mqtt.client as mqtt
-import pytest
 
 from fusion.checkpoint import load_checkpoint
 from fusion.cli import main
-from fusion.config import TrainConfig
 from fusion.history import frames
 from fusion.inference import Engine
 from fusion.recording import Recording, dump_plant, load_plant
 from fusion.records import AnomalyState, Verdict
 from fusion.service import replay
-from fusion.simulator.record import record, record_batch
-from fusion.simulator.scenario import Excitation, FaultEvent, Scenario, Sensors
-from fusion.train import train
 
 ROOT = Path(__file__).parent.parent
 PLANT = load_plant(ROOT / "configs" / "plant" / "lime.yaml")
-EXCITED = Excitation(enabled=True, mean_interval_s=300)
-SLOW = Sensors(camera_hz=5, lidar_hz=1)
-ONSET_S = 260
-
-
-def scenario(seed, **changes):
-    base = Scenario(name="run", seed=seed, duration_s=480, warmup_s=300, sensors=SLOW, excitation=EXCITED)
-    return replace(base, start=f"2026-01-05T{seed % 24:02d}:00:00Z", **changes)
-
-
-@pytest.fixture(scope="session")
-def recordings(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("recordings")
-    tags = [scenario(s, media=False, duration_s=900, name="tags") for s in range(6)]
-    paths = record_batch(tags, PLANT, folder)
-    for seed in range(10, 15):
-        record(scenario(seed), PLANT, folder / f"media-{seed}")
-        paths.append(folder / f"media-{seed}")
-    return paths
-
-
-@pytest.fixture(scope="session")
-def model(recordings, tmp_path_factory):
-    out = tmp_path_factory.mktemp("model") / "model"
-    train(recordings, out, TrainConfig(seconds=4.0, batch=8, threads=1, calibration_share=0.4))
-    return out
-
-
-@pytest.fixture(scope="session")
-def slipping(tmp_path_factory):
-    path = tmp_path_factory.mktemp("fault") / "belt_slip"
-    fault = FaultEvent(name="belt_slip", onset_s=ONSET_S, severity=1.0)
-    record(scenario(40, faults=(fault,), excitation=Excitation(), duration_s=360), PLANT, path)
-    return path
 
 
 def test_training_leaves_a_model_and_a_report_that_stands_alone(model):

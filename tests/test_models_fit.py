@@ -86,8 +86,19 @@ def test_time_budget_ends_training_and_sets_the_total():
     assert totals[-1] == (fitter.step, fitter.step)
 
 
+def test_the_short_cut_learns_alone_first_and_then_with_the_rest():
+    fitter = make_fitter(steps=10, alone_share=0.5)
+    start = {name: value.clone() for name, value in fitter.model.named_parameters()}
+    losses = [fitter.train_step() for _ in range(5)]
+    assert all(set(terms) == {"total", "short_cut"} for terms in losses)
+    moved = {n for n, value in fitter.model.named_parameters() if not torch.equal(value, start[n])}
+    assert moved
+    assert all(name.startswith("heads.short_cut.") for name in moved)
+    assert "latent" in fitter.train_step()
+
+
 def test_patience_ends_training():
-    fitter = make_fitter(steps=50, validate_every=1, patience=2, learning_rate=0.0)
+    fitter = make_fitter(steps=50, validate_every=1, patience=2, learning_rate=0.0, alone_share=0.0)
     fitter.run()
     assert fitter.step <= 4
 

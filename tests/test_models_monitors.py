@@ -24,6 +24,9 @@ class Facts:
     def health(self, signal):
         return np.array([FEATURES[signal] - 1] if signal == "cam" else [], np.int64)
 
+    def quality(self, signal):
+        return np.arange(FEATURES[signal]) == 1
+
 
 def make_plant():
     return Plant(

@@ -12,16 +12,17 @@ from fusion.simulator.noise import keyed
 SIZE = 96
 PIXELS_PER_M = 100.0
 VIEW_START_M = 0.4
+LUMP_EVERY, LUMP_SEEN = 37, 6  # pictures between two lumps at full severity, and with one in view
 _ROWS = 2048
 _SUB = 4
 
 
 class Camera:
-    """Renders SIZE x SIZE pictures; texture of belt and lime depends on the seed."""
+    """Renders SIZE x SIZE pictures; the texture of belt and lime depends on ``texture_seed``, noise on ``seed``."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, texture_seed: int | None = None) -> None:
         self._seed = seed
-        rng = keyed(seed, "camera.texture", 0)
+        rng = keyed(seed if texture_seed is None else texture_seed, "camera.texture", 0)
         self._belt = (60.0 + 10.0 * _texture(rng, 2)).astype(np.float32)
         for row in range(4):
             self._belt[row::128] += 14.0
@@ -59,8 +60,10 @@ class Camera:
         image *= self._light
         image *= light
         rng = keyed(self._seed, "camera", frame)
-        if fault.get("tramp_lump", 0.0) > 0.0 and frame % 37 < 6:
-            row, column = 8 + 14 * (frame % 37), SIZE // 2
+        lumps = fault.get("tramp_lump", 0.0)
+        passing = frame % round(LUMP_EVERY / lumps) if lumps > 0.0 else LUMP_EVERY
+        if passing < LUMP_SEEN:
+            row, column = 8 + 14 * passing, SIZE // 2
             image[row : row + 9, column - 5 : column + 5] = 40.0
         dirt = 0.6 * fault.get("dirty_camera", 0.0)
         if dirt:

@@ -9,12 +9,16 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One way to go wrong; ``modalities`` are those in which it contradicts the others, the clearest first."""
+    """One way to go wrong; ``modalities`` are those in which it contradicts the others, the clearest first.
+
+    A fault with a ``signal`` acts on one stream: that one, unless the scenario names another.
+    """
 
     description: str
     kind: str = "process"
     modalities: tuple[str, ...] = ("process",)
     signals: tuple[str, ...] = ()
+    signal: str | None = None
 
 
 _BELT = ("WT101", "WT101M", "SC101", "IT102")
@@ -38,8 +42,8 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
         ),
         "belt_slip": Fault(
             description="the belt slips on its drum: it moves more slowly than its drive",
-            modalities=("video",),
-            signals=("camera", "WT101M", "SC101", "ST102"),
+            modalities=("video", "process"),
+            signals=("camera", "WT101M", "WT101", "SC101", "ST102"),
         ),
         "belt_drift": Fault(description="the belt runs off to one side", modalities=("video",), signals=("camera",)),
         "bearing": Fault(
@@ -111,11 +115,15 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
             modalities=("lidar",),
             signals=("silo_lidar",),
         ),
-        "frozen_tag": Fault(
-            description="one tag (default TT101) keeps its last value",
+        "frozen_tag": Fault(description="one tag keeps its last value", kind="sensor", signal="TT101"),
+        "quantised_tag": Fault(description="one tag reads in steps of 5 % of its span", kind="sensor", signal="LT101"),
+        "clock_skew": Fault(
+            description="the clock of one stream (or of `process`) is 5 s ahead", kind="sensor", signal="camera"
+        ),
+        "late_data": Fault(
+            description="one stream (or `process`) arrives up to 10 s late and out of order",
             kind="sensor",
-            modalities=("process",),
-            signals=(),
+            signal="camera",
         ),
     }
 )
@@ -127,5 +135,7 @@ NUISANCES: Mapping[str, str] = MappingProxyType(
         "truck": "a truck passes the pump skid",
         "setpoint_step": "the operator moves the slaker temperature setpoint",
         "demand_step": "the consumers take more slurry",
+        "rate_change": "the operator moves the tank level setpoint, and with it the lime rate",
+        "mode_change": "the operator takes the water valve in manual and gives it back",
     }
 )

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from fusion.errors import ConfigError
 from fusion.plant import Plant, Signal
 from fusion.simulator.faults import FAULTS
+from fusion.simulator.laws import FOLLOWED
 from fusion.simulator.noise import keyed
 from fusion.simulator.physics import STEPS_PER_S, Line, Parameters
-from fusion.simulator.scenario import FaultEvent, NuisanceEvent, Scenario
+from fusion.simulator.scenario import FaultEvent, LawEvent, NuisanceEvent, Scenario
 from fusion.simulator.silo import FILL_KG_S
 
 Floats = NDArray[np.float64]
@@ -26,6 +27,7 @@ NOISE = {
     "DT201": 0.001, "LT201": 0.001, "FT103": 0.005, "TT103": 0.05,
 }  # fmt: skip
 REPLAY_S = 120
+COARSE, SKEW_S, LATE_S = 0.05, 5.0, 10.0  # at full severity: step as a share of the span, clock error, lateness
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,11 @@ class Fleet:
         self.scenarios = tuple(scenarios)
         self.plant = plant
         self.line = Line([_parameters(s) for s in scenarios])
+        for event in (fault for s in scenarios for fault in s.faults):
+            check_signal(event, plant)
         self.faults = [list(s.faults) for s in scenarios]
         self.nuisances = [list(s.nuisances) for s in scenarios]
-        self._changes = [_excitation(s, plant) for s in scenarios]
+        self._changes = [_changes(s, plant) for s in scenarios]
         self._coming = [next(changes, None) for changes in self._changes]
         self._moving: list[list[Change]] = [[] for _ in scenarios]
         self._drift = np.zeros((len(scenarios), 4))
@@ -85,6 +89,10 @@ class Fleet:
             present[event.name] = max(present.get(event.name, 0.0), severity(event, self.elapsed_s))
         return present
 
+    def broken(self, row: int) -> dict[str, float]:
+        """Present strength of the laws that do not hold on one line."""
+        return {event.name: severity(event, self.elapsed_s) for event in self.scenarios[row].laws}
+
     def nuisance(self, row: int, name: str) -> float:
         """Present strength of a nuisance, 0..1."""
         now = self.elapsed_s
@@ -102,9 +110,11 @@ class Fleet:
         present = [self.fault(row) for row in rows]
         names = {name for faults in present for name in faults}
         self.line.fault = {name: np.array([faults.get(name, 0.0) for faults in present]) for name in names}
+        self._break_laws()
         for row in rows:
             self._operate(row)
         self._disturb()
+        self.line.begin()
         for step in range(STEPS_PER_S):
             self.line.step()
             if substep is not None:
@@ -113,6 +123,20 @@ class Fleet:
         self.line.second(readings)
         self.elapsed_s += 1
         return self._replayed(readings, present)
+
+    def _break_laws(self) -> None:
+        """Tell the line which laws do not hold; a setpoint that a loop does not follow is remembered as it was."""
+        line = self.line
+        if not any(scenario.laws for scenario in self.scenarios):
+            return
+        broken = [self.broken(row) for row in range(line.size)]
+        names = {name for laws in broken for name in laws}
+        line.broken = {name: np.array([laws.get(name, 0.0) for laws in broken]) for name in names}
+        for row, scenario in enumerate(self.scenarios):
+            for event in scenario.laws:
+                if event.name in FOLLOWED and event.signal in line.sp and severity(event, self.elapsed_s) > 0.0:
+                    line.unheard.setdefault((row, event.signal), float(line.sp[event.signal][row]))
+                    line.followed[row, event.signal] = FOLLOWED[event.name]
 
     def _operate(self, row: int) -> None:
         now = self.elapsed_s
@@ -125,9 +149,12 @@ class Fleet:
             old = float(self.line.sp[change.signal][row])
             left = max(change.end_s - now, 1.0)
             self.set(row, change.signal, old + (change.value - old) / left)
+        self.line.manual[row] = self.nuisance(row, "mode_change") > 0.0
         for event in self.nuisances[row]:
             if event.name == "setpoint_step" and event.onset_s <= now < event.onset_s + 1:
                 self.set(row, "TIC101.SP", float(self.line.sp["TIC101.SP"][row]) + 3.0 * event.severity)
+            if event.name == "rate_change" and event.onset_s <= now < event.onset_s + 1:
+                self.set(row, "LIC201.SP", float(self.line.sp["LIC201.SP"][row]) + 0.03 * event.severity)
             if event.name == "fill" and event.onset_s <= now <= event.onset_s + event.duration_s:
                 self.set(row, "XV001", float(now < event.onset_s + event.duration_s))
 
@@ -154,11 +181,13 @@ class Fleet:
         )
         column = {name: i for i, name in enumerate(NOISE)}
         read = {}
+        spread = self.line.p["noise"]
         for name, value in perfect.items():
-            full = np.broadcast_to(value, size).astype(float)
-            read[name] = full + NOISE[name] * noise[:, column[name]] if name in NOISE else full.copy()
+            full = np.zeros(size) + value
+            read[name] = full + NOISE[name] * spread * noise[:, column[name]] if name in NOISE else full
         for row, faults in enumerate(present):
             self._freeze(row, read, faults)
+            self._quantise(row, read, faults)
         return read
 
     def _freeze(self, row: int, read: dict[str, Floats], faults: dict[str, float]) -> None:
@@ -167,8 +196,30 @@ class Fleet:
             return
         for event in self.faults[row]:
             if event.name == "frozen_tag" and severity(event, self.elapsed_s) > 0.0:
-                name = event.signal or "TT101"
+                name = event.signal or str(FAULTS[event.name].signal)
                 read[name][row] = self._frozen[row].setdefault(name, float(read[name][row]))
+
+    def _quantise(self, row: int, read: dict[str, Floats], faults: dict[str, float]) -> None:
+        if faults.get("quantised_tag", 0.0) <= 0.0:
+            return
+        for event in self.faults[row]:
+            size = severity(event, self.elapsed_s)
+            if event.name == "quantised_tag" and size > 0.0:
+                signal = self.plant.by_name[event.signal or str(FAULTS[event.name].signal)]
+                step = COARSE * size * (_number(signal.high) - _number(signal.low))
+                read[signal.name][row] = np.round(read[signal.name][row] / step) * step
+
+    def delayed(self, row: int) -> dict[str, tuple[float, float]]:
+        """By stream, how far its clock is ahead and how late its data may be now [s]; only what is disturbed."""
+        found: dict[str, tuple[float, float]] = {}
+        for event in self.faults[row]:
+            size = severity(event, self.elapsed_s)
+            if event.name in ("clock_skew", "late_data") and size > 0.0:
+                stream = event.signal or str(FAULTS[event.name].signal)
+                skew_s, late_s = found.get(stream, (0.0, 0.0))
+                ahead = event.name == "clock_skew"
+                found[stream] = (skew_s + SKEW_S * size * ahead, late_s + LATE_S * size * (not ahead))
+        return found
 
     def _replayed(self, readings: dict[str, Floats], present: Sequence[dict[str, float]]) -> dict[str, Floats]:
         """Under ``replayed_tags`` the outside world sees the last undisturbed minutes again and again."""
@@ -184,7 +235,24 @@ class Fleet:
         return shown
 
 
-def severity(event: FaultEvent, now_s: float) -> float:
+def check_signal(event: FaultEvent, plant: Plant) -> None:
+    """Refuse a fault of a stream that the plant does not have.
+
+    Raises:
+        ConfigError: naming the streams that are accepted.
+    """
+    if event.signal is None:
+        return
+    accepted = [s.name for s in plant.media] + ["process"]
+    if event.name in ("frozen_tag", "quantised_tag"):
+        accepted = [s.name for s in plant.tags]
+    if event.signal not in accepted:
+        raise ConfigError(
+            f"fault {event.name!r}: signal {event.signal!r} is not accepted; expected one of {', '.join(accepted)}"
+        )
+
+
+def severity(event: FaultEvent | LawEvent, now_s: float) -> float:
     """Severity of a fault at a time: zero before its onset and after its end, ramping between."""
     if now_s < event.onset_s or (event.end_s is not None and now_s >= event.end_s):
         return 0.0
@@ -218,11 +286,20 @@ def truth_row(fleet: Fleet, row: int, t_ns: int) -> dict[str, float]:
 
 def _parameters(scenario: Scenario) -> Parameters:
     drawn = Parameters.draw(keyed(scenario.seed, "parameters", 0))
+    if scenario.plant_seed is not None:
+        drawn = drawn.another_plant(keyed(scenario.plant_seed, "plant", 0))
     try:
         return replace(drawn, **scenario.parameters)
     except TypeError as error:
         accepted = ", ".join(Parameters.__slots__)
         raise ConfigError(f"scenario.parameters: {error}; accepted: {accepted}") from error
+
+
+def _changes(scenario: Scenario, plant: Plant) -> Iterator[Change]:
+    """Moves of the operator and of the excitation in order of time."""
+    planned = sorted(scenario.moves, key=lambda move: move.at_s)
+    own = (Change(m.signal, m.at_s, m.at_s + m.ramp_s, m.value) for m in planned)
+    return heapq.merge(own, _excitation(scenario, plant), key=lambda change: change.start_s)
 
 
 def _excitation(scenario: Scenario, plant: Plant) -> Iterator[Change]:

@@ -55,7 +55,8 @@ class Microphone:
 
     def second(self, tick: int, machines: Machines, fault: Mapping[str, float], truck: float) -> NDArray[np.float32]:
         """The sound of one second [RATE_HZ]."""
-        if fault.get("dead_microphone", 0.0) > 0.5:
+        deaf = fault.get("dead_microphone", 0.0)
+        if deaf >= 1.0:
             return np.zeros(RATE_HZ, np.float32)
         rng = keyed(self._seed, "microphone", tick)
         noise = np.fft.rfft(rng.standard_normal(RATE_HZ))
@@ -64,13 +65,13 @@ class Microphone:
         spectrum = noise * shape
         if bearing := fault.get("bearing", 0.0):
             spectrum = spectrum + 0.5 * bearing * np.fft.rfft(self._impacts(rng, machines)) * self._ring
-        if fault.get("tramp_lump", 0.0):
-            spectrum = spectrum + fault["tramp_lump"] * np.fft.rfft(self._knocks(rng)) * self._thud
+        if lumps := fault.get("tramp_lump", 0.0):
+            spectrum = spectrum + np.fft.rfft(self._knocks(rng, lumps)) * self._thud
         if cavitation := fault.get("cavitation", 0.0):
             burst = rng.standard_normal(RATE_HZ) * np.abs(rng.standard_normal(RATE_HZ))
             spectrum = spectrum + 0.3 * cavitation * np.fft.rfft(burst) * self._bubbles
         sound = np.fft.irfft(spectrum, RATE_HZ) + self._tones(machines, fault)
-        return np.clip(sound, -1.0, 1.0).astype(np.float32)
+        return np.clip(sound * (1.0 - deaf), -1.0, 1.0).astype(np.float32)
 
     def _tones(self, machines: Machines, fault: Mapping[str, float]) -> NDArray[np.float64]:
         """All harmonics at once: each turns by the same angle from block to block, so the sum is one small product."""
@@ -92,9 +93,9 @@ class Microphone:
         train[(times * RATE_HZ).astype(int) % RATE_HZ] = 1.0
         return train
 
-    def _knocks(self, rng: np.random.Generator) -> NDArray[np.float64]:
+    def _knocks(self, rng: np.random.Generator, often: float) -> NDArray[np.float64]:
         train = np.zeros(RATE_HZ)
-        train[rng.integers(0, RATE_HZ, rng.poisson(1.5))] = rng.uniform(0.3, 0.8)
+        train[rng.integers(0, RATE_HZ, rng.poisson(1.5 * often))] = rng.uniform(0.3, 0.8)
         return train
 
 

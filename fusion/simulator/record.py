@@ -13,7 +13,8 @@ from fusion.recording import Event, RecordingWriter
 from fusion.records import NS_PER_S, Columns, Quality
 from fusion.simulator.faults import FAULTS
 from fusion.simulator.fleet import Fleet, nuisance_end, stamp_offset_s, truth_row
-from fusion.simulator.scenario import Scenario, scenario_text
+from fusion.simulator.laws import LAWS
+from fusion.simulator.scenario import FaultEvent, Scenario, scenario_text
 from fusion.simulator.simulation import Simulation
 
 Progress = Callable[[float], None]
@@ -76,25 +77,42 @@ def _run_columns(plant: Plant, start_ns: int, values: np.ndarray[tuple[int, int]
 
 def _writer(scenario: Scenario, plant: Plant, out: Path) -> RecordingWriter:
     text = scenario_text(scenario)
-    return RecordingWriter(out, plant, scenario_text=text, kind=scenario.kind, events=_events(scenario))
+    return RecordingWriter(out, plant, scenario_text=text, kind=scenario.kind, events=_events(scenario, plant))
 
 
-def _events(scenario: Scenario) -> list[Event]:
+def _fault_event(fault: FaultEvent, plant: Plant, at: Callable[[float], int]) -> Event:
+    known = FAULTS[fault.name]
+    signal = fault.signal or known.signal or ""
+    own = plant.by_name.get(signal)
+    return Event(
+        name=fault.name,
+        onset_ns=at(fault.onset_s),
+        end_ns=None if fault.end_s is None else at(fault.end_s),
+        ramp_s=fault.ramp_s,
+        severity=fault.severity,
+        kind=known.kind,
+        modalities=known.modalities if own is None else (str(own.modality),),
+        signals=known.signals if own is None else (own.name,),
+    )
+
+
+def _events(scenario: Scenario, plant: Plant) -> list[Event]:
     def at(seconds: float) -> int:
         return scenario.start_ns + int(seconds * NS_PER_S)
 
-    faults = [
+    faults = [_fault_event(f, plant, at) for f in scenario.faults]
+    laws = [
         Event(
-            name=f.name,
-            onset_ns=at(f.onset_s),
-            end_ns=None if f.end_s is None else at(f.end_s),
-            ramp_s=f.ramp_s,
-            severity=f.severity,
-            kind=FAULTS[f.name].kind,
-            modalities=FAULTS[f.name].modalities,
-            signals=FAULTS[f.name].signals or ((f.signal or "TT101",) if f.name == "frozen_tag" else ()),
+            name=law.name,
+            onset_ns=at(law.onset_s),
+            end_ns=None if law.end_s is None else at(law.end_s),
+            ramp_s=law.ramp_s,
+            severity=law.severity,
+            kind="process",
+            modalities=LAWS[law.name].modalities,
+            signals=LAWS[law.name].signals or ((law.signal,) if law.signal else ()),
         )
-        for f in scenario.faults
+        for law in scenario.laws
     ]
     nuisances = [
         Event(
@@ -107,7 +125,7 @@ def _events(scenario: Scenario) -> list[Event]:
         )
         for n in scenario.nuisances
     ]
-    return [*faults, *nuisances]
+    return [*faults, *laws, *nuisances]
 
 
 def _by_column(rows: Sequence[dict[str, float]]) -> dict[str, list[float]]:

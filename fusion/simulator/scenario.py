@@ -15,6 +15,7 @@ import yaml
 
 from fusion.errors import ConfigError
 from fusion.simulator.faults import FAULTS, NUISANCES
+from fusion.simulator.laws import LAWS
 
 DEFAULT_START = "2026-01-05T06:00:00Z"
 
@@ -63,6 +64,28 @@ class NuisanceEvent:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LawEvent:
+    """A law that does not hold from ``onset_s`` on; ``signal`` is the setpoint of a law about actions."""
+
+    name: str
+    onset_s: float = 0.0
+    ramp_s: float = 0.0
+    severity: float = 1.0
+    end_s: float | None = None
+    signal: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Move:
+    """The operator brings a signal to ``value`` at ``at_s``, at once or over ``ramp_s``."""
+
+    signal: str
+    at_s: float
+    value: float
+    ramp_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Network:
     """What happens between sensor and receiver; ``skew_s`` shifts the clock of each named signal or of ``process``."""
 
@@ -76,11 +99,16 @@ class Network:
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """A run of the simulated plant; ``parameters`` overrides drawn constants, ``setpoints`` the start values."""
+    """A run of the simulated plant; ``parameters`` overrides drawn constants, ``setpoints`` the start values.
+
+    ``seed`` draws the day (feed, weather, noise). ``plant_seed`` draws another plant of the same kind; null is the
+    reference plant.
+    """
 
     name: str = "normal"
     seed: int = 0
     start: str = DEFAULT_START
+    plant_seed: int | None = None
     duration_s: float = 3600.0
     warmup_s: float = 900.0
     media: bool = True
@@ -91,12 +119,15 @@ class Scenario:
     setpoints: Mapping[str, float] = field(default_factory=dict)
     faults: tuple[FaultEvent, ...] = ()
     nuisances: tuple[NuisanceEvent, ...] = ()
+    moves: tuple[Move, ...] = ()
+    laws: tuple[LawEvent, ...] = ()
     network: Network = field(default_factory=Network)
 
     def __post_init__(self) -> None:
         """Reject names that do not exist and times that make no sense."""
         _known("faults", FAULTS, self.faults)
         _known("nuisances", NUISANCES, self.nuisances)
+        _known("laws", LAWS, self.laws)
         if self.duration_s <= 0 or self.warmup_s < 0:
             raise ConfigError("scenario: duration_s must be positive and warmup_s not negative")
         for fault in self.faults:
@@ -117,8 +148,8 @@ class Scenario:
 
     @property
     def kind(self) -> str:
-        """``fault`` where the scenario holds one, else ``normal``."""
-        return "fault" if self.faults else "normal"
+        """``fault`` where the scenario holds one or breaks a law, else ``normal``."""
+        return "fault" if self.faults or self.laws else "normal"
 
 
 def _known(part: str, known: Mapping[str, Any], events: tuple[Any, ...]) -> None:
@@ -155,7 +186,8 @@ def scenario_from_dict(data: Mapping[str, Any]) -> Scenario:
 def scenario_text(scenario: Scenario) -> str:
     """The scenario as YAML that ``load_scenario`` reads back."""
     plain = dataclasses.asdict(scenario)
-    plain["faults"], plain["nuisances"] = list(plain["faults"]), list(plain["nuisances"])
+    for part in ("faults", "nuisances", "moves", "laws"):
+        plain[part] = list(plain[part])
     plain["excitation"]["ranges"] = {k: list(v) for k, v in plain["excitation"]["ranges"].items()}
     return yaml.safe_dump(plain, sort_keys=False)
 
@@ -216,7 +248,7 @@ def _schema(kind: Any) -> dict[str, Any]:
 
 def _object_schema(kind: type) -> dict[str, Any]:
     properties = {name: _schema(hint) for name, hint in typing.get_type_hints(kind).items()}
-    names = {FaultEvent: FAULTS, NuisanceEvent: NUISANCES}.get(kind)
+    names = {FaultEvent: FAULTS, NuisanceEvent: NUISANCES, LawEvent: LAWS}.get(kind)
     if names:
         properties["name"]["enum"] = list(names)
     text = (kind.__doc__ or "").split("\n\n")[0].replace("\n    ", " ")

@@ -32,14 +32,14 @@ class Silo:
         self._along_y = (self.inside[:, 1:] & self.inside[:, :-1])[None]
 
     def second(self, out_kg_s: Floats, fill_kg_s: Floats, rathole: Floats | float, stuck: Floats | float) -> None:
-        """One second of draw-down, filling and sliding; a rat-hole narrows the channel and steepens its wall."""
+        """One second of draw-down, filling and sliding; a rat-hole is a narrow pipe with a wall that stands."""
         hole = np.broadcast_to(np.asarray(rathole, float).reshape(-1, 1, 1), self._repose.shape)
-        weight = np.exp(-0.5 * (self._radius / (self._channel * (1.0 - 0.5 * hole))) ** 2) * self.inside
+        weight = np.exp(-0.5 * (self._radius / (self._channel * (1.0 - 0.7 * hole))) ** 2) * self.inside
         weight = weight * (self.height > 0.02)
         total = np.maximum(weight.sum((1, 2), keepdims=True), 1e-9)
         area = BULK_KG_M3 * self.cell_m**2
         self.height += (fill_kg_s[:, None, None] * self._pile - out_kg_s[:, None, None] * weight / total) / area
-        self._slide(np.tan(np.radians(self._repose + 40.0 * hole)) * self.cell_m)
+        self._slide(np.tan(np.radians(self._repose + (86.0 - self._repose) * np.sqrt(hole))) * self.cell_m)
         np.maximum(self.height, 0.0, out=self.height)
 
     def _slide(self, limit: Floats) -> None:

@@ -12,7 +12,7 @@ from fusion.plant import Modality, Plant
 from fusion.records import NS_PER_S, Columns, Item, Quality, Sample
 from fusion.simulator.camera import PIXELS_PER_M, SIZE, VIEW_START_M, Camera
 from fusion.simulator.faults import FAULTS
-from fusion.simulator.fleet import Fleet, stamp_offset_s, truck_and_light, truth_row
+from fusion.simulator.fleet import Fleet, check_signal, stamp_offset_s, truck_and_light, truth_row
 from fusion.simulator.lidar import Lidar
 from fusion.simulator.microphone import RATE_HZ, Machines, Microphone
 from fusion.simulator.network import Path
@@ -34,11 +34,12 @@ class Simulation:
         self._camera, self._microphone, self._lidar = (
             media.get(m) for m in (Modality.VIDEO, Modality.AUDIO, Modality.LIDAR)
         )
-        self._pictures = Camera(scenario.seed)
+        self._pictures = Camera(scenario.seed, scenario.plant_seed)
         self._sound = Microphone(scenario.seed)
         self._scanner = Lidar(scenario.seed, self._lidar.pose, self._fleet.line.silo.axis) if self._lidar else None
         self._edges = VIEW_START_M + np.arange(SIZE + 1) / PIXELS_PER_M
         self._frozen_picture: NDArray[np.uint8] | None = None
+        self._turned_m: float | None = None
         self._process = list(plant.of(Modality.PROCESS))
         self._offset_ns = np.array([int(stamp_offset_s(s) * NS_PER_S) for s in self._process])
 
@@ -66,6 +67,7 @@ class Simulation:
             raise ConfigError(f"fault {name!r}: severity {severity} must lie in 0..1")
         onset_s = float(self._fleet.elapsed_s)
         event = FaultEvent(name=name, onset_s=onset_s, ramp_s=ramp_s, severity=severity, signal=signal)
+        check_signal(event, self.plant)
         self._fleet.faults[0].append(event)
 
     def clear(self, name: str | None = None) -> None:
@@ -90,7 +92,7 @@ class Simulation:
         line, tick = self._fleet.line, self._fleet.elapsed_s
         start_ns = self.t_ns
         fault = self._fleet.fault(0)
-        speeds = {name: float(value[0]) for name, value in line.shafts().items()}
+        speeds = self._audible({name: float(value[0]) for name, value in line.shafts().items()})
         phases = {name: float(value[0]) for name, value in line.phase.items()}
         pictures: list[Sample] = []
         every = max(1, round(STEPS_PER_S / self.scenario.sensors.camera_hz))
@@ -108,7 +110,7 @@ class Simulation:
             machines = Machines(phase=phases, speed=speeds, feed_kg_s=feed, slaker_degc=warm)
             items.extend(self._chunks(tick, machines, fault, start_ns))
         items.extend(self._scans(tick, fault, start_ns))
-        return self._network.deliver(items, tick, start_ns + NS_PER_S)
+        return self._network.deliver(items, tick, start_ns + NS_PER_S, self._fleet.delayed(0))
 
     def _columns(self, readings: dict[str, NDArray[np.float64]], end_ns: int) -> Columns:
         t_ns = end_ns - self._offset_ns
@@ -128,13 +130,26 @@ class Simulation:
         belt = self._fleet.line.belt
         load = belt.profile(0, self._edges)
         _, light = truck_and_light(self._fleet, 0, frame)
-        picture = self._pictures.picture(frame, float(belt.travel[0]), load, fault, light)
+        picture = self._pictures.picture(frame, self._visible(float(belt.travel[0])), load, fault, light)
         if fault.get("frozen_camera", 0.0) > 0.0:
             self._frozen_picture = picture if self._frozen_picture is None else self._frozen_picture
             picture = self._frozen_picture
         else:
             self._frozen_picture = None
         return Sample(signal=self._camera.name, t_ns=t_ns, received_ns=t_ns, value=picture, clock=self._camera.name)
+
+    def _visible(self, travel_m: float) -> float:
+        """Where the bed seems to be: it runs backwards where that law is broken."""
+        if not self._fleet.broken(0).get("bed_against_drive"):
+            self._turned_m = None
+            return travel_m
+        self._turned_m = travel_m if self._turned_m is None else self._turned_m
+        return 2.0 * self._turned_m - travel_m
+
+    def _audible(self, speeds: dict[str, float]) -> dict[str, float]:
+        """The shaft speeds as they sound."""
+        silent = self._fleet.broken(0).get("sound_of_stopped_machine", 0.0)
+        return {name: speed * (1.0 - silent * (name in ("pump", "belt"))) for name, speed in speeds.items()}
 
     def _chunks(self, tick: int, machines: Machines, fault: dict[str, float], start_ns: int) -> list[Sample]:
         assert self._microphone is not None  # noqa: S101 - callers check

@@ -102,6 +102,9 @@ class Run:
     tags: Floats
     media: bool
 
+    def __len__(self) -> int:
+        return len(self.t_ns)
+
 
 def read_tags(path: Path) -> Run:
     """The process side of a recording; media are not decoded."""

@@ -1,0 +1,234 @@
+"""The report on an import: what was read, what each tag's history is worth, and what training will make of it."""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectors.historian.rows import TagInfo
+from fusion.plant import Plant
+from fusion.records import NS_PER_S
+from fusion.tag_quality import TagQuality
+
+STYLE = """body{font:14px/1.5 system-ui,sans-serif;margin:2em;color:#111}
+h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em;border-bottom:1px solid #ccc}
+table{border-collapse:collapse;font-size:12px}td,th{padding:2px 7px;border:1px solid #ddd;text-align:right}
+td,th{vertical-align:top}td:first-child,th:first-child,td.text{text-align:left}.bad{color:#a00}svg{display:block}"""
+WIDTH, HEIGHT, BINS = 240, 44, 120
+MUCH = 0.05  # share of a tag's rows or time from which a reader should look
+
+
+@dataclass(slots=True)
+class FileReport:
+    """What was read from one file, and what was not."""
+
+    name: str
+    format: str = ""
+    rows: int = 0
+    empty: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    tags: set[str] = field(default_factory=set)
+    first_ns: int | None = None
+    last_ns: int | None = None
+    backwards: int = 0
+    repeated_hour: int = 0
+    ambiguous: int = 0
+
+
+@dataclass(slots=True)
+class Imported:
+    """Everything that the report tells."""
+
+    plant: Plant
+    proposed: bool
+    files: list[FileReport]
+    tags: list[TagQuality]
+    infos: Mapping[str, TagInfo]
+    states: Mapping[str, Mapping[str, int]]
+    repeated: int
+    conflicting: int
+    left_out: Sequence[str]
+    recordings: list[Path]
+    rows: int
+
+
+def write_report(file: Path, found: Imported, missing: Mapping[str, Sequence[str]]) -> None:
+    """Write the report of one import; ``missing`` are the tags that a file lacks and others have."""
+    title = f"Import of {html.escape(found.plant.name)}"
+    parts = [
+        f"<h1>{title}</h1>",
+        _summary(found),
+        "<h2>Files</h2>",
+        _table(_FILE_COLUMNS, (_file_row(report, missing) for report in found.files)),
+        "<h2>Tags</h2>",
+        "<p>Red is worth a look. The plot is lowest to highest of the values kept, over the whole import; red strokes "
+        "are the longest gaps.</p>",
+        _table(_TAG_COLUMNS, (_tag_row(tag, found) for tag in found.tags)),
+    ]
+    file.write_text(f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>{''.join(parts)}")
+
+
+def treatment(tag: TagQuality, plant: Plant) -> list[str]:
+    """What training will do about a tag, in sentences."""
+    signal = plant.by_name.get(tag.name)
+    if signal is None:
+        return ["left out: not a signal of the plant" if tag.rows > tag.bad else "left out: it has no usable value"]
+    said = []
+    if tag.bad:
+        said.append(f"{tag.bad} bad values are masked: the model sees the last good one and that it is not new")
+    if tag.gap_count or tag.compressed:
+        said.append(f"a value counts for {signal.stale_after_s:g} s, then the tag is masked until the next")
+    if tag.interpolated:
+        said.append("straight lines between archived values carry no dynamics; export raw values if they exist")
+    if tag.frozen_s > MUCH * tag.span_s:
+        said.append("long rests are learned as normal; mark them as bad, or they will not be found later")
+    if tag.unit_change():
+        said.append("nothing is converted: correct it at the source, or import the two parts by themselves")
+    if tag.low == tag.high:
+        said.append("it never moves: it is scaled by one and teaches nothing")
+    return said or ["used as it is"]
+
+
+def _summary(found: Imported) -> str:
+    plant = "proposed from the data, to be corrected" if found.proposed else "given"
+    rows = {
+        "rows read": f"{found.rows:,}",
+        "repeated rows, counted once": f"{found.repeated:,}",
+        "rows of one tag and time that disagree, the later taken": f"{found.conflicting:,}",
+        "rows that could not be read, in rejects.csv": f"{sum(r.rejected.total() for r in found.files):,}",
+        "plant": f"{len(found.plant.signals)} signals, step {found.plant.step_s:g} s, {plant}",
+        "tags left out": ", ".join(found.left_out) or "none",
+        "recordings": f"{len(found.recordings)}",
+    }
+    body = "".join(f"<tr><td>{html.escape(k)}</td><td class=text>{html.escape(v)}</td></tr>" for k, v in rows.items())
+    return f"<table>{body}</table>"
+
+
+# --- files
+
+
+_FILE_COLUMNS = (
+    *("file", "format", "rows", "tags", "first", "last", "empty cells", "refused", "stamps that go back"),
+    *("rows in the repeated hour", "of them ambiguous", "tags missing"),
+)
+
+
+def _file_row(report: FileReport, missing: Mapping[str, Sequence[str]]) -> list[str]:
+    refused = ", ".join(f"{count} x {reason}" for reason, count in report.rejected.most_common()) or "0"
+    lacking = missing.get(Path(report.name).name, ())
+    return [
+        _cell(report.name),
+        _cell(report.format, text=True),
+        _cell(f"{report.rows:,}"),
+        _cell(len(report.tags)),
+        _cell(_time(report.first_ns)),
+        _cell(_time(report.last_ns)),
+        _cell(report.empty),
+        _cell(refused, bad=bool(report.rejected), text=True),
+        _cell(report.backwards, bad=report.backwards > 0),
+        _cell(report.repeated_hour),
+        _cell(report.ambiguous, bad=report.ambiguous > 0),
+        _cell(", ".join(lacking) or "none", bad=bool(lacking), text=True),
+    ]
+
+
+# --- tags
+
+
+_TAG_COLUMNS = (
+    *("tag", "values", "unit", "rows", "from", "to", "interval [s]", "new value every [s]", "archive"),
+    *("gaps", "in gaps", "frozen", "longest rest [s]", "bad", "states", "outliers", "change of unit", "role", "limits"),
+    "training",
+)
+
+
+def _tag_row(tag: TagQuality, found: Imported) -> list[str]:
+    span = max(tag.span_s, 1.0)
+    signal = found.plant.by_name.get(tag.name)
+    bad, gaps, frozen = tag.bad / max(tag.rows, 1), tag.gap_s / span, tag.frozen_s / span
+    change = tag.unit_change()
+    unit = signal.unit if signal else found.infos[tag.name].unit if tag.name in found.infos else ""
+    archive = "changes only" if tag.compressed else "interpolated" if tag.interpolated else "even"
+    states = ", ".join(f"{count} x {state}" for state, count in tag.states.most_common(6))
+    limits = f"{signal.low:g} to {signal.high:g}" if signal and None not in (signal.low, signal.high) else ""
+    return [
+        _cell(tag.name),
+        f"<td>{_plot(tag)}</td>",
+        _cell(unit),
+        _cell(f"{tag.rows:,}"),
+        _cell(_time(tag.first_ns)),
+        _cell(_time(tag.last_ns)),
+        _cell(f"{tag.interval_s():.3g}"),
+        _cell(f"{tag.effective_s:.3g}"),
+        _cell(archive, bad=tag.interpolated, text=True),
+        _cell(tag.gap_count, bad=tag.gap_count > 0),
+        _cell(f"{gaps:.1%}", bad=gaps > MUCH),
+        _cell(f"{frozen:.1%}", bad=frozen > MUCH),
+        _cell(f"{tag.longest_frozen_s:.0f}"),
+        _cell(f"{bad:.2%}", bad=bad > MUCH),
+        _cell(states, text=True),
+        _cell(f"{tag.outliers:.2%}", bad=tag.outliers > 0),
+        _cell(f"{change[1]} at {_time(change[0])}" if change else "", bad=change is not None, text=True),
+        _cell(str(signal.role) if signal else "", text=True),
+        _cell(limits),
+        _cell("; ".join(treatment(tag, found.plant)), bad=signal is None, text=True),
+    ]
+
+
+def _plot(tag: TagQuality) -> str:
+    """Lowest to highest of the values kept in each of some bins of time, as one SVG path, and the longest gaps."""
+    t_ns, value = tag.sample
+    if len(value) < 2 or t_ns[-1] == t_ns[0]:
+        return ""
+    span = float(t_ns[-1] - t_ns[0])
+    place = np.minimum(((t_ns - t_ns[0]) / span * BINS).astype(int), BINS - 1)
+    low, high = np.full(BINS, np.inf), np.full(BINS, -np.inf)
+    np.minimum.at(low, place, value)
+    np.maximum.at(high, place, value)
+    seen = np.isfinite(low)
+    across = np.flatnonzero(seen) * WIDTH / BINS
+    top, bottom = _down(high[seen], tag), _down(low[seen], tag)
+    path = " ".join(f"M{x:.0f} {a:.1f}V{b + 0.8:.1f}" for x, a, b in zip(across, top, bottom, strict=True))
+    line = " ".join(f"{x:.0f},{y:.1f}" for x, y in zip(across, (top + bottom) / 2, strict=True))
+    strokes = "".join(
+        f'<path d="M{(start - t_ns[0]) / span * WIDTH:.0f} {HEIGHT - 1}h{length * NS_PER_S / span * WIDTH:.1f}" '
+        'stroke="#c00" stroke-width="2"/>'
+        for length, start in tag.gaps
+    )
+    return (
+        f'<svg width="{WIDTH}" height="{HEIGHT}" role="img" aria-label="{html.escape(tag.name)}">'
+        f'<path d="{path}" stroke="#468" stroke-width="1.6"/>'
+        f'<polyline points="{line}" fill="none" stroke="#468" stroke-width="0.7"/>{strokes}</svg>'
+    )
+
+
+def _down(value: NDArray[np.float64], tag: TagQuality) -> NDArray[np.float64]:
+    """Pixels from the top."""
+    size = max(tag.high - tag.low, 1e-12)
+    return np.asarray((1.0 - (value - tag.low) / size) * (HEIGHT - 6) + 2)
+
+
+# --- HTML
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
+    body = "".join(f"<tr>{''.join(row)}</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _cell(value: object, *, bad: bool = False, text: bool = False) -> str:
+    names = " ".join(name for name, on in (("bad", bad), ("text", text)) if on)
+    mark = f' class="{names}"' if names else ""
+    return f"<td{mark}>{html.escape(str(value))}</td>"
+
+
+def _time(t_ns: int | None) -> str:
+    return "" if not t_ns else datetime.fromtimestamp(t_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,117 @@
+"""What happens next if a signal is moved, and what if nothing is: a recording is replayed up to a moment and asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator  # type: ignore[import-untyped]
+
+from control.world import ACTION_STEPS
+from fusion.checkpoint import load_checkpoint
+from fusion.errors import ConfigError
+from fusion.history import frames
+from fusion.inference import Engine
+from fusion.plant import Plant
+from fusion.plant_model import PlantModel
+from fusion.recording import Recording
+from fusion.records import NS_PER_S
+
+Floats = NDArray[np.float64]
+
+GRID_S = 10.0
+
+
+def parse_moves(texts: Sequence[str], plant: Plant) -> dict[str, float]:
+    """``SIGNAL=VALUE`` as typed by a user, in engineering units.
+
+    Raises:
+        ConfigError: naming the signals that can be moved, or the limits of one.
+    """
+    movable = {signal.name: signal for signal in plant.actions}
+    moves = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        signal = movable.get(name)
+        if signal is None:
+            raise ConfigError(f"--set {text}: {name!r} cannot be moved; accepted: {', '.join(movable)}")
+        try:
+            moves[name] = float(value)
+        except ValueError as error:
+            raise ConfigError(f"--set {text}: {value!r} is not a number; expected SIGNAL=VALUE") from error
+        if signal.low is not None and signal.high is not None and not signal.low <= moves[name] <= signal.high:
+            raise ConfigError(f"--set {text}: expected {signal.low:g} to {signal.high:g} {signal.unit}")
+    return moves
+
+
+def whatif(model: Path, path: Path, at_s: float, moves: Sequence[str], horizon_s: float) -> dict[str, Any]:
+    """Forecasts from ``at_s`` after the start of a recording, with signals set at once and held, and without.
+
+    Every ``GRID_S`` up to ``horizon_s``: the model forecasts its own horizons, what lies between is interpolated
+    (monotone cubic). Values are in engineering units; ``low`` and ``high`` are the 90 % band.
+
+    Raises:
+        ConfigError: where a move, the time or the horizon is not accepted.
+        PlantMismatch: where the recording is of another plant than the model.
+    """
+    recording = Recording(path)
+    engine = Engine(load_checkpoint(model, recording.plant))
+    wanted = parse_moves(moves, recording.plant)
+    longest = engine.model.world_model.horizon_s[-1]
+    if not GRID_S <= horizon_s <= longest:
+        raise ConfigError(f"--horizon {horizon_s:g}: expected {GRID_S:g} to {longest:g} s")
+    advance(engine, recording, at_s)
+    return answer(engine.model, engine, wanted, horizon_s)
+
+
+def advance(engine: Engine, recording: Recording, at_s: float) -> None:
+    """Bring a fresh engine to a moment of a recording."""
+    start_ns = recording.manifest["t0_ns"]
+    until_ns = start_ns + round(at_s * NS_PER_S)
+    last_ns = start_ns
+    for frame in frames(recording):
+        if frame.t_ns > until_ns:
+            break
+        engine.step(frame, newest=False)
+        last_ns = frame.t_ns
+    else:
+        if at_s < 0 or last_ns < until_ns - NS_PER_S:
+            raise ConfigError(
+                f"--at {at_s:g}: the recording ends {(last_ns - start_ns) / NS_PER_S:.0f} s after its start"
+            )
+    if not engine.ready:
+        raise ConfigError(f"--at {at_s:g}: too early; the model needs the past of a minute to look ahead")
+
+
+def answer(model: PlantModel, engine: Engine, moves: Mapping[str, float], horizon_s: float) -> dict[str, Any]:
+    """The two forecasts of an engine that has been brought to a moment."""
+    now = engine.present_action
+    path = torch.from_numpy(now.copy()).expand(2, ACTION_STEPS, -1).clone()
+    for name, value in moves.items():
+        path[1, :, [s.name for s in model.plant.actions].index(name)] = value
+    held, moved = engine.rollout(path)
+    grid = np.arange(GRID_S, horizon_s + 1e-9, GRID_S)
+    tags = engine.present_tags
+    half = between(model.world_model.horizon_s, model.world_model.bands(), grid, np.zeros(len(tags)))
+    expected = between(model.world_model.horizon_s, moved, grid, tags)
+    nothing = between(model.world_model.horizon_s, held, grid, tags)
+    signals = {
+        name: {
+            "expected": expected[:, i].tolist(),
+            "low": (expected - half)[:, i].tolist(),
+            "high": (expected + half)[:, i].tolist(),
+            "do_nothing": nothing[:, i].tolist(),
+        }
+        for i, name in enumerate(model.tags)
+    }
+    return {"horizon_s": grid.tolist(), "signals": signals}
+
+
+def between(horizon_s: Sequence[float], values: Floats, grid_s: Floats, now: Floats) -> Floats:
+    """Values [G, S] on a grid from those [H, S] at the model's horizons and the present ones [S]."""
+    times = np.concatenate([[0.0], np.asarray(horizon_s)])
+    return np.asarray(PchipInterpolator(times, np.concatenate([now[None], values]), axis=0)(grid_s))

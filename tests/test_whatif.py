@@ -1,0 +1,58 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fusion.cli import main
+from fusion.errors import ConfigError
+from fusion.recording import load_plant
+from fusion.whatif import between, parse_moves, whatif
+
+PLANT = load_plant(Path(__file__).parent.parent / "configs" / "plant" / "lime.yaml")
+
+
+def test_moves_are_read_or_refused_with_what_is_accepted():
+    assert parse_moves(["TIC101.SP=82", "SC103.SP=8e-1"], PLANT) == {"TIC101.SP": 82.0, "SC103.SP": 0.8}
+    with pytest.raises(ConfigError, match=r"'TT101' cannot be moved; accepted: .*TIC101\.SP"):
+        parse_moves(["TT101=80"], PLANT)
+    with pytest.raises(ConfigError, match=r"'hot' is not a number; expected SIGNAL=VALUE"):
+        parse_moves(["TIC101.SP=hot"], PLANT)
+    with pytest.raises(ConfigError, match=r"TIC101\.SP=500: expected .* to .* Cel"):
+        parse_moves(["TIC101.SP=500"], PLANT)
+
+
+def test_between_the_horizons_the_forecast_starts_at_the_present_and_does_not_overshoot():
+    values = np.array([[1.0], [4.0], [4.0]])
+    made = between((8, 32, 64), values, np.array([8.0, 32.0, 40.0, 50.0, 64.0]), np.zeros(1))
+    np.testing.assert_allclose(made[[0, 1, 4], 0], [1.0, 4.0, 4.0])
+    assert made.max() <= 4.0 + 1e-9
+
+
+def test_a_hotter_setpoint_makes_the_slaker_hotter_than_nothing_does(model, recordings, tmp_path):
+    out = tmp_path / "answer.json"
+    asked = ("--at", "240", "--set", "TIC101.SP=90", "--horizon", "240", "--json", str(out))
+    assert main(["whatif", "--model", str(model), "--recording", str(recordings[-1]), *asked]) == 0
+    answer = json.loads(out.read_text())
+    assert answer["horizon_s"] == [10.0 * k for k in range(1, 25)]
+    hot = {key: np.array(values) for key, values in answer["signals"]["TT101"].items()}
+    assert set(hot) == {"expected", "low", "high", "do_nothing"}
+    assert all(len(values) == 24 for values in hot.values())
+    assert hot["expected"][-1] > hot["do_nothing"][-1]
+    assert (hot["low"] < hot["expected"]).all()
+    assert (hot["expected"] < hot["high"]).all()
+
+
+def test_nothing_moved_is_nothing_changed(model, recordings):
+    answer = whatif(model, recordings[-1], 240, [], 100)
+    for values in answer["signals"].values():
+        np.testing.assert_allclose(values["expected"], values["do_nothing"])
+
+
+@pytest.mark.parametrize(
+    ("at_s", "horizon_s", "said"),
+    [(485, 60, "the recording ends 4"), (10, 60, "too early"), (240, 9999, "expected 10 to")],
+)
+def test_a_question_that_cannot_be_asked_says_why(model, recordings, at_s, horizon_s, said):
+    with pytest.raises(ConfigError, match=said):
+        whatif(model, recordings[-1], at_s, [], horizon_s)
