@@ -15,10 +15,18 @@ from numpy.typing import NDArray
 from connectors.historian.states import KINDS
 
 Ints = NDArray[np.int64]
-ROW_GROUP = 131_072
 BINS = 2048
 TEXTS_KEPT = 1000
 STATE = pl.Enum(KINDS)
+NUMBERS = ("code", "t_ns", "value", "quality")
+SCHEMA: Mapping[str, pl.DataType | type[pl.DataType]] = {
+    "code": pl.UInt32,
+    "t_ns": pl.Int64,
+    "value": pl.Float64,
+    "quality": pl.UInt8,
+    "state": STATE,
+    "text": pl.String,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,17 +40,26 @@ class Survey:
     texts: pl.DataFrame
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    file: Path
+    rows: int
+    first_ns: int
+    last_ns: int
+
+
 @dataclass(slots=True)
 class Spool:
-    """Parquet files beside the import, each sorted by time: a stretch of time touches few of their row groups."""
+    """Arrow files beside the import, each sorted by time: as large as memory writes and reads them fastest.
+
+    Those of ``_wordy`` have the columns of ``SCHEMA``, the others, where each value is a number, only ``NUMBERS``.
+    """
 
     folder: Path
     names: dict[str, int] = field(default_factory=dict)
-    _parts: list[Path] = field(default_factory=list)
+    _parts: list[_Part] = field(default_factory=list)
     _wordy: list[Path] = field(default_factory=list)
     _numbers: Counter[int] = field(default_factory=Counter)
-    _rows: int = 0
-    _span_ns: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         """Make the folder."""
@@ -61,33 +78,32 @@ class Spool:
         coded = rows.select(code, "t_ns", "value", "quality", pl.col("state").cast(STATE), "text")
         if not coded["t_ns"].is_sorted():
             coded = coded.sort("t_ns", maintain_order=True)
-        file = self.folder / f"{len(self._parts):06}.parquet"
-        coded.write_parquet(file, compression="lz4", row_group_size=ROW_GROUP, statistics=True)
+        file = self.folder / f"{len(self._parts):06}.arrow"
         self._note(file, coded)
+        (coded if file in self._wordy else coded.select(NUMBERS)).write_ipc(file)
 
     def _note(self, file: Path, coded: pl.DataFrame) -> None:
-        self._parts.append(file)
-        if coded["text"].null_count() < len(coded):
+        first, last = int(coded["t_ns"][0]), int(coded["t_ns"][-1])
+        self._parts.append(_Part(file=file, rows=len(coded), first_ns=first, last_ns=last))
+        if coded["value"].has_nulls():
             self._wordy.append(file)
         numbers = np.bincount(coded["code"].to_numpy(), coded["value"].is_not_null().to_numpy())
         self._numbers.update({code: int(count) for code, count in enumerate(numbers) if count})
-        low, high = int(coded["t_ns"][0]), int(coded["t_ns"][-1])
-        first, last = self._span_ns or (low, high)
-        self._rows, self._span_ns = self._rows + len(coded), (min(first, low), max(last, high))
 
     def survey(self) -> Survey:
         """Count what is there without holding it."""
-        first, last = self._span_ns or (0, 0)
+        first, last = min(part.first_ns for part in self._parts), max(part.last_ns for part in self._parts)
         edges = first + ((last - first) // BINS + 1) * np.arange(BINS + 1, dtype=np.int64)
         counts = np.zeros(BINS, np.int64)
         for part in self._parts:
-            counts += np.diff(np.searchsorted(pl.read_parquet(part, columns=["t_ns"])["t_ns"].to_numpy(), edges))
-        return Survey(rows=self._rows, edges_ns=edges, counts=counts, numbers=self._numbers, texts=self._texts())
+            counts += np.diff(np.searchsorted(pl.read_ipc(part.file, columns=["t_ns"])["t_ns"].to_numpy(), edges))
+        rows = sum(part.rows for part in self._parts)
+        return Survey(rows=rows, edges_ns=edges, counts=counts, numbers=self._numbers, texts=self._texts())
 
     def _texts(self) -> pl.DataFrame:
         """By tag: how many texts that are no known state, distinct ones of those, and of all."""
         free = pl.col("state").is_null()
-        wordy = pl.scan_parquet(self._wordy, glob=False) if self._wordy else self._scan().head(0)
+        wordy = pl.concat([pl.LazyFrame(schema=SCHEMA), *(pl.scan_ipc(file) for file in self._wordy)])
         return (
             wordy.filter(pl.col("text").is_not_null() & (pl.col("text") != ""))
             .group_by("code")
@@ -101,14 +117,19 @@ class Spool:
         )
 
     def between(self, start_ns: int, end_ns: int) -> pl.DataFrame:
-        """Rows of ``start_ns <= t < end_ns`` by tag, then by time; of equal stamps the one read last stands last."""
-        wanted = self._scan().filter(pl.col("t_ns").is_between(start_ns, end_ns, closed="left")).collect()
-        if not wanted["t_ns"].is_sorted():
-            wanted = wanted.sort("t_ns", maintain_order=True)
-        return wanted.sort("code", maintain_order=True)
+        """Rows of ``start_ns <= t < end_ns`` in order of time; of equal stamps the one read last stands last."""
+        wanted = pl.col("t_ns").is_between(start_ns, end_ns, closed="left")
+        near = [part.file for part in self._parts if part.first_ns < end_ns and part.last_ns >= start_ns]
+        pieces = [pl.LazyFrame(schema=SCHEMA), *(pl.scan_ipc(file).filter(wanted) for file in near)]
+        rows = pl.concat(pieces, how="diagonal").collect()
+        return rows if rows["t_ns"].is_sorted() else rows.sort("t_ns", maintain_order=True)
 
-    def _scan(self) -> pl.LazyFrame:
-        return pl.scan_parquet(self._parts, glob=False)
+
+def by_tag(rows: pl.DataFrame) -> Ints:
+    """The places of rows in order of their tags, within each as they are."""
+    code = rows["code"].to_numpy()
+    few = not len(code) or code.max() <= np.iinfo(np.uint16).max  # which numpy sorts in a single pass
+    return np.argsort(code.astype(np.uint16) if few else code, kind="stable")
 
 
 def cut(survey: Survey, parts: int, most_rows: int) -> Iterator[tuple[int, int]]:
@@ -134,19 +155,20 @@ class Resolver:
     conflicting: int = 0
 
     def resolve(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Rows by tag and time with a value wherever there is one; of rows with one stamp the one read last."""
+        """Rows in order of time with a value wherever there is one; of rows with one stamp the one read last."""
         if rows["text"].null_count() < len(rows):
             rows = self._texts(rows)
-        same = ((pl.col("code") == pl.col("code").shift(-1)) & (pl.col("t_ns") == pl.col("t_ns").shift(-1))).fill_null(
-            value=False
-        )
-        marked = rows.select(
-            same.alias("same"), (same & pl.col("value").ne_missing(pl.col("value").shift(-1))).alias("conflict")
-        )
-        repeated = int(marked["same"].sum())
-        self.repeated += repeated
-        self.conflicting += int(marked["conflict"].sum())
-        return rows.filter(~marked["same"]) if repeated else rows
+        order = by_tag(rows)
+        code, t_ns = rows["code"].to_numpy()[order], rows["t_ns"].to_numpy()[order]
+        same = np.flatnonzero((code[1:] == code[:-1]) & (t_ns[1:] == t_ns[:-1]))
+        if not len(same):
+            return rows
+        value = rows["value"].gather(order)
+        self.repeated += len(same)
+        self.conflicting += int(value.gather(same).ne_missing(value.gather(same + 1)).sum())
+        keep = np.ones(len(rows), np.bool_)
+        keep[order[same]] = False
+        return rows.filter(keep)
 
     def _texts(self, rows: pl.DataFrame) -> pl.DataFrame:
         table = [(code, text, float(number)) for code, names in self.codes.items() for text, number in names.items()]

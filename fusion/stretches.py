@@ -38,9 +38,8 @@ def judge(
         rows = resolver.resolve(spool.between(start, end))
         follow(tags, rows)
         table = folder / f"stretch-{number:05}.parquet"
-        ordered = rows.sort("t_ns", maintain_order=True)
-        named = ordered.with_columns(names.gather(ordered["code"]).alias("signal"))
-        pl.concat([held, _process(named)]).write_parquet(table)
+        named = rows.with_columns(names.gather(rows["code"]).alias("signal"))
+        pl.concat([held, _process(named)]).write_parquet(table, compression_level=1)
         yield Stretch(start_ns=start, table=table, states=_states(named, table))
 
 

@@ -16,6 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from fusion.records import NS_PER_S, Quality
+from fusion.spool import by_tag
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -207,10 +208,10 @@ def _runs(same: NDArray[np.bool_], steps: Floats, least: int) -> Floats:
 
 
 def follow(tags: Sequence[TagQuality], rows: pl.DataFrame) -> None:
-    """Take a stretch of rows by tag and time into what is known of each tag."""
-    code = rows["code"].to_numpy()
-    t_ns, quality = rows["t_ns"].to_numpy(), rows["quality"].to_numpy()
-    value = rows["value"].fill_null(np.nan).to_numpy()
+    """Take a stretch of rows in order of time into what is known of each tag."""
+    order = by_tag(rows)
+    code, t_ns, quality = (rows[name].to_numpy()[order] for name in ("code", "t_ns", "quality"))
+    value = rows["value"].fill_null(np.nan).to_numpy()[order]
     edges = np.flatnonzero(np.diff(code)) + 1
     for start, end in zip([0, *edges.tolist()], [*edges.tolist(), len(code)], strict=True):
         if end > start:
