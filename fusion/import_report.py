@@ -38,6 +38,8 @@ class FileReport:
     first_ns: int | None = None
     last_ns: int | None = None
     backwards: int = 0
+    furthest_back_s: float = 0.0
+    furthest_back_ns: int | None = None
     repeated_hour: int = 0
     ambiguous: int = 0
 
@@ -115,7 +117,7 @@ def _summary(found: Imported) -> str:
 
 
 _FILE_COLUMNS = (
-    *("file", "format", "rows", "tags", "first", "last", "empty cells", "refused", "stamps that go back"),
+    *("file", "format", "rows", "tags", "first", "last", "empty cells", "refused", "clock jumps back"),
     *("rows in the repeated hour", "of them ambiguous", "tags missing"),
 )
 
@@ -132,11 +134,17 @@ def _file_row(report: FileReport, missing: Mapping[str, Sequence[str]]) -> list[
         _cell(_time(report.last_ns)),
         _cell(report.empty),
         _cell(refused, bad=bool(report.rejected), text=True),
-        _cell(report.backwards, bad=report.backwards > 0),
+        _cell(_jumps(report), bad=report.backwards > 0, text=True),
         _cell(report.repeated_hour),
         _cell(report.ambiguous, bad=report.ambiguous > 0),
         _cell(", ".join(lacking) or "none", bad=bool(lacking), text=True),
     ]
+
+
+def _jumps(report: FileReport) -> str:
+    if not report.backwards:
+        return "none"
+    return f"{report.backwards}, up to {report.furthest_back_s:g} s, at {_time(report.furthest_back_ns)}"
 
 
 # --- tags

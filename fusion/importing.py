@@ -31,6 +31,7 @@ from fusion.import_report import FileReport, Imported, write_report
 from fusion.plant import Modality, Plant
 from fusion.proposal import propose, ucum
 from fusion.recording import PLANT, dump_plant, load_plant
+from fusion.records import NS_PER_S
 from fusion.spool import Resolver, Spool, Survey
 from fusion.stretches import judge, record
 from fusion.tag_quality import TagQuality
@@ -147,14 +148,15 @@ def _import(sources: Sequence[str], site: Path, aside: Path, config: ImportConfi
 def _read(reader: Reader, spool: Spool, infos: dict[str, TagInfo], rejects: _Rejects) -> FileReport:
     """One file into the spool."""
     report = FileReport(reader.name, reader.format)
-    last: tuple[str, int] | None = None
+    order = _Order(descending=reader.clock is not None and reader.clock.descending)
     for batch in reader.batches():
         _learn(infos, batch.tags, reader.name)
         rejects.add(batch.rejects)
         report.rejected.update(dict(list(batch.rejects.group_by("reason").len().iter_rows())))
         report.empty += batch.empty
         if len(batch.rows):
-            last = _count(report, batch, last)
+            _count(report, batch)
+            order.follow(batch.rows, report)
             spool.append(batch.rows)
     if reader.clock is not None:
         report.repeated_hour, report.ambiguous = reader.clock.repeated, reader.clock.ambiguous
@@ -172,20 +174,35 @@ def _read(reader: Reader, spool: Spool, infos: dict[str, TagInfo], rejects: _Rej
     return report
 
 
-def _count(report: FileReport, batch: Batch, last: tuple[str, int] | None) -> tuple[str, int]:
-    """Rows, tags and span; and rows of one tag that go back against the row before."""
+def _count(report: FileReport, batch: Batch) -> None:
+    """Rows, tags and span."""
     rows = batch.rows
     report.rows += len(rows)
     report.tags.update(rows["signal"].unique().to_list())
     low, high = int(rows["t_ns"].min()), int(rows["t_ns"].max())  # type: ignore[arg-type]
     report.first_ns, report.last_ns = min(low, report.first_ns or low), max(high, report.last_ns or high)
-    if not rows["t_ns"].is_sorted():
-        back = (pl.col("t_ns").diff() < 0) & (pl.col("signal") == pl.col("signal").shift())
-        report.backwards += int(rows.select(back.sum()).item() or 0)
-    first = str(rows["signal"][0]), int(rows["t_ns"][0])
-    if last is not None and last[0] == first[0] and first[1] < last[1]:
-        report.backwards += 1
-    return str(rows["signal"][-1]), int(rows["t_ns"][-1])
+
+
+class _Order:
+    """Where the stamps of a tag go back against its row before: a clock was set back, or rows were moved."""
+
+    def __init__(self, *, descending: bool) -> None:
+        self._descending = descending
+        self._last = pl.DataFrame(schema={"signal": pl.String, "t_ns": pl.Int64})
+
+    def follow(self, rows: pl.DataFrame, report: FileReport) -> None:
+        """Count the steps back, and remember the longest."""
+        seen = pl.concat([self._last, rows.select("signal", "t_ns")])
+        self._last = seen.group_by("signal").last()
+        if seen["t_ns"].is_sorted(descending=self._descending):
+            return
+        before = pl.col("t_ns").shift().over("signal")
+        step = pl.col("t_ns") - before if self._descending else before - pl.col("t_ns")
+        back = seen.select(before.alias("at_ns"), step.alias("back_ns")).filter(pl.col("back_ns") > 0)
+        report.backwards += len(back)
+        for at_ns, back_ns in back.top_k(1, by="back_ns").iter_rows():
+            if back_ns / NS_PER_S > report.furthest_back_s:
+                report.furthest_back_s, report.furthest_back_ns = back_ns / NS_PER_S, at_ns
 
 
 def _learn(infos: dict[str, TagInfo], tags: Mapping[str, TagInfo], where: str) -> None:

@@ -176,6 +176,30 @@ def test_days_and_months_that_cannot_be_told_apart_are_asked_for(tmp_path):
     assert datetime.fromtimestamp(table_of(place)["t_ns"].min() / 1e9, UTC).month == 6
 
 
+@pytest.mark.parametrize("by_tag", [True, False])
+def test_a_clock_that_was_set_back_is_found_whatever_the_order_of_rows(tmp_path, by_tag):
+    def stamped(i):
+        return files.stamp(i if i < 200 else i - 30)
+
+    rows = files.rows()
+    if by_tag:
+        rows.sort(key=lambda row: row[0])
+    lines = [f"{tag},{stamped(i).isoformat()},{v}" for tag, i, _, v in rows]
+    place = bring(tmp_path, "\n".join(["tag,timestamp,value", *lines]))
+    (report,) = summary(place)["files"]
+    assert report["backwards"] == len(files.TAGS)
+    assert report["furthest_back_s"] == 29 * files.STEP_S
+    assert report["furthest_back_ns"] == int(files.stamp(199).timestamp()) * NS
+    assert "3, up to 290 s, at 2024-05-13 06:33:10" in (place / "report.html").read_text()
+
+
+def test_newest_rows_first_are_no_clock_that_jumps(tmp_path):
+    head, *lines = files.pi_csv().splitlines()
+    place = bring(tmp_path, "\n".join([head, *reversed(lines)]))
+    assert_the_hour(place)
+    assert summary(place)["files"][0]["backwards"] == 0
+
+
 # --- one path with live data
 
 
