@@ -68,6 +68,8 @@ class ImportConfig:
             zone(self.tz)
         if self.dates not in ("", DAY_FIRST, MONTH_FIRST):
             raise ConfigError(f"--dates: {self.dates!r} is not accepted; expected {DAY_FIRST} or {MONTH_FIRST}")
+        if self.name and not re.fullmatch(r"[\w-][\w.-]*", self.name):
+            raise ConfigError(f"--name: {self.name!r} is not accepted; expected letters, digits, `_`, `-`, `.`")
         if self.parts < 1 or (self.step_s is not None and self.step_s <= 0):
             raise ConfigError("--parts must be at least 1 and --step positive")
 
@@ -276,7 +278,9 @@ def _plant(
     if given is None:
         plant = propose(name, tags, infos, states, config.step_s)
         if not plant.signals:
-            raise HistorianError("no tag has a single usable value; the rejects and states tell why")
+            kinds = sum((tag.states for tag in tags), Counter[str]())
+            found = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common(3)) or "bad by their quality"
+            raise HistorianError(f"no tag has a single usable value: {found}")
         return plant, True
     plant = load_plant(given)
     _same_units(plant, infos, given)

@@ -96,6 +96,24 @@ def test_bad_states_are_masked_by_name_and_those_that_inform_are_kept_as_classes
     }
 
 
+BAD_STATES = """
+No Data, Bad Input, I/O Timeout, Intf Shut, Pt Created, Arc Off-line, Calc Failed, Calc Off, Scan Off, Configure,
+Shutdown, Bad, Bad Data, Bad Output, Bad Total, Not Connect, Comm Fail, Out of Serv, Over Range, Under Range,
+Equip Fail, Unit Down, DCS failed, Set to Bad, Invalid Float, No Sample, No Result, Trace, Doubtful, Substituted,
+DST Forward, DST Back, Access Denied, No events found., #REF!, #N/A, MISSING, NODATA, BAD, NAN, +INF
+"""
+
+
+def test_every_bad_state_seen_in_exports_is_known_by_name(tmp_path):
+    names = [name.strip() for name in BAD_STATES.replace("\n", " ").split(",")]
+    place = bring(tmp_path, files.pi_csv(special={("TT101", i): name for i, name in enumerate(names)}), parts=1)
+    bad = table_of(place).filter(pl.col("quality") == int(Quality.BAD))
+    assert bad["value"].is_nan().sum() == len(bad) == len(names)
+    states = Recording(next((place / "recordings").iterdir())).states()
+    assert sorted(states["text"]) == sorted(names)
+    assert "foreign_state" not in set(states["state"])
+
+
 def test_a_tag_of_texts_is_digital_with_codes_in_the_plant(tmp_path):
     lines = [f"XV001,2024-05-13T06:{i:02}:00Z,{'Open' if i % 3 else 'Closed'}" for i in range(60)]
     place = bring(tmp_path, files.pi_csv() + "\n".join(lines) + "\nXV001,2024-05-13T06:00:30Z,Bad Input\n")
@@ -286,6 +304,21 @@ def test_a_tag_that_is_missing_in_the_second_file_is_said(tmp_path):
     assert "LT101" in summary(place)["missing"]["b.csv"]
 
 
+def test_a_tag_in_two_columns_is_refused(tmp_path):
+    with pytest.raises(HistorianError, match="two columns are called 'TT101'"):
+        bring(tmp_path, files.wide_csv().replace("FT101", "TT101"))
+
+
+def test_tags_without_a_usable_value_are_refused_with_what_was_there(tmp_path):
+    with pytest.raises(HistorianError, match="no tag has a single usable value: 60 x instrument"):
+        bring(tmp_path, "tag,time,value\n" + "".join(f"A,2024-01-01T00:{i:02}:00Z,Bad\n" for i in range(60)))
+
+
+def test_a_name_stays_in_the_site():
+    with pytest.raises(ConfigError, match="--name: '../../other' is not accepted"):
+        ImportConfig(name="../../other")
+
+
 def test_a_unit_that_changes_is_refused(tmp_path):
     (tmp_path / "a.csv").write_text(files.wide_csv())
     (tmp_path / "b.csv").write_text(files.wide_csv().replace("2024-05-13", "2024-05-14").replace("degC", "degF"))
@@ -330,6 +363,14 @@ def test_a_disk_that_fills_leaves_nothing_behind(tmp_path):
     assert "the disk is full or its quota reached while importing; nothing was kept" in done.stderr
     assert "Traceback" not in done.stderr
     assert not any((tmp_path / "site" / "imports").iterdir())
+
+
+def test_what_a_killed_import_left_is_cleared_by_the_next(tmp_path):
+    left = tmp_path / "site" / "imports" / "export.partial" / "work"
+    left.mkdir(parents=True)
+    (left / "half.arrow").write_bytes(b"half")
+    assert_the_hour(bring(tmp_path, files.pi_csv()))
+    assert [path.name for path in (tmp_path / "site" / "imports").iterdir()] == ["export"]
 
 
 def test_the_verb_says_where_the_import_is(tmp_path, capsys):
