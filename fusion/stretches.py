@@ -16,7 +16,7 @@ from fusion.spool import Resolver, Spool, Survey, cut
 from fusion.tag_quality import TagQuality, follow
 
 CLOCK, HELD_CLOCK = "historian", "historian-held"
-MOST_ROWS = 6_000_000
+MOST_ROWS = 4_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
