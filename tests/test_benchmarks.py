@@ -34,8 +34,8 @@ def test_skab_finds_a_sensor_that_leaves_the_others(tmp_path, monkeypatch):
     start = pl.datetime(2020, 3, 9, 10)
     for number in range(7):
         values, label = walk(620, 4, number), np.zeros(620)
-        label[480:560] = 1.0
-        values[480:560, 1] += 4.0
+        label[520:] = 1.0
+        values[520:, 1] += 4.0
         table = pl.DataFrame(values, schema=[f"C{i}" for i in range(4)]).with_row_index("row")
         table = table.select(
             (start + pl.duration(seconds=pl.col("row"))).dt.strftime("%Y-%m-%d %H:%M:%S").alias("datetime"),
