@@ -30,17 +30,16 @@ from fusion.errors import ConfigError, HistorianError
 from fusion.import_report import FileReport, Imported, write_report
 from fusion.plant import Modality, Plant
 from fusion.proposal import propose, ucum
-from fusion.recording import PLANT, RecordingWriter, dump_plant, load_plant
-from fusion.spool import Resolver, Spool, Survey, cut
-from fusion.tag_quality import TagQuality, follow
+from fusion.recording import PLANT, dump_plant, load_plant
+from fusion.spool import Resolver, Spool, Survey
+from fusion.stretches import judge, record
+from fusion.tag_quality import TagQuality
 
 log = logging.getLogger(__name__)
 
 IMPORTS, RECORDINGS = "imports", "recordings"
 REPORT, REJECTS, SUMMARY = "report.html", "rejects.csv", "import.json"
-CLOCK, HELD_CLOCK = "historian", "historian-held"
 PARTS = 12
-MOST_ROWS = 6_000_000
 REJECTS_KEPT = 100_000
 LEAST_READABLE = 0.5
 
@@ -98,9 +97,7 @@ def import_files(sources: Sequence[str], site: Path, config: ImportConfig | None
         _write_summary(aside, found, digest)
         write_report(aside / REPORT, found, missing_tags(found.files))
         shutil.rmtree(aside / "work")
-        if place.exists():
-            shutil.rmtree(place)
-        aside.rename(place)
+        _replace(place, aside)
         if not (site / PLANT).exists():
             _write_plant(found.plant, site / PLANT)
     return place
@@ -123,11 +120,11 @@ def _import(sources: Sequence[str], site: Path, aside: Path, config: ImportConfi
     codes = _digital(survey, spool.signals, sets)
     resolver = Resolver(codes=codes)
     tags = [TagQuality(signal) for signal in spool.signals]
-    pieces = list(_judge(spool, survey, resolver, tags, work, config.parts))
+    stretches = list(judge(spool, survey, resolver, tags, work, config.parts))
     states = {spool.signals[code]: names for code, names in codes.items()}
     plant, proposed = _plant(site, config, name, tags, infos, states)
     left_out = [tag.name for tag in tags if tag.name not in plant.by_name]
-    recordings = list(_write(pieces, plant, tags, aside / RECORDINGS, config.kind))
+    recordings = list(record(stretches, plant, left_out, aside / RECORDINGS, config.kind))
     dump_plant(plant, aside / PLANT)
     return Imported(
         plant=plant,
@@ -233,33 +230,20 @@ class _Rejects:
         self._stream.close()
 
 
-# --- judging
+# --- the plant
 
 
 def _digital(survey: Survey, signals: Sequence[str], sets: Mapping[str, tuple[str, ...]]) -> dict[int, dict[str, int]]:
     """Codes of the tags whose values are texts more often than numbers; a text at any other tag is a bad value."""
     known = {name for names in sets.values() for name in names}
     digital = {}
-    for row in survey.tags.iter_rows(named=True):
-        own = [text for text in row["distinct"] if text in known]
-        if row["texts"] > row["numbers"] or (own and not row["numbers"]):
+    for row in survey.texts.iter_rows(named=True):
+        own, numbers = [text for text in row["distinct"] if text in known], survey.numbers.get(row["code"], 0)
+        if row["texts"] > numbers or (own and not numbers):
             texts = [text for text in row["distinct"] if text in row["free"] or text in known]
             digital[int(row["code"])] = codes_of(texts, sets)
             log.info("%s: digital, %d states", signals[row["code"]], len(texts))
     return digital
-
-
-def _judge(
-    spool: Spool, survey: Survey, resolver: Resolver, tags: Sequence[TagQuality], work: Path, parts: int
-) -> Iterator[tuple[int, Path, Mapping[int, tuple[int, float, int]]]]:
-    """Stretches of time as files, each with its start and the last value of every tag before it."""
-    for number, (start, end) in enumerate(cut(survey, parts, MOST_ROWS)):
-        held = {code: tag.held for code, tag in enumerate(tags) if tag.held is not None}
-        rows = resolver.resolve(spool.between(start, end))
-        follow(tags, rows)
-        file = work / f"stretch-{number:05}.parquet"
-        rows.sort("t_ns", maintain_order=True).write_parquet(file, compression="lz4")
-        yield start, file, held
 
 
 def _plant(
@@ -297,57 +281,7 @@ def _same_units(plant: Plant, infos: Mapping[str, TagInfo], given: Path) -> None
             )
 
 
-# --- writing
-
-
-def _write(
-    pieces: Sequence[tuple[int, Path, Mapping[int, tuple[int, float, int]]]],
-    plant: Plant,
-    tags: Sequence[TagQuality],
-    folder: Path,
-    kind: str,
-) -> Iterator[Path]:
-    """One recording for each stretch of time."""
-    names = pl.Series("signal", [tag.name for tag in tags], dtype=pl.String)
-    known = [code for code, tag in enumerate(tags) if tag.name in plant.by_name]
-    for start, file, held in pieces:
-        stamp = datetime.fromtimestamp(start / 1e9, UTC).strftime("%Y%m%dT%H%M%S")
-        place = folder / stamp
-        place.parent.mkdir(exist_ok=True)
-        rows = pl.read_parquet(file).filter(pl.col("code").is_in(known))
-        file.unlink()
-        if not len(rows):
-            continue
-        rows = rows.with_columns(names.gather(rows["code"]).alias("signal"))
-        with RecordingWriter(place, plant, kind=kind) as writer:
-            writer.table(_held(held, names, known, start))
-            writer.table(
-                rows.with_columns(
-                    pl.col("t_ns").alias("received_ns"),
-                    pl.col("value").fill_null(float("nan")),
-                    pl.lit(CLOCK).alias("clock"),
-                )
-            )
-            why = rows.filter(pl.col("state").is_not_null())
-            if len(why):
-                writer.states(why.with_columns(pl.col("state").cast(pl.String)))
-        yield place
-
-
-def _held(
-    held: Mapping[int, tuple[int, float, int]], names: pl.Series, known: Sequence[int], start: int
-) -> pl.DataFrame:
-    """The last value of each tag before the stretch: known when it begins, with the stamp it had."""
-    rows = [(t, start, names[c], v, q, HELD_CLOCK) for c, (t, v, q) in held.items() if c in set(known)]
-    schema = {
-        "t_ns": pl.Int64,
-        "received_ns": pl.Int64,
-        "signal": pl.String,
-        "value": pl.Float64,
-        "quality": pl.UInt8,
-        "clock": pl.String,
-    }
-    return pl.DataFrame(rows, schema=schema, orient="row")
+# --- the outcome
 
 
 def _write_plant(plant: Plant, file: Path) -> None:
@@ -390,6 +324,16 @@ def _file_summary(report: FileReport) -> dict[str, Any]:
 
 
 # --- safety
+
+
+def _replace(place: Path, aside: Path) -> None:
+    """Put a whole import in its place; the one before is gone only when this one is there."""
+    before = place.with_name(place.name + ".replaced")
+    shutil.rmtree(before, ignore_errors=True)
+    if place.exists():
+        place.rename(before)
+    aside.rename(place)
+    shutil.rmtree(before, ignore_errors=True)
 
 
 @contextmanager

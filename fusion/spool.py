@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -16,19 +17,19 @@ from connectors.historian.states import KINDS
 Ints = NDArray[np.int64]
 ROW_GROUP = 131_072
 BINS = 2048
+TEXTS_KEPT = 1000
 STATE = pl.Enum(KINDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """What is in the spool: rows, first and last stamp, and for each tag what kinds of values it holds."""
+    """What is in the spool: rows by time, numbers by tag, and the texts of tags that have some."""
 
     rows: int
-    first_ns: int
-    last_ns: int
     edges_ns: Ints
     counts: Ints
-    tags: pl.DataFrame
+    numbers: Mapping[int, int]
+    texts: pl.DataFrame
 
 
 @dataclass(slots=True)
@@ -38,6 +39,10 @@ class Spool:
     folder: Path
     names: dict[str, int] = field(default_factory=dict)
     _parts: list[Path] = field(default_factory=list)
+    _wordy: list[Path] = field(default_factory=list)
+    _numbers: Counter[int] = field(default_factory=Counter)
+    _rows: int = 0
+    _span_ns: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         """Make the folder."""
@@ -52,46 +57,44 @@ class Spool:
         """Add rows in the order of their file."""
         for name in rows["signal"].unique(maintain_order=True).to_list():
             self.names.setdefault(name, len(self.names))
-        code = pl.col("signal").replace_strict(self.names, return_dtype=pl.UInt32).alias("code")
+        code = pl.col("signal").cast(pl.Enum(list(self.names))).to_physical().cast(pl.UInt32).alias("code")
         coded = rows.select(code, "t_ns", "value", "quality", pl.col("state").cast(STATE), "text")
         if not coded["t_ns"].is_sorted():
             coded = coded.sort("t_ns", maintain_order=True)
         file = self.folder / f"{len(self._parts):06}.parquet"
         coded.write_parquet(file, compression="lz4", row_group_size=ROW_GROUP, statistics=True)
+        self._note(file, coded)
+
+    def _note(self, file: Path, coded: pl.DataFrame) -> None:
         self._parts.append(file)
+        if coded["text"].null_count() < len(coded):
+            self._wordy.append(file)
+        numbers = np.bincount(coded["code"].to_numpy(), coded["value"].is_not_null().to_numpy())
+        self._numbers.update({code: int(count) for code, count in enumerate(numbers) if count})
+        low, high = int(coded["t_ns"][0]), int(coded["t_ns"][-1])
+        first, last = self._span_ns or (low, high)
+        self._rows, self._span_ns = self._rows + len(coded), (min(first, low), max(last, high))
 
     def survey(self) -> Survey:
         """Count what is there without holding it."""
-        scan = self._scan()
-        totals = scan.select(pl.len(), pl.col("t_ns").min().alias("low"), pl.col("t_ns").max().alias("high")).collect()
-        rows, first, last = (int(v or 0) for v in totals.row(0))
-        width = (last - first) // BINS + 1
-        counted = (
-            scan.group_by(((pl.col("t_ns") - first) // width).alias("bin")).agg(pl.len()).collect(engine="streaming")
-        )
+        first, last = self._span_ns or (0, 0)
+        edges = first + ((last - first) // BINS + 1) * np.arange(BINS + 1, dtype=np.int64)
         counts = np.zeros(BINS, np.int64)
-        counts[counted["bin"].to_numpy()] = counted["len"].to_numpy()
-        return Survey(
-            rows=rows,
-            first_ns=first,
-            last_ns=last,
-            edges_ns=first + width * np.arange(BINS + 1, dtype=np.int64),
-            counts=counts,
-            tags=self._tags(),
-        )
+        for part in self._parts:
+            counts += np.diff(np.searchsorted(pl.read_parquet(part, columns=["t_ns"])["t_ns"].to_numpy(), edges))
+        return Survey(rows=self._rows, edges_ns=edges, counts=counts, numbers=self._numbers, texts=self._texts())
 
-    def _tags(self) -> pl.DataFrame:
-        """By tag: numbers, texts that are no known state, and the distinct ones of all texts."""
-        text = pl.col("text").is_not_null() & (pl.col("text") != "")
+    def _texts(self) -> pl.DataFrame:
+        """By tag: how many texts that are no known state, distinct ones of those, and of all."""
+        free = pl.col("state").is_null()
+        wordy = pl.scan_parquet(self._wordy, glob=False) if self._wordy else self._scan().head(0)
         return (
-            self._scan()
+            wordy.filter(pl.col("text").is_not_null() & (pl.col("text") != ""))
             .group_by("code")
             .agg(
-                pl.len().alias("rows"),
-                pl.col("value").is_not_null().sum().alias("numbers"),
-                (text & pl.col("state").is_null()).sum().alias("texts"),
-                pl.col("text").filter(text).unique().head(1000).alias("distinct"),
-                pl.col("text").filter(text & pl.col("state").is_null()).unique().head(1000).alias("free"),
+                free.sum().alias("texts"),
+                pl.col("text").unique().head(TEXTS_KEPT).alias("distinct"),
+                pl.col("text").filter(free).unique().head(TEXTS_KEPT).alias("free"),
             )
             .sort("code")
             .collect(engine="streaming")
@@ -100,7 +103,9 @@ class Spool:
     def between(self, start_ns: int, end_ns: int) -> pl.DataFrame:
         """Rows of ``start_ns <= t < end_ns`` by tag, then by time; of equal stamps the one read last stands last."""
         wanted = self._scan().filter(pl.col("t_ns").is_between(start_ns, end_ns, closed="left")).collect()
-        return wanted.sort("code", "t_ns", maintain_order=True)
+        if not wanted["t_ns"].is_sorted():
+            wanted = wanted.sort("t_ns", maintain_order=True)
+        return wanted.sort("code", maintain_order=True)
 
     def _scan(self) -> pl.LazyFrame:
         return pl.scan_parquet(self._parts, glob=False)

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 import polars as pl
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from fusion.records import NS_PER_S, Quality
@@ -166,9 +167,9 @@ class TagQuality:
         if len(value) < 80 or self.whole:
             return None
         edge = len(value) // 10
-        best = max(
-            range(edge, len(value) - edge), key=lambda i: abs(_level(value[i - edge : i]) - _level(value[i : i + edge]))
-        )
+        at = np.arange(edge, len(value) - edge, max(1, edge // 16))
+        windows = sliding_window_view(value, edge)
+        best = int(at[np.argmax(np.abs(_level(windows[at - edge]) - _level(windows[at])))])
         before, after = float(np.median(value[:best])), float(np.median(value[best:]))
         spread = max(_spread(value[:best]) / max(abs(before), 1e-12), _spread(value[best:]) / max(abs(after), 1e-12))
         if before * after <= 0 or spread > 0.1:
@@ -183,8 +184,8 @@ class TagQuality:
         return (int(t_ns[best]), "Celsius, kelvin") if abs(hot - cold - 273.15) < 1.0 else None
 
 
-def _level(value: Floats) -> float:
-    return float(np.log(max(abs(float(np.median(value))), 1e-12)))
+def _level(windows: Floats) -> Floats:
+    return np.asarray(np.log(np.maximum(np.abs(np.median(windows, axis=1)), 1e-12)))
 
 
 def _spread(value: Floats) -> float:
