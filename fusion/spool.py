@@ -13,9 +13,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from connectors.historian.states import KINDS
+from fusion.records import NS_PER_S
 
 Ints = NDArray[np.int64]
-BINS = 2048
+MARK_ROWS = 4096
 TEXTS_KEPT = 1000
 STATE = pl.Enum(KINDS)
 NUMBERS = ("code", "t_ns", "value", "quality")
@@ -31,11 +32,12 @@ SCHEMA: Mapping[str, pl.DataType | type[pl.DataType]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """What is in the spool: rows by time, numbers by tag, and the texts of tags that have some."""
+    """What is in the spool: rows, about one stamp in ``MARK_ROWS``, numbers by tag, texts of tags that have some."""
 
     rows: int
-    edges_ns: Ints
-    counts: Ints
+    first_ns: int
+    last_ns: int
+    marks_ns: Ints
     numbers: Mapping[int, int]
     texts: pl.DataFrame
 
@@ -44,8 +46,12 @@ class Survey:
 class _Part:
     file: Path
     rows: int
-    first_ns: int
+    marks_ns: Ints
     last_ns: int
+
+    @property
+    def first_ns(self) -> int:
+        return int(self.marks_ns[0])
 
 
 @dataclass(slots=True)
@@ -83,8 +89,8 @@ class Spool:
         (coded if file in self._wordy else coded.select(NUMBERS)).write_ipc(file)
 
     def _note(self, file: Path, coded: pl.DataFrame) -> None:
-        first, last = int(coded["t_ns"][0]), int(coded["t_ns"][-1])
-        self._parts.append(_Part(file=file, rows=len(coded), first_ns=first, last_ns=last))
+        t_ns = coded["t_ns"].to_numpy()
+        self._parts.append(_Part(file=file, rows=len(t_ns), marks_ns=t_ns[::MARK_ROWS].copy(), last_ns=int(t_ns[-1])))
         if coded["value"].has_nulls():
             self._wordy.append(file)
         numbers = np.bincount(coded["code"].to_numpy(), coded["value"].is_not_null().to_numpy())
@@ -92,13 +98,14 @@ class Spool:
 
     def survey(self) -> Survey:
         """Count what is there without holding it."""
-        first, last = min(part.first_ns for part in self._parts), max(part.last_ns for part in self._parts)
-        edges = first + ((last - first) // BINS + 1) * np.arange(BINS + 1, dtype=np.int64)
-        counts = np.zeros(BINS, np.int64)
-        for part in self._parts:
-            counts += np.diff(np.searchsorted(pl.read_ipc(part.file, columns=["t_ns"])["t_ns"].to_numpy(), edges))
-        rows = sum(part.rows for part in self._parts)
-        return Survey(rows=rows, edges_ns=edges, counts=counts, numbers=self._numbers, texts=self._texts())
+        return Survey(
+            rows=sum(part.rows for part in self._parts),
+            first_ns=min(part.first_ns for part in self._parts),
+            last_ns=max(part.last_ns for part in self._parts),
+            marks_ns=np.sort(np.concatenate([part.marks_ns for part in self._parts])),
+            numbers=self._numbers,
+            texts=self._texts(),
+        )
 
     def _texts(self) -> pl.DataFrame:
         """By tag: how many texts that are no known state, distinct ones of those, and of all."""
@@ -133,17 +140,15 @@ def by_tag(rows: pl.DataFrame) -> Ints:
 
 
 def cut(survey: Survey, parts: int, most_rows: int) -> Iterator[tuple[int, int]]:
-    """Stretches of equal length, cut again where one holds more than ``most_rows``; those without rows are left out."""
-    edges = np.unique(np.linspace(0, BINS, max(1, min(parts, BINS)) + 1).round().astype(int))
+    """Stretches of equal length of a second at least, cut again where one holds more than about ``most_rows``."""
+    end_ns = survey.last_ns + 1
+    parts = max(1, min(parts, (end_ns - survey.first_ns) // NS_PER_S))
+    edges = [survey.first_ns + (end_ns - survey.first_ns) * i // parts for i in range(parts + 1)]
     for low, high in pairwise(edges):
-        start, held = int(low), 0
-        for i in range(int(low), int(high)):
-            if held and held + survey.counts[i] > most_rows:
-                yield int(survey.edges_ns[start]), int(survey.edges_ns[i])
-                start, held = i, 0
-            held += int(survey.counts[i])
-        if held:
-            yield int(survey.edges_ns[start]), int(survey.edges_ns[high])
+        inside = survey.marks_ns[np.searchsorted(survey.marks_ns, low) : np.searchsorted(survey.marks_ns, high)]
+        pieces = max(1, -(-len(inside) * MARK_ROWS // most_rows))
+        inner = [int(inside[len(inside) * i // pieces]) for i in range(1, pieces)]
+        yield from pairwise(sorted({low, *inner, high}))
 
 
 @dataclass(slots=True)

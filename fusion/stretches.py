@@ -36,6 +36,8 @@ def judge(
     for number, (start, end) in enumerate(cut(survey, parts, MOST_ROWS)):
         held = _held(tags, start)
         rows = resolver.resolve(spool.between(start, end))
+        if not len(rows):
+            continue
         follow(tags, rows)
         table = folder / f"stretch-{number:05}.parquet"
         named = rows.with_columns(names.gather(rows["code"]).alias("signal"))

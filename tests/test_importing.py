@@ -1,11 +1,13 @@
 import subprocess
 import sys
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
 import pytest
 
+from connectors.historian.rows import SCHEMA
 from fusion.cli import main
 from fusion.errors import ConfigError, HistorianError
 from fusion.history import process_grid, ticks
@@ -13,6 +15,7 @@ from fusion.importing import ImportConfig, import_files
 from fusion.plant import Role
 from fusion.recording import Recording, load_plant
 from fusion.records import Columns, Quality
+from fusion.spool import Spool, cut
 from fusion.timeline import Timeline
 from tests import historian_files as files
 
@@ -256,6 +259,32 @@ def test_the_same_hour_as_file_and_as_live_samples_gives_the_same_frames(tmp_pat
     both = sorted(set(live) & set(past))
     assert len(both) >= files.ROWS - 2
     assert all(live[t] == past[t] for t in both)
+
+
+# --- size
+
+
+def test_a_stray_stamp_decades_away_does_not_put_all_rows_into_one_stretch(tmp_path):
+    spool, rows, most = Spool(tmp_path / "spool"), 200_000, 20_000
+    t_ns = 1_715_580_000 * NS + np.arange(rows) * NS
+    t_ns[0] = 400_000_000 * NS
+    spool.append(
+        pl.DataFrame(
+            {"signal": ["A"] * rows, "t_ns": t_ns, "value": 1.0, "quality": 2, "state": None, "text": None},
+            schema=SCHEMA,
+        )
+    )
+    spans = list(cut(spool.survey(), 12, most))
+    sizes = [len(spool.between(start, end)) for start, end in spans]
+    assert sum(sizes) == rows
+    assert max(sizes) <= most + 4096
+    assert all(before[1] == after[0] for before, after in pairwise(spans))
+
+
+def test_ten_rows_a_second_for_a_few_seconds(tmp_path):
+    lines = [f"A,2024-05-13T06:00:{i // 10:02}.{i % 10}Z,{i}" for i in range(60)]
+    place = bring(tmp_path, "\n".join(["tag,timestamp,value", *lines]))
+    assert table_of(place)["value"].to_list() == list(map(float, range(60)))
 
 
 # --- bad input
