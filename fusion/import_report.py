@@ -61,8 +61,9 @@ class Imported:
     rows: int
 
 
-def write_report(file: Path, found: Imported, missing: Mapping[str, Sequence[str]]) -> None:
-    """Write the report of one import; ``missing`` are the tags that a file lacks and others have."""
+def write_report(file: Path, found: Imported) -> None:
+    """Write the report of one import."""
+    missing = missing_tags(found.files)
     title = f"Import of {html.escape(found.plant.name)}"
     parts = [
         f"<h1>{title}</h1>",
@@ -75,6 +76,15 @@ def write_report(file: Path, found: Imported, missing: Mapping[str, Sequence[str
         _table(_TAG_COLUMNS, (_tag_row(tag, found) for tag in found.tags)),
     ]
     file.write_text(f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>{''.join(parts)}")
+
+
+def missing_tags(files: Sequence[FileReport]) -> dict[str, list[str]]:
+    """Tags that other files have and a file does not, for files that share at least half of their tags with others."""
+    every = set().union(*(report.tags for report in files))
+    found = {
+        Path(report.name).name: sorted(every - report.tags) for report in files if len(report.tags) * 2 >= len(every)
+    }
+    return {name: tags for name, tags in found.items() if tags}
 
 
 def treatment(tag: TagQuality, plant: Plant) -> list[str]:

@@ -27,7 +27,7 @@ from connectors.historian.rows import Batch, Reader, ReadOptions, TagInfo
 from connectors.historian.stamps import DAY_FIRST, MONTH_FIRST, zone
 from connectors.historian.states import INFORMATIVE, codes_of, load_state_sets
 from fusion.errors import ConfigError, HistorianError
-from fusion.import_report import FileReport, Imported, write_report
+from fusion.import_report import FileReport, Imported, missing_tags, write_report
 from fusion.plant import Modality, Plant
 from fusion.proposal import propose, ucum
 from fusion.recording import PLANT, dump_plant, load_plant
@@ -98,7 +98,7 @@ def import_files(sources: Sequence[str], site: Path, config: ImportConfig | None
         aside.mkdir(parents=True)
         found = _import(sources, site, aside, config, name)
         _write_summary(aside, found, digest)
-        write_report(aside / REPORT, found, missing_tags(found.files))
+        write_report(aside / REPORT, found)
         shutil.rmtree(aside / "work")
         _replace(place, aside)
         if not (site / PLANT).exists():
@@ -328,15 +328,6 @@ def _write_summary(aside: Path, found: Imported, digest: str) -> None:
         "recordings": [str(path.relative_to(aside)) for path in found.recordings],
     }
     (aside / SUMMARY).write_text(json.dumps(summary, indent=1))
-
-
-def missing_tags(files: Sequence[FileReport]) -> dict[str, list[str]]:
-    """Tags that other files have and a file does not, for files that share at least half of their tags with others."""
-    every = set().union(*(report.tags for report in files))
-    found = {
-        Path(report.name).name: sorted(every - report.tags) for report in files if len(report.tags) * 2 >= len(every)
-    }
-    return {name: tags for name, tags in found.items() if tags}
 
 
 def _file_summary(report: FileReport) -> dict[str, Any]:

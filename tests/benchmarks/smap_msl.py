@@ -8,10 +8,6 @@ VUS-PR as TSB-AD computes it: tolerances up to the period of the first column, s
 from __future__ import annotations
 
 import json
-import tarfile
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,30 +16,16 @@ import polars as pl
 
 from fusion.plant_model import PlantModel
 from tests.benchmarks.metrics import period, vus_pr
-from tests.benchmarks.tables import PARTS, Floats, System, command, farthest, plant_of, principal, run_of
+from tests.benchmarks.tables import PARTS, Floats, System, command, farthest, plant_of, principal, run_of, unpacked
 
 STEP_S = 60.0
 FITTED, DECIDED = 0.6, 0.75  # of the training rows
 
 
-@contextmanager
-def unpacked(folder: Path) -> Iterator[Path]:
-    """The folder itself, or what its archive holds."""
-    archives = sorted(folder.glob("*.tar.xz"))
-    if (folder / "cut.csv").exists() or not archives:
-        yield folder
-        return
-    with tempfile.TemporaryDirectory() as place:
-        for archive in archives:
-            with tarfile.open(archive) as opened:
-                opened.extractall(place, filter="data")
-        yield next(Path(place).rglob("cut.csv")).parent
-
-
 def bench(folder: Path, seed: int, seconds: float) -> dict[str, Any]:
     """Mean over the series, and every series, by part and floor."""
     found: dict[str, dict[str, float]] = {name: {} for name in (*PARTS, "T2", "SPE", "tag_limits", "random")}
-    with unpacked(folder) as place:
+    with unpacked(folder, "cut.csv") as place:
         if not (place / "cut.csv").exists():
             raise SystemExit(f"{folder}: expected cut.csv and test/CHANNEL.npy")
         for row in pl.read_csv(place / "cut.csv").iter_rows(named=True):

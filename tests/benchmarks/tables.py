@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import tarfile
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,6 +108,20 @@ class System:
             standing[i] = bool(detector.open)
         level = sustained(limit.peaks(energies), SurpriseConfig(), limit.step_s) / limit.threshold
         return Alarms(np.maximum(level, -1e9), standing, np.asarray(raised, np.int64))
+
+
+@contextmanager
+def unpacked(folder: Path, wanted: str) -> Iterator[Path]:
+    """The folder itself, or where the file ``wanted`` lies in what its archives hold."""
+    archives = sorted(folder.glob("*.tar.xz"))
+    if (folder / wanted).exists() or not archives:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as place:
+        for archive in archives:
+            with tarfile.open(archive) as opened:
+                opened.extractall(place, filter="data")
+        yield next(Path(place).rglob(wanted)).parent
 
 
 # --- floors
