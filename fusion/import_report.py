@@ -38,6 +38,8 @@ class FileReport:
     first_ns: int | None = None
     last_ns: int | None = None
     backwards: int = 0
+    furthest_back_s: float = 0.0
+    furthest_back_ns: int | None = None
     repeated_hour: int = 0
     ambiguous: int = 0
 
@@ -59,8 +61,9 @@ class Imported:
     rows: int
 
 
-def write_report(file: Path, found: Imported, missing: Mapping[str, Sequence[str]]) -> None:
-    """Write the report of one import; ``missing`` are the tags that a file lacks and others have."""
+def write_report(file: Path, found: Imported) -> None:
+    """Write the report of one import."""
+    missing = missing_tags(found.files)
     title = f"Import of {html.escape(found.plant.name)}"
     parts = [
         f"<h1>{title}</h1>",
@@ -73,6 +76,15 @@ def write_report(file: Path, found: Imported, missing: Mapping[str, Sequence[str
         _table(_TAG_COLUMNS, (_tag_row(tag, found) for tag in found.tags)),
     ]
     file.write_text(f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>{''.join(parts)}")
+
+
+def missing_tags(files: Sequence[FileReport]) -> dict[str, list[str]]:
+    """Tags that other files have and a file does not, for files that share at least half of their tags with others."""
+    every = set().union(*(report.tags for report in files))
+    found = {
+        Path(report.name).name: sorted(every - report.tags) for report in files if len(report.tags) * 2 >= len(every)
+    }
+    return {name: tags for name, tags in found.items() if tags}
 
 
 def treatment(tag: TagQuality, plant: Plant) -> list[str]:
@@ -115,7 +127,7 @@ def _summary(found: Imported) -> str:
 
 
 _FILE_COLUMNS = (
-    *("file", "format", "rows", "tags", "first", "last", "empty cells", "refused", "stamps that go back"),
+    *("file", "format", "rows", "tags", "first", "last", "empty cells", "refused", "clock jumps back"),
     *("rows in the repeated hour", "of them ambiguous", "tags missing"),
 )
 
@@ -132,11 +144,17 @@ def _file_row(report: FileReport, missing: Mapping[str, Sequence[str]]) -> list[
         _cell(_time(report.last_ns)),
         _cell(report.empty),
         _cell(refused, bad=bool(report.rejected), text=True),
-        _cell(report.backwards, bad=report.backwards > 0),
+        _cell(_jumps(report), bad=report.backwards > 0, text=True),
         _cell(report.repeated_hour),
         _cell(report.ambiguous, bad=report.ambiguous > 0),
         _cell(", ".join(lacking) or "none", bad=bool(lacking), text=True),
     ]
+
+
+def _jumps(report: FileReport) -> str:
+    if not report.backwards:
+        return "none"
+    return f"{report.backwards}, up to {report.furthest_back_s:g} s, at {_time(report.furthest_back_ns)}"
 
 
 # --- tags

@@ -27,20 +27,20 @@ from connectors.historian.rows import Batch, Reader, ReadOptions, TagInfo
 from connectors.historian.stamps import DAY_FIRST, MONTH_FIRST, zone
 from connectors.historian.states import INFORMATIVE, codes_of, load_state_sets
 from fusion.errors import ConfigError, HistorianError
-from fusion.import_report import FileReport, Imported, write_report
+from fusion.import_report import FileReport, Imported, missing_tags, write_report
 from fusion.plant import Modality, Plant
 from fusion.proposal import propose, ucum
-from fusion.recording import PLANT, RecordingWriter, dump_plant, load_plant
-from fusion.spool import Resolver, Spool, Survey, cut
-from fusion.tag_quality import TagQuality, follow
+from fusion.recording import PLANT, dump_plant, load_plant
+from fusion.records import NS_PER_S
+from fusion.spool import Resolver, Spool, Survey
+from fusion.stretches import judge, record
+from fusion.tag_quality import TagQuality
 
 log = logging.getLogger(__name__)
 
 IMPORTS, RECORDINGS = "imports", "recordings"
 REPORT, REJECTS, SUMMARY = "report.html", "rejects.csv", "import.json"
-CLOCK, HELD_CLOCK = "historian", "historian-held"
 PARTS = 12
-MOST_ROWS = 6_000_000
 REJECTS_KEPT = 100_000
 LEAST_READABLE = 0.5
 
@@ -68,6 +68,8 @@ class ImportConfig:
             zone(self.tz)
         if self.dates not in ("", DAY_FIRST, MONTH_FIRST):
             raise ConfigError(f"--dates: {self.dates!r} is not accepted; expected {DAY_FIRST} or {MONTH_FIRST}")
+        if self.name and not re.fullmatch(r"[\w-][\w.-]*", self.name):
+            raise ConfigError(f"--name: {self.name!r} is not accepted; expected letters, digits, `_`, `-`, `.`")
         if self.parts < 1 or (self.step_s is not None and self.step_s <= 0):
             raise ConfigError("--parts must be at least 1 and --step positive")
 
@@ -96,11 +98,9 @@ def import_files(sources: Sequence[str], site: Path, config: ImportConfig | None
         aside.mkdir(parents=True)
         found = _import(sources, site, aside, config, name)
         _write_summary(aside, found, digest)
-        write_report(aside / REPORT, found, missing_tags(found.files))
+        write_report(aside / REPORT, found)
         shutil.rmtree(aside / "work")
-        if place.exists():
-            shutil.rmtree(place)
-        aside.rename(place)
+        _replace(place, aside)
         if not (site / PLANT).exists():
             _write_plant(found.plant, site / PLANT)
     return place
@@ -123,11 +123,11 @@ def _import(sources: Sequence[str], site: Path, aside: Path, config: ImportConfi
     codes = _digital(survey, spool.signals, sets)
     resolver = Resolver(codes=codes)
     tags = [TagQuality(signal) for signal in spool.signals]
-    pieces = list(_judge(spool, survey, resolver, tags, work, config.parts))
+    stretches = list(judge(spool, survey, resolver, tags, work, config.parts))
     states = {spool.signals[code]: names for code, names in codes.items()}
     plant, proposed = _plant(site, config, name, tags, infos, states)
     left_out = [tag.name for tag in tags if tag.name not in plant.by_name]
-    recordings = list(_write(pieces, plant, tags, aside / RECORDINGS, config.kind))
+    recordings = list(record(stretches, plant, left_out, aside / RECORDINGS, config.kind))
     dump_plant(plant, aside / PLANT)
     return Imported(
         plant=plant,
@@ -150,14 +150,15 @@ def _import(sources: Sequence[str], site: Path, aside: Path, config: ImportConfi
 def _read(reader: Reader, spool: Spool, infos: dict[str, TagInfo], rejects: _Rejects) -> FileReport:
     """One file into the spool."""
     report = FileReport(reader.name, reader.format)
-    last: tuple[str, int] | None = None
+    order = _Order(descending=reader.clock is not None and reader.clock.descending)
     for batch in reader.batches():
         _learn(infos, batch.tags, reader.name)
         rejects.add(batch.rejects)
         report.rejected.update(dict(list(batch.rejects.group_by("reason").len().iter_rows())))
         report.empty += batch.empty
         if len(batch.rows):
-            last = _count(report, batch, last)
+            _count(report, batch)
+            order.follow(batch.rows, report)
             spool.append(batch.rows)
     if reader.clock is not None:
         report.repeated_hour, report.ambiguous = reader.clock.repeated, reader.clock.ambiguous
@@ -175,20 +176,35 @@ def _read(reader: Reader, spool: Spool, infos: dict[str, TagInfo], rejects: _Rej
     return report
 
 
-def _count(report: FileReport, batch: Batch, last: tuple[str, int] | None) -> tuple[str, int]:
-    """Rows, tags and span; and rows of one tag that go back against the row before."""
+def _count(report: FileReport, batch: Batch) -> None:
+    """Rows, tags and span."""
     rows = batch.rows
     report.rows += len(rows)
     report.tags.update(rows["signal"].unique().to_list())
     low, high = int(rows["t_ns"].min()), int(rows["t_ns"].max())  # type: ignore[arg-type]
     report.first_ns, report.last_ns = min(low, report.first_ns or low), max(high, report.last_ns or high)
-    if not rows["t_ns"].is_sorted():
-        back = (pl.col("t_ns").diff() < 0) & (pl.col("signal") == pl.col("signal").shift())
-        report.backwards += int(rows.select(back.sum()).item() or 0)
-    first = str(rows["signal"][0]), int(rows["t_ns"][0])
-    if last is not None and last[0] == first[0] and first[1] < last[1]:
-        report.backwards += 1
-    return str(rows["signal"][-1]), int(rows["t_ns"][-1])
+
+
+class _Order:
+    """Where the stamps of a tag go back against its row before: a clock was set back, or rows were moved."""
+
+    def __init__(self, *, descending: bool) -> None:
+        self._descending = descending
+        self._last = pl.DataFrame(schema={"signal": pl.String, "t_ns": pl.Int64})
+
+    def follow(self, rows: pl.DataFrame, report: FileReport) -> None:
+        """Count the steps back, and remember the longest."""
+        seen = pl.concat([self._last, rows.select("signal", "t_ns")])
+        self._last = seen.group_by("signal").last()
+        if seen["t_ns"].is_sorted(descending=self._descending):
+            return
+        before = pl.col("t_ns").shift().over("signal")
+        step = pl.col("t_ns") - before if self._descending else before - pl.col("t_ns")
+        back = seen.select(before.alias("at_ns"), step.alias("back_ns")).filter(pl.col("back_ns") > 0)
+        report.backwards += len(back)
+        for at_ns, back_ns in back.top_k(1, by="back_ns").iter_rows():
+            if back_ns / NS_PER_S > report.furthest_back_s:
+                report.furthest_back_s, report.furthest_back_ns = back_ns / NS_PER_S, at_ns
 
 
 def _learn(infos: dict[str, TagInfo], tags: Mapping[str, TagInfo], where: str) -> None:
@@ -233,33 +249,20 @@ class _Rejects:
         self._stream.close()
 
 
-# --- judging
+# --- the plant
 
 
 def _digital(survey: Survey, signals: Sequence[str], sets: Mapping[str, tuple[str, ...]]) -> dict[int, dict[str, int]]:
     """Codes of the tags whose values are texts more often than numbers; a text at any other tag is a bad value."""
     known = {name for names in sets.values() for name in names}
     digital = {}
-    for row in survey.tags.iter_rows(named=True):
-        own = [text for text in row["distinct"] if text in known]
-        if row["texts"] > row["numbers"] or (own and not row["numbers"]):
+    for row in survey.texts.iter_rows(named=True):
+        own, numbers = [text for text in row["distinct"] if text in known], survey.numbers.get(row["code"], 0)
+        if row["texts"] > numbers or (own and not numbers):
             texts = [text for text in row["distinct"] if text in row["free"] or text in known]
             digital[int(row["code"])] = codes_of(texts, sets)
             log.info("%s: digital, %d states", signals[row["code"]], len(texts))
     return digital
-
-
-def _judge(
-    spool: Spool, survey: Survey, resolver: Resolver, tags: Sequence[TagQuality], work: Path, parts: int
-) -> Iterator[tuple[int, Path, Mapping[int, tuple[int, float, int]]]]:
-    """Stretches of time as files, each with its start and the last value of every tag before it."""
-    for number, (start, end) in enumerate(cut(survey, parts, MOST_ROWS)):
-        held = {code: tag.held for code, tag in enumerate(tags) if tag.held is not None}
-        rows = resolver.resolve(spool.between(start, end))
-        follow(tags, rows)
-        file = work / f"stretch-{number:05}.parquet"
-        rows.sort("t_ns", maintain_order=True).write_parquet(file, compression="lz4")
-        yield start, file, held
 
 
 def _plant(
@@ -275,7 +278,9 @@ def _plant(
     if given is None:
         plant = propose(name, tags, infos, states, config.step_s)
         if not plant.signals:
-            raise HistorianError("no tag has a single usable value; the rejects and states tell why")
+            kinds = sum((tag.states for tag in tags), Counter[str]())
+            found = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common(3)) or "bad by their quality"
+            raise HistorianError(f"no tag has a single usable value: {found}")
         return plant, True
     plant = load_plant(given)
     _same_units(plant, infos, given)
@@ -297,57 +302,7 @@ def _same_units(plant: Plant, infos: Mapping[str, TagInfo], given: Path) -> None
             )
 
 
-# --- writing
-
-
-def _write(
-    pieces: Sequence[tuple[int, Path, Mapping[int, tuple[int, float, int]]]],
-    plant: Plant,
-    tags: Sequence[TagQuality],
-    folder: Path,
-    kind: str,
-) -> Iterator[Path]:
-    """One recording for each stretch of time."""
-    names = pl.Series("signal", [tag.name for tag in tags], dtype=pl.String)
-    known = [code for code, tag in enumerate(tags) if tag.name in plant.by_name]
-    for start, file, held in pieces:
-        stamp = datetime.fromtimestamp(start / 1e9, UTC).strftime("%Y%m%dT%H%M%S")
-        place = folder / stamp
-        place.parent.mkdir(exist_ok=True)
-        rows = pl.read_parquet(file).filter(pl.col("code").is_in(known))
-        file.unlink()
-        if not len(rows):
-            continue
-        rows = rows.with_columns(names.gather(rows["code"]).alias("signal"))
-        with RecordingWriter(place, plant, kind=kind) as writer:
-            writer.table(_held(held, names, known, start))
-            writer.table(
-                rows.with_columns(
-                    pl.col("t_ns").alias("received_ns"),
-                    pl.col("value").fill_null(float("nan")),
-                    pl.lit(CLOCK).alias("clock"),
-                )
-            )
-            why = rows.filter(pl.col("state").is_not_null())
-            if len(why):
-                writer.states(why.with_columns(pl.col("state").cast(pl.String)))
-        yield place
-
-
-def _held(
-    held: Mapping[int, tuple[int, float, int]], names: pl.Series, known: Sequence[int], start: int
-) -> pl.DataFrame:
-    """The last value of each tag before the stretch: known when it begins, with the stamp it had."""
-    rows = [(t, start, names[c], v, q, HELD_CLOCK) for c, (t, v, q) in held.items() if c in set(known)]
-    schema = {
-        "t_ns": pl.Int64,
-        "received_ns": pl.Int64,
-        "signal": pl.String,
-        "value": pl.Float64,
-        "quality": pl.UInt8,
-        "clock": pl.String,
-    }
-    return pl.DataFrame(rows, schema=schema, orient="row")
+# --- the outcome
 
 
 def _write_plant(plant: Plant, file: Path) -> None:
@@ -375,21 +330,22 @@ def _write_summary(aside: Path, found: Imported, digest: str) -> None:
     (aside / SUMMARY).write_text(json.dumps(summary, indent=1))
 
 
-def missing_tags(files: Sequence[FileReport]) -> dict[str, list[str]]:
-    """Tags that other files have and a file does not, for files that share at least half of their tags with others."""
-    every = set().union(*(report.tags for report in files))
-    found = {
-        Path(report.name).name: sorted(every - report.tags) for report in files if len(report.tags) * 2 >= len(every)
-    }
-    return {name: tags for name, tags in found.items() if tags}
-
-
 def _file_summary(report: FileReport) -> dict[str, Any]:
     plain = {f.name: getattr(report, f.name) for f in fields(report)}
     return plain | {"tags": sorted(report.tags), "rejected": dict(report.rejected)}
 
 
 # --- safety
+
+
+def _replace(place: Path, aside: Path) -> None:
+    """Put a whole import in its place; the one before is gone only when this one is there."""
+    before = place.with_name(place.name + ".replaced")
+    shutil.rmtree(before, ignore_errors=True)
+    if place.exists():
+        place.rename(before)
+    aside.rename(place)
+    shutil.rmtree(before, ignore_errors=True)
 
 
 @contextmanager

@@ -34,6 +34,7 @@ from models.world_model import State, WorldModel
 Floats = NDArray[np.float64]
 
 WARM_UP_TICKS = 60
+LEAST_VARIANCE = 1e-6  # of the largest, or of one: directions that never move do not make a region empty
 REGION_QUANTILE = 0.999
 
 
@@ -97,8 +98,8 @@ class Region:
         z = np.concatenate([core.encode(run)[0].z[WARM_UP_TICKS:] for run in runs])
         action = np.concatenate([run.action for run in runs])
         centre = z.mean(0)
-        covariance = np.cov(z.T) + 1e-6 * np.eye(z.shape[1])
-        whiten = np.linalg.cholesky(np.linalg.inv(covariance))
+        variance, axes = np.linalg.eigh(np.atleast_2d(np.cov(z.T)))
+        whiten = axes / np.sqrt(variance.clip(min=0.0) + LEAST_VARIANCE * max(float(variance.max()), 1.0))
         distance = (((z - centre) @ whiten) ** 2).sum(1)
         slack = 0.02 * np.array([_span(s.low, s.high) for s in plant.actions])
         low, high = action.min(0) - slack, action.max(0) + slack

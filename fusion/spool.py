@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -12,32 +13,59 @@ import polars as pl
 from numpy.typing import NDArray
 
 from connectors.historian.states import KINDS
+from fusion.records import NS_PER_S
 
 Ints = NDArray[np.int64]
-ROW_GROUP = 131_072
-BINS = 2048
+MARK_ROWS = 4096
+TEXTS_KEPT = 1000
 STATE = pl.Enum(KINDS)
+NUMBERS = ("code", "t_ns", "value", "quality")
+SCHEMA: Mapping[str, pl.DataType | type[pl.DataType]] = {
+    "code": pl.UInt32,
+    "t_ns": pl.Int64,
+    "value": pl.Float64,
+    "quality": pl.UInt8,
+    "state": STATE,
+    "text": pl.String,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """What is in the spool: rows, first and last stamp, and for each tag what kinds of values it holds."""
+    """What is in the spool: rows, about one stamp in ``MARK_ROWS``, numbers by tag, texts of tags that have some."""
 
     rows: int
     first_ns: int
     last_ns: int
-    edges_ns: Ints
-    counts: Ints
-    tags: pl.DataFrame
+    marks_ns: Ints
+    numbers: Mapping[int, int]
+    texts: pl.DataFrame
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    file: Path
+    rows: int
+    marks_ns: Ints
+    last_ns: int
+
+    @property
+    def first_ns(self) -> int:
+        return int(self.marks_ns[0])
 
 
 @dataclass(slots=True)
 class Spool:
-    """Parquet files beside the import, each sorted by time: a stretch of time touches few of their row groups."""
+    """Arrow files beside the import, each sorted by time: as large as memory writes and reads them fastest.
+
+    Those of ``_wordy`` have the columns of ``SCHEMA``, the others, where each value is a number, only ``NUMBERS``.
+    """
 
     folder: Path
     names: dict[str, int] = field(default_factory=dict)
-    _parts: list[Path] = field(default_factory=list)
+    _parts: list[_Part] = field(default_factory=list)
+    _wordy: list[Path] = field(default_factory=list)
+    _numbers: Counter[int] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         """Make the folder."""
@@ -52,72 +80,75 @@ class Spool:
         """Add rows in the order of their file."""
         for name in rows["signal"].unique(maintain_order=True).to_list():
             self.names.setdefault(name, len(self.names))
-        code = pl.col("signal").replace_strict(self.names, return_dtype=pl.UInt32).alias("code")
+        code = pl.col("signal").cast(pl.Enum(list(self.names))).to_physical().cast(pl.UInt32).alias("code")
         coded = rows.select(code, "t_ns", "value", "quality", pl.col("state").cast(STATE), "text")
         if not coded["t_ns"].is_sorted():
             coded = coded.sort("t_ns", maintain_order=True)
-        file = self.folder / f"{len(self._parts):06}.parquet"
-        coded.write_parquet(file, compression="lz4", row_group_size=ROW_GROUP, statistics=True)
-        self._parts.append(file)
+        file = self.folder / f"{len(self._parts):06}.arrow"
+        self._note(file, coded)
+        (coded if file in self._wordy else coded.select(NUMBERS)).write_ipc(file)
+
+    def _note(self, file: Path, coded: pl.DataFrame) -> None:
+        t_ns = coded["t_ns"].to_numpy()
+        self._parts.append(_Part(file=file, rows=len(t_ns), marks_ns=t_ns[::MARK_ROWS].copy(), last_ns=int(t_ns[-1])))
+        if coded["value"].has_nulls():
+            self._wordy.append(file)
+        numbers = np.bincount(coded["code"].to_numpy(), coded["value"].is_not_null().to_numpy())
+        self._numbers.update({code: int(count) for code, count in enumerate(numbers) if count})
 
     def survey(self) -> Survey:
         """Count what is there without holding it."""
-        scan = self._scan()
-        totals = scan.select(pl.len(), pl.col("t_ns").min().alias("low"), pl.col("t_ns").max().alias("high")).collect()
-        rows, first, last = (int(v or 0) for v in totals.row(0))
-        width = (last - first) // BINS + 1
-        counted = (
-            scan.group_by(((pl.col("t_ns") - first) // width).alias("bin")).agg(pl.len()).collect(engine="streaming")
-        )
-        counts = np.zeros(BINS, np.int64)
-        counts[counted["bin"].to_numpy()] = counted["len"].to_numpy()
         return Survey(
-            rows=rows,
-            first_ns=first,
-            last_ns=last,
-            edges_ns=first + width * np.arange(BINS + 1, dtype=np.int64),
-            counts=counts,
-            tags=self._tags(),
+            rows=sum(part.rows for part in self._parts),
+            first_ns=min(part.first_ns for part in self._parts),
+            last_ns=max(part.last_ns for part in self._parts),
+            marks_ns=np.sort(np.concatenate([part.marks_ns for part in self._parts])),
+            numbers=self._numbers,
+            texts=self._texts(),
         )
 
-    def _tags(self) -> pl.DataFrame:
-        """By tag: numbers, texts that are no known state, and the distinct ones of all texts."""
-        text = pl.col("text").is_not_null() & (pl.col("text") != "")
+    def _texts(self) -> pl.DataFrame:
+        """By tag: how many texts that are no known state, distinct ones of those, and of all."""
+        free = pl.col("state").is_null()
+        wordy = pl.concat([pl.LazyFrame(schema=SCHEMA), *(pl.scan_ipc(file) for file in self._wordy)])
         return (
-            self._scan()
+            wordy.filter(pl.col("text").is_not_null() & (pl.col("text") != ""))
             .group_by("code")
             .agg(
-                pl.len().alias("rows"),
-                pl.col("value").is_not_null().sum().alias("numbers"),
-                (text & pl.col("state").is_null()).sum().alias("texts"),
-                pl.col("text").filter(text).unique().head(1000).alias("distinct"),
-                pl.col("text").filter(text & pl.col("state").is_null()).unique().head(1000).alias("free"),
+                free.sum().alias("texts"),
+                pl.col("text").unique().head(TEXTS_KEPT).alias("distinct"),
+                pl.col("text").filter(free).unique().head(TEXTS_KEPT).alias("free"),
             )
             .sort("code")
             .collect(engine="streaming")
         )
 
     def between(self, start_ns: int, end_ns: int) -> pl.DataFrame:
-        """Rows of ``start_ns <= t < end_ns`` by tag, then by time; of equal stamps the one read last stands last."""
-        wanted = self._scan().filter(pl.col("t_ns").is_between(start_ns, end_ns, closed="left")).collect()
-        return wanted.sort("code", "t_ns", maintain_order=True)
+        """Rows of ``start_ns <= t < end_ns`` in order of time; of equal stamps the one read last stands last."""
+        wanted = pl.col("t_ns").is_between(start_ns, end_ns, closed="left")
+        near = [part.file for part in self._parts if part.first_ns < end_ns and part.last_ns >= start_ns]
+        pieces = [pl.LazyFrame(schema=SCHEMA), *(pl.scan_ipc(file).filter(wanted) for file in near)]
+        rows = pl.concat(pieces, how="diagonal").collect()
+        return rows if rows["t_ns"].is_sorted() else rows.sort("t_ns", maintain_order=True)
 
-    def _scan(self) -> pl.LazyFrame:
-        return pl.scan_parquet(self._parts, glob=False)
+
+def by_tag(rows: pl.DataFrame) -> Ints:
+    """The places of rows in order of their tags, within each as they are."""
+    code = rows["code"].to_numpy()
+    few = not len(code) or code.max() <= np.iinfo(np.uint16).max  # which numpy sorts in a single pass
+    return np.argsort(code.astype(np.uint16) if few else code, kind="stable")
 
 
 def cut(survey: Survey, parts: int, most_rows: int) -> Iterator[tuple[int, int]]:
-    """Stretches of equal length, cut again where one holds more than ``most_rows``; those without rows are left out."""
-    edges = np.unique(np.linspace(0, BINS, max(1, min(parts, BINS)) + 1).round().astype(int))
+    """Stretches of equal length of a second at least, cut again where one holds more than about ``most_rows``."""
+    end_ns = survey.last_ns + 1
+    parts = max(1, min(parts, (end_ns - survey.first_ns) // NS_PER_S))
+    edges = [survey.first_ns + (end_ns - survey.first_ns) * i // parts for i in range(parts + 1)]
     for low, high in pairwise(edges):
-        start, held = int(low), 0
-        for i in range(int(low), int(high)):
-            if held and held + survey.counts[i] > most_rows:
-                yield int(survey.edges_ns[start]), int(survey.edges_ns[i])
-                start, held = i, 0
-            held += int(survey.counts[i])
-        if held:
-            yield int(survey.edges_ns[start]), int(survey.edges_ns[high])
+        inside = survey.marks_ns[np.searchsorted(survey.marks_ns, low) : np.searchsorted(survey.marks_ns, high)]
+        pieces = max(1, -(-len(inside) * MARK_ROWS // most_rows))
+        inner = [int(inside[len(inside) * i // pieces]) for i in range(1, pieces)]
+        yield from pairwise(sorted({low, *inner, high}))
 
 
 @dataclass(slots=True)
@@ -129,19 +160,20 @@ class Resolver:
     conflicting: int = 0
 
     def resolve(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Rows by tag and time with a value wherever there is one; of rows with one stamp the one read last."""
+        """Rows in order of time with a value wherever there is one; of rows with one stamp the one read last."""
         if rows["text"].null_count() < len(rows):
             rows = self._texts(rows)
-        same = ((pl.col("code") == pl.col("code").shift(-1)) & (pl.col("t_ns") == pl.col("t_ns").shift(-1))).fill_null(
-            value=False
-        )
-        marked = rows.select(
-            same.alias("same"), (same & pl.col("value").ne_missing(pl.col("value").shift(-1))).alias("conflict")
-        )
-        repeated = int(marked["same"].sum())
-        self.repeated += repeated
-        self.conflicting += int(marked["conflict"].sum())
-        return rows.filter(~marked["same"]) if repeated else rows
+        order = by_tag(rows)
+        code, t_ns = rows["code"].to_numpy()[order], rows["t_ns"].to_numpy()[order]
+        same = np.flatnonzero((code[1:] == code[:-1]) & (t_ns[1:] == t_ns[:-1]))
+        if not len(same):
+            return rows
+        value = rows["value"].gather(order)
+        self.repeated += len(same)
+        self.conflicting += int(value.gather(same).ne_missing(value.gather(same + 1)).sum())
+        keep = np.ones(len(rows), np.bool_)
+        keep[order[same]] = False
+        return rows.filter(keep)
 
     def _texts(self, rows: pl.DataFrame) -> pl.DataFrame:
         table = [(code, text, float(number)) for code, names in self.codes.items() for text, number in names.items()]

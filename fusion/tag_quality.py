@@ -12,9 +12,11 @@ from typing import TypeVar
 
 import numpy as np
 import polars as pl
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from fusion.records import NS_PER_S, Quality
+from fusion.spool import by_tag
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -61,6 +63,8 @@ class TagQuality:
     breaks: int = 0
     whole: bool = True
     held: tuple[int, float, int] | None = None
+    _rest_s: float = 0.0
+    _seam: tuple[int, float] | None = None
     _t: list[Ints] = field(default_factory=list)
     _v: list[Floats] = field(default_factory=list)
     _dt: list[Floats] = field(default_factory=list)
@@ -75,7 +79,8 @@ class TagQuality:
         self.uncertain += int((quality == Quality.UNCERTAIN).sum())
         self._intervals(np.concatenate([[before], t_ns]) if before else t_ns)
         usable = (quality != Quality.BAD) & np.isfinite(value)
-        self._values(t_ns[usable], value[usable])
+        if usable.any():
+            self._values(t_ns[usable], value[usable])
 
     def _intervals(self, t_ns: Ints) -> None:
         steps = np.diff(t_ns) / NS_PER_S
@@ -88,26 +93,36 @@ class TagQuality:
         self.gaps = sorted([*self.gaps, *((float(steps[i]), int(t_ns[i])) for i in long)], reverse=True)[:GAPS_KEPT]
 
     def _values(self, t_ns: Ints, value: Floats) -> None:
-        if not len(value):
-            return
         self.low, self.high = min(self.low, float(value.min())), max(self.high, float(value.max()))
         self.whole = self.whole and bool((value == np.round(value)).all())
         self._t.append(_thin(t_ns))
         self._v.append(_thin(value))
+        new = len(value)
+        if self._seam is not None:
+            t_ns, value = np.concatenate([[self._seam[0]], t_ns]), np.concatenate([[self._seam[1]], value])
+        self._seam = int(t_ns[-1]), float(value[-1])
         if len(value) < 3:
-            self.breaks += len(value)
+            self.breaks += new
             return
         steps = np.diff(t_ns) / NS_PER_S
         slope = np.diff(value) / np.maximum(steps, 1e-9)
         size = np.abs(np.diff(value)).max()
         flat = slope == 0.0
-        frozen = _runs(flat, steps, FROZEN_ROWS)
-        self.frozen_s += float(frozen.sum())
-        self.longest_frozen_s = max(self.longest_frozen_s, float(frozen.max(initial=0.0)))
+        self._rests(flat, steps)
         tolerance = 1e-6 * np.maximum(np.abs(slope[1:]), size * 1e-3)
         same = np.abs(np.diff(slope)) <= tolerance
         self.straight_s += float(_runs(same & ~flat[1:], steps[1:], STRAIGHT_ROWS).sum())
         self.breaks += int((~same).sum()) + 1
+
+    def _rests(self, flat: NDArray[np.bool_], steps: Floats) -> None:
+        """Stretches without a change; one that goes on from the stretch before counts as one."""
+        frozen = _runs(flat, steps, FROZEN_ROWS)
+        self.frozen_s += float(frozen.sum())
+        moves = np.flatnonzero(~flat)
+        lead, tail = (int(moves[0]), int(moves[-1]) + 1) if len(moves) else (len(flat), 0)
+        whole = self._rest_s + float(steps[:lead].sum()) if lead >= FROZEN_ROWS else 0.0
+        self.longest_frozen_s = max(self.longest_frozen_s, whole, float(frozen.max(initial=0.0)))
+        self._rest_s = float(steps[tail:].sum()) + (0.0 if len(moves) else self._rest_s)
 
     # --- what it amounts to
 
@@ -166,9 +181,9 @@ class TagQuality:
         if len(value) < 80 or self.whole:
             return None
         edge = len(value) // 10
-        best = max(
-            range(edge, len(value) - edge), key=lambda i: abs(_level(value[i - edge : i]) - _level(value[i : i + edge]))
-        )
+        at = np.arange(edge, len(value) - edge, max(1, edge // 16))
+        windows = sliding_window_view(value, edge)
+        best = int(at[np.argmax(np.abs(_level(windows[at - edge]) - _level(windows[at])))])
         before, after = float(np.median(value[:best])), float(np.median(value[best:]))
         spread = max(_spread(value[:best]) / max(abs(before), 1e-12), _spread(value[best:]) / max(abs(after), 1e-12))
         if before * after <= 0 or spread > 0.1:
@@ -183,8 +198,8 @@ class TagQuality:
         return (int(t_ns[best]), "Celsius, kelvin") if abs(hot - cold - 273.15) < 1.0 else None
 
 
-def _level(value: Floats) -> float:
-    return float(np.log(max(abs(float(np.median(value))), 1e-12)))
+def _level(windows: Floats) -> Floats:
+    return np.asarray(np.log(np.maximum(np.abs(np.median(windows, axis=1)), 1e-12)))
 
 
 def _spread(value: Floats) -> float:
@@ -206,10 +221,10 @@ def _runs(same: NDArray[np.bool_], steps: Floats, least: int) -> Floats:
 
 
 def follow(tags: Sequence[TagQuality], rows: pl.DataFrame) -> None:
-    """Take a stretch of rows by tag and time into what is known of each tag."""
-    code = rows["code"].to_numpy()
-    t_ns, quality = rows["t_ns"].to_numpy(), rows["quality"].to_numpy()
-    value = rows["value"].fill_null(np.nan).to_numpy()
+    """Take a stretch of rows in order of time into what is known of each tag."""
+    order = by_tag(rows)
+    code, t_ns, quality = (rows[name].to_numpy()[order] for name in ("code", "t_ns", "quality"))
+    value = rows["value"].fill_null(np.nan).to_numpy()[order]
     edges = np.flatnonzero(np.diff(code)) + 1
     for start, end in zip([0, *edges.tolist()], [*edges.tolist(), len(code)], strict=True):
         if end > start:

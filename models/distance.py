@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from models.scaling import Floats
 SHRINKAGE = 0.1  # towards the diagonal: few independent ticks, many columns
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Distance:
     """A Mahalanobis distance per column: squared, over C, so that normal data have about one.
 
@@ -67,18 +68,29 @@ class Distance:
             if len(columns) == len(self.group):
                 shares[:, signal] = 1.0
                 continue
-            block = self.precision[np.ix_(columns, columns)]
             found = pulled[:, columns]
-            shares[:, signal] = (found @ np.linalg.pinv(block, hermitian=True) * found).sum(1) / total
+            shares[:, signal] = (found @ self._inverse(columns) * found).sum(1) / total
         return np.clip(shares, 0.0, 1.0)
 
     def block_share(self, values: Floats, columns: NDArray[np.bool_]) -> Floats:
         """The share [T] of the distance that vanishes if these columns [C] are ignored."""
         centred = values - self.mean
         pulled = centred @ self.precision
-        found, block = pulled[:, columns], self.precision[np.ix_(columns, columns)]
-        part = (found @ np.linalg.pinv(block, hermitian=True) * found).sum(1)
+        found = pulled[:, columns]
+        part = (found @ self._inverse(np.flatnonzero(columns)) * found).sum(1)
         return np.asarray(part / np.maximum((pulled * centred).sum(1), 1e-12))
+
+    def _inverse(self, columns: NDArray[np.int64]) -> Floats:
+        """Inverse of the block of the precision at some columns, computed once."""
+        key = columns.tobytes()
+        if key not in self._inverses:
+            block = self.precision[np.ix_(columns, columns)]
+            self._inverses[key] = np.asarray(np.linalg.pinv(block, hermitian=True), np.float64)
+        return self._inverses[key]
+
+    @cached_property
+    def _inverses(self) -> dict[bytes, Floats]:
+        return {}
 
     def column_shares(self, values: Floats) -> Floats:
         """The same share [T, C] for every single column."""

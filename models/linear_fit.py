@@ -88,7 +88,7 @@ def fit_core(runs: Sequence[Ticks], plant: Plant, config: LinearConfig) -> Linea
 
 
 def _usable(runs: Sequence[Ticks], config: LinearConfig) -> list[Ticks]:
-    """Runs long enough to say something; a single one is cut in three, so that something can be held out."""
+    """Runs long enough to say something."""
     shortest = config.warm_up_ticks + max(CVA_FUTURE) + FEWEST_ROWS
     usable = [run for run in runs if len(run) >= shortest]
     if not usable:
@@ -96,9 +96,6 @@ def _usable(runs: Sequence[Ticks], config: LinearConfig) -> list[Ticks]:
         raise ConfigError(
             f"linear core: the longest of {len(runs)} runs has {longest} ticks; at least {shortest} needed"
         )
-    if len(usable) == 1 and len(usable[0]) >= 3 * shortest:
-        third = len(usable[0]) // 3
-        return [usable[0][i * third : (i + 1) * third] for i in range(3)]
     return usable
 
 

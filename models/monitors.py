@@ -160,7 +160,7 @@ class Monitors:
         if self.joint is not None:
             judged |= self.joint.step(self.cross, encoding, made, carry.joint)
         plain = {f"feature.{target}.{speed}": self._single(target, v) for (target, speed), v in single.items()}
-        plain |= self.relations.step(encoding, ticks.observed, len(self.signals), carry.relations)
+        plain |= self.relations.step(encoding, ticks.observed, len(self.signals), carry.relations, explain=explain)
         plain |= self.lagged.step(encoding, len(self.signals), carry.lagged, explain=explain)
         plain |= self._balance_energies(ticks, carry) | self._health_energies(ticks, carry)
         columns = [j.energy() for j in judged.values()] + [np.abs(v).max(1) for v, _ in plain.values()]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,7 @@ class Relation:
         return np.asarray(encoding.tags[:, self.tag] - explained)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Relations:
     """The fitted relations; ``limits`` [S] by speed are upper quantiles of the averaged residuals when normal.
 
@@ -117,12 +118,12 @@ class Relations:
         )
 
     def step(
-        self, encoding: Encoding, observed: Bools, groups: int, carry: RelationCarry
+        self, encoding: Encoding, observed: Bools, groups: int, carry: RelationCarry, *, explain: bool = True
     ) -> dict[str, tuple[Floats, Floats]]:
         """By energy name: averaged residuals [T, S] over their limits, and shares [T, G]; updates ``carry``.
 
         The share of a signal is the part of the residuals that an error of its device explains: near one where it
-        alone is wrong.
+        alone is wrong. Without ``explain`` the shares are zero.
         """
         columns = [np.where(observed[:, r.tag], r.residual(encoding), 0.0) for r in self.relations]
         residual = np.stack(columns, 1) if columns else np.zeros((len(encoding), 1))
@@ -130,22 +131,24 @@ class Relations:
         for speed, smooth in _averaged(residual, carry).items():
             share = np.zeros((len(smooth), groups))
             over = smooth / self.limits[speed] if columns else smooth
-            for device, explained in zip(self.devices, self._explained(over, speed), strict=True):
-                share[:, list(device)] = explained[:, None]
+            if explain:
+                for device, explained in zip(self.devices, self._explained(over, speed), strict=True):
+                    share[:, list(device)] = explained[:, None]
             made[f"relation.{speed}"] = (over, share)
         return made
 
     def _explained(self, over: Floats, speed: str) -> list[Floats]:
         """For each device the part [T] of squared residuals over limits that lies along its traces."""
-        if not self.relations:
-            return [np.zeros(len(over)) for _ in self.devices]
         total = np.maximum((over**2).sum(1), 1e-12)
-        scaled = self.traces / self.limits[speed][:, None]
-        found = []
-        for device in self.devices:
-            basis, _ = np.linalg.qr(scaled[:, list(device)])
-            found.append(((over @ basis) ** 2).sum(1) / total)
-        return found
+        return [((over @ basis) ** 2).sum(1) / total for basis in self._bases[speed]]
+
+    @cached_property
+    def _bases(self) -> dict[str, list[Floats]]:
+        """Orthonormal traces of each device in the residuals over their limits, by speed; none without relations."""
+        if not self.relations:
+            return {speed: [np.zeros((1, 0)) for _ in self.devices] for speed in ALPHAS}
+        scaled = {speed: self.traces / limit[:, None] for speed, limit in self.limits.items()}
+        return {speed: [np.linalg.qr(s[:, list(d)])[0] for d in self.devices] for speed, s in scaled.items()}
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Arrays to keep."""

@@ -2,54 +2,68 @@ import numpy as np
 import pytest
 
 from tests.benchmarks.metrics import auc_pr, batadal_score, period, rates, spans, vus_pr
+from tests.benchmarks.skab import Run, judged
 
 
-def label(rows: int, *events: tuple[int, int]):
-    made = np.zeros(rows, bool)
-    for first, last in events:
-        made[first : last + 1] = True
-    return made
-
-
-def test_spans_hold_first_and_last_row_at_both_ends_too():
-    assert spans(label(10, (0, 1), (4, 4), (8, 9))) == [(0, 1), (4, 4), (8, 9)]
-    assert spans(label(3)) == []
+def test_spans_are_first_and_last_rows():
+    assert spans(np.array([1, 1, 0, 0, 1], bool)) == [(0, 1), (4, 4)]
+    assert spans(np.zeros(3, bool)) == []
 
 
 def test_average_precision_by_hand():
-    truth = np.array([True, False, True, False])
-    # by falling score: hit (1/1), miss, hit (2/3), miss: half of 1 plus half of 2/3
-    assert auc_pr(np.array([0.9, 0.8, 0.7, 0.1]), truth) == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
-    assert auc_pr(np.ones(4), truth) == pytest.approx(0.5)  # one score for all is the base rate
-    assert auc_pr(np.array([0.0, 1.0, 0.0, 1.0]), truth) == pytest.approx(0.5)
+    label = np.array([True, False, True, False])
+    assert auc_pr(np.array([4.0, 3.0, 2.0, 1.0]), label) == pytest.approx((1 + 2 / 3) / 2)
+    assert auc_pr(np.array([4.0, 1.0, 3.0, 2.0]), label) == 1.0
+    assert auc_pr(np.ones(4), label) == 0.5
 
 
-def test_volume_is_one_for_the_truth_and_near_the_base_rate_for_noise():
-    truth = label(2000, (400, 449), (1200, 1249))
-    assert vus_pr(truth.astype(float), truth, 0) == pytest.approx(1.0)
-    noise = np.random.default_rng(0).random(2000)
-    assert 0.02 < vus_pr(noise, truth, 0) < 0.12
-    early = np.roll(truth, -5).astype(float)
-    assert vus_pr(early, truth, 40) > vus_pr(early, truth, 0)  # close by counts in part
+def test_the_volume_is_one_for_a_perfect_score_and_small_for_a_random_one():
+    label = np.zeros(2000, bool)
+    label[900:1000] = True
+    perfect = label + 0.0
+    assert vus_pr(perfect, label, 0) == pytest.approx(1.0)
+    assert vus_pr(np.random.default_rng(0).random(2000), label, 20) < 0.15
+    late = np.roll(perfect, 10)
+    assert vus_pr(late, label, 0) < vus_pr(late, label, 40)
 
 
-def test_rates_by_row_without_point_adjustment():
-    truth, alarm = label(10, (2, 5)), label(10, (4, 6))
-    f1, far, mar = rates(alarm, truth)
-    assert f1 == pytest.approx(2 * 2 / (2 * 2 + 1 + 2))
-    assert far == pytest.approx(100 / 6)
-    assert mar == pytest.approx(50.0)
+def test_an_event_that_is_never_touched_costs_recall():
+    label = np.zeros(400, bool)
+    label[50:60] = label[200:210] = True
+    one, both = np.zeros(400), np.zeros(400)
+    one[50:60] = both[50:60] = both[200:210] = 1.0
+    assert vus_pr(one, label, 0) < 0.5 < vus_pr(both, label, 0)
 
 
-def test_score_of_the_contest_by_hand():
-    truth = label(20, (5, 8), (12, 15))
-    assert batadal_score(truth, truth) == pytest.approx(1.0)
-    assert batadal_score(np.ones(20, bool), truth) == pytest.approx(0.75)  # published for the alarm that always stands
-    assert batadal_score(np.zeros(20, bool), truth) == pytest.approx(0.25)
-    # the first is found after half of its time, the second never: S_TTD = 1 - (0.5 + 1) / 2, TPR 2/8, TNR 1
-    assert batadal_score(label(20, (7, 8)), truth) == pytest.approx(0.5 * 0.25 + 0.25 * (0.25 + 1.0))
+def test_the_period_of_a_sine_is_found_and_noise_has_the_usual_one():
+    rows = np.arange(3000)
+    assert period(np.sin(2 * np.pi * rows / 60)) == pytest.approx(60, abs=1)
+    assert period(np.ones(500) + np.arange(500)) == 125
 
 
-def test_period_of_a_sine():
-    assert period(np.sin(2 * np.pi * np.arange(2000) / 50)) in (49, 50, 51)
-    assert period(np.arange(500.0)) == 125
+def test_rates_by_row():
+    alarm, label = np.array([1, 1, 0, 0], bool), np.array([1, 0, 1, 0], bool)
+    assert rates(alarm, label) == (0.5, 50.0, 50.0)
+
+
+def test_the_contest_s_score_by_hand():
+    label = np.array([0, 0, 1, 1, 1, 1, 0, 0], bool)
+    alarm = np.array([0, 0, 0, 1, 1, 1, 0, 0], bool)
+    assert batadal_score(alarm, label) == pytest.approx(0.5 * (1 - 0.25) + 0.25 * (0.75 + 1.0))
+    assert batadal_score(np.ones(8, bool), label) == 0.75
+    assert batadal_score(np.zeros(8, bool), label) == 0.25
+
+
+def test_an_alarm_that_stood_before_an_event_does_not_find_it():
+    label = np.zeros(700, bool)
+    label[500:600] = True
+    run = Run("r", np.zeros((700, 1)), label, np.arange(700))
+    alarm = np.zeros(700, bool)
+    alarm[450:620] = True
+    row = judged(run, alarm + 0.0, alarm, np.array([450]))
+    assert row["delays"] == [None]
+    assert row["false"] == 1
+    alarm[450:520] = False
+    row = judged(run, alarm + 0.0, alarm, np.array([520]))
+    assert row["delays"] == [20]
+    assert row["false"] == 0

@@ -32,6 +32,17 @@ def test_a_swinging_door_archive_is_told_from_even_and_from_interpolated_rows():
     assert straight.effective_s > 5.0
 
 
+def test_a_rest_that_spans_stretches_is_one():
+    t_s = np.arange(1.0, 301.0)
+    value = np.where((t_s > 50) & (t_s <= 250), 7.0, np.sin(t_s))
+    tag = TagQuality("A")
+    for part in np.split(np.arange(300), 3):
+        good = np.full(len(part), Quality.GOOD, np.uint8)
+        tag.add((t_s[part] * NS).astype(np.int64), value[part], good)
+    assert tag.longest_frozen_s == followed("A", t_s, value).longest_frozen_s == 199.0
+    assert tag.frozen_s == 199.0
+
+
 def test_a_change_of_unit_is_suspected_where_the_level_steps_by_a_known_factor():
     noise = 0.01 * np.random.default_rng(0).standard_normal(400)
     celsius = 80.0 * (1 + noise)

@@ -1,11 +1,13 @@
 import subprocess
 import sys
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
 import pytest
 
+from connectors.historian.rows import SCHEMA
 from fusion.cli import main
 from fusion.errors import ConfigError, HistorianError
 from fusion.history import process_grid, ticks
@@ -13,6 +15,7 @@ from fusion.importing import ImportConfig, import_files
 from fusion.plant import Role
 from fusion.recording import Recording, load_plant
 from fusion.records import Columns, Quality
+from fusion.spool import Spool, cut
 from fusion.timeline import Timeline
 from tests import historian_files as files
 
@@ -96,6 +99,24 @@ def test_bad_states_are_masked_by_name_and_those_that_inform_are_kept_as_classes
     }
 
 
+BAD_STATES = """
+No Data, Bad Input, I/O Timeout, Intf Shut, Pt Created, Arc Off-line, Calc Failed, Calc Off, Scan Off, Configure,
+Shutdown, Bad, Bad Data, Bad Output, Bad Total, Not Connect, Comm Fail, Out of Serv, Over Range, Under Range,
+Equip Fail, Unit Down, DCS failed, Set to Bad, Invalid Float, No Sample, No Result, Trace, Doubtful, Substituted,
+DST Forward, DST Back, Access Denied, No events found., #REF!, #N/A, MISSING, NODATA, BAD, NAN, +INF
+"""
+
+
+def test_every_bad_state_seen_in_exports_is_known_by_name(tmp_path):
+    names = [name.strip() for name in BAD_STATES.replace("\n", " ").split(",")]
+    place = bring(tmp_path, files.pi_csv(special={("TT101", i): name for i, name in enumerate(names)}), parts=1)
+    bad = table_of(place).filter(pl.col("quality") == int(Quality.BAD))
+    assert bad["value"].is_nan().sum() == len(bad) == len(names)
+    states = Recording(next((place / "recordings").iterdir())).states()
+    assert sorted(states["text"]) == sorted(names)
+    assert "foreign_state" not in set(states["state"])
+
+
 def test_a_tag_of_texts_is_digital_with_codes_in_the_plant(tmp_path):
     lines = [f"XV001,2024-05-13T06:{i:02}:00Z,{'Open' if i % 3 else 'Closed'}" for i in range(60)]
     place = bring(tmp_path, files.pi_csv() + "\n".join(lines) + "\nXV001,2024-05-13T06:00:30Z,Bad Input\n")
@@ -176,6 +197,30 @@ def test_days_and_months_that_cannot_be_told_apart_are_asked_for(tmp_path):
     assert datetime.fromtimestamp(table_of(place)["t_ns"].min() / 1e9, UTC).month == 6
 
 
+@pytest.mark.parametrize("by_tag", [True, False])
+def test_a_clock_that_was_set_back_is_found_whatever_the_order_of_rows(tmp_path, by_tag):
+    def stamped(i):
+        return files.stamp(i if i < 200 else i - 30)
+
+    rows = files.rows()
+    if by_tag:
+        rows.sort(key=lambda row: row[0])
+    lines = [f"{tag},{stamped(i).isoformat()},{v}" for tag, i, _, v in rows]
+    place = bring(tmp_path, "\n".join(["tag,timestamp,value", *lines]))
+    (report,) = summary(place)["files"]
+    assert report["backwards"] == len(files.TAGS)
+    assert report["furthest_back_s"] == 29 * files.STEP_S
+    assert report["furthest_back_ns"] == int(files.stamp(199).timestamp()) * NS
+    assert "3, up to 290 s, at 2024-05-13 06:33:10" in (place / "report.html").read_text()
+
+
+def test_newest_rows_first_are_no_clock_that_jumps(tmp_path):
+    head, *lines = files.pi_csv().splitlines()
+    place = bring(tmp_path, "\n".join([head, *reversed(lines)]))
+    assert_the_hour(place)
+    assert summary(place)["files"][0]["backwards"] == 0
+
+
 # --- one path with live data
 
 
@@ -214,6 +259,32 @@ def test_the_same_hour_as_file_and_as_live_samples_gives_the_same_frames(tmp_pat
     both = sorted(set(live) & set(past))
     assert len(both) >= files.ROWS - 2
     assert all(live[t] == past[t] for t in both)
+
+
+# --- size
+
+
+def test_a_stray_stamp_decades_away_does_not_put_all_rows_into_one_stretch(tmp_path):
+    spool, rows, most = Spool(tmp_path / "spool"), 200_000, 20_000
+    t_ns = 1_715_580_000 * NS + np.arange(rows) * NS
+    t_ns[0] = 400_000_000 * NS
+    spool.append(
+        pl.DataFrame(
+            {"signal": ["A"] * rows, "t_ns": t_ns, "value": 1.0, "quality": 2, "state": None, "text": None},
+            schema=SCHEMA,
+        )
+    )
+    spans = list(cut(spool.survey(), 12, most))
+    sizes = [len(spool.between(start, end)) for start, end in spans]
+    assert sum(sizes) == rows
+    assert max(sizes) <= most + 4096
+    assert all(before[1] == after[0] for before, after in pairwise(spans))
+
+
+def test_ten_rows_a_second_for_a_few_seconds(tmp_path):
+    lines = [f"A,2024-05-13T06:00:{i // 10:02}.{i % 10}Z,{i}" for i in range(60)]
+    place = bring(tmp_path, "\n".join(["tag,timestamp,value", *lines]))
+    assert table_of(place)["value"].to_list() == list(map(float, range(60)))
 
 
 # --- bad input
@@ -262,6 +333,21 @@ def test_a_tag_that_is_missing_in_the_second_file_is_said(tmp_path):
     assert "LT101" in summary(place)["missing"]["b.csv"]
 
 
+def test_a_tag_in_two_columns_is_refused(tmp_path):
+    with pytest.raises(HistorianError, match="two columns are called 'TT101'"):
+        bring(tmp_path, files.wide_csv().replace("FT101", "TT101"))
+
+
+def test_tags_without_a_usable_value_are_refused_with_what_was_there(tmp_path):
+    with pytest.raises(HistorianError, match="no tag has a single usable value: 60 x instrument"):
+        bring(tmp_path, "tag,time,value\n" + "".join(f"A,2024-01-01T00:{i:02}:00Z,Bad\n" for i in range(60)))
+
+
+def test_a_name_stays_in_the_site():
+    with pytest.raises(ConfigError, match="--name: '../../other' is not accepted"):
+        ImportConfig(name="../../other")
+
+
 def test_a_unit_that_changes_is_refused(tmp_path):
     (tmp_path / "a.csv").write_text(files.wide_csv())
     (tmp_path / "b.csv").write_text(files.wide_csv().replace("2024-05-13", "2024-05-14").replace("degC", "degF"))
@@ -306,6 +392,14 @@ def test_a_disk_that_fills_leaves_nothing_behind(tmp_path):
     assert "the disk is full or its quota reached while importing; nothing was kept" in done.stderr
     assert "Traceback" not in done.stderr
     assert not any((tmp_path / "site" / "imports").iterdir())
+
+
+def test_what_a_killed_import_left_is_cleared_by_the_next(tmp_path):
+    left = tmp_path / "site" / "imports" / "export.partial" / "work"
+    left.mkdir(parents=True)
+    (left / "half.arrow").write_bytes(b"half")
+    assert_the_hour(bring(tmp_path, files.pi_csv()))
+    assert [path.name for path in (tmp_path / "site" / "imports").iterdir()] == ["export"]
 
 
 def test_the_verb_says_where_the_import_is(tmp_path, capsys):

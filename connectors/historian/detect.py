@@ -136,7 +136,7 @@ def _wide(text: _Text, options: ReadOptions) -> Reader | None:
     form = choose(text.name, stamps, options.dates)
     clock = Clock(text.name, form, options.tz, by_signal=False)
     first = _first_data(text.head, times)
-    header = read_header([row for row in text.head[:first] if len(row) > times], times)
+    header = read_header(text.name, [row for row in text.head[:first] if len(row) > times], times)
     if first is None or header is None:
         raise HistorianError(f"{text.name}: no row of tag names above the first time stamp; a wide file needs one")
     columns = tuple(f"c{i}" for i in range(max(width, len(header.tags))))

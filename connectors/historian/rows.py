@@ -105,18 +105,27 @@ def finish(raw: pl.DataFrame, where: str, *, decimal_comma: bool = False) -> Bat
 
 
 def _typed(good: pl.DataFrame, *, decimal_comma: bool) -> pl.DataFrame:
-    if good.schema["value"] != pl.String:
+    if good.schema["value"] == pl.String:
+        plain = good["value"].cast(pl.Float64, strict=False) if not decimal_comma else None
+        if plain is not None and not plain.has_nulls() and plain.is_finite().all():
+            return _all_numbers(good.with_columns(plain.alias("number")))
+        good = good.with_columns(numbers(pl.col("value"), decimal_comma=decimal_comma).alias("number"))
+    else:
         number = pl.col("value").cast(pl.Float64)
         good = good.with_columns(
             pl.when(number.is_finite()).then(number).alias("number"), pl.lit(None, pl.String).alias("value")
         )
-    else:
-        good = good.with_columns(numbers(pl.col("value"), decimal_comma=decimal_comma).alias("number"))
-    if good["number"].null_count() == 0:
-        none = pl.lit(None, pl.String)
-        return good.select(
-            "signal", "t_ns", pl.col("number").alias("value"), "quality", none.alias("state"), none.alias("text")
-        )
+    return _with_states(good) if good["number"].has_nulls() else _all_numbers(good)
+
+
+def _all_numbers(good: pl.DataFrame) -> pl.DataFrame:
+    none = pl.lit(None, pl.String)
+    return good.select(
+        "signal", "t_ns", pl.col("number").alias("value"), "quality", none.alias("state"), none.alias("text")
+    )
+
+
+def _with_states(good: pl.DataFrame) -> pl.DataFrame:
     missing = pl.col("number").is_null()
     text = pl.when(missing).then(pl.col("value").str.strip_chars())
     truth = text.str.to_lowercase().replace_strict({"true": 1.0, "false": 0.0}, default=None, return_dtype=pl.Float64)

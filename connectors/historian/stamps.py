@@ -185,6 +185,8 @@ class Clock:
     def utc(self, frame: pl.DataFrame, column: str = "stamp") -> pl.DataFrame:
         """The frame with ``t_ns`` [UTC ns] and ``why``, the reason where ``t_ns`` is null."""
         local = frame.select(self._read(pl.col(column)).alias("t"))["t"]
+        if local.has_nulls() and frame.schema[column] == pl.String:
+            local = frame.select(self._read(pl.col(column).str.strip_chars()).alias("t"))["t"]
         if self.form.zoned:
             t_ns, skipped = local, None
         else:
@@ -215,7 +217,7 @@ class Clock:
             fraction = (column.cast(pl.Float64, strict=False) * form.unit_ns).cast(pl.Int64, strict=False)
             return pl.coalesce(whole, fraction)
         kind = pl.Datetime("ns", "UTC" if form.zoned else None)
-        return column.str.strip_chars().str.strptime(kind, form.pattern, strict=False).dt.epoch("ns")
+        return column.str.strptime(kind, form.pattern, strict=False).dt.epoch("ns")
 
     def _from_zone(self, frame: pl.DataFrame, local: pl.Series) -> tuple[pl.Series, pl.Series | None]:
         """UTC of local times, and where a local time never was."""

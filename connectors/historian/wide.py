@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -12,6 +13,7 @@ from connectors.historian.quality import GOOD, Rule, by_evidence
 from connectors.historian.rows import MORE, REASON_MORE, Batch, TagInfo, finish
 from connectors.historian.stamps import Clock
 from connectors.historian.text import Sheet, plain
+from fusion.errors import HistorianError
 
 TIME_WORDS = {
     "timestamp",
@@ -57,11 +59,16 @@ class Header:
     descriptions: Sequence[str] = ()
 
 
-def read_header(rows: Sequence[Sequence[str]], times: int) -> Header | None:
-    """Tell tag, unit and description rows apart; ``times`` columns in front hold the stamp."""
+def read_header(where: str, rows: Sequence[Sequence[str]], times: int) -> Header | None:
+    """Tell tag, unit and description rows apart; ``times`` columns in front hold the stamp.
+
+    Raises:
+        HistorianError: where the row of tags names one twice.
+    """
     rest = list(range(len(rows)))
     tags = _named(rows, rest, TIME_WORDS, lambda cells: _distinct(cells[times:]))
     if tags is None:
+        _not_twice(where, [rows[i][times:] for i in rest if rows[i] and plain(rows[i][0]) in TIME_WORDS])
         tags = next((i for i in rest if _distinct(rows[i][times:])), None)
     if tags is None:
         return None
@@ -90,6 +97,15 @@ def _distinct(cells: Sequence[str]) -> bool:
     """Whether cells can be names of tags: present and different, quality columns (empty or alike) aside."""
     names = [c.strip() for c in cells if c.strip() and not _is_quality(c)]
     return bool(names) and len(set(names)) == len(names) and len(names) >= len(cells) / 2 - 1 and not _unit_like(names)
+
+
+def _not_twice(where: str, rows: Sequence[Sequence[str]]) -> None:
+    """Refuse a name that heads two of several columns; where all are called alike it is no row of tags."""
+    for cells in rows:
+        count = Counter(c.strip() for c in cells if c.strip() and not _is_quality(c))
+        twice = [name for name, n in count.items() if n > 1]
+        if twice and len(count) > 1:
+            raise HistorianError(f"{where}: two columns are called {twice[0]!r}; a tag can have one column")
 
 
 def _unit_like(cells: Sequence[str]) -> bool:

@@ -64,15 +64,8 @@ class NuisanceEvent:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LawEvent:
-    """A law that does not hold from ``onset_s`` on; ``signal`` is the setpoint of a law about actions."""
-
-    name: str
-    onset_s: float = 0.0
-    ramp_s: float = 0.0
-    severity: float = 1.0
-    end_s: float | None = None
-    signal: str | None = None
+class LawEvent(FaultEvent):
+    """A law that does not hold, in time like a fault; ``signal`` is the setpoint of a law about actions."""
 
 
 @dataclass(frozen=True, kw_only=True)

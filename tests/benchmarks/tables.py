@@ -7,10 +7,12 @@ go through the same calibration and detector as live ones. Shape letters: T rows
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
+import tarfile
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,7 +126,7 @@ class System:
         found = calibrate([np.concatenate(seen)], model.energy_names, model.energy_modality, config, plant.step_s)
         return cls(model, {name: part.limits(found) for name, part in PARTS.items()}, energies)
 
-    @contextlib.contextmanager
+    @contextmanager
     def part(self, name: str) -> Iterator[None]:
         """Forecasts by a part meanwhile: the linear core alone, or the networks with their gates open."""
         gate = self.model.networks.readout.gate_HS
@@ -154,6 +156,20 @@ class System:
             given = Contributions(signals=self.model.signals, shares=seen.shares, residual=seen.residual)
             total += blame_signals(factor, given, config)
         return tuple(self.model.signals[i] for i in np.argsort(-total, kind="stable"))
+
+
+@contextmanager
+def unpacked(folder: Path, wanted: str) -> Iterator[Path]:
+    """The folder itself, or where the file ``wanted`` lies in what its archives hold."""
+    archives = sorted(folder.glob("*.tar.xz"))
+    if (folder / wanted).exists() or not archives:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as place:
+        for archive in archives:
+            with tarfile.open(archive) as opened:
+                opened.extractall(place, filter="data")
+        yield next(Path(place).rglob(wanted)).parent
 
 
 # --- floors

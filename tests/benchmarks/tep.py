@@ -25,6 +25,7 @@ from tests.benchmarks.tables import (
     plant_of,
     principal,
     run_of,
+    unpacked,
 )
 
 STEP_S = 180.0
@@ -51,15 +52,21 @@ def read(file: Path) -> Floats:
     return table.T if table.shape[0] == len(COLUMNS) else table
 
 
-def bench(folder: Path, seed: int, seconds: float) -> dict[str, Any]:
-    """Every part of the system and the floors, for one seed."""
+def files(folder: Path) -> tuple[list[Floats], dict[int, Floats]]:
+    """The two normal files, and the faulty ones by number."""
     names = ("d00.dat", "d00_te.dat")
     if missing := [name for name in names if not (folder / name).is_file()]:
         raise SystemExit(
             f"{folder}: {missing[0]} is missing; expected d00.dat, d00_te.dat and d01_te.dat to d21_te.dat"
         )
-    normal = [read(folder / name) for name in names]
     faults = {n: read(file) for n in range(1, 22) if (file := folder / f"d{n:02d}_te.dat").is_file()}
+    return [read(folder / name) for name in names], faults
+
+
+def bench(folder: Path, seed: int, seconds: float) -> dict[str, Any]:
+    """Every part of the system and the floors, for one seed."""
+    with unpacked(folder, "d00.dat") as place:
+        normal, faults = files(place)
     plant = plant_of("tep", COLUMNS, STEP_S)
     half, end = len(normal[1]) // 2, len(normal[1])
     cuts = [Cut(*[len(normal[0])] * 3), Cut(0, half, end)]

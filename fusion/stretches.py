@@ -1,0 +1,102 @@
+"""Stretches of time of a spool: each is judged, written as a process table, and becomes a recording."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+
+from fusion.plant import Plant
+from fusion.recording import RecordingWriter
+from fusion.recording_tables import PROCESS_SCHEMA
+from fusion.spool import Resolver, Spool, Survey, cut
+from fusion.tag_quality import TagQuality, follow
+
+CLOCK, HELD_CLOCK = "historian", "historian-held"
+MOST_ROWS = 4_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """Files with all process values of a stretch in order of time, and with the states among them where there are."""
+
+    start_ns: int
+    table: Path
+    states: Path | None
+
+
+def judge(
+    spool: Spool, survey: Survey, resolver: Resolver, tags: Sequence[TagQuality], folder: Path, parts: int
+) -> Iterator[Stretch]:
+    """Follow the tags through each stretch, in order of time, and write it."""
+    names = pl.Series("signal", spool.signals, dtype=pl.String)
+    for number, (start, end) in enumerate(cut(survey, parts, MOST_ROWS)):
+        held = _held(tags, start)
+        rows = resolver.resolve(spool.between(start, end))
+        if not len(rows):
+            continue
+        follow(tags, rows)
+        table = folder / f"stretch-{number:05}.parquet"
+        named = rows.with_columns(names.gather(rows["code"]).alias("signal"))
+        pl.concat([held, _process(named)]).write_parquet(table, compression_level=1)
+        yield Stretch(start_ns=start, table=table, states=_states(named, table))
+
+
+def _process(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.select(
+        "t_ns",
+        pl.col("t_ns").alias("received_ns"),
+        "signal",
+        pl.col("value").fill_null(float("nan")),
+        "quality",
+        pl.lit(CLOCK).alias("clock"),
+    )
+
+
+def _held(tags: Sequence[TagQuality], start_ns: int) -> pl.DataFrame:
+    """The last value of each tag before the stretch: known when it begins, with the stamp it had."""
+    rows = [
+        (t_ns, start_ns, tag.name, value, quality, HELD_CLOCK)
+        for tag in tags
+        if tag.held is not None
+        for t_ns, value, quality in [tag.held]
+    ]
+    return pl.DataFrame(rows, schema=PROCESS_SCHEMA, orient="row")
+
+
+def _states(rows: pl.DataFrame, table: Path) -> Path | None:
+    """Why values were no numbers, in a file beside the table."""
+    why = rows.filter(pl.col("state").is_not_null())
+    if not len(why):
+        return None
+    file = table.with_suffix(".states.parquet")
+    why.select("t_ns", "signal", pl.col("state").cast(pl.String), "text").write_parquet(file)
+    return file
+
+
+def record(
+    stretches: Sequence[Stretch], plant: Plant, left_out: Sequence[str], folder: Path, kind: str
+) -> Iterator[Path]:
+    """One recording for each stretch in which the plant has values; their files are used up."""
+    folder.mkdir()
+    for stretch in stretches:
+        table = _without(stretch.table, left_out) if left_out else stretch.table
+        if not pl.scan_parquet(table).filter(pl.col("clock") == CLOCK).head(1).collect().height:
+            continue
+        place = folder / datetime.fromtimestamp(stretch.start_ns / 1e9, UTC).strftime("%Y%m%dT%H%M%S")
+        with RecordingWriter(place, plant, kind=kind) as writer:
+            writer.adopt(table)
+            if stretch.states is not None:
+                writer.states(pl.read_parquet(stretch.states).filter(~pl.col("signal").is_in(left_out)))
+        yield place
+
+
+def _without(table: Path, left_out: Sequence[str]) -> Path:
+    """The same table without some tags."""
+    kept = table.with_suffix(".kept.parquet")
+    pl.scan_parquet(table).filter(~pl.col("signal").is_in(left_out)).sink_parquet(kept)
+    table.unlink()
+    return kept
