@@ -173,7 +173,7 @@ def test_short_runs_are_refused_and_one_run_is_enough():
         LinearCore.fit([], [run(0)[:100]], make_plant())
     core = LinearCore.fit([run(0)], [], make_plant(), LinearConfig(ranks=(8,)))
     assert np.isfinite(core.past_weights).all()
-    assert (core.choice[HORIZONS.index(600)] == 0).all()  # no part is long enough: persistence
+    assert (core.choice[HORIZONS.index(600)] == 0).all()  # neither part is long enough: persistence
 
 
 def test_names_match_the_past(core):
