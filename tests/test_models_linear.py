@@ -171,7 +171,7 @@ def test_state_round_trip(core):
 def test_short_runs_are_refused_and_one_run_is_enough():
     with pytest.raises(ConfigError, match="at least"):
         LinearCore.fit([], [run(0)[:100]], make_plant())
-    core = LinearCore.fit([run(0)], [], make_plant(), LinearConfig(ranks=(8,)))
+    core = LinearCore.fit([run(0)[:600]], [], make_plant(), LinearConfig(ranks=(8,)))
     assert np.isfinite(core.past_weights).all()
     assert (core.choice[HORIZONS.index(600)] == 0).all()  # neither part is long enough: persistence
 
