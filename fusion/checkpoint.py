@@ -22,7 +22,7 @@ from safetensors.numpy import load_file, save_file
 from fusion.errors import ConfigError, PlantMismatch
 from fusion.plant import Plant, plant_from_dict, plant_to_dict
 
-FORMAT = "fusion-model/1"
+FORMAT = "fusion-model/2"
 WEIGHTS = "weights.safetensors"
 DESCRIPTION = "model.json"
 

@@ -5,6 +5,7 @@ Shape letters as in ``models.linear``; V variates.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -53,7 +54,7 @@ def fit_core(runs: Sequence[Ticks], plant: Plant, config: LinearConfig) -> Linea
     whole, runs = runs, _usable(runs, config)
     scaling = Scaling.fit(runs, plant)
     rhythm = Rhythm.fit([held_tags(run, scaling) for run in whole], plant.step_s)
-    pasts = _some_later([_from(past(run, scaling, None, rhythm)[0], config.warm_up_ticks) for run in runs])
+    pasts = _parts([_from(past(run, scaling, None, rhythm)[0], config.warm_up_ticks) for run in runs])
     scaler = _standard(pasts)
     pasts = [Past(p.tags, p.action, scaler.scaled(p.features)) for p in pasts]
     held = _held_out(len(pasts), config.held_out_share)
@@ -103,12 +104,14 @@ def _from(made: Past, start: int, end: int | None = None) -> Past:
     return Past(made.tags[start:end], made.action[start:end], made.features[start:end])
 
 
-def _some_later(pasts: list[Past]) -> list[Past]:
-    """The only run cut in two, so that its last third can be held out; more than one as they are."""
+def _parts(pasts: list[Past]) -> list[Past]:
+    """A single run cut in three, or two where thirds are short, so that its end is held out; several as they are."""
     if len(pasts) > 1:
         return pasts
-    cut = max(len(pasts[0].tags) * 2 // 3, max(CVA_FUTURE) + FEWEST_ROWS)
-    return [_from(pasts[0], 0, cut), _from(pasts[0], cut)] if len(pasts[0].tags) > cut else pasts
+    rows, shortest = len(pasts[0].tags), max(CVA_FUTURE) + FEWEST_ROWS
+    third = rows // 3
+    cuts = [0, third, 2 * third, rows] if third > shortest else [0, max(2 * third, shortest), rows]
+    return [_from(pasts[0], start, end) for start, end in itertools.pairwise(cuts) if end > start]
 
 
 def _standard(pasts: Sequence[Past]) -> Scaler:
