@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,10 @@ from fusion.checkpoint import Checkpoint, load_checkpoint
 from fusion.errors import ConfigError, PlantMismatch
 from fusion.forecast_scores import ForecastSums, foresee, skills
 from fusion.history import frames
-from fusion.inference import Engine
+from fusion.inference import TICKS_AT_ONCE, Engine
 from fusion.recording import Event, Recording
 from fusion.records import NS_PER_S, Anomaly, AnomalyState
-from models.batch import TickBuilder
+from models.batch import Ticks
 
 log = logging.getLogger(__name__)
 
@@ -107,16 +107,15 @@ def play(model: Path, path: Path, ablation: Ablation = NOTHING_MISSING) -> Playe
     """One recording through a fresh engine, as it would have gone live; a normal one is also forecast."""
     recording = Recording(path)
     engine = Engine(load_checkpoint(model, recording.plant), ablation=ablation)
-    forecast = recording.kind == "normal"
-    builder = TickBuilder(recording.plant, engine.model.stem)
+    seen = (ablation.seen(frame, recording.plant) for frame in frames(recording))
     changes: list[Anomaly] = []
     ticks_ns: list[int] = []
-    for whole in frames(recording):
-        frame = ablation.seen(whole, recording.plant)
-        ticks_ns.append(frame.t_ns)
-        changes.extend(engine.step(frame, newest=False).anomalies)
-        if forecast:
-            builder.add(frame)
+    parts: list[Ticks] = []
+    while some := list(islice(seen, TICKS_AT_ONCE)):
+        ticks_ns.extend(frame.t_ns for frame in some)
+        ticks, changed = engine.catch_up(some)
+        changes.extend(changed)
+        parts.extend([ticks] if ticks is not None and recording.kind == "normal" else [])
     if not ticks_ns:
         raise ConfigError(f"{path}: holds no tick; nothing can be evaluated on it")
     played = Played(
@@ -125,7 +124,7 @@ def play(model: Path, path: Path, ablation: Ablation = NOTHING_MISSING) -> Playe
         t1_ns=ticks_ns[-1],
         events=tuple(recording.events),
         changes=tuple(changes),
-        forecast=foresee(engine.model, builder.ticks()) if forecast else None,
+        forecast=foresee(engine.model, Ticks.concat(parts)) if parts else None,
     )
     log.info("%s: %d ticks, %d raises", path, len(ticks_ns), len(raises(changes)))
     return played

@@ -27,7 +27,7 @@ from models.crossmodal import OBSERVED_SHARE
 from models.features import FeatureStem
 from models.jepa import Jepa
 from models.linear import LinearCore
-from models.monitors import MonitorCarry, Monitors
+from models.monitors import Energies, MonitorCarry, Monitors
 from models.stream import Memory
 from models.world_model import State, WorldModel
 
@@ -169,19 +169,23 @@ class PlantModel:
         return self.world_model.networks
 
     @torch.no_grad()
-    def step(self, ticks: Ticks, state: ModelState, *, explain: bool = False) -> Seen:
-        """Take in consecutive ticks and judge the last; ``state`` is brought up to date."""
+    def step(self, ticks: Ticks, state: ModelState, *, explain: bool = False) -> list[Seen]:
+        """Take in consecutive ticks and judge each; ``state`` is brought up to date."""
         observed, state.memory = self.world_model.observe(ticks, state.memory)
         judged, state.carry = self.monitors.step(ticks, state.carry, explain=explain)
         state.state, state.z, state.action = observed.state, judged.z[-1], ticks.action[-1]
         state.ticks += len(ticks)
-        latent = observed.energies_TE[-1] if self._whole(ticks)[-1] else np.full(len(self.world_model.infos), np.nan)
+        latent = np.where(self._whole(ticks)[:, None], observed.energies_TE, np.nan)
+        energies = np.concatenate([judged.values, latent], 1)
+        return [self._seen(i, ticks, energies[i], judged, observed.shares_TS[i]) for i in range(len(ticks))]
+
+    def _seen(self, row: int, ticks: Ticks, energies: Floats, judged: Energies, masked: Floats) -> Seen:
         return Seen(
-            energies=np.concatenate([judged.values[-1], latent]),
-            flags=tuple(self._flags(judged.calibrated, ticks)),
-            shares=None if judged.shares is None else self._padded(judged.shares[-1], observed.shares_TS[-1]),
-            sensor=None if judged.sensor is None else self._padded_sensor(judged.sensor[-1]),
-            residual=None if judged.residual is None else judged.residual[-1],
+            energies=energies,
+            flags=tuple(self._flags(row, judged.calibrated, ticks)),
+            shares=None if judged.shares is None else self._padded(judged.shares[row], masked),
+            sensor=None if judged.sensor is None else self._padded_sensor(judged.sensor[row]),
+            residual=None if judged.residual is None else judged.residual[row],
         )
 
     @torch.no_grad()
@@ -202,7 +206,7 @@ class PlantModel:
         state = ModelState()
         if rows.start:
             self.step(run[: rows.start], state)
-        return [self.step(run[i : i + 1], state, explain=True) for i in range(rows.start, min(rows.stop, len(run)))]
+        return self.step(run[rows], state, explain=True)
 
     def _whole(self, ticks: Ticks) -> NDArray[np.bool_]:
         """Ticks [T] with every sense of the training: what the networks make of fewer is not judged."""
@@ -211,12 +215,11 @@ class PlantModel:
             whole = whole & ticks.present.get(medium.name, np.zeros(len(ticks), bool))
         return np.asarray(whole)
 
-    def _flags(self, calibrated: Mapping[str, NDArray[np.bool_]], ticks: Ticks) -> list[str]:
+    def _flags(self, row: int, calibrated: Mapping[str, NDArray[np.bool_]], ticks: Ticks) -> list[str]:
         """Media that are there but at a level that was never seen."""
-        there = {name for name, present in ticks.present.items() if present[-1]}
-        return [
-            f"uncalibrated:{self.plant.by_name[n].modality}" for n in sorted(there) if not calibrated.get(n, [True])[-1]
-        ]
+        there = {name for name, present in ticks.present.items() if present[row]}
+        unknown = [name for name in sorted(there) if name in calibrated and not calibrated[name][row]]
+        return [f"uncalibrated:{self.plant.by_name[name].modality}" for name in unknown]
 
     def _padded(self, shares: Floats, masked: Floats) -> Floats:
         """Evidence [E, G] of all energies; those of the latent belong to the signals of their modality in equal parts.

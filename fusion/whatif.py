@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from control.world import ACTION_STEPS
 from fusion.checkpoint import load_checkpoint
 from fusion.errors import ConfigError
 from fusion.history import frames
-from fusion.inference import Engine
+from fusion.inference import TICKS_AT_ONCE, Engine
 from fusion.plant import Plant
 from fusion.plant_model import PlantModel
 from fusion.recording import Recording
@@ -72,17 +73,13 @@ def advance(engine: Engine, recording: Recording, at_s: float) -> None:
     """Bring a fresh engine to a moment of a recording."""
     start_ns = recording.manifest["t0_ns"]
     until_ns = start_ns + round(at_s * NS_PER_S)
+    past = takewhile(lambda frame: frame.t_ns <= until_ns, frames(recording))
     last_ns = start_ns
-    for frame in frames(recording):
-        if frame.t_ns > until_ns:
-            break
-        engine.step(frame, newest=False)
-        last_ns = frame.t_ns
-    else:
-        if at_s < 0 or last_ns < until_ns - NS_PER_S:
-            raise ConfigError(
-                f"--at {at_s:g}: the recording ends {(last_ns - start_ns) / NS_PER_S:.0f} s after its start"
-            )
+    while some := list(islice(past, TICKS_AT_ONCE)):
+        engine.catch_up(some)
+        last_ns = some[-1].t_ns
+    if at_s < 0 or last_ns < until_ns - NS_PER_S:
+        raise ConfigError(f"--at {at_s:g}: the recording ends {(last_ns - start_ns) / NS_PER_S:.0f} s after its start")
     if not engine.ready:
         raise ConfigError(f"--at {at_s:g}: too early; the model needs the past of a minute to look ahead")
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import paho.mqtt.client as mqtt
+import pytest
 
 from fusion.checkpoint import load_checkpoint
 from fusion.cli import main
@@ -45,6 +46,13 @@ def test_a_slipping_belt_is_raised_after_its_onset_and_its_signals_are_named(mod
     assert after[0].energies[0][1] > 1.0
     named = {blame.signal for blame in after[0].top_signals}
     assert named & set(recording.events[0].signals)
+    at_once = Engine(load_checkpoint(model, PLANT))
+    ticks, changes = at_once.catch_up(list(frames(recording)))
+    assert ticks is not None
+    assert [(a.t_ns, a.state, a.kind) for a in changes] == [(a.t_ns, a.state, a.kind) for a in raised]
+    for one, other in zip(changes, raised, strict=True):
+        assert [blame.signal for blame in one.top_signals] == [blame.signal for blame in other.top_signals]
+        assert one.p_value == pytest.approx(other.p_value, rel=1e-2)
 
 
 def test_replay_through_the_daemon_says_what_inference_says_and_says_it_twice(model, slipping, tmp_path):
