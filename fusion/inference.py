@@ -155,7 +155,7 @@ class Engine:
     def _judge(self, frame: Frame, tick: Ticks, seen: Seen) -> list[Anomaly]:
         """What changes with one tick."""
         self._seen = Present(tick.tags[-1], tick.action[-1])
-        self.flags = tuple(sorted({*frame.flags, *seen.flags, *self._settling(tick.action[-1])}))
+        self.flags = tuple(sorted({*frame.flags, *seen.flags, *self._settling(tick.action[-1]), *self._relieved()}))
         evidence = None
         if seen.shares is not None and seen.residual is not None and self.detector.attentive:
             evidence = Contributions(
@@ -182,6 +182,13 @@ class Engine:
             self._settling_until_ns = self._now_ns + 60 * NS_PER_S
         self._last_action = action.copy()
         return ("settling",) if self._now_ns < self._settling_until_ns else ()
+
+    def _relieved(self) -> tuple[str, ...]:
+        """Some energy that could raise stood high from the start and is judged by what is usual since then."""
+        relieved = self._state.carry.local.relieved
+        if relieved is None or not (relieved & ~self.calibration.silent[: len(relieved)]).any():
+            return ()
+        return (f"relieved:{Modality.PROCESS}",)
 
     def _due(self, what: str, every_s: float) -> bool:
         if self._now_ns < self._due_ns[what]:

@@ -26,6 +26,12 @@ class LocalCarry:
     seen: Floats | None = None
     relief: Floats | None = None
 
+    @property
+    def relieved(self) -> Bools | None:
+        """Which energies [E] are judged by what is usual here; None while the first ticks last."""
+        settled = self.seen is not None and self.relief is not None and len(self.seen) >= FIRST_TICKS
+        return self.relief > 1.0 if settled and self.relief is not None else None
+
 
 @dataclass(frozen=True, slots=True)
 class Local:

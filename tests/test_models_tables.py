@@ -98,6 +98,8 @@ def test_an_energy_that_is_far_out_from_the_start_is_judged_by_what_is_usual_her
     carry = LocalCarry()
     parts = [found.step(part, carry) for part in (today[:30], today[30:31], today[31:])]
     np.testing.assert_allclose(np.concatenate(parts), made)
+    assert carry.relieved is not None
+    assert carry.relieved.tolist() == [True, False, False]
 
 
 def test_a_rest_that_ended_by_itself_was_no_dead_sensor():

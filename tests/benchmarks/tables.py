@@ -115,15 +115,16 @@ class System:
         core = LinearCore.fit([], training, plant)
         monitors = Monitors.fit(normal, core, plant, FeatureStem(plant))
         networks = build(plant, core, training, preset("demo"), seed)
-        Fitter(networks, core, plant, training, held_out, FitConfig(max_seconds=seconds, seed=seed)).run()
+        config = FitConfig(max_seconds=seconds, seed=seed)
+        Fitter(networks, core, plant, training, held_out, config, clock=time.process_time).run()
         later = [run[: cut.limited] for run, cut in pairs]
         model = PlantModel.assemble(plant, core, monitors, networks, later, normal, normal)
         if not limits:
             return cls(model, {}, ())
         energies = tuple(model.energies(run) for run in runs)
         seen = [e[c.decided : c.limited] for e, c in zip(energies, cuts, strict=True) if c.limited > c.decided]
-        config = surprise_config(plant, BUDGET_PER_DAY)
-        found = calibrate([np.concatenate(seen)], model.energy_names, model.energy_modality, config, plant.step_s)
+        surprise = surprise_config(plant, BUDGET_PER_DAY)
+        found = calibrate([np.concatenate(seen)], model.energy_names, model.energy_modality, surprise, plant.step_s)
         return cls(model, {name: part.limits(found) for name, part in PARTS.items()}, energies)
 
     @contextmanager
@@ -202,7 +203,7 @@ def command(doc: str | None, run: Callable[[Path, int, float], dict[str, Any]]) 
     parser.add_argument("--data", type=Path, required=True, help="folder with the set in its original layout")
     parser.add_argument("--json", type=Path, required=True, help="report to write")
     parser.add_argument("--seeds", type=int, default=3, help="number of training seeds")
-    parser.add_argument("--seconds", type=float, default=TRAINING_S, help="training of the networks, for each model")
+    parser.add_argument("--seconds", type=float, default=TRAINING_S, help="CPU time for the networks of each model")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     begun = time.process_time()
