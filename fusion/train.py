@@ -1,7 +1,7 @@
 """Offline training, top to bottom: recordings to ticks, linear core, networks, calibration, licence, report.
 
-The latest normal runs calibrate bands and limits, some of the others decide which networks are kept, the rest train.
-A killed run goes on where it stopped: ticks are cached per recording and the networks' state is written as it goes.
+What trains, what decides and what calibrates is settled in ``fusion.splitting``. A killed run goes on where it stopped:
+ticks are cached per recording and the networks' state is written as it goes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from fusion.plant import Plant
 from fusion.plant_model import PlantModel
 from fusion.recording import MANIFEST, Recording
 from fusion.report import Course, write_report
+from fusion.splitting import Split, hours, split_runs
 from models.batch import Ticks
 from models.features import FeatureStem
 from models.fit import FitConfig, Fitter, build
@@ -44,22 +45,6 @@ from models.monitors import Monitors
 from models.size import preset
 
 log = logging.getLogger(__name__)
-
-TAGS_ONLY = 0.4  # of the calibration share is enough for bands of runs without media
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Split:
-    """Normal runs by use, each in order of time; runs without media serve forecasts only."""
-
-    training: list[Ticks]
-    held_out: list[Ticks]
-    calibration: list[Ticks]
-
-    @property
-    def fitted(self) -> list[Ticks]:
-        """Everything before the calibration runs."""
-        return [*self.training, *self.held_out]
 
 
 def train(recordings: Sequence[Path], out: Path, config: TrainConfig) -> None:
@@ -139,43 +124,6 @@ def _one_plant(recordings: Sequence[Recording]) -> Plant:
                 f"{recording.path}: another plant than {recordings[0].path}; train on one plant at a time"
             )
     return plant
-
-
-def split_runs(runs: Sequence[Ticks], config: TrainConfig) -> Split:
-    """The latest runs of each kind calibrate, the ones before decide on the networks, the rest train."""
-    kinds = [[r for r in runs if r.media], [r for r in runs if not r.media]]
-    split = Split(training=[], held_out=[], calibration=[])
-    for kind in kinds:
-        wanted_h = calibration_hours(hours(kind), config, media=bool(kind and kind[0].media))
-        earlier = len(kind)
-        while earlier and hours(kind[earlier:]) + 0.5 * hours(kind[earlier - 1 : earlier]) <= wanted_h:
-            earlier -= 1
-        decide = max(1, round(earlier * config.validation_share)) if earlier > 2 else 0
-        split.training.extend(kind[: earlier - decide])
-        split.held_out.extend(kind[earlier - decide : earlier])
-        split.calibration.extend(kind[earlier:])
-    if not split.training or not split.held_out or not split.calibration:
-        raise ConfigError(
-            f"{len(runs)} normal recordings are too few; at least 5 are needed, to train on, to decide and to calibrate"
-        )
-    return split
-
-
-def calibration_hours(total_h: float, config: TrainConfig, *, media: bool) -> float:
-    """How much of runs with media, or of those without, calibrates [h].
-
-    Limits rest on runs with media alone: of those, all that training can spare, until a rate of one a day is more than
-    a hope.
-    """
-    if not media:
-        return total_h * config.calibration_share * TAGS_ONLY
-    share_h = total_h * config.calibration_share
-    return max(share_h, min(config.calibration_hours, total_h - config.training_hours))
-
-
-def hours(runs: Sequence[Ticks]) -> float:
-    """Duration of runs [h]."""
-    return round(sum(float(r.t_ns[-1] - r.t_ns[0]) for r in runs if len(r)) / 3.6e12, 3)
 
 
 # --- the model
