@@ -108,7 +108,7 @@ def play(model: Path, path: Path, ablation: Ablation = NOTHING_MISSING) -> Playe
     recording = Recording(path)
     engine = Engine(load_checkpoint(model, recording.plant), ablation=ablation)
     forecast = recording.kind == "normal"
-    builder = TickBuilder(recording.plant, engine.model.stem)
+    builder = TickBuilder(engine.plant, engine.model.stem)
     changes: list[Anomaly] = []
     ticks_ns: list[int] = []
     for whole in frames(recording):
