@@ -143,7 +143,7 @@ def _pieces(runs: Sequence[Ticks]) -> list[Ticks]:
     """Few long runs as several that follow each other."""
     if len(runs) >= PIECES:
         return list(runs)
-    made = []
+    made: list[Ticks] = []
     for run in runs:
         count = max(1, min(PIECES, len(run) // PIECE_TICKS))
         edges = np.linspace(0, len(run), count + 1, dtype=int)
