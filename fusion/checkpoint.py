@@ -73,6 +73,9 @@ def save_checkpoint(path: Path, plant: Plant, arrays: Mapping[str, Array], meta:
 def load_checkpoint(path: Path, plant: Plant | None = None) -> Checkpoint:
     """Read a checkpoint and refuse what cannot be trusted.
 
+    Its plant is the one it was trained on: ``plant`` may list the same signals in another order, and everything that
+    goes by columns goes by the checkpoint's.
+
     Raises:
         ConfigError: where a file is missing, damaged or of another format.
         PlantMismatch: where ``plant`` is given and is not the plant the model was trained on.
@@ -83,17 +86,17 @@ def load_checkpoint(path: Path, plant: Plant | None = None) -> Checkpoint:
         raise ConfigError(f"{weights}: missing; a model folder holds {WEIGHTS} and {DESCRIPTION}")
     if _sha256(weights) != description["weights_sha256"]:
         raise ConfigError(f"{weights}: damaged, its hash is not the one in {DESCRIPTION}")
-    if plant is not None and description["fingerprint"] != plant.fingerprint:
+    trained_on = plant_from_dict(description["plant"], str(path / DESCRIPTION))
+    if plant is not None and trained_on.fingerprint != plant.fingerprint:
         raise PlantMismatch(
-            f"{path}: this model was trained on plant {description['plant']['name']!r} "
-            f"({description['fingerprint'][:12]}), configured is {plant.name!r} ({plant.fingerprint[:12]}); "
+            f"{path}: this model was trained on plant {trained_on.name!r} "
+            f"({trained_on.fingerprint[:12]}), configured is {plant.name!r} ({plant.fingerprint[:12]}); "
             "train on this plant or point `model` at its own checkpoint"
         )
     try:
         arrays = load_file(weights)
     except SafetensorError as error:
         raise ConfigError(f"{weights}: not a safetensors file ({error})") from error
-    trained_on = plant or plant_from_dict(description["plant"], str(path / DESCRIPTION))
     return Checkpoint(plant=trained_on, arrays=arrays, meta=description["meta"], model_id=description["model_id"])
 
 

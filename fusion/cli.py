@@ -126,7 +126,10 @@ def _train(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     verb = _verb(verbs, "train", run_train, "train a model on recordings; continues where a killed run stopped")
     verb.add_argument("--recording", type=Path, nargs="+", required=True, action="extend")
     verb.add_argument("--out", type=Path, required=True, help="model folder to write")
-    verb.add_argument("overrides", nargs="*", help="training settings, e.g. seconds=600 seed=1")
+    verb.add_argument(
+        "--multirun", action="store_true", help="train every combination of settings into OUT/0, OUT/1 ..."
+    )
+    verb.add_argument("overrides", nargs="*", help="training settings, e.g. seconds=600 seed=1, or seed=0,1,2 to sweep")
 
 
 def _run(verbs: _Verbs[argparse.ArgumentParser]) -> None:
@@ -277,11 +280,23 @@ def run_import(arguments: argparse.Namespace) -> None:
 
 
 def run_train(arguments: argparse.Namespace) -> None:
-    """Recordings in, model and report out."""
+    """Recordings in, model and report out; or a sweep of them and its table."""
     from fusion.config import train_config
     from fusion.train import train
 
+    if arguments.multirun:
+        _sweep(arguments)
+        return
     train(_flat(arguments.recording), arguments.out, train_config(arguments.overrides))
+
+
+def _sweep(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from fusion.sweep import sweep, table
+
+    rows = sweep(_flat(arguments.recording), arguments.out, arguments.overrides)
+    Console().print(table(rows))
 
 
 def run_daemon(arguments: argparse.Namespace) -> None:

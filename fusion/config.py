@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -77,7 +79,9 @@ class DaemonConfig:
 class TrainConfig:
     """How `fusion train` spends its time.
 
-    ``seconds`` bounds the network's training on this machine, ``steps`` its optimiser steps; whichever ends first.
+    ``seconds`` bounds the network's training on this machine, ``steps`` its optimiser steps; whichever ends first. Only
+    with ``seconds=inf`` does the loss curve not depend on the machine. ``average_keep`` is what a step leaves of the
+    average of the weights that is validated and served.
     ``size`` is the preset (`demo` or `plant`). The latest normal runs calibrate thresholds and bands:
     ``calibration_share`` of the time with media, or up to ``calibration_hours`` where ``training_hours`` are left;
     ``validation_share`` of the other runs gate the networks.
@@ -88,6 +92,8 @@ class TrainConfig:
     seconds: float = 90.0
     steps: int = 100_000
     batch: int = 32
+    validate_every: int = 100
+    average_keep: float = 0.995
     calibration_share: float = 0.35
     calibration_hours: float = 24.0
     training_hours: float = 4.0
@@ -146,6 +152,20 @@ def train_config(overrides: Sequence[str] = ()) -> TrainConfig:
         raise ConfigError(explain(error)) from error
     assert isinstance(config, TrainConfig)  # noqa: S101 - to_object returns the schema's type
     return config
+
+
+def sweep_overrides(overrides: Sequence[str]) -> list[list[str]]:
+    """Every combination of overrides such as ``seed=0,1,2 batch=16,32`` or ``seed=range(3)``, as in hydra's multirun.
+
+    Raises:
+        ConfigError: on what is not hydra's grammar.
+    """
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        batches = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    except HydraException as error:
+        raise ConfigError(f"--multirun: {str(error).splitlines()[0]}") from error
+    return [list(job) for batch in batches for job in batch]
 
 
 def _compose(file: Path, overrides: Sequence[str], schema: type[_Config]) -> _Config:

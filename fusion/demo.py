@@ -46,6 +46,7 @@ SCENARIOS = ROOT / "configs" / "scenario"
 CONFIG = ROOT / "configs" / "demo.yaml"
 START_DEADLINE_S = 30.0
 STOP_DEADLINE_S = 3.0
+PAUSE_S = 900.0  # between recordings: training leaves a gap between the ones it learns from and the ones it judges by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +122,9 @@ class Demo:
         excited = replace(load_scenario(SCENARIOS / "commissioning.yaml"), duration_s=plan.media_s)
         tags = replace(load_scenario(SCENARIOS / "excited_tags.yaml"), duration_s=plan.tag_s)
         batch = [_nth(tags, plan.first_seed + 500, i, 0.0) for i in range(plan.tag_runs)]
-        media = [_nth(excited, plan.first_seed, i, plan.tag_runs * plan.tag_s) for i in range(plan.media_runs)]
+        media = [
+            _nth(excited, plan.first_seed, i, plan.tag_runs * (plan.tag_s + PAUSE_S)) for i in range(plan.media_runs)
+        ]
         recordings.mkdir(parents=True)
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(min(2, os.cpu_count() or 1), mp_context=spawn) as pool, _bar() as bar:
@@ -242,7 +245,7 @@ class Child:
 
 def _nth(scenario: Scenario, first_seed: int, i: int, after_s: float) -> Scenario:
     """The i-th run of a kind: a seed of its own, and a start after the runs before it."""
-    start = datetime.fromtimestamp(scenario.start_ns / NS_PER_S + after_s + i * scenario.duration_s, UTC)
+    start = datetime.fromtimestamp(scenario.start_ns / NS_PER_S + after_s + i * (scenario.duration_s + PAUSE_S), UTC)
     return replace(scenario, seed=first_seed + i, start=start.isoformat())
 
 

@@ -107,7 +107,7 @@ def play(model: Path, path: Path, ablation: Ablation = NOTHING_MISSING) -> Playe
     """One recording through a fresh engine, as it would have gone live; a normal one is also forecast."""
     recording = Recording(path)
     engine = Engine(load_checkpoint(model, recording.plant), ablation=ablation)
-    seen = (ablation.seen(frame, recording.plant) for frame in frames(recording))
+    seen = (ablation.seen(frame, engine.plant) for frame in frames(recording))
     changes: list[Anomaly] = []
     ticks_ns: list[int] = []
     parts: list[Ticks] = []

@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fusion.holding import ProcessGrid
-from fusion.plant import Modality
+from fusion.plant import Modality, Plant
 from fusion.recording import Recording, arrival_ns
 from fusion.records import Frame
 from fusion.timeline import Timeline, TimelineConfig
@@ -42,18 +42,21 @@ def process_grid(recording: Recording, config: TimelineConfig | None = None) -> 
     return ProcessGrid.concat([*parts, timeline.flush_process()])
 
 
-def ticks(recording: Recording) -> Ticks:
-    """A recording as model input: features and patches of all media, one row per tick."""
-    plant = recording.plant
+def ticks(recording: Recording, plant: Plant | None = None) -> Ticks:
+    """A recording as model input: features and patches of all media, one row per tick.
+
+    Columns are in the order of ``plant``, which may list the recorded signals otherwise; default: as recorded.
+    """
+    plant = plant or recording.plant
     if not recording.has_media:
-        return _grid_ticks(recording, process_grid(recording))
+        return _grid_ticks(recording, plant, process_grid(recording))
     builder = TickBuilder(plant, FeatureStem(plant))
     for frame in frames(recording):
         builder.add(frame)
     return builder.ticks()
 
 
-def _grid_ticks(recording: Recording, grid: ProcessGrid) -> Ticks:
+def _grid_ticks(recording: Recording, plant: Plant, grid: ProcessGrid) -> Ticks:
     """Bulk way for process values alone; the same masks as a ``Frame`` has."""
     names = [s.name for s in recording.plant.of(Modality.PROCESS)]
 
@@ -61,4 +64,4 @@ def _grid_ticks(recording: Recording, grid: ProcessGrid) -> Ticks:
         return dict(zip(names, values.T, strict=True))
 
     parts = {"observed": columns(grid.observed), "age_s": columns(grid.age_s), "quality": columns(grid.quality)}
-    return from_process_grid(recording.plant, grid.t_ns, columns(grid.value), **parts)
+    return from_process_grid(plant, grid.t_ns, columns(grid.value), **parts)

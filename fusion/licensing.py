@@ -34,11 +34,11 @@ def examine_model(
     movable = [s.name for s in plant.actions if s.max_rate is not None]
     columns = [i for i, s in enumerate(plant.actions) if s.max_rate is not None]
     found = excitations([(run.action[:, columns], run.tags) for run in fitted], movable, plant)
-    gains = check_gains(_gains(model, later), movable, model.tags, plant)
+    gains = check_gains(_gains(model, later), movable, model.tags, plant) if movable else []
     pool = Pool(later, model.core, plant)
     errors = examine(model.networks, pool, spread(pool, model.networks.config.window_ticks, CLIPS))
     gates = model.networks.readout.gate_HS.double().cpu().numpy()
-    row = HORIZONS.index(round(SKILL_HORIZON_S / plant.step_s))
+    row = min(range(len(HORIZONS)), key=lambda r: abs(HORIZONS[r] * plant.step_s - SKILL_HORIZON_S))
     persistence = np.maximum(errors.errors.pp.sum(0), 1e-12)
     own = np.sqrt(errors.errors.squared(gates).sum(0) / persistence)
     shuffled = np.sqrt(errors.shuffled.squared(gates).sum(0) / persistence)
@@ -49,7 +49,8 @@ def examine_model(
         if s.role is Role.CONTROLLED
     }
     covered = coverage(model, later)
-    licence = grant(plant, found, gains, skill, coverage=float(np.nanmean(covered)))
+    inside = covered[np.isfinite(covered)]
+    licence = grant(plant, found, gains, skill, coverage=float(inside.mean()) if len(inside) else None)
     card = {
         "horizon_s": [k * plant.step_s for k in HORIZONS],
         "tags": list(model.tags),

@@ -73,7 +73,7 @@ def _judge(model: Path, folder: Path, pair: Mapping[str, Any], ablation: Ablatio
 def _side(model: Path, path: Path, t_ns: int, ablation: Ablation) -> float:
     recording = Recording(path)
     engine = Engine(load_checkpoint(model, recording.plant), ablation=ablation)
-    builder = TickBuilder(recording.plant, engine.model.stem)
+    builder = TickBuilder(engine.plant, engine.model.stem)
     for frame in frames(recording):
         builder.add(ablation.seen(frame, recording.plant))
     run = builder.ticks()

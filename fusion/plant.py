@@ -201,8 +201,10 @@ class Plant:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the canonical form: equal plants have equal fingerprints."""
-        text = json.dumps(plant_to_dict(self), sort_keys=True, separators=(",", ":"))
+        """SHA-256 of the canonical form: equal plants have equal fingerprints, in whatever order signals are listed."""
+        form = plant_to_dict(self)
+        form["signals"].sort(key=lambda signal: signal["name"])
+        text = json.dumps(form, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 

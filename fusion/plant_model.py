@@ -99,13 +99,12 @@ class Region:
         action = np.concatenate([run.action for run in runs])
         centre = z.mean(0)
         variance, axes = np.linalg.eigh(np.atleast_2d(np.cov(z.T)))
-        whiten = axes / np.sqrt(variance.clip(min=0.0) + LEAST_VARIANCE * max(float(variance.max()), 1.0))
+        whiten = axes / np.sqrt(variance.clip(min=0.0) + LEAST_VARIANCE * float(variance.max(initial=1.0)))
         distance = (((z - centre) @ whiten) ** 2).sum(1)
+        limit = float(np.quantile(distance, REGION_QUANTILE))
         slack = 0.02 * np.array([_span(s.low, s.high) for s in plant.actions])
         low, high = action.min(0) - slack, action.max(0) + slack
-        return cls(
-            centre=centre, whiten=whiten, limit=float(np.quantile(distance, REGION_QUANTILE)), low=low, high=high
-        )
+        return cls(centre=centre, whiten=whiten, limit=max(limit, LEAST_VARIANCE), low=low, high=high)
 
     def state_ratio(self, z: Floats) -> float:
         """Distance of a state to the centre as a ratio to the limit; at most 1 is inside."""
@@ -113,6 +112,8 @@ class Region:
 
     def action_ratio(self, action_NKA: Tensor, columns: Sequence[int]) -> Tensor:
         """Distance [N] of action paths to the middle of the range seen, as a ratio to its half width."""
+        if not columns:
+            return action_NKA.new_zeros(len(action_NKA)).double()
         low, high = (torch.as_tensor(bound[list(columns)]) for bound in (self.low, self.high))
         middle, half = (low + high) / 2.0, (high - low).clamp_min(1e-9) / 2.0
         return ((action_NKA.double() - middle).abs() / half).amax(dim=(1, 2))

@@ -6,7 +6,6 @@ import base64
 import html
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from control.surprise import Calibration
+from fusion.course import Course
 from fusion.plant import Plant, Role
 from fusion.plant_model import ModelState, PlantModel
 from models.batch import Ticks
-from models.gauges import Gauges
 
 mpl.use("Agg")
 
@@ -32,21 +31,13 @@ table{border-collapse:collapse;font-size:13px}td,th{padding:2px 9px;border:1px s
 td:first-child,th:first-child{text-align:left}.bad{color:#a00}.good{color:#060}"""
 SHOWN_S = (8.0, 32.0, 64.0, 256.0)
 HISTORY_TICKS = 400
+COLLAPSE = {"epps_pulley": "Epps-Pulley", "rank_me": "RankMe", "participation": "participation"}
 SKILL_ROWS = (
     ("whole", "skill"),
     ("linear core, same runs", "skill_linear"),
     ("ARX, runs the core held out", "skill_arx"),
     ("whole over linear core", "skill_over_linear"),
 )
-
-
-@dataclass(slots=True)
-class Course:
-    """What the training did, for the report."""
-
-    steps: list[int]
-    losses: list[dict[str, float]]
-    gauges: list[Gauges]
 
 
 def write_report(
@@ -105,14 +96,13 @@ def _summary(plant: Plant, meta: Mapping[str, Any], calibration: Calibration) ->
 
 def _training(course: Course) -> Figure:
     figure, (left, right) = _figure(1, 2, 3.2)
-    for name in course.losses[-1] if course.losses else ():
-        left.plot(course.steps, [loss.get(name, np.nan) for loss in course.losses], label=name, lw=0.8)
+    for name, curve in course.group("loss").items():
+        left.plot(curve.steps, curve.values, label=name, lw=0.8)
     left.set(xlabel="step", title="losses", yscale="log")
     left.legend(fontsize=7)
-    steps = [g.step for g in course.gauges]
-    right.plot(steps, [g.epps_pulley for g in course.gauges], label="Epps-Pulley")
-    right.plot(steps, [g.rank_me for g in course.gauges], label="RankMe")
-    right.plot(steps, [g.participation for g in course.gauges], label="participation")
+    for name, curve in course.group("gauge").items():
+        if name in COLLAPSE:
+            right.plot(curve.steps, curve.values, label=COLLAPSE[name])
     right.set(xlabel="step", title="collapse gauges on held-out runs")
     right.legend(fontsize=7)
     return figure
@@ -153,6 +143,8 @@ def _fans(plant: Plant, model: PlantModel, later: Sequence[Ticks]) -> Figure:
     world = model.world(state)
     mean, half = world.rollout(world.hold())[0].numpy(), world.half_band().numpy()
     controlled = [i for i, s in enumerate(plant.tags) if s.role is Role.CONTROLLED]
+    if not controlled:
+        return Figure(figsize=(1, 1))
     figure, panels = _figure(1, len(controlled), 2.8)
     for axes, i in zip(panels, controlled, strict=True):
         past = np.arange(-min(HISTORY_TICKS, start), min(600, len(run) - start))

@@ -1,7 +1,7 @@
 """Offline training, top to bottom: recordings to ticks, linear core, networks, calibration, licence, report.
 
-The latest normal runs calibrate bands and limits, some of the others decide which networks are kept, the rest train.
-A killed run goes on where it stopped: ticks are cached per recording and the networks' state is written as it goes.
+What trains, what decides and what calibrates is settled in ``fusion.splitting``. A killed run goes on where it stopped:
+ticks are cached per recording and the networks' state is written as it goes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from control.surprise import Calibration, calibrate
 from fusion.checkpoint import flatten, save_checkpoint
 from fusion.config import TrainConfig
+from fusion.course import Course, Log
 from fusion.errors import ConfigError, PlantMismatch
 from fusion.history import ticks as read_ticks
 from fusion.licensing import examine_model
 from fusion.plant import Plant
 from fusion.plant_model import PlantModel, surprise_config
 from fusion.recording import MANIFEST, Recording
-from fusion.report import Course, write_report
+from fusion.report import write_report
+from fusion.splitting import Split, hours, split_runs
 from models.batch import Ticks
 from models.features import FeatureStem
 from models.fit import FitConfig, Fitter, build
@@ -45,25 +48,15 @@ from models.size import preset
 
 log = logging.getLogger(__name__)
 
-TAGS_ONLY = 0.4  # of the calibration share is enough for bands of runs without media
+LOGS, STATE = "logs", "state.safetensors"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Split:
-    """Normal runs by use, each in order of time; runs without media serve forecasts only."""
+def train(recordings: Sequence[Path], out: Path, config: TrainConfig, ticks: Path | None = None) -> None:
+    """Train on recordings of one plant and write the model folder ``out`` with its report and logs.
 
-    training: list[Ticks]
-    held_out: list[Ticks]
-    calibration: list[Ticks]
-
-    @property
-    def fitted(self) -> list[Ticks]:
-        """Everything before the calibration runs."""
-        return [*self.training, *self.held_out]
-
-
-def train(recordings: Sequence[Path], out: Path, config: TrainConfig) -> None:
-    """Train on recordings of one plant and write the model folder ``out`` with its report.
+    What is not finished lies in ``OUT.work``. With ``seconds=inf`` the loss curve follows from recordings, seed and
+    settings alone, whether or not a kill came between; see ``models.fit.Fitter`` for what a bound in seconds leaves of
+    that. State of other settings or recordings is not used. ``ticks`` is where several trainings share what they read.
 
     Raises:
         ConfigError: where there is too little normal data, or recordings of different plants.
@@ -73,14 +66,16 @@ def train(recordings: Sequence[Path], out: Path, config: TrainConfig) -> None:
     found = [Recording(path) for path in recordings]
     plant = _one_plant(found)
     work = out.with_name(out.name + ".work")
-    work.mkdir(parents=True, exist_ok=True)
+    ticks = ticks or work
+    for folder in (work, ticks):
+        folder.mkdir(parents=True, exist_ok=True)
+    _claim(work, found, config)
     with _bar() as bar:
-        runs = load_ticks(found, work, bar)
+        runs = load_ticks(found, ticks, bar)
         split = split_runs(runs, config)
-        model, course = fit(plant, split, config, work, bar)
+        model, course, gauges = fit(plant, split, config, work, bar)
         calibration, energies = calibrate_limits(model, split, config, bar)
     licence, card = examine_model(model, plant, split.calibration, split.fitted)
-    gauges = course.gauges[-1]
     reasons = passed(gauges, plant)
     meta = {
         "model": model.meta(),
@@ -93,22 +88,38 @@ def train(recordings: Sequence[Path], out: Path, config: TrainConfig) -> None:
         "seconds": round(time.monotonic() - started, 1),
     }
     arrays, meta["calibration"] = calibration.state()
-    model_id = save_checkpoint(out, plant, flatten({"calibration": arrays} | model.state()), _finite(meta))
+    model_id = save_checkpoint(out, plant, flatten({"calibration": arrays} | model.state()), finite(meta))
     write_report(out / "report.html", plant, model_id, meta, course, model, calibration, energies, split.calibration)
+    (work / LOGS).rename(out / LOGS)
     shutil.rmtree(work)
     log.info("%s: model %s after %.0f s", out, model_id, time.monotonic() - started)
+
+
+def _claim(work: Path, recordings: Sequence[Recording], config: TrainConfig) -> None:
+    """Drop the state of another training than this one; how long it may take and on what it runs makes no other."""
+    free = ("seconds", "steps", "checkpoint_every_s", "threads")
+    settings = {name: value for name, value in asdict(config).items() if name not in free}
+    claim = json.dumps([settings, [_digest(recording, recordings[0].plant) for recording in recordings]])
+    file = work / "claim.json"
+    if not file.is_file() or file.read_text() != claim:
+        (work / STATE).unlink(missing_ok=True)
+        file.write_text(claim)
 
 
 # --- recordings to ticks
 
 
 def load_ticks(recordings: Sequence[Recording], cache: Path, bar: Progress) -> list[Ticks]:
-    """Ticks of every normal recording in order of time, else as given; computed on all cores, cached by content."""
+    """Ticks of every normal recording in order of time, else as given; computed on all cores, cached by content.
+
+    All have the columns of the first recording's plant.
+    """
     normal = sorted((r for r in recordings if r.kind == "normal"), key=lambda r: r.manifest["t0_ns"])
     if len(normal) < len(recordings):
         log.info("%d recordings hold faults and are left out of training", len(recordings) - len(normal))
-    files = [cache / f"{_digest(r)}.npz" for r in normal]
-    missing = [(r.path, f) for r, f in zip(normal, files, strict=True) if not f.is_file()]
+    plant = recordings[0].plant
+    files = [cache / f"{_digest(r, plant)}.npz" for r in normal]
+    missing = [(r.path, plant, f) for r, f in zip(normal, files, strict=True) if not f.is_file()]
     task = bar.add_task("reading recordings", total=len(missing))
     if missing:
         spawn = multiprocessing.get_context("spawn")
@@ -118,15 +129,17 @@ def load_ticks(recordings: Sequence[Recording], cache: Path, bar: Progress) -> l
     return [Ticks.load(file) for file in files]
 
 
-def _cache_ticks(job: tuple[Path, Path]) -> None:
-    path, file = job
+def _cache_ticks(job: tuple[Path, Plant, Path]) -> None:
+    path, plant, file = job
     aside = file.with_suffix(".partial")
-    read_ticks(Recording(path)).save(aside)
+    read_ticks(Recording(path), plant).save(aside)
     aside.rename(file)
 
 
-def _digest(recording: Recording) -> str:
-    return hashlib.sha256((recording.path / MANIFEST).read_bytes()).hexdigest()[:24]
+def _digest(recording: Recording, plant: Plant) -> str:
+    """Names what is recorded and the order of the columns it is read to."""
+    order = "\n".join(signal.name for signal in plant.signals)
+    return hashlib.sha256((recording.path / MANIFEST).read_bytes() + order.encode()).hexdigest()[:24]
 
 
 def _one_plant(recordings: Sequence[Recording]) -> Plant:
@@ -141,47 +154,12 @@ def _one_plant(recordings: Sequence[Recording]) -> Plant:
     return plant
 
 
-def split_runs(runs: Sequence[Ticks], config: TrainConfig) -> Split:
-    """The latest runs of each kind calibrate, the ones before decide on the networks, the rest train."""
-    kinds = [[r for r in runs if r.media], [r for r in runs if not r.media]]
-    split = Split(training=[], held_out=[], calibration=[])
-    for kind in kinds:
-        wanted_h = calibration_hours(hours(kind), config, media=bool(kind and kind[0].media))
-        earlier = len(kind)
-        while earlier and hours(kind[earlier:]) + 0.5 * hours(kind[earlier - 1 : earlier]) <= wanted_h:
-            earlier -= 1
-        decide = max(1, round(earlier * config.validation_share)) if earlier > 2 else 0
-        split.training.extend(kind[: earlier - decide])
-        split.held_out.extend(kind[earlier - decide : earlier])
-        split.calibration.extend(kind[earlier:])
-    if not split.training or not split.held_out or not split.calibration:
-        raise ConfigError(
-            f"{len(runs)} normal recordings are too few; at least 5 are needed, to train on, to decide and to calibrate"
-        )
-    return split
-
-
-def calibration_hours(total_h: float, config: TrainConfig, *, media: bool) -> float:
-    """How much of runs with media, or of those without, calibrates [h].
-
-    Limits rest on runs with media alone: of those, all that training can spare, until a rate of one a day is more than
-    a hope.
-    """
-    if not media:
-        return total_h * config.calibration_share * TAGS_ONLY
-    share_h = total_h * config.calibration_share
-    return max(share_h, min(config.calibration_hours, total_h - config.training_hours))
-
-
-def hours(runs: Sequence[Ticks]) -> float:
-    """Duration of runs [h]."""
-    return round(sum(float(r.t_ns[-1] - r.t_ns[0]) for r in runs if len(r)) / 3.6e12, 3)
-
-
 # --- the model
 
 
-def fit(plant: Plant, split: Split, config: TrainConfig, work: Path, bar: Progress) -> tuple[PlantModel, Course]:
+def fit(
+    plant: Plant, split: Split, config: TrainConfig, work: Path, bar: Progress
+) -> tuple[PlantModel, Course, Gauges]:
     """Linear core and monitors in closed form, then the networks on top, then bands."""
     task = bar.add_task("linear core", total=None)
     media = [run for run in split.training if run.media]
@@ -190,66 +168,67 @@ def fit(plant: Plant, split: Split, config: TrainConfig, work: Path, bar: Progre
     monitors = Monitors.fit(with_media, core, plant, stem, tag_runs=[run for run in split.training if not run.media])
     bar.update(task, total=1, completed=1)
     networks = build(plant, core, split.training, preset(config.size), config.seed)
-    fit_config = FitConfig(steps=config.steps, max_seconds=config.seconds, batch=config.batch, seed=config.seed)
+    shared = ("steps", "batch", "validate_every", "average_keep", "seed")
+    fit_config = FitConfig(max_seconds=config.seconds, **{name: getattr(config, name) for name in shared})
     fitter = Fitter(networks, core, plant, split.training, split.held_out, fit_config)
-    course = train_networks(fitter, config, work, bar)
-    return PlantModel.assemble(plant, core, monitors, networks, split.calibration, split.fitted, split.held_out), course
+    course, gauges = train_networks(fitter, config, work, bar)
+    model = PlantModel.assemble(plant, core, monitors, networks, split.calibration, split.fitted, split.held_out)
+    return model, course, gauges
 
 
-def train_networks(fitter: Fitter, config: TrainConfig, work: Path, bar: Progress) -> Course:
-    """Run the fitter with a progress bar, writing its state now and then and resuming from it."""
-    course = Course([], [], [])
-    _resume(fitter, work)
+def train_networks(fitter: Fitter, config: TrainConfig, work: Path, bar: Progress) -> tuple[Course, Gauges]:
+    """Run the fitter with a progress bar, writing state, course and events as it goes and going on from them."""
+    course = Course()
+    _resume(fitter, course, work)
     task = bar.add_task("networks", total=1.0)
     written = time.monotonic()
 
-    def follow(step: int, total: int, losses: Mapping[str, float], gauges: Gauges | None) -> None:
-        nonlocal written
-        course.steps.append(step)
-        course.losses.append(dict(losses))
-        if gauges is not None:
-            course.gauges.append(gauges)
-        _show(bar, task, fitter.progress, step, total, losses, course.gauges)
-        if time.monotonic() - written > config.checkpoint_every_s:
-            _write_state(fitter, work)
-            written = time.monotonic()
+    with Log(work / LOGS, course) as journal:
 
-    course.gauges.append(fitter.run(follow))
+        def follow(step: int, total: int, losses: Mapping[str, float], gauges: Gauges | None) -> None:
+            nonlocal written
+            journal.note(step, _named("loss", losses) | {"rate/learning": fitter.rate})
+            if gauges is not None:
+                journal.note(step, _named("gauge", gauges.numbers))
+            _show(bar, task, fitter.progress, step, total, course)
+            if time.monotonic() - written > config.checkpoint_every_s:
+                _write_state(fitter, course, work)
+                written = time.monotonic()
+
+        gauges = fitter.run(follow)
+        journal.note(fitter.step, _named("gauge", gauges.numbers))
     bar.update(task, completed=1.0)
-    return course
+    return course, gauges
 
 
-def _show(
-    bar: Progress,
-    task: TaskID,
-    progress: float,
-    step: int,
-    total: int,
-    losses: Mapping[str, float],
-    seen: Sequence[Gauges],
-) -> None:
-    text = f"networks: step {step}/{total}, loss {losses['total']:.3f}"
-    if seen:
-        text += f", EP {seen[-1].epps_pulley:.1f}, rank {seen[-1].rank_me:.0f}, gates {seen[-1].gates_open:.0%}"
+def _named(group: str, values: Mapping[str, float]) -> dict[str, float]:
+    return {f"{group}/{name}": value for name, value in values.items()}
+
+
+def _show(bar: Progress, task: TaskID, progress: float, step: int, total: int, course: Course) -> None:
+    text = f"networks: step {step}/{total}, loss {course.curves['loss/total'].values[-1]:.3f}"
+    gauges = {name: curve.values[-1] for name, curve in course.group("gauge").items()}
+    if gauges:
+        text += f", EP {gauges['epps_pulley']:.1f}, rank {gauges['rank_me']:.0f}, gates {gauges['gates_open']:.0%}"
     bar.update(task, completed=progress, description=text)
 
 
-def _write_state(fitter: Fitter, work: Path) -> None:
+def _write_state(fitter: Fitter, course: Course, work: Path) -> None:
     state = fitter.state_dict()
     aside = work / "state.partial"
-    save_file(state["arrays"], aside, metadata={"meta": json.dumps(state["meta"])})
-    aside.rename(work / "state.safetensors")
+    save_file(state["arrays"] | course.arrays(), aside, metadata={"meta": json.dumps(state["meta"])})
+    aside.rename(work / STATE)
 
 
-def _resume(fitter: Fitter, work: Path) -> None:
-    from safetensors import safe_open
-
-    file = work / "state.safetensors"
+def _resume(fitter: Fitter, course: Course, work: Path) -> None:
+    file = work / STATE
     if not file.is_file():
         return
     with safe_open(file, "pt") as opened:
         meta = json.loads(opened.metadata()["meta"])
-    fitter.load_state_dict({"arrays": load_file(file), "meta": meta})
+    arrays = load_file(file)
+    fitter.load_state_dict({"arrays": arrays, "meta": meta})
+    course.load(arrays)
     log.info("training goes on at step %d", fitter.step)
 
 
@@ -270,15 +249,15 @@ def calibrate_limits(
     return calibrate(energies, model.energy_names, model.energy_modality, surprise, model.plant.step_s), energies
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """JSON has no NaN: what is not known is null."""
     if isinstance(value, float | np.floating):
         return float(value) if np.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(k): _finite(v) for k, v in value.items()}
+        return {str(k): finite(v) for k, v in value.items()}
     if isinstance(value, np.ndarray):
-        return _finite(value.tolist())
-    return [_finite(v) for v in value] if isinstance(value, list | tuple) else value
+        return finite(value.tolist())
+    return [finite(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def _bar() -> Progress:

@@ -177,7 +177,7 @@ class CrossModal:
         """The rows where the target is present, by the set of other media present."""
         there = [made.present[m] & (m != target) for m in self.media]
         digits = np.stack([np.where(t, "1", "0") for t in there], 1) if there else np.empty((len(made), 0), str)
-        process = made.observed.mean(1) >= OBSERVED_SHARE
+        process = made.observed.sum(1) >= OBSERVED_SHARE * made.observed.shape[1]
         found: dict[str, list[int]] = {}
         for row in np.flatnonzero(made.present[target] if target != PROCESS else process):
             code = "".join(digits[row]) if process[row] else ALONE

@@ -145,7 +145,7 @@ class Judged:
 
     def leading_column(self) -> int:
         """The column that stands out most in the last row."""
-        last = len(self.values) - 1
+        last = len(self.values) - 1 if self.values.shape[1] else -1
         for rows, distance in self.judges:
             if last in rows:
                 return int(distance.column_shares(self.values[-1:])[0].argmax())

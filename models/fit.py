@@ -18,6 +18,7 @@ from torch import Tensor
 from fusion.errors import ConfigError
 from fusion.plant import Plant
 from models.actions import HORIZONS
+from models.average import Average
 from models.batch import Ticks
 from models.clips import Clips, Pool
 from models.gauges import Gauges
@@ -44,7 +45,8 @@ class FitConfig:
     networks add to a forecast comes from there. It goes on learning with the rest, at ``settled_rate``.
     ``media_share`` of the ``batch`` clips come from ticks with media. ``perception_rate`` is that of encoders and
     mixer; both are learning rates as shares of that of the rest: faster encoders put all variance into one direction.
-    ``validation_clips`` bound a validation, ``gate_clips`` the last one, which fits the gates.
+    ``average_keep`` is what a step leaves of the average of the weights, which is what is judged and kept; 0 keeps the
+    weights themselves. ``validation_clips`` bound a validation, ``gate_clips`` the last one, which fits the gates.
     """
 
     steps: int = 100_000
@@ -63,6 +65,7 @@ class FitConfig:
     validation_clips: int = 256
     gate_clips: int = 1536
     patience: int = 12
+    average_keep: float = 0.995
     seed: int = 0
     half_precision: bool = False
 
@@ -74,6 +77,8 @@ class FitConfig:
             raise ConfigError("fit.steps must be at least 0 and fit.validate_every at least 1")
         if self.max_seconds is not None and self.max_seconds <= 0:
             raise ConfigError("fit.max_seconds must be positive")
+        if not 0 <= self.average_keep < 1:
+            raise ConfigError("fit.average_keep must lie from 0 to below 1")
         if not 0 <= self.media_share <= 1 or not 0 <= self.alone_share < 1:
             raise ConfigError("fit.media_share must lie between 0 and 1, fit.alone_share from 0 to below 1")
 
@@ -89,7 +94,10 @@ class Fitter:
     """One training of networks on a linear core that was fitted on the same training runs.
 
     Runs with and without media may be mixed. The held-out runs decide when to stop and which gates open, so neither
-    the core nor any later judgement may use them. ``clock`` gives seconds.
+    the core nor any later judgement may use them. ``clock`` gives seconds; ``rate`` is the learning rate of the last
+    step. Bounded by steps alone, the whole course follows from the seed, however often it was interrupted. A bound in
+    seconds makes the learning rate and the phases follow the clock wherever it runs ahead of the steps: no two courses
+    are then the same, but an interruption costs none of the seconds.
     """
 
     def __init__(
@@ -115,6 +123,8 @@ class Fitter:
         if not len(anchors) or not len(self._check):
             raise ConfigError(f"training: training and held-out runs must be longer than {ticks + 1} ticks")
         self._optimiser = torch.optim.AdamW(_groups(model, config), lr=config.learning_rate, fused=True)
+        self._average = Average(model, config.average_keep)
+        self.rate = 0.0
         self._elapsed_s = 0.0
         self._stale = 0
         self._best_score = float("inf")
@@ -168,6 +178,7 @@ class Fitter:
     def train_step(self) -> dict[str, float]:
         """One optimiser step."""
         alone, rate = self.alone, self._learning_rate()
+        self.rate = rate
         self.model.train()
         devices = [self.model.device] if self.model.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
@@ -182,6 +193,7 @@ class Fitter:
         self._optimiser.step()
         self.model.follow()
         self.step += 1
+        self._average.follow(self.step)
         values = torch.stack([loss.detach() for loss in losses.values()]).tolist()
         return dict(zip(losses, values, strict=True))
 
@@ -221,14 +233,16 @@ class Fitter:
     # --- judgement
 
     def _validate(self) -> Gauges:
-        self.model.perception.settle(self._typical)
-        found = examine(self.model, self._held_out, self._check)
-        gauges = judge(self.model, found, self.step, found.errors.gates())
-        if gauges.score < self._best_score:
-            self._best_score, self._stale = gauges.score, 0
-            self._best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-        else:
-            self._stale += 1
+        """Judge the averaged weights, with the statistics of inference settled for them, and keep the best."""
+        with self._average.in_place():
+            self.model.perception.settle(self._typical)
+            found = examine(self.model, self._held_out, self._check)
+            gauges = judge(self.model, found, self.step, found.errors.gates())
+            if gauges.score < self._best_score:
+                self._best_score, self._stale = gauges.score, 0
+                self._best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+            else:
+                self._stale += 1
         return gauges
 
     def finish(self) -> Gauges:
@@ -250,6 +264,7 @@ class Fitter:
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on: ``arrays`` (tensors by name) and ``meta`` (JSON-able)."""
         arrays = {f"model/{k}": v.detach().clone() for k, v in self.model.state_dict().items()}
+        arrays |= {f"average/{k}": v for k, v in self._average.state().items()}
         arrays |= {f"best/{k}": v for k, v in self._best.items()}
         for parameter, name in _names(self.model).items():
             slots = self._optimiser.state.get(parameter, {})
@@ -268,6 +283,7 @@ class Fitter:
         meta = state["meta"]
         try:
             self.model.load_state_dict(_part(arrays, "model/"))
+            self._average.load(_part(arrays, "average/"))
         except RuntimeError as error:
             raise ConfigError(f"training state: it belongs to another model ({error})") from error
         device = self.model.device

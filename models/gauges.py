@@ -51,6 +51,22 @@ class Gauges:
     gains: Floats | None = None
     probe: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def numbers(self) -> dict[str, float]:
+        """What can be followed as a curve, by name."""
+        names = (
+            "score",
+            "epps_pulley",
+            "std_min",
+            "std_mean",
+            "rank_me",
+            "participation",
+            "between_runs",
+            "gates_open",
+        )
+        means = {"skill": _finite_mean(self.skill), "skill_over_linear": _finite_mean(self.skill_over_linear)}
+        return {name: float(getattr(self, name)) for name in names} | means
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able numbers; what is not known is null."""
         names = [n for n in self.__dataclass_fields__ if n != "probe"]

@@ -163,7 +163,7 @@ class Monitors:
         plain |= self.relations.step(encoding, ticks.observed, len(self.signals), carry.relations, explain=explain)
         plain |= self.lagged.step(encoding, len(self.signals), carry.lagged, explain=explain)
         plain |= self._balance_energies(ticks, carry) | self._health_energies(ticks, carry)
-        columns = [j.energy() for j in judged.values()] + [np.abs(v).max(1) for v, _ in plain.values()]
+        columns = [j.energy() for j in judged.values()] + [np.abs(v).max(1, initial=0.0) for v, _ in plain.values()]
         values = self.local.step(np.stack(columns, 1), carry.local)
         values[carry.ticks + np.arange(len(ticks)) < WARM_UP_TICKS] = np.nan
         carry.ticks += len(ticks)
@@ -276,10 +276,8 @@ class Monitors:
 
     def _saturated(self, ticks: Ticks) -> Bools:
         """Tags [T, S] at a declared limit, where a valve may rest and a drive run flat out."""
-        low, high = (
-            np.array([np.nan if v is None else v for v in values])
-            for values in zip(*((s.low, s.high) for s in self.plant.tags), strict=True)
-        )
+        limits = [[np.nan if v is None else v for v in (s.low, s.high)] for s in self.plant.tags]
+        low, high = np.array(limits, np.float64).reshape(-1, 2).T
         near = AT_LIMIT * (high - low)
         return np.asarray((ticks.tags <= low + near) | (ticks.tags >= high - near))
 

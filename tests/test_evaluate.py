@@ -229,7 +229,7 @@ class Scripted:
 
     def __init__(self, checkpoint, ablation):
         assert ablation == NOTHING_MISSING
-        self.model = SimpleNamespace(stem=None)
+        self.model, self.plant = SimpleNamespace(stem=None), checkpoint.plant
         self._ticks = 0
 
     def step(self, frame, newest):

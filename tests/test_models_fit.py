@@ -60,6 +60,25 @@ def test_a_killed_training_goes_on_with_the_identical_loss_curve():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
 
 
+def test_the_averaged_weights_are_judged_and_kept_with_statistics_of_their_own():
+    fitter = make_fitter(steps=8, alone_share=0.0, average_keep=0.9)
+    gauges = []
+    fitter.run(lambda step, total, losses, judged: gauges.append(judged))
+    average = fitter._average.state()
+    served = fitter.model.state_dict()
+    assert fitter._best_score == gauges[7].score
+    assert all(torch.equal(served[name], value) for name, value in average.items())
+    raw = make_fitter(steps=8, alone_share=0.0, average_keep=0.0)
+    raw.run()
+    assert not torch.equal(
+        raw.model.state_dict()["perception.mixer.out.weight"], average["perception.mixer.out.weight"]
+    )
+    mean = served["perception.standardise.mean_L"].clone()
+    fitter.model.eval()
+    fitter.model.perception.settle(fitter._typical)
+    assert torch.equal(fitter.model.perception.standardise.mean_L, mean)
+
+
 def test_state_of_another_model_is_refused():
     fitter = make_fitter()
     state = fitter.state_dict()

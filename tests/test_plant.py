@@ -32,6 +32,11 @@ def test_views_keep_plant_order():
     assert plant.roles(Role.CONTROLLED)[0].modality is Modality.PROCESS
 
 
+def test_signals_are_a_set_by_name():
+    turned = {**DATA, "signals": DATA["signals"][::-1]}
+    assert plant_from_dict(turned).fingerprint == plant_from_dict(DATA).fingerprint
+
+
 def test_any_change_changes_the_fingerprint():
     changed = {**DATA, "signals": [{**DATA["signals"][0], "unit": "K"}, *DATA["signals"][1:]]}
     assert plant_from_dict(changed).fingerprint != plant_from_dict(DATA).fingerprint

@@ -33,7 +33,7 @@ from fusion.recording import Recording, load_plant
 from fusion.simulator.faults import FAULTS
 from fusion.simulator.record import record
 from fusion.simulator.scenario import FaultEvent, Scenario, load_scenario
-from fusion.train import split_runs
+from fusion.splitting import split_runs
 
 Floats = NDArray[np.float64]
 
