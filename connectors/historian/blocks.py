@@ -31,7 +31,7 @@ def cut_blocks(file: Path, aside: Path) -> Blocks | None:
     copy = aside / (file.name + ".data")
     tags: list[str] = []
     where, offset = "", 0
-    with file.open(encoding="utf-8", errors="replace") as lines, copy.open("w") as data:
+    with file.open(encoding="utf-8", errors="replace") as lines, copy.open("w", encoding="utf-8") as data:
         for number, line in enumerate(lines, 1):
             block = _BLOCK.match(line)
             if block:

@@ -91,17 +91,27 @@ def numbers(column: pl.Expr, *, decimal_comma: bool = False) -> pl.Expr:
     return pl.when(number.is_finite()).then(number)
 
 
+def refuse_longer(stamped: pl.DataFrame) -> pl.DataFrame:
+    """Rows with something in ``_more`` were cut otherwise than the header: which cell is which cannot be known."""
+    if MORE not in stamped.columns or stamped[MORE].null_count() == len(stamped):
+        return stamped
+    longer = pl.col(MORE).is_not_null()
+    return stamped.with_columns(pl.when(longer).then(pl.lit(REASON_MORE)).otherwise(pl.col("why")).alias("why"))
+
+
 def finish(raw: pl.DataFrame, where: str, *, decimal_comma: bool = False) -> Batch:
     """Rows with ``line, signal, t_ns, why, value, quality`` as one batch.
 
     ``value`` may be text or numbers, ``why`` says for what reason a row cannot be read, null where it can.
     """
-    why = pl.when(pl.col("signal").is_null()).then(pl.lit(REASON_NO_TAG)).otherwise(pl.col("why"))
-    raw = raw.with_columns(why.alias("why"))
+    if raw["signal"].has_nulls():
+        why = pl.when(pl.col("signal").is_null()).then(pl.lit(REASON_NO_TAG)).otherwise(pl.col("why"))
+        raw = raw.with_columns(why.alias("why"))
+    if raw["why"].null_count() == len(raw):
+        return Batch(rows=_typed(raw, decimal_comma=decimal_comma), rejects=pl.DataFrame(schema=REJECT_SCHEMA))
     bad = raw["why"].is_not_null()
-    rejects = _rejects(raw.filter(bad), where) if bad.any() else pl.DataFrame(schema=REJECT_SCHEMA)
-    good = raw.filter(~bad) if bad.any() else raw
-    return Batch(rows=_typed(good, decimal_comma=decimal_comma), rejects=rejects)
+    rows = _typed(raw.filter(~bad), decimal_comma=decimal_comma)
+    return Batch(rows=rows, rejects=_rejects(raw.filter(bad), where))
 
 
 def _typed(good: pl.DataFrame, *, decimal_comma: bool) -> pl.DataFrame:

@@ -11,11 +11,12 @@ import numpy as np
 import polars as pl
 
 from fusion.errors import ConfigError, HistorianError
+from fusion.records import NS_PER_S
 
 DAY_FIRST, MONTH_FIRST = "day-first", "month-first"
 EARLIEST_S, LATEST_S = 315_532_800, 4_102_444_800  # 1980 to 2100: other numbers are no epoch
 EXCEL_EPOCH_DAYS = 25_569
-NS_PER_DAY = 86_400_000_000_000
+NS_PER_DAY = 86_400 * NS_PER_S
 ENOUGH = 0.8
 REASON_UNREADABLE = "time stamp cannot be read"
 REASON_IMPOSSIBLE = "time stamp outside 1980 to 2100"
@@ -191,10 +192,12 @@ class Clock:
             t_ns, skipped = local, None
         else:
             t_ns, skipped = self._from_zone(frame, local)
-        possible = pl.col("t_ns").is_between(EARLIEST_S * 10**9, LATEST_S * 10**9)
+        done = frame.with_columns(t_ns.alias("t_ns"), pl.lit(None, pl.String).alias("why"))
+        if not t_ns.has_nulls() and _possible(t_ns.min(), t_ns.max()):
+            return done
         unread = pl.when(pl.col("t_ns").is_null()).then(pl.lit(REASON_UNREADABLE))
-        why = unread.when(~possible).then(pl.lit(REASON_IMPOSSIBLE))
-        done = frame.with_columns(t_ns.alias("t_ns")).with_columns(why.alias("why"))
+        possible = pl.col("t_ns").is_between(EARLIEST_S * NS_PER_S, LATEST_S * NS_PER_S)
+        done = done.with_columns(unread.when(~possible).then(pl.lit(REASON_IMPOSSIBLE)).alias("why"))
         if skipped is None or not skipped.any():
             return done
         reason = pl.when(skipped).then(pl.lit(REASON_SKIPPED.format(zone=self.tz))).otherwise(pl.col("why"))
@@ -249,6 +252,13 @@ class Clock:
             self.repeated += passed
             self.ambiguous += not passed
         return pl.Series(second, dtype=pl.Boolean)
+
+
+def _possible(low: object, high: object) -> bool:
+    """Whether all stamps between two are of years in which a plant can have been recorded."""
+    return (
+        isinstance(low, int) and isinstance(high, int) and EARLIEST_S <= low / NS_PER_S <= high / NS_PER_S <= LATEST_S
+    )
 
 
 def _constant_offset(local: pl.Series, tz: str) -> int | None:

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import polars as pl
 
 from connectors.historian.quality import GOOD, Rule, by_evidence
-from connectors.historian.rows import MORE, REASON_MORE, Batch, TagInfo, finish
+from connectors.historian.rows import Batch, TagInfo, finish, refuse_longer
 from connectors.historian.stamps import Clock
 from connectors.historian.text import Sheet, plain
 from fusion.errors import HistorianError
@@ -193,10 +194,7 @@ def wide_batch(
     decimal_comma: bool = False,
 ) -> Batch:
     """Rows of a table with ``line``, ``stamp`` and one column a tag, perhaps ``_more``."""
-    stamped = clock.utc(frame)
-    if MORE in stamped.columns and stamped[MORE].null_count() < len(stamped):
-        more = pl.when(pl.col(MORE).is_not_null()).then(pl.lit(REASON_MORE)).otherwise(pl.col("why"))
-        stamped = stamped.with_columns(more.alias("why"))
+    stamped = refuse_longer(clock.utc(frame))
     bad = stamped.filter(pl.col("why").is_not_null())
     first = plan.pairs[0][0]
     refused = bad.select(
@@ -209,10 +207,28 @@ def wide_batch(
         GOOD.alias("quality"),
     )
     good = stamped.filter(pl.col("why").is_null()) if len(bad) else stamped
-    long, empty = _unpivoted(good, plan)
+    long, empty = _numbers(good, plan) or _unpivoted(good, plan)
     done = finish(long, where, decimal_comma=decimal_comma)
     rejects = finish(refused, where).rejects if len(bad) else done.rejects
     return replace(done, rejects=rejects, tags=infos, empty=empty)
+
+
+def _numbers(good: pl.DataFrame, plan: WidePlan) -> tuple[pl.DataFrame, int] | None:
+    """One row a cell, line by line, where every cell is a number or empty, as nearly always; None where one is not."""
+    columns = [value for value, quality in plan.pairs if not quality]
+    if len(columns) < len(plan.pairs):
+        return None
+    cells = good.select(pl.col(columns).cast(pl.Float64, strict=False))
+    empty = sum(good.select(columns).null_count().row(0))
+    value = cells.to_numpy(order="c").ravel()
+    seen = np.isfinite(value)
+    if len(value) - np.count_nonzero(seen) != empty:
+        return None
+    signals = pl.Series(list(plan.names.values()), dtype=pl.Enum(list(plan.names.values())))
+    row, column = np.divmod(np.flatnonzero(seen), len(columns))
+    t_ns, why = good["t_ns"].gather(row), pl.lit(None, pl.String).alias("why")
+    long = pl.DataFrame([t_ns, signals.gather(column).alias("signal"), pl.Series("value", value[seen])])
+    return long.with_columns(why, GOOD.alias("quality")), empty
 
 
 def _unpivoted(good: pl.DataFrame, plan: WidePlan) -> tuple[pl.DataFrame, int]:
