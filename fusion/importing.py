@@ -127,6 +127,7 @@ def _import(sources: Sequence[str], site: Path, aside: Path, config: ImportConfi
     left_out = [tag.name for tag in tags if tag.name not in plant.by_name]
     recordings = list(record(stretches, plant, left_out, aside / RECORDINGS, config.kind))
     dump_plant(plant, aside / PLANT)
+    _tell(resolver, files)
     return Imported(
         plant=plant,
         proposed=proposed,
@@ -140,6 +141,14 @@ def _import(sources: Sequence[str], site: Path, aside: Path, config: ImportConfi
         recordings=recordings,
         rows=survey.rows,
     )
+
+
+def _tell(resolver: Resolver, files: Sequence[FileReport]) -> None:
+    """What an engineer should know at once; the report says it in full."""
+    if resolver.repeated:
+        log.warning("%d rows repeat a tag and time, %d with another value", resolver.repeated, resolver.conflicting)
+    for name, missing in missing_tags(files).items():
+        log.warning("%s: %d tags of the other files are missing, such as %s", name, len(missing), missing[0])
 
 
 # --- the plant

@@ -16,6 +16,7 @@ from connectors.historian.quality import (
     flag_bad,
     flag_doubt,
     flag_good,
+    ignition,
     opc_da,
     opc_ua,
     words,
@@ -84,8 +85,8 @@ _FLAGS: Mapping[str, Rule | None] = {
     "statuscode": opc_ua,
     "quality": None,
     "qualitycode": None,
-    "dataquality": words,
-    "dataintegrity": opc_da,
+    "dataquality": None,
+    "dataintegrity": ignition,
 }
 DIALECTS: tuple[Dialect, ...] = (
     Dialect(
@@ -102,7 +103,7 @@ DIALECTS: tuple[Dialect, ...] = (
         time=("tstamp",),
         value=("floatvalue", "intvalue", "stringvalue"),
         marks=("floatvalue", "intvalue", "dataintegrity"),
-        quality={"dataintegrity": opc_da},
+        quality={"dataintegrity": ignition},
     ),
     Dialect(
         name="GE Proficy",
@@ -110,7 +111,7 @@ DIALECTS: tuple[Dialect, ...] = (
         time=("timestamp",),
         value=("value",),
         marks=("dataquality",),
-        quality={"dataquality": words},
+        quality={"dataquality": None},
     ),
     Dialect(name="long CSV", tag=_TAGS, time=_TIMES, value=_VALUES, quality=_FLAGS),
 )

@@ -27,6 +27,7 @@ REJECT_SCHEMA: Mapping[str, type[pl.DataType]] = {
     "reason": pl.String,
     "text": pl.String,
 }
+GROUPS = "[{} '\u2019\u00a0\u202f]"  # what stands between groups of three digits
 MORE = "_more"
 REASON_MORE = "more fields than columns"
 REASON_NO_TAG = "no tag"
@@ -85,8 +86,11 @@ class Reader(Protocol):
 def numbers(column: pl.Expr, *, decimal_comma: bool = False) -> pl.Expr:
     """Texts as numbers, null where they are none; truth values are 0 and 1."""
     text = column.str.strip_chars()
+    point, between = (",", GROUPS.format(".")) if decimal_comma else (".", GROUPS.format(","))
+    grouped = text.str.contains(rf"^[+-]?\d{{1,3}}({between}\d{{3}})+([{point}]\d*)?$")
+    text = pl.when(grouped).then(text.str.replace_all(between, "")).otherwise(text)
     if decimal_comma:
-        text = text.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
+        text = text.str.replace(",", ".", literal=True)
     number = text.cast(pl.Float64, strict=False)
     return pl.when(number.is_finite()).then(number)
 
@@ -104,8 +108,9 @@ def finish(raw: pl.DataFrame, where: str, *, decimal_comma: bool = False) -> Bat
 
     ``value`` may be text or numbers, ``why`` says for what reason a row cannot be read, null where it can.
     """
-    if raw["signal"].has_nulls():
-        why = pl.when(pl.col("signal").is_null()).then(pl.lit(REASON_NO_TAG)).otherwise(pl.col("why"))
+    if raw["signal"].has_nulls() or (raw.schema["signal"] == pl.String and (raw["signal"] == "").any()):
+        nameless = pl.col("signal").is_null() | (pl.col("signal").cast(pl.String) == "")
+        why = pl.when(nameless).then(pl.lit(REASON_NO_TAG)).otherwise(pl.col("why"))
         raw = raw.with_columns(why.alias("why"))
     if raw["why"].null_count() == len(raw):
         return Batch(rows=_typed(raw, decimal_comma=decimal_comma), rejects=pl.DataFrame(schema=REJECT_SCHEMA))

@@ -33,6 +33,7 @@ TIME_WORDS = {
 UNIT_WORDS = {"unit", "units", "uom", "eu", "engunits", "einheit", "engineeringunits"}
 DESCRIPTION_WORDS = {"description", "descriptor", "desc", "beschreibung", "bezeichnung", "comment"}
 _QUALITY_NAME = re.compile(r"(?i)[ ._(\[-]*(quality|qual|status|statuscode|qc|q)[)\]]*$")
+_VALUE_NAME = re.compile(r"(?i)[ ._(\[-]+(value|val|wert)[)\]]*$")
 _UNIT_IN_NAME = re.compile(r"^(?P<name>.+?)\s*[\[(](?P<unit>[^\])]+)[\])]$")
 _UNIT = re.compile(
     r"(?i)^(°?[CFK]|deg ?[CF]|%|‰|[kmMµunpcd]?(bar|Pa|A|V|W|Wh|Hz|g|m|l|s|N|J|Nm|mol|S/m)|psi[ag]?|bar[ag]?|rpm|1/min|"
@@ -67,7 +68,7 @@ def read_header(where: str, rows: Sequence[Sequence[str]], times: int) -> Header
         HistorianError: where the row of tags names one twice.
     """
     rest = list(range(len(rows)))
-    tags = _named(rows, rest, TIME_WORDS, lambda cells: _distinct(cells[times:]))
+    tags = _named(rows, rest, TIME_WORDS, lambda cells: _distinct(cells[times:], like_units=True))
     if tags is None:
         _not_twice(where, [rows[i][times:] for i in rest if rows[i] and plain(rows[i][0]) in TIME_WORDS])
         tags = next((i for i in rest if _distinct(rows[i][times:])), None)
@@ -94,10 +95,11 @@ def _named(
     return next((i for i in rest if rows[i] and plain(rows[i][0]) in words and fits(rows[i])), None)
 
 
-def _distinct(cells: Sequence[str]) -> bool:
+def _distinct(cells: Sequence[str], *, like_units: bool = False) -> bool:
     """Whether cells can be names of tags: present and different, quality columns (empty or alike) aside."""
     names = [c.strip() for c in cells if c.strip() and not _is_quality(c)]
-    return bool(names) and len(set(names)) == len(names) and len(names) >= len(cells) / 2 - 1 and not _unit_like(names)
+    different = bool(names) and len(set(names)) == len(names) and len(names) >= len(cells) / 2 - 1
+    return different and (like_units or not _unit_like(names))
 
 
 def _not_twice(where: str, rows: Sequence[Sequence[str]]) -> None:
@@ -122,25 +124,45 @@ def make_plan(
     header: Header, columns: Sequence[str], times: int, samples: Mapping[str, Sequence[str]]
 ) -> tuple[WidePlan, dict[str, TagInfo]]:
     """Columns of values with their quality columns, and what the header says of each tag."""
+    titles = [_cell(header.tags, i) for i in range(len(columns))]
+    apart = _apart(titles[times:])
     pairs: list[tuple[str, str]] = []
     names: dict[str, str] = {}
     infos: dict[str, TagInfo] = {}
     for i in range(times, len(columns)):
-        title = header.tags[i].strip() if i < len(header.tags) else ""
+        title = titles[i]
+        if title in apart.values():
+            continue
         if pairs and not pairs[-1][1] and _quality_of(title, names[pairs[-1][0]], samples.get(columns[i], ())):
             pairs[-1] = (pairs[-1][0], columns[i])
             continue
         if not title:
             continue
-        found = _UNIT_IN_NAME.match(title)
-        inner = found is not None and bool(_UNIT.match(found["unit"]))
-        name = found["name"] if found and inner else title
-        unit = _cell(header.units, i).strip("[]()") or (found["unit"] if found and inner else "")
-        pairs.append((columns[i], ""))
+        name, unit = _named_unit(_VALUE_NAME.sub("", title) if title in apart else title)
+        pairs.append((columns[i], columns[titles.index(apart[title])] if title in apart else ""))
         names[columns[i]] = name
-        infos[name] = TagInfo(unit=unit, description=_cell(header.descriptions, i))
+        infos[name] = TagInfo(
+            unit=_cell(header.units, i).strip("[]()") or unit, description=_cell(header.descriptions, i)
+        )
     rules = {quality: by_evidence(samples.get(quality, ())) for _, quality in pairs if quality}
     return WidePlan(pairs=tuple(pairs), names=names, rules=rules, time=tuple(columns[:times])), infos
+
+
+def _apart(titles: Sequence[str]) -> dict[str, str]:
+    """The quality column of each value column that has one by its name, wherever it stands."""
+    bases = {_VALUE_NAME.sub("", title): title for title in titles if title and not _is_quality(title)}
+    found = {}
+    for title in titles:
+        base = _QUALITY_NAME.sub("", title)
+        if base and base != title and base in bases and bases[base] != title:
+            found[bases[base]] = title
+    return found
+
+
+def _named_unit(title: str) -> tuple[str, str]:
+    """`Flow [m3/h]` is a tag and its unit; other words in brackets belong to the name."""
+    found = _UNIT_IN_NAME.match(title)
+    return (found["name"], found["unit"]) if found and _UNIT.match(found["unit"]) else (title, "")
 
 
 def _quality_of(title: str, tag: str, samples: Sequence[str]) -> bool:
