@@ -23,15 +23,15 @@ from typing import Any
 import polars as pl
 
 from connectors.historian.open import open_reader
-from connectors.historian.rows import Batch, Reader, ReadOptions, TagInfo
+from connectors.historian.rows import ReadOptions, TagInfo
 from connectors.historian.stamps import DAY_FIRST, MONTH_FIRST, zone
 from connectors.historian.states import INFORMATIVE, codes_of, load_state_sets
 from fusion.errors import ConfigError, HistorianError
+from fusion.import_reading import Rejects, read, reasons
 from fusion.import_report import FileReport, Imported, missing_tags, write_report
 from fusion.plant import Modality, Plant
 from fusion.proposal import propose, ucum
 from fusion.recording import PLANT, dump_plant, load_plant
-from fusion.records import NS_PER_S
 from fusion.spool import Resolver, Spool, Survey
 from fusion.stretches import judge, record
 from fusion.tag_quality import TagQuality
@@ -41,8 +41,6 @@ log = logging.getLogger(__name__)
 IMPORTS, RECORDINGS = "imports", "recordings"
 REPORT, REJECTS, SUMMARY = "report.html", "rejects.csv", "import.json"
 PARTS = 12
-REJECTS_KEPT = 100_000
-LEAST_READABLE = 0.5
 
 
 @dataclass(kw_only=True, slots=True)
@@ -113,12 +111,12 @@ def _import(sources: Sequence[str], site: Path, aside: Path, config: ImportConfi
     options = ReadOptions(tz=config.tz, dates=config.dates, sets=sets)
     infos: dict[str, TagInfo] = {}
     files = []
-    with _Rejects(aside / REJECTS) as rejects:
+    with Rejects(aside / REJECTS) as rejects:
         for source in sources:
             reader = open_reader(source, work, options, query=config.query, start=config.start, end=config.end)
-            files.append(_read(reader, spool, infos, rejects))
+            files.append(read(reader, spool, infos, rejects))
     if not spool.names:
-        raise HistorianError(f"{', '.join(sources)}: no row could be read; {_reasons(files)}")
+        raise HistorianError(f"{', '.join(sources)}: no row could be read; {reasons(files)}")
     survey = spool.survey()
     codes = _digital(survey, spool.signals, sets)
     resolver = Resolver(codes=codes)
@@ -129,6 +127,7 @@ def _import(sources: Sequence[str], site: Path, aside: Path, config: ImportConfi
     left_out = [tag.name for tag in tags if tag.name not in plant.by_name]
     recordings = list(record(stretches, plant, left_out, aside / RECORDINGS, config.kind))
     dump_plant(plant, aside / PLANT)
+    _tell(resolver, files)
     return Imported(
         plant=plant,
         proposed=proposed,
@@ -144,109 +143,12 @@ def _import(sources: Sequence[str], site: Path, aside: Path, config: ImportConfi
     )
 
 
-# --- reading
-
-
-def _read(reader: Reader, spool: Spool, infos: dict[str, TagInfo], rejects: _Rejects) -> FileReport:
-    """One file into the spool."""
-    report = FileReport(reader.name, reader.format)
-    order = _Order(descending=reader.clock is not None and reader.clock.descending)
-    for batch in reader.batches():
-        _learn(infos, batch.tags, reader.name)
-        rejects.add(batch.rejects)
-        report.rejected.update(dict(list(batch.rejects.group_by("reason").len().iter_rows())))
-        report.empty += batch.empty
-        if len(batch.rows):
-            _count(report, batch)
-            order.follow(batch.rows, report)
-            spool.append(batch.rows)
-    if reader.clock is not None:
-        report.repeated_hour, report.ambiguous = reader.clock.repeated, reader.clock.ambiguous
-    refused = report.rejected.total()
-    if refused and refused >= LEAST_READABLE * (report.rows + refused):
-        raise HistorianError(
-            f"{reader.name}: {refused} of {report.rows + refused} rows cannot be read as {report.format} "
-            f"({_reasons([report])})"
-        )
-    if not report.rows:
-        raise HistorianError(f"{reader.name}: no rows below its header")
-    log.info(
-        "%s: %s, %d rows of %d tags, %d refused", reader.name, report.format, report.rows, len(report.tags), refused
-    )
-    return report
-
-
-def _count(report: FileReport, batch: Batch) -> None:
-    """Rows, tags and span."""
-    rows = batch.rows
-    report.rows += len(rows)
-    report.tags.update(rows["signal"].unique().to_list())
-    low, high = int(rows["t_ns"].min()), int(rows["t_ns"].max())  # type: ignore[arg-type]
-    report.first_ns, report.last_ns = min(low, report.first_ns or low), max(high, report.last_ns or high)
-
-
-class _Order:
-    """Where the stamps of a tag go back against its row before: a clock was set back, or rows were moved."""
-
-    def __init__(self, *, descending: bool) -> None:
-        self._descending = descending
-        self._last = pl.DataFrame(schema={"signal": pl.String, "t_ns": pl.Int64})
-
-    def follow(self, rows: pl.DataFrame, report: FileReport) -> None:
-        """Count the steps back, and remember the longest."""
-        seen = pl.concat([self._last, rows.select("signal", "t_ns")])
-        self._last = seen.group_by("signal").last()
-        if seen["t_ns"].is_sorted(descending=self._descending):
-            return
-        before = pl.col("t_ns").shift().over("signal")
-        step = pl.col("t_ns") - before if self._descending else before - pl.col("t_ns")
-        back = seen.select(before.alias("at_ns"), step.alias("back_ns")).filter(pl.col("back_ns") > 0)
-        report.backwards += len(back)
-        for at_ns, back_ns in back.top_k(1, by="back_ns").iter_rows():
-            if back_ns / NS_PER_S > report.furthest_back_s:
-                report.furthest_back_s, report.furthest_back_ns = back_ns / NS_PER_S, at_ns
-
-
-def _learn(infos: dict[str, TagInfo], tags: Mapping[str, TagInfo], where: str) -> None:
-    """Keep what is said of tags; a second unit for one tag is refused, since its values would be mixed up."""
-    for tag, info in tags.items():
-        known = infos.get(tag)
-        said = [*(known.unit if known else "").split("\n"), *info.unit.split("\n")]
-        units = list(dict.fromkeys(ucum(unit) for unit in said if unit.strip()))
-        if len(units) > 1:
-            raise HistorianError(
-                f"{where}: the unit of tag {tag} changes from {units[0]!r} to {units[1]!r}; convert one of them, or "
-                "import them as two tags"
-            )
-        if known is None or (info.unit and not known.unit):
-            infos[tag] = info
-
-
-def _reasons(files: Sequence[FileReport]) -> str:
-    total = sum((report.rejected for report in files), Counter[str]())
-    return ", ".join(f"{count} x {reason}" for reason, count in total.most_common(3)) or "no rows at all"
-
-
-class _Rejects:
-    """The reject file: the first many rows that could not be read, each with its file, line and reason."""
-
-    def __init__(self, file: Path) -> None:
-        self._stream = file.open("w", encoding="utf-8")
-        self._stream.write("file,line,reason,text\n")
-        self._left = REJECTS_KEPT
-
-    def add(self, rows: pl.DataFrame) -> None:
-        """Append some."""
-        kept = rows.head(self._left)
-        self._left -= len(kept)
-        if len(kept):
-            self._stream.write(kept.write_csv(include_header=False))
-
-    def __enter__(self) -> _Rejects:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stream.close()
+def _tell(resolver: Resolver, files: Sequence[FileReport]) -> None:
+    """What an engineer should know at once; the report says it in full."""
+    if resolver.repeated:
+        log.warning("%d rows repeat a tag and time, %d with another value", resolver.repeated, resolver.conflicting)
+    for name, missing in missing_tags(files).items():
+        log.warning("%s: %d tags of the other files are missing, such as %s", name, len(missing), missing[0])
 
 
 # --- the plant

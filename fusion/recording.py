@@ -13,6 +13,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from hashlib import file_digest
 from pathlib import Path
 from types import TracebackType
@@ -83,7 +84,13 @@ def load_plant(path: Path) -> Plant:
 
 def dump_plant(plant: Plant, path: Path) -> None:
     """Write a plant description that ``load_plant`` reads back to the same fingerprint."""
-    path.write_text(yaml.dump(plant_to_dict(plant), Dumper=DUMPER, sort_keys=False))
+    path.write_text(_as_yaml(plant))
+
+
+@lru_cache(maxsize=1)
+def _as_yaml(plant: Plant) -> str:
+    """The text once for all recordings of an import."""
+    return str(yaml.dump(plant_to_dict(plant), Dumper=DUMPER, sort_keys=False))
 
 
 class RecordingWriter:
@@ -290,11 +297,11 @@ class Recording:
 
     def table(self) -> pl.DataFrame:
         """All process values, one row each, in order of arrival."""
-        return read_table(self.path / PROCESS, PROCESS_SCHEMA)
+        return read_table(self.path / PROCESS, PROCESS_SCHEMA).cast(PROCESS_SCHEMA)  # type: ignore[arg-type]
 
     def columns(self) -> Columns:
         """All process values as one batch, without heartbeats."""
-        return ProcessTable(self.table()).everything()
+        return self._process_table().everything()
 
     def truth(self) -> pl.DataFrame:
         """Ground truth by tick; empty where none was recorded."""
@@ -315,7 +322,7 @@ class Recording:
         arrived before the last value in it, so that ``arrival_ns`` of each may drive a timeline.
         """
         index = self._media_index()
-        table = ProcessTable(self.table())
+        table = self._process_table()
         beats = self._beats()
         cuts = np.array(index["received_ns"].to_list() + [arrival_ns(beat) for beat in beats], np.int64)
         streams: list[Iterator[Item]] = [table.batches(cuts, SLICE_NS), iter(beats), self._media_items(index)]
@@ -326,7 +333,7 @@ class Recording:
 
         With each goes the time of its first arrival; nothing in later chunks arrived before theirs.
         """
-        table, beats = ProcessTable(self.table()), self._beats()
+        table, beats = self._process_table(), self._beats()
         waiting, at = list(table.chunks(rows)), 0
         starts = [*(start for start, _ in waiting[1:]), LAST_NS]
         for (start, batches), end in zip(waiting or [(0, [])], starts, strict=True):
@@ -335,6 +342,9 @@ class Recording:
                 at += 1
             found = beats[first:at]
             yield min([start, *(arrival_ns(beat) for beat in found[:1])]), [*batches, *found]
+
+    def _process_table(self) -> ProcessTable:
+        return ProcessTable(read_table(self.path / PROCESS, PROCESS_SCHEMA))
 
     def _beats(self) -> list[Columns]:
         if HEARTBEATS not in self.manifest["files"]:

@@ -87,7 +87,7 @@ def heartbeat_frame(columns: Columns) -> pl.DataFrame:
 
 
 def read_table(file: Path, schema: dict[str, type[pl.DataType]]) -> pl.DataFrame:
-    """A Parquet file with at least the columns of ``schema``.
+    """A Parquet file with at least the columns of ``schema``; texts may be held as categories.
 
     Raises:
         RecordingError: where it is missing, damaged or lacks a column.
@@ -97,7 +97,8 @@ def read_table(file: Path, schema: dict[str, type[pl.DataType]]) -> pl.DataFrame
     except (OSError, pl.exceptions.PolarsError) as error:
         raise RecordingError(f"{file}: cannot be read as Parquet ({str(error).splitlines()[0]})") from error
     for name, kind in schema.items():
-        if table.schema.get(name) != kind:
+        found = table.schema.get(name)
+        if found != kind and not (kind is pl.String and isinstance(found, pl.Enum | pl.Categorical)):
             raise RecordingError(f"{file}: column {name!r} of type {kind.__name__} is required")
     return table
 
@@ -183,6 +184,6 @@ def heartbeats(table: pl.DataFrame) -> list[Columns]:
 
 
 def _codes(texts: pl.Series) -> tuple[Sequence[str], Ints]:
-    """Distinct texts in order of appearance and the place of each row's text among them."""
-    names = texts.unique(maintain_order=True).to_list()
-    return names, texts.cast(pl.Enum(names)).to_physical().to_numpy().astype(np.int64)
+    """Distinct texts and the place of each row's text among them."""
+    kind = texts.dtype if isinstance(texts.dtype, pl.Enum) else pl.Enum(texts.unique(maintain_order=True))
+    return kind.categories.to_list(), texts.cast(kind).to_physical().to_numpy().astype(np.int64)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -76,24 +77,33 @@ class Spool:
         """Tags in order of appearance; the place of each is its ``code``."""
         return tuple(self.names)
 
-    def append(self, rows: pl.DataFrame) -> None:
-        """Add rows in the order of their file."""
-        for name in rows["signal"].unique(maintain_order=True).to_list():
-            self.names.setdefault(name, len(self.names))
-        code = pl.col("signal").cast(pl.Enum(list(self.names))).to_physical().cast(pl.UInt32).alias("code")
-        coded = rows.select(code, "t_ns", "value", "quality", pl.col("state").cast(STATE), "text")
-        if not coded["t_ns"].is_sorted():
-            coded = coded.sort("t_ns", maintain_order=True)
+    def append(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Add rows in the order of their file, and give them back so, with ``code`` instead of ``signal``."""
+        coded = rows.select(
+            self._codes(rows["signal"]), "t_ns", "value", "quality", pl.col("state").cast(STATE), "text"
+        )
         file = self.folder / f"{len(self._parts):06}.arrow"
-        self._note(file, coded)
-        (coded if file in self._wordy else coded.select(NUMBERS)).write_ipc(file)
+        wordy = coded["value"].has_nulls()
+        ordered = coded if wordy else coded.select(NUMBERS)
+        if not ordered["t_ns"].is_sorted():
+            ordered = ordered.sort("t_ns", maintain_order=True)
+        self._note(file, ordered, wordy=wordy)
+        ordered.write_ipc(file)
+        return coded
 
-    def _note(self, file: Path, coded: pl.DataFrame) -> None:
+    def _codes(self, signals: pl.Series) -> pl.Series:
+        """The place of each row's tag among all; blanks around a name are not part of it."""
+        names = signals.unique(maintain_order=True).cast(pl.String)
+        code_of = [self.names.setdefault(name.strip(), len(self.names)) for name in names]
+        place = signals.cast(pl.Enum(names)).to_physical()
+        return pl.Series("code", code_of, dtype=pl.UInt32).gather(place)
+
+    def _note(self, file: Path, coded: pl.DataFrame, *, wordy: bool) -> None:
         t_ns = coded["t_ns"].to_numpy()
         self._parts.append(_Part(file=file, rows=len(t_ns), marks_ns=t_ns[::MARK_ROWS].copy(), last_ns=int(t_ns[-1])))
-        if coded["value"].has_nulls():
+        if wordy:
             self._wordy.append(file)
-        numbers = np.bincount(coded["code"].to_numpy(), coded["value"].is_not_null().to_numpy())
+        numbers = np.bincount(coded["code"].filter(coded["value"].is_not_null()) if wordy else coded["code"])
         self._numbers.update({code: int(count) for code, count in enumerate(numbers) if count})
 
     def survey(self) -> Survey:
@@ -132,9 +142,8 @@ class Spool:
         return rows if rows["t_ns"].is_sorted() else rows.sort("t_ns", maintain_order=True)
 
 
-def by_tag(rows: pl.DataFrame) -> Ints:
+def by_tag(code: NDArray[Any]) -> Ints:
     """The places of rows in order of their tags, within each as they are."""
-    code = rows["code"].to_numpy()
     few = not len(code) or code.max() <= np.iinfo(np.uint16).max  # which numpy sorts in a single pass
     return np.argsort(code.astype(np.uint16) if few else code, kind="stable")
 
@@ -159,21 +168,24 @@ class Resolver:
     repeated: int = 0
     conflicting: int = 0
 
-    def resolve(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Rows in order of time with a value wherever there is one; of rows with one stamp the one read last."""
+    def resolve(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, Ints]:
+        """Rows in order of time with a value wherever there is one, and their places by tag.
+
+        Of rows with one stamp the one read last counts.
+        """
         if rows["text"].null_count() < len(rows):
             rows = self._texts(rows)
-        order = by_tag(rows)
+        order = by_tag(rows["code"].to_numpy())
         code, t_ns = rows["code"].to_numpy()[order], rows["t_ns"].to_numpy()[order]
         same = np.flatnonzero((code[1:] == code[:-1]) & (t_ns[1:] == t_ns[:-1]))
         if not len(same):
-            return rows
+            return rows, order
         value = rows["value"].gather(order)
         self.repeated += len(same)
         self.conflicting += int(value.gather(same).ne_missing(value.gather(same + 1)).sum())
         keep = np.ones(len(rows), np.bool_)
         keep[order[same]] = False
-        return rows.filter(keep)
+        return rows.filter(keep), (np.cumsum(keep) - 1)[order[keep[order]]]
 
     def _texts(self, rows: pl.DataFrame) -> pl.DataFrame:
         table = [(code, text, float(number)) for code, names in self.codes.items() for text, number in names.items()]

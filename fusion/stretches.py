@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
+from fusion.ahead import ahead
 from fusion.plant import Plant
 from fusion.recording import RecordingWriter
 from fusion.recording_tables import PROCESS_SCHEMA
@@ -16,6 +17,8 @@ from fusion.spool import Resolver, Spool, Survey, cut
 from fusion.tag_quality import TagQuality, follow
 
 CLOCK, HELD_CLOCK = "historian", "historian-held"
+CLOCKS = pl.Enum([CLOCK, HELD_CLOCK])
+_Known = tuple[str, int, float, int]
 MOST_ROWS = 4_000_000
 
 
@@ -31,18 +34,27 @@ class Stretch:
 def judge(
     spool: Spool, survey: Survey, resolver: Resolver, tags: Sequence[TagQuality], folder: Path, parts: int
 ) -> Iterator[Stretch]:
-    """Follow the tags through each stretch, in order of time, and write it."""
-    names = pl.Series("signal", spool.signals, dtype=pl.String)
-    for number, (start, end) in enumerate(cut(survey, parts, MOST_ROWS)):
-        held = _held(tags, start)
-        rows = resolver.resolve(spool.between(start, end))
-        if not len(rows):
-            continue
-        follow(tags, rows)
+    """Follow the tags through each stretch, in order of time, and write it while the next is followed."""
+    names = pl.Series("signal", spool.signals, dtype=pl.Enum(spool.signals))
+    followed = ahead(_followed(spool, cut(survey, parts, MOST_ROWS), resolver, tags))
+    for number, (start, held, rows) in enumerate(followed):
         table = folder / f"stretch-{number:05}.parquet"
-        named = rows.with_columns(names.gather(rows["code"]).alias("signal"))
-        pl.concat([held, _process(named)]).write_parquet(table, compression_level=1)
+        named = rows.with_columns(names.gather(rows["code"]))
+        whole = pl.concat([_held_rows(held, start, names.dtype), _process(named)])
+        whole.write_parquet(table, compression_level=1, statistics=False)
         yield Stretch(start_ns=start, table=table, states=_states(named, table))
+
+
+def _followed(
+    spool: Spool, spans: Iterator[tuple[int, int]], resolver: Resolver, tags: Sequence[TagQuality]
+) -> Iterator[tuple[int, list[_Known], pl.DataFrame]]:
+    """Each stretch with rows: its start, what was known of the tags when it began, and the rows in order of time."""
+    for start, end in spans:
+        rows, order = resolver.resolve(spool.between(start, end))
+        if len(rows):
+            held = [(tag.name, *tag.held) for tag in tags if tag.held is not None]
+            follow(tags, rows, order)
+            yield start, held, rows
 
 
 def _process(rows: pl.DataFrame) -> pl.DataFrame:
@@ -52,19 +64,15 @@ def _process(rows: pl.DataFrame) -> pl.DataFrame:
         "signal",
         pl.col("value").fill_null(float("nan")),
         "quality",
-        pl.lit(CLOCK).alias("clock"),
+        pl.lit(CLOCK, CLOCKS).alias("clock"),
     )
 
 
-def _held(tags: Sequence[TagQuality], start_ns: int) -> pl.DataFrame:
+def _held_rows(held: Sequence[_Known], start_ns: int, signals: pl.DataType) -> pl.DataFrame:
     """The last value of each tag before the stretch: known when it begins, with the stamp it had."""
-    rows = [
-        (t_ns, start_ns, tag.name, value, quality, HELD_CLOCK)
-        for tag in tags
-        if tag.held is not None
-        for t_ns, value, quality in [tag.held]
-    ]
-    return pl.DataFrame(rows, schema=PROCESS_SCHEMA, orient="row")
+    schema = PROCESS_SCHEMA | {"signal": signals, "clock": CLOCKS}
+    rows = [(t_ns, start_ns, name, value, quality, HELD_CLOCK) for name, t_ns, value, quality in held]
+    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def _states(rows: pl.DataFrame, table: Path) -> Path | None:

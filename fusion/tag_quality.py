@@ -16,7 +16,6 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from fusion.records import NS_PER_S, Quality
-from fusion.spool import by_tag
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -181,9 +180,9 @@ class TagQuality:
         if len(value) < 80 or self.whole:
             return None
         edge = len(value) // 10
-        at = np.arange(edge, len(value) - edge, max(1, edge // 16))
-        windows = sliding_window_view(value, edge)
-        best = int(at[np.argmax(np.abs(_level(windows[at - edge]) - _level(windows[at])))])
+        stride = max(1, edge // 16)
+        level, apart = _level(sliding_window_view(value, edge)[::stride]), edge // stride
+        best = (int(np.argmax(np.abs(level[apart:] - level[:-apart]))) + apart) * stride
         before, after = float(np.median(value[:best])), float(np.median(value[best:]))
         spread = max(_spread(value[:best]) / max(abs(before), 1e-12), _spread(value[best:]) / max(abs(after), 1e-12))
         if before * after <= 0 or spread > 0.1:
@@ -213,16 +212,17 @@ def _thin(values: NDArray[_Number]) -> NDArray[_Number]:
 
 def _runs(same: NDArray[np.bool_], steps: Floats, least: int) -> Floats:
     """Length in time of each run of at least ``least`` true values."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], same, [False]]).astype(np.int8)))
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], same, [False]])))
     starts, ends = edges[::2], edges[1::2]
     long = ends - starts >= least
+    if not long.any():
+        return np.empty(0)
     total = np.concatenate([[0.0], np.cumsum(steps)])
     return np.asarray(total[ends[long]] - total[starts[long]])
 
 
-def follow(tags: Sequence[TagQuality], rows: pl.DataFrame) -> None:
-    """Take a stretch of rows in order of time into what is known of each tag."""
-    order = by_tag(rows)
+def follow(tags: Sequence[TagQuality], rows: pl.DataFrame, order: Ints) -> None:
+    """Take a stretch of rows into what is known of each tag; in ``order`` they stand by tag, in each by time."""
     code, t_ns, quality = (rows[name].to_numpy()[order] for name in ("code", "t_ns", "quality"))
     value = rows["value"].fill_null(np.nan).to_numpy()[order]
     edges = np.flatnonzero(np.diff(code)) + 1

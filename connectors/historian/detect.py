@@ -25,6 +25,7 @@ LOOKED_FOR = (
 )
 _GE_ETL_LINE = re.compile(r"^\d{9,11}:\d{1,9},")
 _TIME_OF_DAY = re.compile(r"^\d{1,2}:\d{2}(:\d{2})?([.,]\d+)?( ?[AaPp][Mm])?$")
+_OF_DATA = re.compile(r"\d:\d\d|^\d{9,}")
 _UTC_KIND = re.compile(r"(?i)^\s*\[?TimestampKind[\],;= ]+UTC")
 SAMPLE = 2000
 
@@ -85,9 +86,10 @@ def _ge_etl(text: _Text, options: ReadOptions) -> Reader | None:
 def _long(text: _Text, options: ReadOptions) -> Reader | None:
     """A header line that names tag, time and value."""
     for number, header in enumerate(text.head):
+        if any(_OF_DATA.search(cell) for cell in header[:2]):
+            continue
         names = _unique(header)
-        samples = _samples(text, names, number + 1)
-        if plan(names, samples) is not None:
+        if plan(names, {}) is not None:
             return _make_long(text, names, number + 1, options)
     return None
 
@@ -179,11 +181,11 @@ def _samples(text: _Text, names: Sequence[str], first: int) -> dict[str, list[st
 
 def _unique(header: Sequence[str]) -> list[str]:
     """Column names that differ and are not empty, for the sheet."""
-    names: list[str] = []
+    names: dict[str, None] = {}
     for i, cell in enumerate(header):
         name = cell.strip().lstrip("\ufeff") or f"c{i}"
-        names.append(name if name not in names else f"{name}#{i}")
-    return names
+        names[name if name not in names else f"{name}#{i}"] = None
+    return list(names)
 
 
 def _direct(clock: Clock, tags: Sequence[str], stamps: Sequence[str]) -> None:

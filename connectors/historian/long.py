@@ -16,12 +16,13 @@ from connectors.historian.quality import (
     flag_bad,
     flag_doubt,
     flag_good,
+    ignition,
     opc_da,
     opc_ua,
     words,
     worst,
 )
-from connectors.historian.rows import MORE, REASON_MORE, Batch, TagInfo, finish
+from connectors.historian.rows import MORE, Batch, TagInfo, finish, refuse_longer
 from connectors.historian.stamps import Clock
 from connectors.historian.text import Sheet, plain
 
@@ -84,8 +85,8 @@ _FLAGS: Mapping[str, Rule | None] = {
     "statuscode": opc_ua,
     "quality": None,
     "qualitycode": None,
-    "dataquality": words,
-    "dataintegrity": opc_da,
+    "dataquality": None,
+    "dataintegrity": ignition,
 }
 DIALECTS: tuple[Dialect, ...] = (
     Dialect(
@@ -102,7 +103,7 @@ DIALECTS: tuple[Dialect, ...] = (
         time=("tstamp",),
         value=("floatvalue", "intvalue", "stringvalue"),
         marks=("floatvalue", "intvalue", "dataintegrity"),
-        quality={"dataintegrity": opc_da},
+        quality={"dataintegrity": ignition},
     ),
     Dialect(
         name="GE Proficy",
@@ -110,7 +111,7 @@ DIALECTS: tuple[Dialect, ...] = (
         time=("timestamp",),
         value=("value",),
         marks=("dataquality",),
-        quality={"dataquality": words},
+        quality={"dataquality": None},
     ),
     Dialect(name="long CSV", tag=_TAGS, time=_TIMES, value=_VALUES, quality=_FLAGS),
 )
@@ -137,7 +138,7 @@ def plan(
     header: Sequence[str], samples: Mapping[str, Sequence[str]], dialects: Sequence[Dialect] = DIALECTS
 ) -> LongPlan | None:
     """How a table with this header is read, if any dialect knows it; ``samples`` are some texts of each column."""
-    words_of = {plain(name): name for name in header if plain(name)}
+    words_of = {word: name for name in header if (word := plain(name))}
     for dialect in dialects:
         found = {part: _first(words_of, getattr(dialect, part)) for part in ("tag", "time", "unit", "description")}
         values = tuple(words_of[w] for w in dialect.value if w in words_of)
@@ -210,21 +211,14 @@ def long_batch(
     """Rows of a table with one value a line, all columns text, with ``line`` and perhaps ``_more``."""
     raw = frame.select(
         "line",
-        (_tag(plan) if plan.tag else pl.lit(Path(where).stem)).alias("signal"),
+        (pl.col(plan.tag).cast(pl.String) if plan.tag else pl.lit(Path(where).stem)).alias("signal"),
         pl.col(plan.time).alias("stamp"),
         pl.coalesce(plan.values).alias("value"),
         worst([rule(pl.col(name)) for name, rule in plan.quality.items()]).alias("quality"),
         *([pl.col(MORE)] if MORE in frame.columns else []),
     )
-    raw = clock.utc(raw)
-    if MORE in raw.columns and raw[MORE].null_count() < len(raw):
-        more = pl.when(pl.col(MORE).is_not_null()).then(pl.lit(REASON_MORE)).otherwise(pl.col("why"))
-        raw = raw.with_columns(more.alias("why"))
+    raw = refuse_longer(clock.utc(raw))
     return replace(finish(raw, where, decimal_comma=decimal_comma), tags={**(infos or {}), **_tags(frame, plan, where)})
-
-
-def _tag(plan: LongPlan) -> pl.Expr:
-    return pl.col(plan.tag).cast(pl.String).str.strip_chars()
 
 
 def _tags(frame: pl.DataFrame, plan: LongPlan, where: str) -> dict[str, TagInfo]:
@@ -232,9 +226,8 @@ def _tags(frame: pl.DataFrame, plan: LongPlan, where: str) -> dict[str, TagInfo]
     named = [name for name in (plan.unit, plan.description) if name]
     if not named:
         return {}
-    found = frame.group_by(_tag(plan) if plan.tag else pl.lit(Path(where).stem)).agg(
-        pl.col(n).drop_nulls().unique(maintain_order=True) for n in named
-    )
+    tag = pl.col(plan.tag).cast(pl.String).str.strip_chars() if plan.tag else pl.lit(Path(where).stem)
+    found = frame.group_by(tag).agg(pl.col(n).drop_nulls().unique(maintain_order=True) for n in named)
     infos = {}
     for tag, *parts in found.iter_rows():
         of = dict(zip(named, parts, strict=True))

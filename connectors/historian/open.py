@@ -30,12 +30,16 @@ def open_reader(
         copy, name = export(source, query, aside)
         return open_text(copy, aside, options, name)
     file = Path(source)
+    if file.is_dir():
+        raise HistorianError(f"{file}: a folder; name the files in it, such as {file}/*.csv")
     if not file.is_file():
         raise HistorianError(f"{file}: no such file")
     start_bytes = _start(file)
+    if start_bytes[:4] == b"PK\x03\x04":
+        raise HistorianError(f"{file}: a workbook or an archive; save its sheet as CSV, or unpack it")
     if start_bytes[:4] == b"PAR1":
         return open_parquet(file, options)
-    if start_bytes.lstrip(b"\xef\xbb\xbf \r\n\t")[:1] in (b"{", b"[") and _is_json(file, start_bytes):
+    if _is_json(file, start_bytes.replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \r\n\t")):
         return open_webapi(file, options)
     return open_text(file, aside, options)
 
@@ -47,4 +51,5 @@ def _start(file: Path) -> bytes:
 
 def _is_json(file: Path, start: bytes) -> bool:
     """`[Data]` begins a block file, `[{` or `{"` begins JSON."""
-    return re.match(rb"[\xef\xbb\xbf\s]*(\[\s*[\[{]|\{\s*[\"}])", start) is not None or file.suffix.lower() == ".json"
+    likely = re.match(rb"\[\s*[\[{]|\{\s*[\"}]", start) is not None
+    return likely or (start[:1] in (b"{", b"[") and file.suffix.lower() == ".json")

@@ -77,7 +77,7 @@ def open_parquet(file: Path, options: ReadOptions) -> ParquetReader:
     long = plan([n for n in head.columns if plain(n)], samples)
     time = long.time if long else _time(file, schema)
     clock = _clock(file, head, time, options)
-    if long is not None and not schema[long.tag].is_numeric():
+    if long is not None and not (long.tag and schema[long.tag].is_numeric()):
         return ParquetReader(file, long, time, clock, options.rows, format=f"Parquet, {long.dialect}")
     labels = [name for name in schema if plain(name) in LABELS and schema[name].is_integer()]
     sensors = [name for name in schema if name != time and name not in labels and not schema[name].is_temporal()]

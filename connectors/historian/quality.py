@@ -66,6 +66,18 @@ def pi_status(column: pl.Expr) -> pl.Expr:
     return pl.when(code.is_null()).then(GOOD).when(bad).then(BAD).when(doubt).then(UNCERTAIN).otherwise(GOOD)
 
 
+def ignition(column: pl.Expr) -> pl.Expr:
+    """Ignition: as OPC classic below 256, then 256-511 uncertain, 512 and more bad or an error."""
+    code = _number(column)
+    return pl.when(code >= 512).then(BAD).when(code >= 256).then(UNCERTAIN).otherwise(opc_da(column))
+
+
+def percent(column: pl.Expr) -> pl.Expr:
+    """Proficy's share of good raw samples: 100 good, 0 bad, what lies between uncertain."""
+    code = _number(column)
+    return pl.when(code.is_null() | (code >= 100)).then(GOOD).when(code > 0).then(UNCERTAIN).otherwise(BAD)
+
+
 def aveva(column: pl.Expr) -> pl.Expr:
     """AVEVA Historian ``Quality``: 0 good, 16 doubtful, 133 initial value, all else bad."""
     code = _number(column)
@@ -107,6 +119,8 @@ def by_evidence(samples: Iterable[str | int | None]) -> Rule:
         numbers.append(int(float(text)))
     if not numbers or set(numbers) == {0} or max(numbers) >= 2**30 or min(numbers) < 0:
         return opc_ua
+    if max(numbers) == 100:
+        return percent
     return opc_da if max(numbers) > 7 else pi_status
 
 

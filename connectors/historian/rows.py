@@ -27,6 +27,7 @@ REJECT_SCHEMA: Mapping[str, type[pl.DataType]] = {
     "reason": pl.String,
     "text": pl.String,
 }
+GROUPS = "[{} '\u2019\u00a0\u202f]"  # what stands between groups of three digits
 MORE = "_more"
 REASON_MORE = "more fields than columns"
 REASON_NO_TAG = "no tag"
@@ -85,10 +86,21 @@ class Reader(Protocol):
 def numbers(column: pl.Expr, *, decimal_comma: bool = False) -> pl.Expr:
     """Texts as numbers, null where they are none; truth values are 0 and 1."""
     text = column.str.strip_chars()
+    point, between = (",", GROUPS.format(".")) if decimal_comma else (".", GROUPS.format(","))
+    grouped = text.str.contains(rf"^[+-]?\d{{1,3}}({between}\d{{3}})+([{point}]\d*)?$")
+    text = pl.when(grouped).then(text.str.replace_all(between, "")).otherwise(text)
     if decimal_comma:
-        text = text.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
+        text = text.str.replace(",", ".", literal=True)
     number = text.cast(pl.Float64, strict=False)
     return pl.when(number.is_finite()).then(number)
+
+
+def refuse_longer(stamped: pl.DataFrame) -> pl.DataFrame:
+    """Rows with something in ``_more`` were cut otherwise than the header: which cell is which cannot be known."""
+    if MORE not in stamped.columns or stamped[MORE].null_count() == len(stamped):
+        return stamped
+    longer = pl.col(MORE).is_not_null()
+    return stamped.with_columns(pl.when(longer).then(pl.lit(REASON_MORE)).otherwise(pl.col("why")).alias("why"))
 
 
 def finish(raw: pl.DataFrame, where: str, *, decimal_comma: bool = False) -> Batch:
@@ -96,12 +108,15 @@ def finish(raw: pl.DataFrame, where: str, *, decimal_comma: bool = False) -> Bat
 
     ``value`` may be text or numbers, ``why`` says for what reason a row cannot be read, null where it can.
     """
-    why = pl.when(pl.col("signal").is_null()).then(pl.lit(REASON_NO_TAG)).otherwise(pl.col("why"))
-    raw = raw.with_columns(why.alias("why"))
+    if raw["signal"].has_nulls() or (raw.schema["signal"] == pl.String and (raw["signal"] == "").any()):
+        nameless = pl.col("signal").is_null() | (pl.col("signal").cast(pl.String) == "")
+        why = pl.when(nameless).then(pl.lit(REASON_NO_TAG)).otherwise(pl.col("why"))
+        raw = raw.with_columns(why.alias("why"))
+    if raw["why"].null_count() == len(raw):
+        return Batch(rows=_typed(raw, decimal_comma=decimal_comma), rejects=pl.DataFrame(schema=REJECT_SCHEMA))
     bad = raw["why"].is_not_null()
-    rejects = _rejects(raw.filter(bad), where) if bad.any() else pl.DataFrame(schema=REJECT_SCHEMA)
-    good = raw.filter(~bad) if bad.any() else raw
-    return Batch(rows=_typed(good, decimal_comma=decimal_comma), rejects=rejects)
+    rows = _typed(raw.filter(~bad), decimal_comma=decimal_comma)
+    return Batch(rows=rows, rejects=_rejects(raw.filter(bad), where))
 
 
 def _typed(good: pl.DataFrame, *, decimal_comma: bool) -> pl.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -11,12 +11,14 @@ import numpy as np
 import polars as pl
 
 from fusion.errors import ConfigError, HistorianError
+from fusion.records import NS_PER_S
 
 DAY_FIRST, MONTH_FIRST = "day-first", "month-first"
 EARLIEST_S, LATEST_S = 315_532_800, 4_102_444_800  # 1980 to 2100: other numbers are no epoch
 EXCEL_EPOCH_DAYS = 25_569
-NS_PER_DAY = 86_400_000_000_000
+NS_PER_DAY = 86_400 * NS_PER_S
 ENOUGH = 0.8
+_DAYS, _FRACTION = r"^\d+(,\d+)?$", r":\d\d,\d"  # days or seconds with a decimal comma, and times of day
 REASON_UNREADABLE = "time stamp cannot be read"
 REASON_IMPOSSIBLE = "time stamp outside 1980 to 2100"
 REASON_SKIPPED = "time stamp does not exist in {zone}: the clock was put forward"
@@ -24,13 +26,14 @@ REASON_SKIPPED = "time stamp does not exist in {zone}: the clock was put forward
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StampFormat:
-    """One way of writing a time: a strptime pattern, or a number of ``unit_ns`` since 1970."""
+    """One way of writing a time: a strptime pattern, or a number of ``unit_ns`` since 1970; ``comma`` for a point."""
 
     name: str
     pattern: str = ""
     zoned: bool = False
     order: str = ""
     unit_ns: float = 0.0
+    comma: bool = False
 
 
 def _clocks(date: str, order: str = "", name: str = "") -> list[StampFormat]:
@@ -42,12 +45,18 @@ FORMATS: tuple[StampFormat, ...] = (
     StampFormat(name="ISO 8601 with zone", pattern="%Y-%m-%dT%H:%M:%S%.f%#z", zoned=True),
     StampFormat(name="ISO 8601 with zone, blank", pattern="%Y-%m-%d %H:%M:%S%.f%#z", zoned=True),
     StampFormat(name="ISO 8601 with zone, two blanks", pattern="%Y-%m-%d %H:%M:%S%.f %#z", zoned=True),
+    StampFormat(name="ISO 8601 and UTC", pattern="%Y-%m-%d %H:%M:%S%.f UTC", zoned=True),
+    StampFormat(name="ISO 8601 and GMT", pattern="%Y-%m-%d %H:%M:%S%.f GMT", zoned=True),
+    StampFormat(name="compact ISO 8601 with zone", pattern="%Y%m%dT%H%M%S%#z", zoned=True),
+    StampFormat(name="compact ISO 8601", pattern="%Y%m%dT%H%M%S"),
     StampFormat(name="ISO 8601", pattern="%Y-%m-%dT%H:%M:%S%.f"),
     StampFormat(name="ISO 8601, minutes", pattern="%Y-%m-%dT%H:%M"),
     *_clocks("%Y-%m-%d"),
     *_clocks("%Y/%m/%d"),
     *_clocks("%d-%b-%y"),
     *_clocks("%d-%b-%Y"),
+    *_clocks("%d %b %Y"),
+    *_clocks("%b %d, %Y"),
     *_clocks("%d.%m.%y", DAY_FIRST),
     *_clocks("%d.%m.%Y", DAY_FIRST),
     *[f for sep in "/-" for year in "yY" for f in _clocks(f"%d{sep}%m{sep}%{year}", DAY_FIRST)],
@@ -85,11 +94,13 @@ def choose(where: str, samples: Sequence[str], dates: str = "") -> StampFormat:
         HistorianError: where none does, where days and months cannot be told apart, or where zones are mixed.
     """
     texts = pl.Series("stamp", [s.strip() for s in samples if s and s.strip()], dtype=pl.String)
+    if not len(texts):
+        raise HistorianError(f"{where}: no rows below its header")
     _one_zone(where, texts)
     found = recognise(texts)
     if not found:
         raise HistorianError(
-            f"{where}: time stamps such as {texts[0] if len(texts) else ''!r} are not known; looked for ISO 8601, "
+            f"{where}: time stamps such as {texts[0]!r} are not known; looked for ISO 8601, "
             "01-Jan-24 00:00:00, day.month.year, month/day/year with AM or PM, seconds to nanoseconds since 1970, "
             "Excel day numbers"
         )
@@ -111,6 +122,8 @@ def recognise(texts: pl.Series) -> list[tuple[StampFormat, float]]:
     """Formats that read most of some texts, with the share they read."""
     if not len(texts):
         return []
+    if texts.str.contains(_FRACTION).any() or (texts.str.contains(_DAYS).all() and texts.str.contains(",").any()):
+        return [(replace(form, comma=True), share) for form, share in recognise(texts.str.replace(",", "."))]
     if texts.str.contains(r"^\d{9,11}:\d{1,9}$").mean() == 1.0:
         return [(GE_EPOCH, 1.0)]
     numbers = texts.cast(pl.Float64, strict=False).drop_nulls()
@@ -144,7 +157,7 @@ def _recognise_number(numbers: pl.Series, size: int) -> list[tuple[StampFormat, 
 
 def _one_zone(where: str, texts: pl.Series) -> None:
     """Some stamps with an offset and some without cannot be put on one axis."""
-    zoned = texts.str.contains(r"\d{2}:\d{2}.*(Z|[+-]\d{2}(:?\d{2})?)$")
+    zoned = texts.str.contains(r"\d{2}:\d{2}.*(Z|UTC|GMT|[+-]\d{2}(:?\d{2})?)$")
     local = ~zoned & texts.str.contains(r"\d{2}:\d{2}")
     if zoned.any() and local.any():
         raise HistorianError(
@@ -191,10 +204,12 @@ class Clock:
             t_ns, skipped = local, None
         else:
             t_ns, skipped = self._from_zone(frame, local)
-        possible = pl.col("t_ns").is_between(EARLIEST_S * 10**9, LATEST_S * 10**9)
+        done = frame.with_columns(t_ns.alias("t_ns"), pl.lit(None, pl.String).alias("why"))
+        if not t_ns.has_nulls() and _possible(t_ns.min(), t_ns.max()):
+            return done
         unread = pl.when(pl.col("t_ns").is_null()).then(pl.lit(REASON_UNREADABLE))
-        why = unread.when(~possible).then(pl.lit(REASON_IMPOSSIBLE))
-        done = frame.with_columns(t_ns.alias("t_ns")).with_columns(why.alias("why"))
+        possible = pl.col("t_ns").is_between(EARLIEST_S * NS_PER_S, LATEST_S * NS_PER_S)
+        done = done.with_columns(unread.when(~possible).then(pl.lit(REASON_IMPOSSIBLE)).alias("why"))
         if skipped is None or not skipped.any():
             return done
         reason = pl.when(skipped).then(pl.lit(REASON_SKIPPED.format(zone=self.tz))).otherwise(pl.col("why"))
@@ -203,19 +218,19 @@ class Clock:
     def _read(self, column: pl.Expr) -> pl.Expr:
         """Nanoseconds since 1970 as the stamp says, in its own zone."""
         form = self.form
+        if form.comma:
+            column = column.str.replace(",", ".", literal=True)
         if form is TYPED or form is TYPED_UTC:
             return column.dt.epoch("ns")
         if form is GE_EPOCH:
             parts = column.str.split_exact(":", 1)
             seconds = parts.struct.field("field_0").cast(pl.Int64, strict=False)
             return seconds * 1_000_000_000 + parts.struct.field("field_1").cast(pl.Int64, strict=False)
-        if form is EXCEL:
+        if form.name == EXCEL.name:
             days = column.cast(pl.Float64, strict=False) - EXCEL_EPOCH_DAYS
             return (days * 86_400e3).round().cast(pl.Int64, strict=False) * 1_000_000
         if form.unit_ns:
-            whole = column.cast(pl.Int64, strict=False) * int(form.unit_ns)
-            fraction = (column.cast(pl.Float64, strict=False) * form.unit_ns).cast(pl.Int64, strict=False)
-            return pl.coalesce(whole, fraction)
+            return _exactly(column.cast(pl.String), form.unit_ns)
         kind = pl.Datetime("ns", "UTC" if form.zoned else None)
         return column.str.strptime(kind, form.pattern, strict=False).dt.epoch("ns")
 
@@ -249,6 +264,21 @@ class Clock:
             self.repeated += passed
             self.ambiguous += not passed
         return pl.Series(second, dtype=pl.Boolean)
+
+
+def _exactly(number: pl.Expr, unit_ns: float) -> pl.Expr:
+    """Nanoseconds of a decimal number of ``unit_ns``; as floating point it would be off by hundreds of them."""
+    parts, digits = number.str.split_exact(".", 1), round(np.log10(unit_ns))
+    whole = parts.struct.field("field_0").cast(pl.Int64, strict=False) * int(unit_ns)
+    fraction = parts.struct.field("field_1").str.slice(0, digits).str.pad_end(digits, "0")
+    return whole + pl.coalesce(fraction.cast(pl.Int64, strict=False), 0)
+
+
+def _possible(low: object, high: object) -> bool:
+    """Whether all stamps between two are of years in which a plant can have been recorded."""
+    return (
+        isinstance(low, int) and isinstance(high, int) and EARLIEST_S <= low / NS_PER_S <= high / NS_PER_S <= LATEST_S
+    )
 
 
 def _constant_offset(local: pl.Series, tz: str) -> int | None:

@@ -20,6 +20,7 @@ from fusion.errors import HistorianError
 SEPARATORS = {";": "semicolon", "\t": "tab", "|": "bar", ",": "comma"}
 HEAD_LINES = 200
 LOOKS, LOOK_BYTES = 6, 32_768
+_SIGNS = re.compile(r"[^a-z0-9]+")
 _DECIMAL_COMMA = re.compile(r"^[+-]?(\d{1,3}(\.\d{3})+|\d+),(\d+)$")
 
 
@@ -48,17 +49,17 @@ class Sheet:
             skip_lines=self.first,
             separator=self.separator,
             schema=dict.fromkeys((*self.columns, MORE), pl.String),
-            row_index_name="line",
-            row_index_offset=self.first + self.offset + 1,
             comment_prefix=self.comment,
-            encoding="utf8-lossy",
             truncate_ragged_lines=True,
             missing_columns="insert",
             glob=False,
         )
         blank = pl.all_horizontal(pl.col(*self.columns).is_null())
+        line = self.first + self.offset + 1
         try:
-            for batch in scan.collect_batches(chunk_size=rows, maintain_order=True):
+            for part in scan.collect_batches(chunk_size=rows, maintain_order=True):
+                batch = part.with_row_index("line", line)
+                line += len(batch)
                 yield batch.filter(~blank) if batch[self.columns[0]].has_nulls() else batch
         except pl.exceptions.PolarsError as error:
             raise HistorianError(f"{self.name}: cannot be read as text ({str(error).splitlines()[0]})") from error
@@ -79,25 +80,28 @@ def as_utf8(file: Path, aside: Path) -> Path:
         return _unpacked(file, aside)
     if not start.strip():
         raise HistorianError(f"{file}: empty")
-    encoding = _encoding(start)
-    if encoding is None and b"\0" in start:
+    encoding = _encoding(file, start)
+    if encoding != "utf-16" and b"\0" in start:
         raise HistorianError(
             f"{file}: not text, and not Parquet; looked for CSV in UTF-8, UTF-16 or Windows-1252, JSON"
         )
-    return file if encoding is None else _recoded(file, aside, encoding)
+    return file if encoding == "utf-8" else _recoded(file, aside, encoding)
 
 
-def _encoding(start: bytes) -> str | None:
-    """The encoding that has to be changed, if any."""
+def _encoding(file: Path, start: bytes) -> str:
+    """UTF-16 by its mark, UTF-8 where all of the file is (or began to be), else Windows-1252."""
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
-    if start.startswith(codecs.BOM_UTF8):
-        return "utf-8-sig"
+    decoder, utf8 = codecs.getincrementaldecoder("utf-8")(), start.startswith(codecs.BOM_UTF8)
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(start)
+        with file.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                if not chunk.isascii() or decoder.getstate()[0]:
+                    decoder.decode(chunk)
+                    utf8 = True
     except UnicodeDecodeError:
-        return None if b"\0" in start else "cp1252"
-    return None
+        return "utf-8-sig" if utf8 else "cp1252"
+    return "utf-8-sig" if start.startswith(codecs.BOM_UTF8) else "utf-8"
 
 
 def _unpacked(file: Path, aside: Path) -> Path:
@@ -112,7 +116,10 @@ def _unpacked(file: Path, aside: Path) -> Path:
 
 def _recoded(file: Path, aside: Path, encoding: str) -> Path:
     copy = aside / (file.name + ".utf8")
-    with file.open(encoding=encoding, errors="replace", newline="") as text, copy.open("w", newline="") as out:
+    with (
+        file.open(encoding=encoding, errors="replace", newline="") as text,
+        copy.open("w", encoding="utf-8", newline="") as out,
+    ):
         shutil.copyfileobj(text, out, 1 << 20)
     return copy
 
@@ -168,4 +175,4 @@ def has_decimal_comma(separator: str, values: Iterable[str]) -> bool:
 
 def plain(name: str) -> str:
     """A header word without case, blanks and signs."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+    return _SIGNS.sub("", name.lower())

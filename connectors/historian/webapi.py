@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -82,8 +83,8 @@ def open_webapi(file: Path, options: ReadOptions) -> WebApiReader:
         HistorianError: where the file is no JSON or not of this shape.
     """
     try:
-        data = msgspec.json.decode(file.read_bytes())
-    except msgspec.DecodeError as error:
+        data = msgspec.json.decode(_text(file.read_bytes()))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise HistorianError(f"{file}: begins like JSON and is not ({error})") from error
     streams = list(_streams(data, file.stem))
     values = [item for stream in streams for item in stream.values]
@@ -93,16 +94,29 @@ def open_webapi(file: Path, options: ReadOptions) -> WebApiReader:
     return WebApiReader(str(file), streams, Clock(str(file), choose(str(file), stamps, options.dates), options.tz))
 
 
+def _text(content: bytes) -> str:
+    """UTF-8, or UTF-16 as PowerShell writes it, without a mark in front."""
+    return content.decode("utf-16" if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig")
+
+
+def _timed(items: Any) -> bool:
+    return isinstance(items, list) and bool(items) and all(isinstance(i, Mapping) and "Timestamp" in i for i in items)
+
+
 def _streams(data: Any, tag: str, unit: str = "") -> Iterator[Stream]:
     """Every list of timed values in an answer, with the name nearest to it."""
+    if _timed(data):
+        data = {"Items": data}
     if isinstance(data, list):
         for item in data:
             yield from _streams(item, tag, unit)
     if not isinstance(data, Mapping):
         return
     tag, unit = str(data.get("Name", tag)), str(data.get("UnitsAbbreviation", unit))
-    items = data.get("Items")
-    if isinstance(items, list) and items and all(isinstance(i, Mapping) and "Timestamp" in i for i in items):
+    items: Any = data.get("Items")
+    if _timed([data.get("Value")]):  # the latest value of a stream
+        items = [data["Value"]]
+    if _timed(items):
         units = {str(i["UnitsAbbreviation"]) for i in items if i.get("UnitsAbbreviation")}
         yield Stream(tag=tag, unit="\n".join(sorted(units)) or unit, values=items)
         return

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import polars as pl
 
 from connectors.historian.quality import GOOD, Rule, by_evidence
-from connectors.historian.rows import MORE, REASON_MORE, Batch, TagInfo, finish
+from connectors.historian.rows import Batch, TagInfo, finish, refuse_longer
 from connectors.historian.stamps import Clock
 from connectors.historian.text import Sheet, plain
 from fusion.errors import HistorianError
@@ -32,6 +33,7 @@ TIME_WORDS = {
 UNIT_WORDS = {"unit", "units", "uom", "eu", "engunits", "einheit", "engineeringunits"}
 DESCRIPTION_WORDS = {"description", "descriptor", "desc", "beschreibung", "bezeichnung", "comment"}
 _QUALITY_NAME = re.compile(r"(?i)[ ._(\[-]*(quality|qual|status|statuscode|qc|q)[)\]]*$")
+_VALUE_NAME = re.compile(r"(?i)[ ._(\[-]+(value|val|wert)[)\]]*$")
 _UNIT_IN_NAME = re.compile(r"^(?P<name>.+?)\s*[\[(](?P<unit>[^\])]+)[\])]$")
 _UNIT = re.compile(
     r"(?i)^(°?[CFK]|deg ?[CF]|%|‰|[kmMµunpcd]?(bar|Pa|A|V|W|Wh|Hz|g|m|l|s|N|J|Nm|mol|S/m)|psi[ag]?|bar[ag]?|rpm|1/min|"
@@ -66,7 +68,7 @@ def read_header(where: str, rows: Sequence[Sequence[str]], times: int) -> Header
         HistorianError: where the row of tags names one twice.
     """
     rest = list(range(len(rows)))
-    tags = _named(rows, rest, TIME_WORDS, lambda cells: _distinct(cells[times:]))
+    tags = _named(rows, rest, TIME_WORDS, lambda cells: _distinct(cells[times:], like_units=True))
     if tags is None:
         _not_twice(where, [rows[i][times:] for i in rest if rows[i] and plain(rows[i][0]) in TIME_WORDS])
         tags = next((i for i in rest if _distinct(rows[i][times:])), None)
@@ -93,10 +95,11 @@ def _named(
     return next((i for i in rest if rows[i] and plain(rows[i][0]) in words and fits(rows[i])), None)
 
 
-def _distinct(cells: Sequence[str]) -> bool:
+def _distinct(cells: Sequence[str], *, like_units: bool = False) -> bool:
     """Whether cells can be names of tags: present and different, quality columns (empty or alike) aside."""
     names = [c.strip() for c in cells if c.strip() and not _is_quality(c)]
-    return bool(names) and len(set(names)) == len(names) and len(names) >= len(cells) / 2 - 1 and not _unit_like(names)
+    different = bool(names) and len(set(names)) == len(names) and len(names) >= len(cells) / 2 - 1
+    return different and (like_units or not _unit_like(names))
 
 
 def _not_twice(where: str, rows: Sequence[Sequence[str]]) -> None:
@@ -121,25 +124,45 @@ def make_plan(
     header: Header, columns: Sequence[str], times: int, samples: Mapping[str, Sequence[str]]
 ) -> tuple[WidePlan, dict[str, TagInfo]]:
     """Columns of values with their quality columns, and what the header says of each tag."""
+    titles = [_cell(header.tags, i) for i in range(len(columns))]
+    apart = _apart(titles[times:])
     pairs: list[tuple[str, str]] = []
     names: dict[str, str] = {}
     infos: dict[str, TagInfo] = {}
     for i in range(times, len(columns)):
-        title = header.tags[i].strip() if i < len(header.tags) else ""
+        title = titles[i]
+        if title in apart.values():
+            continue
         if pairs and not pairs[-1][1] and _quality_of(title, names[pairs[-1][0]], samples.get(columns[i], ())):
             pairs[-1] = (pairs[-1][0], columns[i])
             continue
         if not title:
             continue
-        found = _UNIT_IN_NAME.match(title)
-        inner = found is not None and bool(_UNIT.match(found["unit"]))
-        name = found["name"] if found and inner else title
-        unit = _cell(header.units, i).strip("[]()") or (found["unit"] if found and inner else "")
-        pairs.append((columns[i], ""))
+        name, unit = _named_unit(_VALUE_NAME.sub("", title) if title in apart else title)
+        pairs.append((columns[i], columns[titles.index(apart[title])] if title in apart else ""))
         names[columns[i]] = name
-        infos[name] = TagInfo(unit=unit, description=_cell(header.descriptions, i))
+        infos[name] = TagInfo(
+            unit=_cell(header.units, i).strip("[]()") or unit, description=_cell(header.descriptions, i)
+        )
     rules = {quality: by_evidence(samples.get(quality, ())) for _, quality in pairs if quality}
     return WidePlan(pairs=tuple(pairs), names=names, rules=rules, time=tuple(columns[:times])), infos
+
+
+def _apart(titles: Sequence[str]) -> dict[str, str]:
+    """The quality column of each value column that has one by its name, wherever it stands."""
+    bases = {_VALUE_NAME.sub("", title): title for title in titles if title and not _is_quality(title)}
+    found = {}
+    for title in titles:
+        base = _QUALITY_NAME.sub("", title)
+        if base and base != title and base in bases and bases[base] != title:
+            found[bases[base]] = title
+    return found
+
+
+def _named_unit(title: str) -> tuple[str, str]:
+    """`Flow [m3/h]` is a tag and its unit; other words in brackets belong to the name."""
+    found = _UNIT_IN_NAME.match(title)
+    return (found["name"], found["unit"]) if found and _UNIT.match(found["unit"]) else (title, "")
 
 
 def _quality_of(title: str, tag: str, samples: Sequence[str]) -> bool:
@@ -193,10 +216,7 @@ def wide_batch(
     decimal_comma: bool = False,
 ) -> Batch:
     """Rows of a table with ``line``, ``stamp`` and one column a tag, perhaps ``_more``."""
-    stamped = clock.utc(frame)
-    if MORE in stamped.columns and stamped[MORE].null_count() < len(stamped):
-        more = pl.when(pl.col(MORE).is_not_null()).then(pl.lit(REASON_MORE)).otherwise(pl.col("why"))
-        stamped = stamped.with_columns(more.alias("why"))
+    stamped = refuse_longer(clock.utc(frame))
     bad = stamped.filter(pl.col("why").is_not_null())
     first = plan.pairs[0][0]
     refused = bad.select(
@@ -209,10 +229,28 @@ def wide_batch(
         GOOD.alias("quality"),
     )
     good = stamped.filter(pl.col("why").is_null()) if len(bad) else stamped
-    long, empty = _unpivoted(good, plan)
+    long, empty = _numbers(good, plan) or _unpivoted(good, plan)
     done = finish(long, where, decimal_comma=decimal_comma)
     rejects = finish(refused, where).rejects if len(bad) else done.rejects
     return replace(done, rejects=rejects, tags=infos, empty=empty)
+
+
+def _numbers(good: pl.DataFrame, plan: WidePlan) -> tuple[pl.DataFrame, int] | None:
+    """One row a cell, line by line, where every cell is a number or empty, as nearly always; None where one is not."""
+    columns = [value for value, quality in plan.pairs if not quality]
+    if len(columns) < len(plan.pairs):
+        return None
+    cells = good.select(pl.col(columns).cast(pl.Float64, strict=False))
+    empty = sum(good.select(columns).null_count().row(0))
+    value = cells.to_numpy(order="c").ravel()
+    seen = np.isfinite(value)
+    if len(value) - np.count_nonzero(seen) != empty:
+        return None
+    signals = pl.Series(list(plan.names.values()), dtype=pl.Enum(list(plan.names.values())))
+    row, column = np.divmod(np.flatnonzero(seen), len(columns))
+    t_ns, why = good["t_ns"].gather(row), pl.lit(None, pl.String).alias("why")
+    long = pl.DataFrame([t_ns, signals.gather(column).alias("signal"), pl.Series("value", value[seen])])
+    return long.with_columns(why, GOOD.alias("quality")), empty
 
 
 def _unpivoted(good: pl.DataFrame, plan: WidePlan) -> tuple[pl.DataFrame, int]:
