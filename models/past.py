@@ -1,8 +1,9 @@
 """The past as features, one tick after another: held tags and actions and how they differ from their own averages.
 
 Streams: feeding a run in pieces with the carry gives what feeding it at once gives. A value that is not observed is
-never read; the last observed one stands in (before the first, the training median).
-Shape letters: T ticks, S tags, A actions, P past features, C columns.
+never read; the last observed one stands in (before the first, the training median). Of many tags each has one average
+of its own, which serves itself alone, and all share those of their leading factors.
+Shape letters: T ticks, S tags, A actions, P past features, C columns, K own features of a tag.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import numpy as np
 from scipy.signal import lfilter  # type: ignore[import-untyped]
 
 from models.batch import Ticks
-from models.scaling import Bools, Floats, Scaling
+from models.scaling import FACTOR_CLIP, FACTORS, MANY_TAGS, Bools, Floats, Scaling
 
 TAG_ALPHAS = (0.3, 0.12, 0.05, 0.01, 0.004)
 ACTION_ALPHAS = (0.3, 0.1, 0.03, 0.01, 0.003)
+OWN_ALPHAS = (0.05,)  # of each tag where there are many
 
 
 def ewma(values: Floats, alpha: float, state: Floats | None = None) -> tuple[Floats, Floats]:
@@ -67,30 +69,65 @@ class PastCarry:
     held: Floats
     tag_means: Floats
     action_means: Floats
+    factor_means: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """Scaled held tags [T, S], scaled actions [T, A] and the features made of them [T, P]."""
+    """Scaled held tags [T, S], scaled actions [T, A] and the features made of them [T, P].
+
+    The first ``own`` features, K of each tag, serve the forecast of that tag alone; 0 of few tags.
+    """
 
     tags: Floats
     action: Floats
     features: Floats
+    own: int = 0
+
+    @property
+    def shared(self) -> Floats:
+        """The features [T, P - K * S] that serve every tag."""
+        return self.features[:, self.own :]
+
+    @property
+    def alone(self) -> Floats:
+        """The features [T, K, S] that serve one tag each."""
+        return self.features[:, : self.own].reshape(len(self.features), -1, max(self.tags.shape[1], 1))
+
+    def __getitem__(self, part: slice) -> Past:
+        return Past(self.tags[part], self.action[part], self.features[part], self.own)
 
 
 def past(ticks: Ticks, scaling: Scaling, carry: PastCarry | None = None) -> tuple[Past, PastCarry]:
     """Features of the past at every tick, and what the next piece needs."""
     tags, held = _held(ticks, scaling, carry)
     action = scaling.action.scaled(ticks.action)
-    tag_parts, tag_means = _differences(tags, TAG_ALPHAS, None if carry is None else carry.tag_means)
+    many = scaling.factors is not None
+    tag_parts, tag_means = _differences(
+        tags, OWN_ALPHAS if many else TAG_ALPHAS, None if carry is None else carry.tag_means
+    )
     action_parts, action_means = _differences(action, ACTION_ALPHAS, None if carry is None else carry.action_means)
-    features = np.concatenate([tags, *tag_parts, action, *action_parts], 1)
-    return Past(tags, action, features), PastCarry(held, tag_means, action_means)
+    factor_parts, factor_means = _factor_parts(tags, scaling, carry)
+    features = np.concatenate([tags, *tag_parts, *factor_parts, action, *action_parts], 1)
+    own = (1 + len(OWN_ALPHAS)) * tags.shape[1] if many else 0
+    return Past(tags, action, features, own), PastCarry(held, tag_means, action_means, factor_means)
+
+
+def _factor_parts(tags: Floats, scaling: Scaling, carry: PastCarry | None) -> tuple[list[Floats], Floats | None]:
+    """Values of the factors and how they differ from their averages; nothing of few tags."""
+    if scaling.factors is None:
+        return [], None
+    values = tags.clip(-FACTOR_CLIP, FACTOR_CLIP) @ scaling.factors
+    parts, means = _differences(values, TAG_ALPHAS, None if carry is None else carry.factor_means)
+    return [values, *parts], means
 
 
 def feature_names(tags: tuple[str, ...], actions: tuple[str, ...]) -> tuple[str, ...]:
     """Names of the past features: P columns."""
-    named = [("", tags), *((f".ewma{a}", tags) for a in TAG_ALPHAS)]
+    many = len(tags) > MANY_TAGS
+    factors = tuple(f"factor {i}" for i in range(FACTORS if many else 0))
+    named = [("", tags), *((f".ewma{a}", tags) for a in (OWN_ALPHAS if many else TAG_ALPHAS))]
+    named += [("", factors), *((f".ewma{a}", factors) for a in TAG_ALPHAS)]
     named += [("", actions), *((f".ewma{a}", actions) for a in ACTION_ALPHAS)]
     return tuple(name + suffix for suffix, names in named for name in names)
 
