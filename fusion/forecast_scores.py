@@ -71,15 +71,19 @@ def foresee(model: PlantModel, run: Ticks) -> ForecastSums | None:
 def arx_errors(model: PlantModel, pool: Pool, anchors: Tensor) -> Floats:
     """Squared errors [H, S] of the ARX model at some moments, summed, in scaled units."""
     starts = pool.starts(anchors)
+    past = starts.past_NP.numpy().astype(np.float64)
+    shared = past[:, model.core.own :]
     inputs = np.concatenate(
         [
-            np.broadcast_to(starts.past_NP.numpy()[:, None], (*starts.summary_NHQ.shape[:2], starts.past_NP.shape[1])),
+            np.broadcast_to(shared[:, None], (*starts.summary_NHQ.shape[:2], shared.shape[1])),
             starts.summary_NHQ.numpy(),
         ],
         axis=2,
     )
     weights = model.core.arx_weights
-    made = np.einsum("nhx,hxs->nhs", inputs, weights[:, :-1], optimize=True) + weights[:, -1]
+    made = (
+        np.einsum("nhx,hxs->nhs", inputs, weights[:, :-1], optimize=True) + weights[:, -1] + model.core.own_change(past)
+    )
     error = (starts.change_NHS.numpy() - made) * starts.known_NHS.numpy()
     return np.asarray((error**2).sum(0))
 

@@ -29,7 +29,7 @@ def examine_model(
     """Licence, and the numbers behind it, from ``later`` normal runs; excitation is that of the ``fitted`` ones.
 
     The reference on the same windows is the linear core, which is at least ARX where ARX was the better of its two
-    readouts; ``skill_arx`` of the card comes from the runs that the core held out and serves as an orientation.
+    readouts.
     """
     movable = [s.name for s in plant.actions if s.max_rate is not None]
     columns = [i for i, s in enumerate(plant.actions) if s.max_rate is not None]
@@ -56,7 +56,6 @@ def examine_model(
         "tags": list(model.tags),
         "skill": (1.0 - own**2).tolist(),
         "skill_linear": (1.0 - linear**2).tolist(),
-        "skill_arx": model.core.skill_arx.tolist(),
         "skill_over_linear": errors.errors.skill_over_linear(gates).tolist(),
         "shuffled_ratio": (shuffled / np.maximum(own, 1e-12)).tolist(),
         "coverage_90": covered.tolist(),

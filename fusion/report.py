@@ -1,199 +1,244 @@
-"""The training report: one HTML file with plots, readable without anything else."""
+"""The training report: one HTML file with tables and plots, readable without anything else."""
 
 from __future__ import annotations
 
 import base64
 import html
 import io
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from control.surprise import Calibration
 from fusion.course import Course
+from fusion.figures import (
+    SHOWN_H,
+    Raised,
+    Stretch,
+    course_figure,
+    date,
+    fan_figure,
+    raised_spans,
+    skill_figure,
+    timeline_figure,
+)
 from fusion.plant import Plant, Role
-from fusion.plant_model import ModelState, PlantModel
+from fusion.plant_model import PlantModel
 from models.batch import Ticks
 
-mpl.use("Agg")
-
-Floats = NDArray[np.float64]
-
-STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1080px;margin:2em auto;padding:0 1em;color:#111}
-h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em;border-bottom:1px solid #ccc}img{max-width:100%}
-table{border-collapse:collapse;font-size:13px}td,th{padding:2px 9px;border:1px solid #ddd;text-align:right}
-td:first-child,th:first-child{text-align:left}.bad{color:#a00}.good{color:#060}"""
+STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1120px;margin:2em auto;padding:0 1em;color:#1a1a1a}
+h1{font-size:1.5em;margin-bottom:.2em}h2{font-size:1.15em;margin:2.2em 0 .4em;border-bottom:1px solid #ccc}
+p{margin:.4em 0;color:#444;max-width:60em}img{max-width:100%}
+table{border-collapse:collapse;font-size:13px;margin:.6em 0}td,th{padding:3px 10px;border:1px solid #ddd}
+td,th{text-align:right}
+th{background:#f5f6f8;font-weight:600}td:first-child,th:first-child{text-align:left}
+table.dense{font-size:12px}.dense td,.dense th{padding:2px 5px}td.text{text-align:left}
+.good{background:#e4f4e4;color:#060}.bad{background:#fbe5e5;color:#900}.quiet{color:#888}
+.chip{display:inline-block;padding:2px 12px;margin:0 6px 6px 0;border-radius:12px;background:#eef1f5;font-size:13px}"""
 SHOWN_S = (8.0, 32.0, 64.0, 256.0)
-HISTORY_TICKS = 400
-COLLAPSE = {"epps_pulley": "Epps-Pulley", "rank_me": "RankMe", "participation": "participation"}
-SKILL_ROWS = (
-    ("whole", "skill"),
-    ("linear core, same runs", "skill_linear"),
-    ("ARX, runs the core held out", "skill_arx"),
-    ("whole over linear core", "skill_over_linear"),
+SKILLS = (
+    ("model", "skill"),
+    ("core", "skill_linear"),
+    ("ARX", "skill_arx"),
+    ("CVA", "skill_cva"),
+    ("PCA", "skill_pca"),
 )
+MOST_TAGS, MOST_SPANS = 12, 12
+NOTHING = "<p>This plant has no process tags: there is nothing to forecast in engineering units.</p>"
 
 
-def write_report(
-    file: Path,
-    plant: Plant,
-    model_id: str,
-    meta: Mapping[str, Any],
-    course: Course,
-    model: PlantModel,
-    calibration: Calibration,
-    energies: Sequence[Floats],
-    later: Sequence[Ticks],
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What a training found out, for its report: ``meta`` is the checkpoint's, ``later`` are the calibration runs."""
+
+    model_id: str
+    meta: Mapping[str, Any]
+    course: Course
+    calibration: Calibration
+    later: Sequence[Ticks]
+    stretches: Sequence[Stretch]
+
+
+def write_report(file: Path, model: PlantModel, found: Findings) -> None:
     """Write the report of one training."""
+    plant, meta = model.plant, found.meta
+    tags = shown_tags(plant, meta["card"])
     parts = [
-        f"<h1>Model {html.escape(model_id)}</h1>",
-        _summary(plant, meta, calibration),
-        "<h2>Training</h2>",
-        _image(_training(course)),
-        "<h2>Skill against persistence, and what the networks add to the linear core</h2>",
-        _skill_table(plant, meta["card"]),
-        _image(_added(plant, meta["card"])),
-        "<h2>Forecast of controlled tags under the recorded moves' start, with 90 % bands</h2>",
-        _image(_fans(plant, model, later)),
-        "<h2>Gains after the longest horizon</h2>",
-        _gain_table(meta["licence"]),
-        "<h2>Licence</h2>",
-        _licence(meta["licence"]),
-        "<h2>Surprise over the calibration runs</h2>",
-        _image(_timeline(calibration, energies)),
+        f"<h1>{html.escape(plant.name)}: model {html.escape(found.model_id)}</h1>",
+        _verdict(meta, found.calibration),
+        "<h2>Skill against simpler models</h2>",
+        _skill_table(meta["card"], tags) + _image(skill_figure(meta["card"], tags)) if tags else NOTHING,
+        "<h2>Forecasts</h2>" + _fans(model, found.later, tags) if tags else "",
+        "<h2>Gains</h2>" + _gain_matrix(plant, meta),
+        "<h2>Anomalies over the training period</h2>" + _timeline(found.stretches, found.calibration),
+        "<h2>Licence</h2>" + _licence(meta["licence"]),
+        "<h2>Training</h2>" + _image(course_figure(found.course)) + _numbers(plant, meta, found.calibration),
     ]
-    title = f"<title>{html.escape(model_id)}</title>"
-    file.write_text(f"<!doctype html><meta charset=utf-8>{title}<style>{STYLE}</style>{''.join(parts)}")
+    title = f"<title>{html.escape(found.model_id)}</title>"
+    head = f"<!doctype html><html lang=en><meta charset=utf-8>{title}<style>{STYLE}</style>"
+    file.write_text(head + "".join(parts))
 
 
-def _summary(plant: Plant, meta: Mapping[str, Any], calibration: Calibration) -> str:
-    gauges, hours = meta["gauges"], meta["hours"]
+def shown_tags(plant: Plant, card: Mapping[str, Any]) -> list[int]:
+    """Columns of the controlled tags; without any, of those that are forecast best."""
+    controlled = [i for i, s in enumerate(plant.tags) if s.role is Role.CONTROLLED]
+    mean = [_mean([row[i] for row in card["skill"]]) for i in range(len(plant.tags))]
+    best = sorted(range(len(mean)), key=lambda i: -mean[i])[:MOST_TAGS]
+    return controlled or best
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    known = [v for v in values if v is not None and math.isfinite(v)]
+    return sum(known) / len(known) if known else -math.inf
+
+
+def _verdict(meta: Mapping[str, Any], calibration: Calibration) -> str:
+    hours = meta["hours"]
+    told = [
+        f"trained on {hours['training']:.1f} h, decided on {hours['held_out']:.1f} h",
+        f"limits from {calibration.hours:.1f} h: fewer than {calibration.bound_per_day:.1f} false raises a day (95 %)",
+        f"licence: {meta['licence']['level']}",
+        f"{meta['seconds'] / 60:.1f} min",
+    ]
+    chips = "".join(f"<span class=chip>{html.escape(text)}</span>" for text in told)
+    reasons = "".join(f"<li>{html.escape(reason)}</li>" for reason in meta["withheld"])
+    if not reasons:
+        return f"{chips}<p><span class='chip good'>the networks pass their gauges</span></p>"
+    return f"{chips}<p><span class='chip bad'>the networks fail their gauges</span></p><ul>{reasons}</ul>"
+
+
+def _skill_table(card: Mapping[str, Any], tags: Sequence[int]) -> str:
+    rows = [card["horizon_s"].index(s) for s in SHOWN_S if s in card["horizon_s"]] or [0]
+    span = f"<th colspan={len(SKILLS)}>"
+    head = "".join(f"{span}{card['horizon_s'][r]:.0f} s</th>" for r in rows)
+    names = "".join(f"<th>{label}</th>" for _ in rows for label, _ in SKILLS)
+    lines = [
+        f"<tr><td>{html.escape(card['tags'][i])}</td>"
+        + "".join(_skill_cells([card[key][r][i] for _, key in SKILLS]) for r in rows)
+        + "</tr>"
+        for i in tags
+    ]
+    text = (
+        "<p>Share of the squared error of <i>no change</i> (persistence) that a forecast takes away, on the "
+        "calibration runs: 1 is perfect, 0 is persistence, below 0 is worse. Model, linear core, ARX and CVA know the "
+        "moves that were made; PCA, from the components of the last three ticks, does not. The best is marked.</p>"
+    )
+    heads = f"<tr><th></th>{head}</tr><tr><th>tag</th>{names}</tr>"
+    return f"{text}<table class=dense>{heads}{''.join(lines)}</table>"
+
+
+def _skill_cells(values: Sequence[float | None]) -> str:
+    known = [v for v in values if v is not None]
+    best = max(known, default=None)
+    return "".join(f"<td{' class=good' if v is not None and v == best else ''}>{_number(v, 2)}</td>" for v in values)
+
+
+def _fans(model: PlantModel, later: Sequence[Ticks], tags: Sequence[int]) -> str:
+    which = (
+        "controlled tag" if any(s.role is Role.CONTROLLED for s in model.plant.tags) else "tag that is forecast best"
+    )
+    text = (
+        f"<p>Each {which}, if nothing is moved from the moment 0 on, beside what was measured under the real moves.</p>"
+    )
+    return text + _image(fan_figure(model, later, tags))
+
+
+def _gain_matrix(plant: Plant, meta: Mapping[str, Any]) -> str:
+    controlled = [i for i, s in enumerate(plant.tags) if s.role is Role.CONTROLLED]
+    if not plant.actions or not controlled:
+        return "<p>This plant has no pair of a manipulated and a controlled signal.</p>"
+    declared = {(g.manipulated, g.controlled): g.sign for g in plant.gains}
+    head = "".join(
+        f"<th>{html.escape(plant.tags[i].name)} [{html.escape(plant.tags[i].unit)}]</th>" for i in controlled
+    )
+    lines = []
+    for a, action in enumerate(plant.actions):
+        cells = [
+            _gain_cell(meta["gauges"]["gains"][i][a], declared.get((action.name, plant.tags[i].name)))
+            for i in controlled
+        ]
+        name = f"{html.escape(action.name)} [{html.escape(action.unit)}]"
+        lines.append(f"<tr><td>{name}</td>{''.join(cells)}</tr>")
+    text = (
+        "<p>What a lasting step of one unit moves after the longest horizon: the model's sign and size, and the sign "
+        "that the plant description declares. Green agrees, red contradicts, grey was not declared.</p>"
+    )
+    refused = [g for g in meta["licence"]["numbers"].get("gains", ()) if not g["passed"]]
+    doubts = "".join(f"<li>{html.escape(str(g['reason']))}</li>" for g in refused)
+    return f"{text}<table><tr><th></th>{head}</tr>{''.join(lines)}</table><ul>{doubts}</ul>"
+
+
+def _gain_cell(value: float | None, sign: int | None) -> str:
+    if value is None:
+        return "<td class=quiet>-</td>"
+    arrow = "&uarr;" if value > 0 else "&darr;" if value < 0 else "&middot;"
+    if sign is None:
+        return f"<td class=quiet>{arrow} {value:+.3g}</td>"
+    kind = "" if sign == 0 else " class=good" if value * sign > 0 else " class=bad"
+    return f"<td{kind}>{arrow} {value:+.3g} (declared {'+-0'[(1, -1, 0).index(sign)]})</td>"
+
+
+def _timeline(parts: Sequence[Stretch], calibration: Calibration) -> str:
+    spans = raised_spans(parts, calibration)
+    text = (
+        "<p>Every tick judged as it would be live: the largest energy over the limit that was set on the calibration "
+        f"runs, in order of time, UTC. Of training and held-out runs at most {SHOWN_H:.0f} h are shown, in pieces of "
+        "an hour chosen evenly. Red spans would have raised an anomaly; look at them before you trust the limit.</p>"
+    )
+    return text + _image(timeline_figure(parts, calibration)) + _span_table(spans)
+
+
+def _span_table(spans: Sequence[Raised]) -> str:
+    if not spans:
+        return "<p><span class='chip good'>nothing exceeded the limit</span></p>"
+    lines = [
+        f"<tr><td>{date(s.t_ns)}</td><td>{s.use.replace('_', ' ')}</td><td>{s.seconds:.0f} s</td>"
+        f"<td>{s.factor:.2f}</td><td>{html.escape(s.leading)}</td></tr>"
+        for s in spans[:MOST_SPANS]
+    ]
+    more = f"<p>and {len(spans) - MOST_SPANS} more</p>" if len(spans) > MOST_SPANS else ""
+    head = "<tr><th>from (UTC)</th><th>run</th><th>for</th><th>times the limit</th><th>led by</th></tr>"
+    return f"<table>{head}{''.join(lines)}</table>{more}"
+
+
+def _licence(licence: Mapping[str, Any]) -> str:
+    if not licence["signals"]:
+        return "<p>Nothing of this plant may be moved: the model observes.</p>"
+    rows = [(s["signal"], s["level"], "; ".join(s["reasons"])) for s in licence["signals"]]
+    lines = [f"<tr>{''.join(f'<td class=text>{html.escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows]
+    return f"<table><tr><th>signal</th><th>level</th><th>why not higher</th></tr>{''.join(lines)}</table>"
+
+
+def _numbers(plant: Plant, meta: Mapping[str, Any], calibration: Calibration) -> str:
+    gauges = meta["gauges"]
     spread = f"{_number(gauges['std_min'])} / {_number(gauges['std_mean'])}"
-    bound = f"rate of false raises below {calibration.bound_per_day:.1f} a day (95 %)"
+    silent = ", ".join(calibration.uncalibrated) or "none"
     rows = {
         "plant": f"{plant.name} ({plant.fingerprint[:12]})",
-        "hours of normal operation": ", ".join(f"{name} {value:.2f}" for name, value in hours.items()),
+        "hours of normal operation": ", ".join(f"{name} {value:.2f}" for name, value in meta["hours"].items()),
         "Epps-Pulley statistic (1 is Gaussian)": _number(gauges["epps_pulley"]),
         "standard deviation of the latent, least / mean": spread,
         "RankMe / participation ratio": f"{_number(gauges['rank_me'])} / {_number(gauges['participation'])}",
         "share of latent variance between runs": _number(gauges["between_runs"]),
         "gates open": f"{gauges['gates_open']:.0%}",
-        "limits calibrated on": f"{calibration.hours:.2f} h; {bound}",
-        "licence": meta["licence"]["level"],
+        "energies seen too little to be calibrated": silent,
     }
-    body = "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(str(v))}</td></tr>" for k, v in rows.items())
-    reasons = "".join(f"<li class=bad>{html.escape(reason)}</li>" for reason in meta["withheld"])
-    verdict = f"<p class=bad>These networks fail their gauges:</p><ul>{reasons}</ul>" if reasons else ""
-    return f"<table>{body}</table>{verdict}"
-
-
-def _training(course: Course) -> Figure:
-    figure, (left, right) = _figure(1, 2, 3.2)
-    for name, curve in course.group("loss").items():
-        left.plot(curve.steps, curve.values, label=name, lw=0.8)
-    left.set(xlabel="step", title="losses", yscale="log")
-    left.legend(fontsize=7)
-    for name, curve in course.group("gauge").items():
-        if name in COLLAPSE:
-            right.plot(curve.steps, curve.values, label=COLLAPSE[name])
-    right.set(xlabel="step", title="collapse gauges on held-out runs")
-    right.legend(fontsize=7)
-    return figure
-
-
-def _skill_table(plant: Plant, card: Mapping[str, Any]) -> str:
-    rows = [card["horizon_s"].index(s) for s in SHOWN_S if s in card["horizon_s"]]
-    head = "".join(f"<th>{card['horizon_s'][r]:.0f} s</th>" for r in rows)
-    lines = []
-    for i, name in enumerate(card["tags"]):
-        if plant.by_name[name].role is Role.CONTROLLED:
-            for label, key in SKILL_ROWS:
-                cells = "".join(f"<td>{_number(card[key][r][i])}</td>" for r in rows)
-                lines.append(f"<tr><td>{name} {label}</td>{cells}</tr>")
-    return f"<table><tr><th>skill</th>{head}</tr>{''.join(lines)}</table>"
-
-
-def _added(plant: Plant, card: Mapping[str, Any]) -> Figure:
-    figure, (left, right) = _figure(1, 2, 5.0)
-    for axes, key, title in (
-        (left, "skill", "skill over persistence"),
-        (right, "skill_over_linear", "over the linear core"),
-    ):
-        values = np.array([[np.nan if v is None else v for v in row] for row in card[key]], float).T
-        shown = axes.imshow(values, cmap="RdYlGn", vmin=-1, vmax=1, aspect="auto")
-        axes.set_xticks(range(len(card["horizon_s"])), [f"{h:.0f}" for h in card["horizon_s"]], fontsize=7)
-        axes.set_yticks(range(len(card["tags"])), card["tags"], fontsize=6)
-        axes.set(title=title, xlabel="horizon [s]")
-        figure.colorbar(shown, ax=axes)
-    return figure
-
-
-def _fans(plant: Plant, model: PlantModel, later: Sequence[Ticks]) -> Figure:
-    run = max(later, key=len)
-    start = max(120, len(run) - 620)
-    state = ModelState()
-    model.step(run[:start], state)
-    world = model.world(state)
-    mean, half = world.rollout(world.hold())[0].numpy(), world.half_band().numpy()
-    controlled = [i for i, s in enumerate(plant.tags) if s.role is Role.CONTROLLED]
-    if not controlled:
-        return Figure(figsize=(1, 1))
-    figure, panels = _figure(1, len(controlled), 2.8)
-    for axes, i in zip(panels, controlled, strict=True):
-        past = np.arange(-min(HISTORY_TICKS, start), min(600, len(run) - start))
-        axes.plot(past * plant.step_s, run.tags[start + past, i], lw=0.8, color="k")
-        h = np.array(world.horizon_s)
-        axes.plot(h, mean[:, i], color="C0")
-        axes.fill_between(h, mean[:, i] - half[:, i], mean[:, i] + half[:, i], alpha=0.25)
-        axes.set(title=f"{plant.tags[i].name} [{plant.tags[i].unit}]", xlabel="s")
-    return figure
-
-
-def _gain_table(licence: Mapping[str, Any]) -> str:
-    head = "<tr><th>move</th><th>controlled</th><th>declared</th><th>model</th><th></th></tr>"
-    lines = []
-    for gain in licence["numbers"].get("gains", ()):
-        kind = "good" if gain["passed"] else "bad"
-        cells = f"<td>{gain['manipulated']}</td><td>{gain['controlled']}</td><td>{gain['sign']:+d}</td>"
-        text = "passes" if gain["passed"] else html.escape(str(gain["reason"]))
-        lines.append(f"<tr>{cells}<td>{_number(gain['gain'])}</td><td class={kind}>{text}</td></tr>")
-    return f"<table>{head}{''.join(lines)}</table>"
-
-
-def _licence(licence: Mapping[str, Any]) -> str:
-    lines = [
-        f"<tr><td>{s['signal']}</td><td>{s['level']}</td><td>{html.escape('; '.join(s['reasons']))}</td></tr>"
-        for s in licence["signals"]
-    ]
-    return f"<table><tr><th>signal</th><th>level</th><th>why not higher</th></tr>{''.join(lines)}</table>"
-
-
-def _timeline(calibration: Calibration, energies: Sequence[Floats]) -> Figure:
-    figure, (axes,) = _figure(1, 1, 2.8)
-    peaks = np.concatenate([calibration.peaks(values) for values in energies])
-    axes.plot(np.arange(len(peaks)) * calibration.step_s / 3600, peaks, lw=0.6)
-    axes.axhline(calibration.threshold, color="r", lw=1)
-    axes.set(xlabel="hours of calibration", ylabel="largest standardised energy")
-    return figure
-
-
-def _figure(rows: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(11, height * rows), layout="constrained")
-    return figure, list(np.atleast_1d(figure.subplots(rows, columns)).ravel())
+    body = "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(v)}</td></tr>" for k, v in rows.items())
+    return f"<table>{body}</table>"
 
 
 def _image(figure: Figure) -> str:
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=90)
+    figure.savefig(stream, format="png", dpi=110)
     return f'<img alt="" src="data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}">'
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None or not np.isfinite(value) else f"{value:.3g}"
+def _number(value: float | None, digits: int = 3) -> str:
+    if value is None or not np.isfinite(value):
+        return "-"
+    return f"{value:.{digits}f}" if digits < 3 else f"{value:.3g}"

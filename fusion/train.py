@@ -31,12 +31,14 @@ from fusion.checkpoint import flatten, save_checkpoint
 from fusion.config import TrainConfig
 from fusion.course import Course, Log
 from fusion.errors import ConfigError, PlantMismatch
+from fusion.figures import stretches
+from fusion.floors import floor_skills
 from fusion.history import ticks as read_ticks
 from fusion.licensing import examine_model
 from fusion.plant import Plant
 from fusion.plant_model import PlantModel, surprise_config
 from fusion.recording import MANIFEST, Recording
-from fusion.report import write_report
+from fusion.report import Findings, write_report
 from fusion.splitting import Split, hours, split_runs
 from models.batch import Ticks
 from models.features import FeatureStem
@@ -76,6 +78,8 @@ def train(recordings: Sequence[Path], out: Path, config: TrainConfig, ticks: Pat
         model, course, gauges = fit(plant, split, config, work, bar)
         calibration, energies = calibrate_limits(model, split, config, bar)
     licence, card = examine_model(model, plant, split.calibration, split.fitted)
+    floors = floor_skills(model, split.training, split.calibration)
+    card |= {f"skill_{name}": skill.tolist() for name, skill in floors.items()}
     reasons = passed(gauges, plant)
     meta = {
         "model": model.meta(),
@@ -89,7 +93,15 @@ def train(recordings: Sequence[Path], out: Path, config: TrainConfig, ticks: Pat
     }
     arrays, meta["calibration"] = calibration.state()
     model_id = save_checkpoint(out, plant, flatten({"calibration": arrays} | model.state()), finite(meta))
-    write_report(out / "report.html", plant, model_id, meta, course, model, calibration, energies, split.calibration)
+    findings = Findings(
+        model_id=model_id,
+        meta=finite(meta),
+        course=course,
+        calibration=calibration,
+        later=split.calibration,
+        stretches=stretches(model, calibration, split, energies),
+    )
+    write_report(out / "report.html", model, findings)
     (work / LOGS).rename(out / LOGS)
     shutil.rmtree(work)
     log.info("%s: model %s after %.0f s", out, model_id, time.monotonic() - started)
@@ -197,6 +209,7 @@ def train_networks(fitter: Fitter, config: TrainConfig, work: Path, bar: Progres
 
         gauges = fitter.run(follow)
         journal.note(fitter.step, _named("gauge", gauges.numbers))
+    log.info("networks end at step %d: %s", fitter.step, fitter.ending)
     bar.update(task, completed=1.0)
     return course, gauges
 

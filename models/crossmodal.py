@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from models.batch import Ticks
 from models.distance import Distance, Judged
 from models.past import Usual, ewma, less_usual
 from models.regression import Moments, ridge
-from models.scaling import Bools, Floats, Scaling
+from models.scaling import MANY_TAGS, Bools, Floats, Scaling
 
 PROCESS, ACTION = "process", "action"
 ALONE = "alone"  # in place of a media set: no inputs at all
@@ -86,7 +86,9 @@ def blocks(
 
 @dataclass(frozen=True, slots=True)
 class CrossModal:
-    """The fitted ridges. ``components`` [F, n] reduce a medium to inputs; ``weights`` are by target and media set.
+    """The fitted ridges. ``components`` [F, n] reduce a medium, or many tags, to inputs.
+
+    ``weights`` are by target and media set.
 
     ``limits`` [C] bound every single averaged residual, ``distances`` all of a target together.
     """
@@ -111,6 +113,8 @@ class CrossModal:
         Spreads are measured on folds of runs the ridge has not seen, where there are at least ``FOLDS`` runs.
         """
         components = {m: _components(np.concatenate([r.values[m][r.present[m]] for r in runs])) for m in media}
+        if runs[0].values[PROCESS].shape[1] > MANY_TAGS:
+            components[PROCESS] = _components(np.concatenate([r.values[PROCESS].clip(-CLIP, CLIP) for r in runs]))
         designs = [_design(r, media, components, {}) for r in runs]
         kept = [_complete(r, media, warm_up) for r in runs]
         model = cls(media, components, {}, {}, {})
@@ -140,8 +144,8 @@ class CrossModal:
             return np.zeros(0, np.int64)
         used = [n for n in (PROCESS, ACTION) if n != target]
         used += [m for m, digit in zip(self.media, there, strict=True) if digit == "1"]
-        widths = {PROCESS: made.values[PROCESS].shape[1], ACTION: made.values[ACTION].shape[1]}
-        widths |= {m: self.components[m].shape[1] for m in self.media}
+        blocks = (PROCESS, ACTION, *self.media)
+        widths = {n: self.components.get(n, made.values[n]).shape[1] for n in blocks}
         names = np.repeat(list(widths), [w * (1 + len(INPUT_ALPHAS)) for w in widths.values()])
         return np.flatnonzero(np.isin(names, used))
 
@@ -270,7 +274,7 @@ def _complete(made: Blocks, media: Sequence[str], warm_up: int) -> Bools:
 def _fit(parts: Sequence[Moments], columns: NDArray[np.int64]) -> Floats:
     total = Moments.total(parts)
     used = np.append(columns, len(total.xx) - 1)
-    return ridge(Moments(total.xx[np.ix_(used, used)], total.xy[used], total.yy, total.rows), (PENALTY,))[0]
+    return ridge(replace(total, xx=total.xx[np.ix_(used, used)], xy=total.xy[used]), (PENALTY,))[0]
 
 
 def _fold_residuals(

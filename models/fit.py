@@ -21,7 +21,7 @@ from models.actions import HORIZONS
 from models.average import Average
 from models.batch import Ticks
 from models.clips import Clips, Pool
-from models.gauges import Gauges
+from models.gauges import Gauges, collapsed
 from models.jepa import Jepa, media_shapes
 from models.linear import LinearCore
 from models.size import ModelConfig
@@ -39,10 +39,12 @@ Callback = Callable[[int, int, Mapping[str, float], Gauges | None], None]
 class FitConfig:
     """How the networks are trained.
 
-    Training ends after ``steps`` or ``max_seconds`` of wall clock, whichever is first, or after ``patience``
-    validations without progress. For the first ``alone_share`` of it the short cut of the heads learns alone, from
-    ``short_cut_ticks`` ticks at each step: a step without sensors costs a fifth of one with them, and most of what
-    networks add to a forecast comes from there. It goes on learning with the rest, at ``settled_rate``.
+    Training ends after ``steps`` or ``max_seconds`` of wall clock, whichever is first, after ``patience`` validations
+    without progress, or once ``collapse_patience`` validations in a row have found a latent collapsed that was sound
+    before: the forecast alone would not tell, for it does not need the latent. For the first ``alone_share`` of it
+    the short cut of the heads learns alone, from ``short_cut_ticks`` ticks at each step: a step without sensors costs
+    a fifth of one with them, and most of what networks add to a forecast comes from there. It goes on learning with
+    the rest, at ``settled_rate``.
     ``media_share`` of the ``batch`` clips come from ticks with media. ``perception_rate`` is that of encoders and
     mixer; both are learning rates as shares of that of the rest: faster encoders put all variance into one direction.
     ``average_keep`` is what a step leaves of the average of the weights, which is what is judged and kept; 0 keeps the
@@ -65,6 +67,7 @@ class FitConfig:
     validation_clips: int = 256
     gate_clips: int = 1536
     patience: int = 12
+    collapse_patience: int = 4
     average_keep: float = 0.995
     seed: int = 0
     half_precision: bool = False
@@ -127,7 +130,8 @@ class Fitter:
         self.rate = 0.0
         self._elapsed_s = 0.0
         self._stale = 0
-        self._best_score = float("inf")
+        self._lost = 0
+        self._best_score, self._best_sound = float("inf"), False
         self._best: dict[str, Tensor] = {}
         model.half_precision = config.half_precision
         typical = spread(self._training, ticks, TYPICAL_TICKS)
@@ -154,7 +158,16 @@ class Fitter:
     @property
     def finished(self) -> bool:
         """Whether steps, time or patience have run out."""
-        return self.progress >= 1.0 or self._stale >= self.config.patience
+        return self.ending != ""
+
+    @property
+    def ending(self) -> str:
+        """What ends the training, empty while nothing does."""
+        if self._lost >= self.config.collapse_patience:
+            return f"the latent has collapsed in {self._lost} validations in a row"
+        if self._stale >= self.config.patience:
+            return f"{self._stale} validations without progress"
+        return "the budget is used" if self.progress >= 1.0 else ""
 
     @property
     def progress(self) -> float:
@@ -165,8 +178,9 @@ class Fitter:
 
     @property
     def alone(self) -> bool:
-        """Whether only the short cut learns yet."""
-        return self.config.short_cut_ticks > 0 and self.progress < self.config.alone_share
+        """Whether only the short cut learns yet; without tags it has nothing to say."""
+        foretold = self.config.short_cut_ticks > 0 and bool(self._plant.tags)
+        return foretold and self.progress < self.config.alone_share
 
     @property
     def total(self) -> int:
@@ -238,12 +252,18 @@ class Fitter:
             self.model.perception.settle(self._typical)
             found = examine(self.model, self._held_out, self._check)
             gauges = judge(self.model, found, self.step, found.errors.gates())
-            if gauges.score < self._best_score:
-                self._best_score, self._stale = gauges.score, 0
-                self._best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-            else:
-                self._stale += 1
+            self._keep_best(gauges)
         return gauges
+
+    def _keep_best(self, gauges: Gauges) -> None:
+        """Keep what is in place where it is better; a sound latent is better than a collapsed one."""
+        sound = not collapsed(gauges)
+        self._lost = self._lost + 1 if self._best_sound and not sound else 0
+        if (sound, -gauges.score) > (self._best_sound, -self._best_score):
+            self._best_score, self._best_sound, self._stale = gauges.score, sound, 0
+            self._best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        else:
+            self._stale += 1
 
     def finish(self) -> Gauges:
         """Put the best networks in place, fit their gates on more held-out clips, and judge the whole."""
@@ -270,7 +290,8 @@ class Fitter:
             slots = self._optimiser.state.get(parameter, {})
             arrays |= {f"optimiser/{name}/{slot}": value.clone() for slot, value in slots.items()}
         best = self._best_score if np.isfinite(self._best_score) else None
-        meta = {"step": self.step, "elapsed_s": self._elapsed_s, "stale": self._stale, "best_score": best}
+        counts = {"step": self.step, "elapsed_s": self._elapsed_s, "stale": self._stale, "lost": self._lost}
+        meta = counts | {"best_score": best, "best_sound": self._best_sound}
         return {"arrays": arrays, "meta": meta}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -297,7 +318,7 @@ class Fitter:
                     k: v.clone() if k == "step" else v.to(device, copy=True) for k, v in own.items()
                 }
         self.step, self._elapsed_s = int(meta["step"]), float(meta["elapsed_s"])
-        self._stale = int(meta["stale"])
+        self._stale, self._lost, self._best_sound = int(meta["stale"]), int(meta["lost"]), bool(meta["best_sound"])
         self._best_score = float("inf") if meta["best_score"] is None else float(meta["best_score"])
 
 

@@ -89,7 +89,20 @@ def passed(gauges: Gauges, plant: Plant, limits: GaugeLimits | None = None) -> l
     """Reasons why these networks must not be published; empty where there is none."""
     limits = limits or GaugeLimits()
     row = HORIZONS.index(limits.action_horizon)
+    foretold = bool(gauges.action_gap and plant.actions and plant.tags)
     worst = _finite_mean(gauges.skill_over_linear)
+    checks = [
+        (gauges.between_runs < limits.between_runs, f"memorises runs: {gauges.between_runs:.0%} of variance between"),
+        (not foretold or gauges.action_gap[row] > 0.0, "actions are not used: shuffling them costs nothing"),
+        (worst > -limits.worse_than_linear, f"worse than the linear core by {-worst:.1%}"),
+    ]
+    reasons = [reason for fine, reason in checks if not fine]
+    return collapsed(gauges, limits) + reasons + wrong_gains(gauges.gains, plant)
+
+
+def collapsed(gauges: Gauges, limits: GaugeLimits | None = None) -> list[str]:
+    """Reasons to say that the latent has collapsed, whatever the forecast; empty where there is none."""
+    limits = limits or GaugeLimits()
     checks = [
         (math.isfinite(gauges.score), "validation error is not finite"),
         (
@@ -98,11 +111,8 @@ def passed(gauges: Gauges, plant: Plant, limits: GaugeLimits | None = None) -> l
         ),
         (gauges.std_min > limits.std_min, f"dead dimension: smallest standard deviation {gauges.std_min:.3f}"),
         (gauges.participation > limits.participation, f"rank: participation ratio {gauges.participation:.1f}"),
-        (gauges.between_runs < limits.between_runs, f"memorises runs: {gauges.between_runs:.0%} of variance between"),
-        (not gauges.action_gap or gauges.action_gap[row] > 0.0, "actions are not used: shuffling them costs nothing"),
-        (worst > -limits.worse_than_linear, f"worse than the linear core by {-worst:.1%}"),
     ]
-    return [reason for fine, reason in checks if not fine] + wrong_gains(gauges.gains, plant)
+    return [reason for fine, reason in checks if not fine]
 
 
 def wrong_gains(gains: Floats | None, plant: Plant) -> list[str]:

@@ -117,7 +117,7 @@ class Jepa(nn.Module):
         self.shapes = dict(shapes)
         self.half_precision = False
         actions, tags = len(plant.actions), len(plant.tags)
-        past = core.past_weights.shape[1]
+        past = len(core.directions)
         self.linear = LinearHead(core)
         self.perception = Perception(plant, shapes, config)
         self.predictor = Predictor(core.rank + config.latent + past, actions, config)

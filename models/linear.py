@@ -76,7 +76,8 @@ class Encoding:
 class LinearCore:
     """A fitted core; arrays only, so that it can be kept in a checkpoint.
 
-    ``past_weights`` [H, P, S], ``action_weights`` [H, A * Q, S] and ``offset`` [H, S] give y(t+k) - y(t) in scaled
+    ``past_weights`` [H, P, S] of the shared past features (of many tags without the first, which are each tag's own and
+    have ``own_weights`` [H, K, S]), ``action_weights`` [H, A * Q, S] and ``offset`` [H, S] give y(t+k) - y(t) in scaled
     units; ``arx_weights`` [H, P + A * Q + 1, S] are those of the ARX readout for every tag, the constant last, kept to
     compare with. ``choice`` [H, S] indexes ``CANDIDATES``; ``skill`` [H, S] is one minus the ratio of the held-out
     squared error to that of persistence. ``half_width`` [H, S] is the conformal half band, scaled.
@@ -97,6 +98,7 @@ class LinearCore:
     half_width: Floats
     coverage: float
     rhythm: Rhythm | None = None
+    own_weights: Floats | None = None
 
     @classmethod
     def fit(
@@ -138,7 +140,21 @@ class LinearCore:
 
     def base(self, encoding: Encoding) -> Floats:
         """Scaled change [T, H, S] if the actions stay."""
-        return np.asarray(np.einsum("tp,hps->ths", encoding.past, self.past_weights, optimize=True) + self.offset)
+        shared = encoding.past[:, self.own :]
+        made = np.einsum("tp,hps->ths", shared, self.past_weights, optimize=True) + self.offset
+        return np.asarray(made + self.own_change(encoding.past))
+
+    @property
+    def own(self) -> int:
+        """How many of the past features, the first, serve one tag each."""
+        return int(len(self.directions) - self.past_weights.shape[1])
+
+    def own_change(self, past: Floats) -> Floats:
+        """Scaled change [T, H, S] that each tag's own features [T, P] tell; zero of few tags."""
+        if self.own_weights is None:
+            return np.zeros((len(past), 1, 1))
+        alone = past[:, : self.own].reshape(len(past), *self.own_weights.shape[1:])
+        return np.asarray(np.einsum("tks,hks->ths", alone, self.own_weights, optimize=True))
 
     def response(self, summary: Floats) -> Floats:
         """Scaled change [N, H, S] due to action summaries [N, H, A * Q]."""
@@ -152,7 +168,10 @@ class LinearCore:
         row = HORIZONS.index(horizon)
         summary = recorded_summary(encoding.action if action is None else action, horizon, self.step_s)
         kept = encoding.past[: len(summary)]
-        made = kept @ self.past_weights[row] + summary @ self.action_weights[row] + self.offset[row]
+        made = kept[:, self.own :] @ self.past_weights[row] + summary @ self.action_weights[row] + self.offset[row]
+        if self.own_weights is not None:
+            alone = kept[:, : self.own].reshape(len(kept), *self.own_weights.shape[1:])
+            made = made + (alone * self.own_weights[row]).sum(1)
         return made, encoding.tags[horizon:] - encoding.tags[:-horizon]
 
     def band(self) -> Floats:
@@ -213,7 +232,8 @@ class LinearCore:
         parts |= {f"past/{k}": v for k, v in self.past_scaler.state().items()}
         if self.rhythm is not None:
             parts |= {f"rhythm/{k}": v for k, v in self.rhythm.state().items()}
-        return parts | {name: getattr(self, name) for name in _ARRAYS}
+        parts |= {name: getattr(self, name) for name in _ARRAYS}
+        return parts if self.own_weights is None else parts | {"own_weights": self.own_weights}
 
     def meta(self) -> dict[str, Any]:
         """JSON-able numbers to keep."""
@@ -233,6 +253,7 @@ class LinearCore:
             rank=int(meta["rank"]),
             coverage=float(meta["coverage"]),
             rhythm=Rhythm.from_state(parts["rhythm/"]) if parts["rhythm/"] else None,
+            own_weights=state.get("own_weights"),
             **{name: np.asarray(state[name]) for name in _ARRAYS},
         )
 
@@ -259,6 +280,7 @@ class LinearHead(torch.nn.Module):
 
     weights_HLQ: torch.Tensor
     past_HPS: torch.Tensor
+    own_HKS: torch.Tensor | None
     action_HQS: torch.Tensor
     offset_HS: torch.Tensor
     tag_centre_S: torch.Tensor
@@ -280,6 +302,8 @@ class LinearHead(torch.nn.Module):
         }
         for name, value in buffers.items():
             self.register_buffer(name, torch.tensor(value, dtype=dtype), persistent=False)
+        own = None if core.own_weights is None else torch.tensor(core.own_weights, dtype=dtype)
+        self.register_buffer("own_HKS", own, persistent=False)
 
     def summary(self, paths_NLA: torch.Tensor, action_A: torch.Tensor) -> torch.Tensor:
         """Action summaries [N, H, A * Q] of paths in engineering units from scaled present actions [A]."""
@@ -288,7 +312,12 @@ class LinearHead(torch.nn.Module):
 
     def base(self, past_BP: torch.Tensor) -> torch.Tensor:
         """Scaled change [B, H, S] if the actions stay."""
-        return torch.einsum("bp,hps->bhs", past_BP, self.past_HPS) + self.offset_HS
+        first = past_BP.shape[1] - self.past_HPS.shape[1]
+        made = torch.einsum("bp,hps->bhs", past_BP[:, first:], self.past_HPS) + self.offset_HS
+        if self.own_HKS is None:
+            return made
+        alone = past_BP[:, :first].reshape(len(past_BP), *self.own_HKS.shape[1:])
+        return made + torch.einsum("bks,hks->bhs", alone, self.own_HKS)
 
     def response(self, summary_NHQ: torch.Tensor) -> torch.Tensor:
         """Scaled change [N, H, S] due to the actions."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from models.linear import CANDIDATES, CVA_FUTURE, CVA_KNOWN, LinearConfig, Linea
 from models.past import RHYTHM_COLUMNS, Past, held_tags, past
 from models.regression import Moments, canonical_directions, ridge
 from models.rhythm import Rhythm
-from models.scaling import Bools, Floats, Scaler, Scaling
+from models.scaling import FACTORS, Bools, Floats, Scaler, Scaling
 
 CVA_READOUT_PENALTY = 1e-3  # few and well-conditioned inputs: not worth a choice
 RANK_HORIZONS = HORIZONS[:7]  # longer ones are left to few rows of the held-out runs
@@ -28,6 +28,7 @@ MARGIN = 0.01  # skill by which a readout must beat a simpler one
 RHYTHM_MARGIN = 0.1  # its weights are shared by all tags and know no levels, which drift over months
 NORMAL_90 = 1.645  # half width of a 90 % band of a standard normal, until conformal bands replace it
 FEWEST_ROWS = 20
+OWN_PENALTY = 1e-2
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,27 +54,29 @@ def fit_core(runs: Sequence[Ticks], plant: Plant, config: LinearConfig) -> Linea
     """See ``LinearCore.fit``."""
     whole, runs = runs, _usable(runs, config)
     scaling = Scaling.fit(runs, plant)
-    rhythm = Rhythm.fit([held_tags(run, scaling) for run in whole], plant.step_s)
-    pasts = _parts([_from(past(run, scaling, None, rhythm)[0], config.warm_up_ticks) for run in runs])
+    rhythm = None if scaling.factors is not None else Rhythm.fit([held_tags(r, scaling) for r in whole], plant.step_s)
+    pasts = _parts([past(run, scaling, None, rhythm)[0][config.warm_up_ticks :] for run in runs])
     scaler = _standard(pasts)
-    pasts = [Past(p.tags, p.action, scaler.scaled(p.features)) for p in pasts]
+    pasts = [replace(p, features=scaler.scaled(p.features)) for p in pasts]
     held = _held_out(len(pasts), config.held_out_share)
-    splits = [_split(pasts, held, horizon, plant.step_s) for horizon in HORIZONS]
+    own = [_own_weights(pasts, horizon) for horizon in HORIZONS]
+    splits = [_split(pasts, held, horizon, w, plant.step_s) for horizon, w in zip(HORIZONS, own, strict=True)]
     trial = _directions([p for p, h in zip(pasts, held, strict=True) if not h] or pasts, plant.step_s, config)
     rank = _best_rank(splits, trial, config)
-    alone = [_rhythm_weights(scaler, scaling, splits[row], row, rhythm) for row in range(len(HORIZONS))]
-    choices = [_choose(split, trial[:, :rank], own, config) for split, own in zip(splits, alone, strict=True)]
+    usual = [_rhythm_weights(scaler, scaling, splits[row], row, rhythm) for row in range(len(HORIZONS))]
+    choices = [_choose(s, trial[:, :rank], r, config) for s, r in zip(splits, usual, strict=True)]
     directions = _directions(pasts, plant.step_s, config)
     refitted = [
-        _refitted(s, c, directions[:, :rank], own, config) for s, c, own in zip(splits, choices, alone, strict=True)
+        _refitted(s, c, directions[:, :rank], r, config) for s, c, r in zip(splits, choices, usual, strict=True)
     ]
     weights = [_chosen(made, c) for made, c in zip(refitted, choices, strict=True)]
-    width = pasts[0].features.shape[1]
+    width = pasts[0].shared.shape[1]
     return LinearCore(
         scaling=scaling,
         step_s=plant.step_s,
         past_scaler=scaler,
-        directions=directions,
+        directions=np.concatenate([np.zeros((pasts[0].own, directions.shape[1])), directions]),
+        own_weights=np.stack(own) if pasts[0].own else None,
         rank=rank,
         past_weights=np.stack([w[:width] for w in weights]),
         action_weights=np.stack([w[width:-1] for w in weights]),
@@ -100,10 +103,6 @@ def _usable(runs: Sequence[Ticks], config: LinearConfig) -> list[Ticks]:
     return usable
 
 
-def _from(made: Past, start: int, end: int | None = None) -> Past:
-    return Past(made.tags[start:end], made.action[start:end], made.features[start:end])
-
-
 def _parts(pasts: list[Past]) -> list[Past]:
     """A single run cut in three, or two where thirds are short, so that its end is held out; several as they are."""
     if len(pasts) > 1:
@@ -111,7 +110,7 @@ def _parts(pasts: list[Past]) -> list[Past]:
     rows, shortest = len(pasts[0].tags), max(CVA_FUTURE) + FEWEST_ROWS
     third = rows // 3
     cuts = [0, third, 2 * third, rows] if third > shortest else [0, max(2 * third, shortest), rows]
-    return [_from(pasts[0], start, end) for start, end in itertools.pairwise(cuts) if end > start]
+    return [pasts[0][start:end] for start, end in itertools.pairwise(cuts) if end > start]
 
 
 def _standard(pasts: Sequence[Past]) -> Scaler:
@@ -126,39 +125,54 @@ def _held_out(runs: int, share: float) -> Bools:
     return np.asarray(np.arange(runs) % every == every - 1 if runs >= every else np.arange(runs) == runs - 1)
 
 
-def _split(pasts: Sequence[Past], held: Bools, horizon: int, step_s: float) -> Split:
-    parts = [_moments(p, horizon, step_s) for p in pasts]
+def _own_weights(pasts: Sequence[Past], horizon: int) -> Floats:
+    """Ridge weights [K, S] of each tag's change from its own features alone; nothing where it has none."""
+    tags, count = pasts[0].tags.shape[1], pasts[0].alone.shape[1]
+    square, cross, rows = np.zeros((tags, count, count)), np.zeros((tags, count)), 1
+    for made in pasts:
+        if pasts[0].own and len(made.tags) > horizon:
+            alone, change = made.alone[:-horizon], made.tags[horizon:] - made.tags[:-horizon]
+            square += np.einsum("tks,tls->skl", alone, alone, optimize=True)
+            cross += np.einsum("tks,ts->sk", alone, change, optimize=True)
+            rows += len(change)
+    return np.asarray(np.linalg.solve(square + OWN_PENALTY * rows * np.eye(count), cross[..., None])[..., 0].T)
+
+
+def _split(pasts: Sequence[Past], held: Bools, horizon: int, own: Floats, step_s: float) -> Split:
+    parts = [_moments(p, horizon, own, step_s) for p in pasts]
     fit = [m for m, h in zip(parts, held, strict=True) if m is not None and not h]
     out = [m for m, h in zip(parts, held, strict=True) if m is not None and h]
     empty = _empty(pasts[0], horizon, step_s)
     return Split(Moments.total(fit or out or [empty]), Moments.total(out or fit or [empty]))
 
 
-def _moments(made: Past, horizon: int, step_s: float) -> Moments | None:
-    """Neighbouring rows of long horizons say the same, so they are thinned."""
+def _moments(made: Past, horizon: int, own: Floats, step_s: float) -> Moments | None:
+    """Of what own features leave of the changes; neighbouring rows of long horizons say the same and are thinned."""
     if len(made.tags) <= horizon:
         return None
     thin = max(1, min(4, horizon // 8))
     summary = recorded_summary(made.action, horizon, step_s)[::thin]
     change = (made.tags[horizon:] - made.tags[:-horizon])[::thin]
-    return Moments.of(np.concatenate([made.features[:-horizon:thin], summary], 1), change)
+    known = np.einsum("tks,ks->ts", made.alone[:-horizon:thin], own) if made.own else 0.0
+    return Moments.of(np.concatenate([made.shared[:-horizon:thin], summary], 1), change, known)
 
 
 def _empty(made: Past, horizon: int, step_s: float) -> Moments:
     """Moments of no rows: what a horizon longer than every run leaves; its readout is persistence."""
     summary = recorded_summary(np.zeros((horizon + 1, made.action.shape[1])), horizon, step_s)
-    width = made.features.shape[1] + summary.shape[1]
+    width = made.shared.shape[1] + summary.shape[1]
     return Moments.of(np.zeros((0, width)), np.zeros((0, made.tags.shape[1])))
 
 
 def _directions(pasts: Sequence[Past], step_s: float, config: LinearConfig) -> Floats:
-    """Canonical directions [P, V] towards differences of the tags, future actions partialled out."""
+    """Canonical directions towards differences of the tags, or of many tags' factors, future actions partialled out."""
     span = max(CVA_FUTURE)
     features, future, known = [], [], []
     for made in pasts:
         rows = max(len(made.tags) - span, 0)
-        features.append(made.features[:rows])
-        future.append(np.concatenate([made.tags[k : k + rows] - made.tags[:rows] for k in CVA_FUTURE], 1))
+        features.append(made.shared[:rows])
+        told = made.shared[:, :FACTORS] if made.own else made.tags
+        future.append(np.concatenate([told[k : k + rows] - told[:rows] for k in CVA_FUTURE], 1))
         known.append(np.concatenate([recorded_summary(made.action, k, step_s)[:rows] for k in CVA_KNOWN], 1))
     found, _ = canonical_directions(
         np.concatenate(features), np.concatenate(future), np.concatenate(known), config.cva_penalty

@@ -88,10 +88,10 @@ def _related(plant: Plant) -> NDArray[np.int64]:
 
 
 def _past_groups(plant: Plant, core: LinearCore) -> NDArray[np.int64]:
-    """The blamed signal of each past feature."""
+    """The blamed signal of each past feature; none of what many tags share."""
     signals = signals_of(plant)
     tags, actions = (tuple(s.name for s in part) for part in (plant.tags, plant.actions))
     number = {f"{n}": i for i, n in enumerate(signals)}
-    made = np.array([number[n.rsplit(".ewma", 1)[0]] for n in feature_names(tags, actions)], np.int64)
-    rest = core.past_weights.shape[1] - len(made)
-    return np.concatenate([made, np.resize(np.arange(len(tags)), rest)])
+    made = np.array([number.get(n.rsplit(".ewma", 1)[0], -1) for n in feature_names(tags, actions)], np.int64)
+    rhythm = len(core.past_scaler.centre) - len(made)
+    return np.concatenate([made, np.resize(np.arange(len(tags)), rhythm)])

@@ -2,8 +2,9 @@
 
 Where a window spans days, what the rhythm of each tag lets expect stands beside them.
 Streams: feeding a run in pieces with the carry gives what feeding it at once gives. A value that is not observed is
-never read; the last observed one stands in (before the first, the training median).
-Shape letters: T ticks, S tags, A actions, P past features, C columns.
+never read; the last observed one stands in (before the first, the training median). Of many tags each has one average
+of its own, which serves itself alone, and all share those of their leading factors.
+Shape letters: T ticks, S tags, A actions, P past features, C columns, K own features of a tag.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from scipy.signal import lfilter  # type: ignore[import-untyped]
 
 from models.batch import Ticks
 from models.rhythm import AHEAD, Rhythm, kept
-from models.scaling import Bools, Floats, Scaling
+from models.scaling import FACTOR_CLIP, FACTORS, MANY_TAGS, Bools, Floats, Scaling
 
 TAG_ALPHAS = (0.3, 0.12, 0.05, 0.01, 0.004)
 ACTION_ALPHAS = (0.3, 0.1, 0.03, 0.01, 0.003)
+OWN_ALPHAS = (0.05,)  # of each tag where there are many
 RHYTHM_COLUMNS = tuple(k - 1 for k in (1, 2, 4, 8, 16, 32, 64, AHEAD))
 
 
@@ -73,17 +75,35 @@ class PastCarry:
     held: Floats
     tag_sums: Floats
     action_sums: Floats
+    factor_sums: Floats | None
     ticks: int
     window: Floats
 
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """Scaled held tags [T, S], scaled actions [T, A] and the features made of them [T, P]."""
+    """Scaled held tags [T, S], scaled actions [T, A] and the features made of them [T, P].
+
+    The first ``own`` features, K of each tag, serve the forecast of that tag alone; 0 of few tags.
+    """
 
     tags: Floats
     action: Floats
     features: Floats
+    own: int = 0
+
+    @property
+    def shared(self) -> Floats:
+        """The features [T, P - K * S] that serve every tag."""
+        return self.features[:, self.own :]
+
+    @property
+    def alone(self) -> Floats:
+        """The features [T, K, S] that serve one tag each."""
+        return self.features[:, : self.own].reshape(len(self.features), -1, max(self.tags.shape[1], 1))
+
+    def __getitem__(self, part: slice) -> Past:
+        return Past(self.tags[part], self.action[part], self.features[part], self.own)
 
 
 def past(
@@ -93,13 +113,28 @@ def past(
     tags, held = _held(ticks, scaling, carry)
     action = scaling.action.scaled(ticks.action)
     before = 0 if carry is None else carry.ticks
-    tag_parts, tag_sums = _differences(tags, TAG_ALPHAS, None if carry is None else carry.tag_sums, before)
+    many = scaling.factors is not None
+    alphas = OWN_ALPHAS if many else TAG_ALPHAS
+    tag_parts, tag_sums = _differences(tags, alphas, None if carry is None else carry.tag_sums, before)
     action_parts, sums = _differences(action, ACTION_ALPHAS, None if carry is None else carry.action_sums, before)
+    factor_parts, factor_sums = _factor_parts(tags, scaling, carry)
     window = tags[:0] if carry is None else carry.window
     ahead = [] if rhythm is None else [rhythm.ahead(tags, window, RHYTHM_COLUMNS).reshape(len(tags), -1)]
-    features = np.concatenate([tags, *tag_parts, action, *action_parts, *ahead], 1)
+    features = np.concatenate([tags, *tag_parts, *factor_parts, action, *action_parts, *ahead], 1)
+    own = (1 + len(OWN_ALPHAS)) * tags.shape[1] if many else 0
     window = tags[:0] if rhythm is None else kept(tags, window)
-    return Past(tags, action, features), PastCarry(held, tag_sums, sums, before + len(ticks), window)
+    after = PastCarry(held, tag_sums, sums, factor_sums, before + len(ticks), window)
+    return Past(tags, action, features, own), after
+
+
+def _factor_parts(tags: Floats, scaling: Scaling, carry: PastCarry | None) -> tuple[list[Floats], Floats | None]:
+    """Values of the factors and how they differ from their averages; nothing of few tags."""
+    if scaling.factors is None:
+        return [], None
+    values = tags.clip(-FACTOR_CLIP, FACTOR_CLIP) @ scaling.factors
+    sums, before = (None, 0) if carry is None else (carry.factor_sums, carry.ticks)
+    parts, sums = _differences(values, TAG_ALPHAS, sums, before)
+    return [values, *parts], sums
 
 
 def held_tags(ticks: Ticks, scaling: Scaling) -> Floats:
@@ -109,7 +144,10 @@ def held_tags(ticks: Ticks, scaling: Scaling) -> Floats:
 
 def feature_names(tags: tuple[str, ...], actions: tuple[str, ...]) -> tuple[str, ...]:
     """Names of the past features but those of a rhythm, which follow them by horizon and tag."""
-    named = [("", tags), *((f".ewma{a}", tags) for a in TAG_ALPHAS)]
+    many = len(tags) > MANY_TAGS
+    factors = tuple(f"factor {i}" for i in range(FACTORS if many else 0))
+    named = [("", tags), *((f".ewma{a}", tags) for a in (OWN_ALPHAS if many else TAG_ALPHAS))]
+    named += [("", factors), *((f".ewma{a}", factors) for a in TAG_ALPHAS)]
     named += [("", actions), *((f".ewma{a}", actions) for a in ACTION_ALPHAS)]
     return tuple(name + suffix for suffix, names in named for name in names)
 

@@ -16,27 +16,33 @@ from models.scaling import Floats
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Uncentred second moments of inputs with a last column of ones [P + 1] and outputs [S]; additive over runs."""
+    """Uncentred second moments of inputs with a last column of ones [P + 1] and outputs [S]; additive over runs.
+
+    ``still`` [S] are those of the outputs before anything was taken off them: the squared error of predicting zero.
+    """
 
     xx: Floats
     xy: Floats
     yy: Floats
     rows: int
+    still: Floats
 
     @classmethod
-    def of(cls, inputs: Floats, outputs: Floats) -> Moments:
-        """From rows [N, P] and [N, S]."""
+    def of(cls, inputs: Floats, outputs: Floats, known: Floats | float = 0.0) -> Moments:
+        """From rows [N, P] and [N, S]; ``known`` [N, S] is taken off the outputs."""
         x = np.concatenate([inputs, np.ones((len(inputs), 1))], 1)
-        return cls(x.T @ x, x.T @ outputs, (outputs**2).sum(0), len(x))
+        left = outputs - known
+        return cls(x.T @ x, x.T @ left, (left**2).sum(0), len(x), (outputs**2).sum(0))
 
     @classmethod
     def total(cls, parts: Iterable[Moments]) -> Moments:
         """The moments of all rows together."""
-        return functools.reduce(lambda a, b: cls(a.xx + b.xx, a.xy + b.xy, a.yy + b.yy, a.rows + b.rows), parts)
+        names = cls.__dataclass_fields__
+        return functools.reduce(lambda a, b: cls(*(getattr(a, n) + getattr(b, n) for n in names)), parts)
 
     def mapped(self, matrix: Floats) -> Moments:
         """The moments of ``inputs @ matrix``; ``matrix`` [P + 1, R + 1] keeps the column of ones."""
-        return Moments(matrix.T @ self.xx @ matrix, matrix.T @ self.xy, self.yy, self.rows)
+        return Moments(matrix.T @ self.xx @ matrix, matrix.T @ self.xy, self.yy, self.rows, self.still)
 
     def error(self, weights: Floats) -> Floats:
         """Mean squared error [S] of ``inputs @ weights``."""
@@ -46,7 +52,7 @@ class Moments:
 
     def persistence_error(self) -> Floats:
         """Mean squared output [S]: the error of predicting zero."""
-        return self.yy / max(self.rows, 1)
+        return self.still / max(self.rows, 1)
 
 
 def ridge(moments: Moments, penalties: Iterable[float]) -> list[Floats]:

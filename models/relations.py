@@ -2,9 +2,9 @@
 
 A motor current follows its load and a pressure its pump. Such a relation has few inputs and little noise, is fitted
 with squares and products because many are products, and breaks at the first sign of a fault. Each tag is related to
-all its neighbours and to each of them alone, for two of them may agree on what a third contradicts; relations that
-explain little are dropped. Knows no more of the plant than which signals are neighbours; without a graph those are the
-most correlated ones.
+all its neighbours and, unless there are many, to each of them alone, for two may agree on what a third contradicts;
+what explains little is dropped. Knows no more of the plant than which signals are neighbours; without a graph those are
+the most correlated ones.
 Shape letters: T ticks, S judged tags, P past features, K inputs of one relation, G signals.
 """
 
@@ -22,7 +22,7 @@ from fusion.plant import Plant
 from models.linear import Encoding
 from models.past import Usual, ewma, feature_names, less_usual
 from models.regression import Moments, ridge
-from models.scaling import Bools, Floats
+from models.scaling import MANY_TAGS, Bools, Floats
 
 ALPHAS = {"0.1": 0.1, "0.02": 0.02, "shift": 0.05}
 SHIFT = "shift"
@@ -215,7 +215,8 @@ def _rough(plant: Plant, encodings: Sequence[Encoding]) -> list[Relation]:
     made = []
     for tag, name in enumerate(tags):
         beside = [n for n in near.get(name, ()) if n in number][:MOST_NEIGHBOURS]
-        for inputs in (beside, *([n] for n in beside if len(beside) > 1)):
+        alone = beside if len(beside) > 1 and len(tags) <= MANY_TAGS else []
+        for inputs in (beside, *([n] for n in alone)):
             values = np.array([number[n] for n in inputs], np.int64)
             kept = [number[n + a] for n in inputs for a in ("", *AVERAGES) if n + a in number]
             if inputs:

@@ -20,6 +20,10 @@ Bools = NDArray[np.bool_]
 
 NORMAL_IQR = 1.349  # interquartile range of a standard normal
 NORMAL_1_TO_99 = 4.653
+MANY_TAGS = 200  # above which every tag from the past of every other costs too much, and too many rows to learn
+FACTORS = 32
+FACTOR_ROWS = 20_000
+FACTOR_CLIP = 8.0
 
 
 class Run(Protocol):
@@ -98,11 +102,15 @@ def _centre_and_scale(values: Floats) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """The scalers of a model: tags [S], actions [A] by engineering range, media features [F] by signal."""
+    """The scalers of a model: tags [S], actions [A] by engineering range, media features [F] by signal.
+
+    ``factors`` [S, K] are the leading principal directions of the scaled tags where there are many, else None.
+    """
 
     tags: Scaler
     action: Scaler
     media: Mapping[str, Scaler]
+    factors: Floats | None = None
 
     @classmethod
     def fit(cls, runs: Sequence[Run], plant: Plant) -> Scaling:
@@ -111,12 +119,13 @@ class Scaling:
             raise ConfigError("scaling: at least one training run is required")
         tags = Scaler.fit(np.concatenate([r.tags for r in runs]), np.concatenate([r.observed for r in runs]))
         media = {name: _media_scaler([r for r in runs if name in r.media], name) for name in _media_names(runs)}
-        return cls(tags, action_scaler(plant), media)
+        return cls(tags, action_scaler(plant), media, factors_of(runs, tags))
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Arrays to keep, by ``group/.../name``."""
         parts = {"tags": self.tags, "action": self.action, **{f"media/{k}": v for k, v in self.media.items()}}
-        return {f"{part}/{name}": value for part, scaler in parts.items() for name, value in scaler.state().items()}
+        arrays = {f"{part}/{name}": value for part, scaler in parts.items() for name, value in scaler.state().items()}
+        return arrays if self.factors is None else arrays | {"factors": self.factors}
 
     @classmethod
     def from_state(cls, state: Mapping[str, NDArray[Any]]) -> Scaling:
@@ -124,10 +133,21 @@ class Scaling:
         parts: dict[str, dict[str, NDArray[Any]]] = {}
         for key, value in state.items():
             part, _, name = key.rpartition("/")
-            parts.setdefault(part, {})[name] = value
+            if part:
+                parts.setdefault(part, {})[name] = value
         scalers = {part: Scaler.from_state(arrays) for part, arrays in parts.items()}
         media = {p.removeprefix("media/"): s for p, s in scalers.items() if p.startswith("media/")}
-        return cls(scalers["tags"], scalers["action"], media)
+        return cls(scalers["tags"], scalers["action"], media, state.get("factors"))
+
+
+def factors_of(runs: Sequence[Run], scaler: Scaler) -> Floats | None:
+    """Leading principal directions [S, K] of scaled tags, for unit variance along each; None for few tags."""
+    if len(scaler.centre) <= MANY_TAGS:
+        return None
+    rows = np.concatenate([r.tags for r in runs])
+    rows = scaler.scaled(rows[:: max(1, len(rows) // FACTOR_ROWS)]).clip(-FACTOR_CLIP, FACTOR_CLIP)
+    values, vectors = np.linalg.eigh(rows.T @ rows / len(rows))
+    return np.asarray(vectors[:, : -FACTORS - 1 : -1] / np.sqrt(np.maximum(values[: -FACTORS - 1 : -1], 1e-9)))
 
 
 def action_scaler(plant: Plant) -> Scaler:

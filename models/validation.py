@@ -20,6 +20,7 @@ from models.readout import Errors
 from models.scaling import Floats
 
 BATCH = 64
+TOKENS, FEWEST = 250_000, 128  # tags times clips, and the least clips of an examination
 FAR = (3, 5)  # rows of HORIZONS (8 and 32 ticks) whose latents are checked
 ACTION_STEP = 0.25  # of half the engineering range, to read gains off the whole model
 
@@ -38,8 +39,9 @@ class Findings:
 
 
 def spread(pool: Pool, ticks: int, count: int) -> Tensor:
-    """At most ``count`` anchors spread evenly over a pool."""
+    """At most ``count`` anchors spread evenly over a pool; fewer of many tags, for a clip costs a token for each."""
     anchors = pool.anchors(ticks)
+    count = min(count, max(FEWEST, TOKENS // max(pool.tags_NS.shape[1], 1)))
     if len(anchors) <= count:
         return anchors
     return anchors[torch.linspace(0, len(anchors) - 1, count).round().long()]
@@ -119,7 +121,7 @@ def judge(model: Jepa, found: Findings, step: int, gates: Floats) -> Gauges:
         action_gap=tuple((shuffled / np.maximum(true, 1e-12) - 1.0).tolist()),
         skill=found.errors.skill(gates),
         skill_over_linear=found.errors.skill_over_linear(gates),
-        gates_open=float((gates > 0).mean()),
+        gates_open=float((gates > 0).mean()) if gates.size else 0.0,
         score=score(found, gates),
     )
 

@@ -67,3 +67,24 @@ def strip_tags(recording, path):
             if not isinstance(item, Columns):
                 writer.write(item)
     return path
+
+
+def wide_plant(tags):
+    """Tags alone: nothing to move, nothing to control, no graph."""
+    return Plant(name="wide", signals=tuple(Signal(name=f"T{i:04}", unit="Cel") for i in range(tags)))
+
+
+def wide_values(plant, seed, ticks):
+    """A few slow hidden courses that all tags follow, each with noise and a slow course of its own."""
+    rng = np.random.default_rng(seed)
+    loads = np.random.default_rng(0).normal(0, 1, (5, len(plant.tags)))
+    hidden, own = (_slow(rng, ticks, columns) for columns in (5, len(plant.tags)))
+    made = hidden @ loads + 0.3 * own + rng.normal(0, 0.3, own.shape)
+    return {s.name: made[:, i] for i, s in enumerate(plant.tags)}
+
+
+def _slow(rng, ticks, columns, memory=0.98):
+    made = np.zeros((ticks, columns))
+    for t in range(1, ticks):
+        made[t] = memory * made[t - 1] + np.sqrt(1 - memory**2) * rng.normal(0, 1, columns)
+    return made

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -120,6 +122,42 @@ def test_patience_ends_training():
     fitter = make_fitter(steps=50, validate_every=1, patience=2, learning_rate=0.0, alone_share=0.0)
     fitter.run()
     assert fitter.step <= 4
+
+
+def test_a_collapse_of_a_sound_latent_ends_training_and_is_not_kept(monkeypatch):
+    import models.fit
+
+    sound = {"epps_pulley": 1.0, "std_min": 1.0, "participation": 5.0}
+    honest = models.fit.judge
+
+    def judge(model, found, step, gates):
+        values = sound if step < 4 else sound | {"epps_pulley": 0.4 * 32}
+        return dataclasses.replace(honest(model, found, step, gates), score=1.0 / (1 + step), **values)
+
+    monkeypatch.setattr("models.fit.judge", judge)
+    fitter = make_fitter(steps=50, validate_every=1, collapse_patience=3, alone_share=0.0)
+    fitter.run()
+    assert fitter.step == 6
+    assert "collapsed in 3 validations" in fitter.ending
+    assert fitter._best_score == pytest.approx(1.0 / 4)
+    again = make_fitter(steps=50, validate_every=1, collapse_patience=3, alone_share=0.0)
+    again.load_state_dict(fitter.state_dict())
+    assert again.ending == fitter.ending
+
+
+def test_a_latent_that_was_never_sound_is_given_its_time(monkeypatch):
+    import models.fit
+
+    honest = models.fit.judge
+
+    def judge(*arguments):
+        return dataclasses.replace(honest(*arguments), epps_pulley=0.4 * 32)
+
+    monkeypatch.setattr("models.fit.judge", judge)
+    fitter = make_fitter(steps=6, validate_every=1, collapse_patience=2, alone_share=0.0)
+    fitter.run()
+    assert fitter.ending == "the budget is used"
+    assert fitter._best
 
 
 def test_networks_learn_what_a_linear_model_cannot():

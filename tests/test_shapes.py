@@ -1,0 +1,135 @@
+"""Plants of other shapes than the simulated line: another order, tags alone, media alone, a thousand tags."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from fusion.checkpoint import load_checkpoint
+from fusion.config import TrainConfig
+from fusion.evaluate import evaluate
+from fusion.history import frames, ticks
+from fusion.inference import Engine
+from fusion.plant_model import PlantModel
+from fusion.recording import Recording
+from fusion.train import train
+from fusion.whatif import whatif
+from models.linear import LinearCore
+from models.past import feature_names
+from models.scaling import MANY_TAGS
+from tests.small_plants import SMALL, small_values, strip_tags, wide_plant, wide_values, write_recording
+
+TURNED = dataclasses.replace(SMALL, signals=SMALL.signals[::-1])
+
+
+def few_steps(**changes):
+    values = {"steps": 4, "seconds": float("inf"), "batch": 4, "threads": 1, "validate_every": 2}
+    return TrainConfig(**values | changes)
+
+
+def replayed(model, recording):
+    """Standardised energies and forecasts by name at every tick."""
+    engine = Engine(load_checkpoint(model, Recording(recording).plant))
+    rows, forecasts = [], []
+    for frame in frames(Recording(recording)):
+        outcome = engine.step(frame)
+        if outcome.surprise is not None:
+            rows.append(outcome.surprise.standardised)
+        if outcome.forecast is not None:
+            forecasts.append(dict(zip(outcome.forecast.signals, outcome.forecast.mean.T.tolist(), strict=True)))
+    return np.stack(rows), forecasts
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("small")
+    recording = write_recording(folder / "run", SMALL, small_values(0, 3500))
+    train([recording], folder / "model", few_steps(steps=8))
+    return folder / "model"
+
+
+def test_a_recording_with_its_signals_in_another_order_has_identical_scores(small, tmp_path):
+    values = small_values(1, 700)
+    listed, turned = (write_recording(tmp_path / p, SMALL, values) for p in ("listed", "again"))
+    turned = write_recording(tmp_path / "turned", TURNED, values)
+    assert [s.name for s in Recording(turned).plant.tags] == [s.name for s in SMALL.tags][::-1]
+    energies, forecasts = replayed(small, listed)
+    again, same = replayed(small, turned)
+    assert np.isfinite(energies).any()
+    assert np.array_equal(energies, again, equal_nan=True)
+    assert forecasts
+    assert forecasts == same
+    one, two = (evaluate(small, [path], workers=1) for path in (listed, turned))
+    assert one["forecast"]
+    assert one == two
+    moves = [whatif(small, path, 400.0, ["FT1.SP=3"], 100.0) for path in (listed, turned)]
+    assert moves[0] == moves[1]
+
+
+def test_recordings_in_any_order_are_read_into_the_same_columns(tmp_path):
+    values = small_values(1, 300)
+    listed = Recording(write_recording(tmp_path / "listed", SMALL, values))
+    turned = Recording(write_recording(tmp_path / "turned", TURNED, values))
+    one, two = ticks(listed), ticks(turned, listed.plant)
+    assert all(np.array_equal(one.arrays()[name], array) for name, array in two.arrays().items())
+    assert not np.array_equal(one.tags, ticks(turned).tags)
+
+
+def test_a_plant_of_tags_alone_steers_and_reports(small):
+    model = PlantModel.from_checkpoint(load_checkpoint(small))
+    assert not model.networks.perception.media
+    assert {s["signal"] for s in load_checkpoint(small).meta["licence"]["signals"]} == {"FT1.SP"}
+    page = (small / "report.html").read_text()
+    for said in ("ARX", "CVA", "PCA", "FT1.SP [kg/s]", "declared +", "Anomalies over the training period"):
+        assert said in page
+
+
+def test_a_plant_of_media_alone_is_trained_judged_and_reported(recordings, tmp_path):
+    media = [path for path in recordings if Recording(path).has_media]
+    seen = [strip_tags(path, tmp_path / path.name) for path in media]
+    out = tmp_path / "model"
+    train(seen, out, few_steps(calibration_share=0.4))
+    model = PlantModel.from_checkpoint(load_checkpoint(out))
+    assert model.tags == ()
+    assert {s.name for s in model.networks.perception.media} == {s.name for s in Recording(seen[0]).plant.media}
+    report = evaluate(out, seen[-1:], workers=1)
+    assert report["forecast"] == {}
+    assert report["normal_hours"] > 0
+    energies, forecasts = replayed(out, seen[0])
+    calibrated = dict(zip(model.energy_names, np.isfinite(energies).any(0), strict=True))
+    assert calibrated["cross.camera.0.02"]
+    assert all(names == {} for names in forecasts)
+    assert "no process tags" in (out / "report.html").read_text()
+
+
+def test_a_thousand_tags_are_trained_on_and_judged(tmp_path):
+    plant = wide_plant(1000)
+    recording = write_recording(tmp_path / "run", plant, wide_values(plant, 0, 3500))
+    out = tmp_path / "model"
+    train([recording], out, few_steps(steps=2))
+    short = write_recording(tmp_path / "short", plant, wide_values(plant, 1, 200))
+    energies, _ = replayed(out, short)
+    assert np.isfinite(energies[-1]).sum() > 5
+    model = PlantModel.from_checkpoint(load_checkpoint(out))
+    assert len(model.core.directions) < 2.5 * len(plant.tags)
+    skill = np.array(load_checkpoint(out).meta["card"]["skill_linear"], float)
+    assert np.median(skill[model.world_model.horizon_s.index(8.0)]) > 0.3
+
+
+def test_many_tags_have_features_of_their_own_and_share_those_of_their_factors(tmp_path):
+    plant = wide_plant(MANY_TAGS + 1)
+    run = ticks(Recording(write_recording(tmp_path / "run", plant, wide_values(plant, 0, 900))))
+    core = LinearCore.fit([], [run], plant)
+    whole, _ = core.encode(run)
+    names = feature_names(tuple(s.name for s in plant.tags), ())
+    assert whole.past.shape[1] == len(names) == len(core.directions)
+    assert core.own == 2 * len(plant.tags)
+    first, carry = core.encode(run[:400])
+    rest, _ = core.encode(run[400:], carry)
+    np.testing.assert_allclose(np.concatenate([first.past, rest.past]), whole.past, atol=1e-9)
+    made, true = core.hindcast(whole, 8)
+    by_base = core.base(whole)[:-8, 3]
+    np.testing.assert_allclose(made, by_base, atol=1e-9)
+    assert 1 - ((true - made) ** 2).sum() / (true**2).sum() > 0.3
+    again = LinearCore.from_state(core.state(), core.meta())
+    assert np.array_equal(again.base(whole), core.base(whole))
