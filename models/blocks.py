@@ -1,6 +1,6 @@
 """The two blocks every part is made of: attention with a mask, and a feed-forward layer; pre-norm, residual.
 
-Shape letters: N rows, Q queries, K keys, D width.
+Randomness goes by rows of the global batch. Shape letters: N rows, Q queries, K keys, D width.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
+
+from models import ranks
 
 
 class Attention(nn.Module):
@@ -31,10 +33,25 @@ class Attention(nn.Module):
         return x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
 
+class Dropout(nn.Module):
+    """Dropout that does not depend on how many processes share the batch. Source: Srivastava et al. 2014."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape whose first axis is rows of the batch."""
+        if not self.training or not self.share:
+            return x
+        keep = 1.0 - self.share
+        return x * ranks.rows(lambda n: x.new_empty(n, *x.shape[1:]).bernoulli_(keep).div_(keep), len(x))
+
+
 def feed_forward(width: int, dropout: float = 0.0, factor: int = 2) -> nn.Sequential:
     """A hidden layer of ``factor`` times the width."""
     inner = factor * width
-    return nn.Sequential(nn.Linear(width, inner), nn.GELU(), nn.Dropout(dropout), nn.Linear(inner, width))
+    return nn.Sequential(nn.Linear(width, inner), nn.GELU(), Dropout(dropout), nn.Linear(inner, width))
 
 
 def linear(inputs: int, outputs: int) -> nn.Linear:

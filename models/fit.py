@@ -1,7 +1,8 @@
 """The training loop of the networks: clips, losses, optimiser, validation, early stopping, gates.
 
 Knows tensors only: no files, no command line. Everything random follows from the seed and the step, so that training
-goes on after a kill exactly where the state was taken.
+goes on after a kill exactly where the state was taken. Several processes draw the same batch and take their rows of it;
+everything else each does alike, by the first one's clock and scores.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from fusion.errors import ConfigError
 from fusion.plant import Plant
+from models import ranks
 from models.actions import HORIZONS
 from models.average import Average
 from models.batch import Ticks
@@ -24,6 +26,7 @@ from models.clips import Clips, Pool
 from models.gauges import Gauges, collapsed
 from models.jepa import Jepa, media_shapes
 from models.linear import LinearCore
+from models.parallel import Networks, Parallel, full, placed
 from models.size import ModelConfig
 from models.validation import examine, judge, scaled_gains, spread
 
@@ -49,6 +52,7 @@ class FitConfig:
     mixer; both are learning rates as shares of that of the rest: faster encoders put all variance into one direction.
     ``average_keep`` is what a step leaves of the average of the weights, which is what is judged and kept; 0 keeps the
     weights themselves. ``validation_clips`` bound a validation, ``gate_clips`` the last one, which fits the gates.
+    ``batch`` and ``short_cut_ticks`` are those of all processes together; ``parallel`` is how they share the networks.
     """
 
     steps: int = 100_000
@@ -71,6 +75,8 @@ class FitConfig:
     average_keep: float = 0.995
     seed: int = 0
     half_precision: bool = False
+    compile: bool = False
+    parallel: Parallel = Parallel.DDP
 
     def __post_init__(self) -> None:
         """Reject what no training can use."""
@@ -113,6 +119,7 @@ class Fitter:
         config: FitConfig,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        ranks.per_rank(config.batch)
         self.model = model
         self.config = config
         self.step = 0
@@ -125,9 +132,6 @@ class Fitter:
         self._check = spread(self._held_out, ticks, config.validation_clips)
         if not len(anchors) or not len(self._check):
             raise ConfigError(f"training: training and held-out runs must be longer than {ticks + 1} ticks")
-        self._optimiser = torch.optim.AdamW(_groups(model, config), lr=config.learning_rate, fused=True)
-        self._average = Average(model, config.average_keep)
-        self.rate = 0.0
         self._elapsed_s = 0.0
         self._stale = 0
         self._lost = 0
@@ -137,23 +141,35 @@ class Fitter:
         typical = spread(self._training, ticks, TYPICAL_TICKS)
         self._typical = self._training.views(typical).to(model.device)
         model.fit_scale(self._training.clips(typical, 1).to(model.device))
+        self._networks = Networks(model, config.parallel, compiled=config.compile)
+        self._optimiser = torch.optim.AdamW(_groups(model, config), lr=config.learning_rate, fused=True)
+        self._average = Average(model, config.average_keep)
+        self.rate = 0.0
 
     # --- the loop
 
     def run(self, callback: Callback | None = None) -> Gauges:
         """Train to the end and keep the best networks; returns their gauges with the gates fitted."""
-        started = self._clock() - self._elapsed_s
+        started = self._now() - self._elapsed_s
         if not self._best:
             self._validate()
         while not self.finished:
             losses = self.train_step()
-            self._elapsed_s = self._clock() - started
+            self._elapsed_s = self._now() - started
             due = self.step % self.config.validate_every == 0 and not self.alone
             gauges = self._validate() if due else None
-            self._elapsed_s = self._clock() - started
+            self._elapsed_s = self._now() - started
             if callback is not None:
                 callback(self.step, self.total, losses, gauges)
         return self.finish()
+
+    def _now(self) -> float:
+        return ranks.agreed(self._clock())
+
+    @property
+    def elapsed_s(self) -> float:
+        """Time spent in training, by the clock of the first process [s]."""
+        return self._elapsed_s
 
     @property
     def finished(self) -> bool:
@@ -197,7 +213,8 @@ class Fitter:
         devices = [self.model.device] if self.model.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(self._seed())
-            losses = self._losses(torch.Generator().manual_seed(self._seed()), alone)
+            generator = torch.Generator().manual_seed(self._seed())
+            losses = self._networks.train(lambda model: self._losses(model, generator, alone), partly=alone)
         self._optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(losses["total"])
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
@@ -211,28 +228,32 @@ class Fitter:
         values = torch.stack([loss.detach() for loss in losses.values()]).tolist()
         return dict(zip(losses, values, strict=True))
 
-    def _losses(self, generator: torch.Generator, alone: bool) -> dict[str, Tensor]:
+    def _losses(self, model: Jepa, generator: torch.Generator, alone: bool) -> dict[str, Tensor]:
         """Of everything on clips, or of the short cut alone."""
-        clips = None if alone else self.draw(generator).to(self.model.device)
-        ticks = _some(torch.cat(self._anchors), self.config.short_cut_ticks, generator)
-        starts = self._training.starts(ticks).to(self.model.device) if len(ticks) else None
+        clips = None if alone else self.draw(generator).to(model.device)
+        wanted = self.config.short_cut_ticks - self.config.short_cut_ticks % ranks.count()
+        ticks = ranks.share(_some(torch.cat(self._anchors), wanted, generator))
+        starts = self._training.starts(ticks).to(model.device) if len(ticks) else None
         if clips is None and starts is not None:
-            loss = self.model.short_cut_loss(starts)
+            loss = model.short_cut_loss(starts)
             return {"total": loss, "short_cut": loss}
         assert clips is not None  # noqa: S101 - without ticks of its own the short cut never learns alone
-        return self.model.losses(clips, generator, starts)
+        return model.losses(clips, generator, starts)
 
     def draw(self, generator: torch.Generator) -> Clips:
-        """Independent clips across runs, and the far horizons their latents are predicted at."""
+        """Independent clips across runs, and the far horizons their latents are predicted at.
+
+        Those with media are spread evenly, so that processes share the work.
+        """
         plain, media = self._anchors
         wanted = round(self.config.batch * self.config.media_share)
         with_media = 0 if not len(media) else self.config.batch if not len(plain) else wanted
-        chosen = torch.cat(
-            [_some(plain, self.config.batch - with_media, generator), _some(media, with_media, generator)]
-        )
+        parts = [_some(plain, self.config.batch - with_media, generator), _some(media, with_media, generator)]
+        place = torch.cat([(torch.arange(len(part)) + 0.5) / max(len(part), 1) for part in parts])
+        chosen = torch.cat(parts)[torch.argsort(place, stable=True)]
         order = torch.randperm(len(FAR_ROWS), generator=generator)[: self.model.config.far_horizons]
         far = [FAR_ROWS[i] for i in sorted(order.tolist())]
-        return self._training.clips(chosen, self.model.config.window_ticks, far)
+        return self._training.clips(ranks.share(chosen), self.model.config.window_ticks, far)
 
     def _seed(self) -> int:
         return (self.config.seed + 1) * 1_000_003 + self.step
@@ -249,18 +270,17 @@ class Fitter:
     def _validate(self) -> Gauges:
         """Judge the averaged weights, with the statistics of inference settled for them, and keep the best."""
         with self._average.in_place():
-            self.model.perception.settle(self._typical)
-            found = examine(self.model, self._held_out, self._check)
+            self._networks.rest(lambda model: model.perception.settle(self._typical))
+            found = self._networks.rest(lambda model: examine(model, self._held_out, self._check))
             gauges = judge(self.model, found, self.step, found.errors.gates())
-            self._keep_best(gauges)
+            self._keep_best(*ranks.agreed((not collapsed(gauges), gauges.score)))
         return gauges
 
-    def _keep_best(self, gauges: Gauges) -> None:
+    def _keep_best(self, sound: bool, score: float) -> None:
         """Keep what is in place where it is better; a sound latent is better than a collapsed one."""
-        sound = not collapsed(gauges)
         self._lost = self._lost + 1 if self._best_sound and not sound else 0
-        if (sound, -gauges.score) > (self._best_sound, -self._best_score):
-            self._best_score, self._best_sound, self._stale = gauges.score, sound, 0
+        if (sound, -score) > (self._best_sound, -self._best_score):
+            self._best_score, self._best_sound, self._stale = score, sound, 0
             self._best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         else:
             self._stale += 1
@@ -270,25 +290,37 @@ class Fitter:
         if self._best:
             self.model.load_state_dict(self._best)
         ticks = self.model.config.window_ticks
-        found = examine(self.model, self._held_out, spread(self._held_out, ticks, self.config.gate_clips))
+        check = spread(self._held_out, ticks, self.config.gate_clips)
+        found = self._networks.rest(lambda model: examine(model, self._held_out, check))
         gates = found.errors.gates()
         self.model.readout.gate_HS.copy_(torch.from_numpy(gates))
         gauges = judge(self.model, found, self.step, gates)
-        gains = scaled_gains(self.model, self._held_out, spread(self._held_out, ticks, GAIN_CLIPS))
+        few = spread(self._held_out, ticks, GAIN_CLIPS)
+        gains = self._networks.rest(lambda model: scaled_gains(model, self._held_out, few))
         scaling = self._core.scaling
         values = {n: getattr(gauges, n) for n in gauges.__dataclass_fields__}
         return Gauges(**values | {"gains": gains * scaling.tags.scale[:, None] / scaling.action.scale})
 
     # --- at rest
 
+    def networks(self) -> Jepa:
+        """The networks as they are, whole and on the CPU; all processes must ask."""
+        with torch.random.fork_rng(devices=[]):
+            made = Jepa(self._plant, self._core, self.model.shapes, self.model.config)
+        made.load_state_dict({name: full(value) for name, value in self.model.state_dict().items()})
+        return made
+
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on: ``arrays`` (tensors by name) and ``meta`` (JSON-able)."""
-        arrays = {f"model/{k}": v.detach().clone() for k, v in self.model.state_dict().items()}
-        arrays |= {f"average/{k}": v for k, v in self._average.state().items()}
-        arrays |= {f"best/{k}": v for k, v in self._best.items()}
+        """Everything needed to go on, with any number of processes: ``arrays`` (by name) and ``meta`` (JSON-able).
+
+        All processes must ask.
+        """
+        arrays = {f"model/{k}": full(v) for k, v in self.model.state_dict().items()}
+        arrays |= {f"average/{k}": full(v) for k, v in self._average.state().items()}
+        arrays |= {f"best/{k}": full(v) for k, v in self._best.items()}
         for parameter, name in _names(self.model).items():
             slots = self._optimiser.state.get(parameter, {})
-            arrays |= {f"optimiser/{name}/{slot}": value.clone() for slot, value in slots.items()}
+            arrays |= {f"optimiser/{name}/{slot}": full(value) for slot, value in slots.items()}
         best = self._best_score if np.isfinite(self._best_score) else None
         counts = {"step": self.step, "elapsed_s": self._elapsed_s, "stale": self._stale, "lost": self._lost}
         meta = counts | {"best_score": best, "best_sound": self._best_sound}
@@ -302,20 +334,21 @@ class Fitter:
         """
         arrays: Mapping[str, Tensor] = state["arrays"]
         meta = state["meta"]
+        own = self.model.state_dict()
         try:
-            self.model.load_state_dict(_part(arrays, "model/"))
-            self._average.load(_part(arrays, "average/"))
-        except RuntimeError as error:
+            self.model.load_state_dict({k: placed(v, own.get(k, v)) for k, v in _part(arrays, "model/").items()})
+            self._average.load({k: placed(v, own[k]) for k, v in _part(arrays, "average/").items()})
+            self._best = {k: placed(v, own[k]) for k, v in _part(arrays, "best/").items()}
+        except (KeyError, RuntimeError) as error:
             raise ConfigError(f"training state: it belongs to another model ({error})") from error
-        device = self.model.device
-        self._best = {k: v.to(device) for k, v in _part(arrays, "best/").items()}
         slots = _part(arrays, "optimiser/")
         self._optimiser.state.clear()
         for parameter, name in _names(self.model).items():
-            own = _part(slots, f"{name}/")
-            if own:
+            found = _part(slots, f"{name}/")
+            if found:
                 self._optimiser.state[parameter] = {
-                    k: v.clone() if k == "step" else v.to(device, copy=True) for k, v in own.items()
+                    k: v.to(parameter.device, copy=True) if k == "step" else placed(v, parameter)
+                    for k, v in found.items()
                 }
         self.step, self._elapsed_s = int(meta["step"]), float(meta["elapsed_s"])
         self._stale, self._lost, self._best_sound = int(meta["stale"]), int(meta["lost"]), bool(meta["best_sound"])

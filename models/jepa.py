@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import huber_loss
 
 from fusion.plant import Modality, Plant, Signal
+from models import ranks
 from models.actions import HORIZONS
 from models.audio import AudioEncoder
 from models.batch import Ticks
@@ -26,6 +27,7 @@ from models.mixer import Mixer, Standardise
 from models.patches import PatchEncoder
 from models.predictor import HorizonHeads, Predictor
 from models.process import ProcessEncoder
+from models.ranks import masked_mean
 from models.readout import Readout
 from models.regularizer import AntiCollapseLoss
 from models.size import AntiCollapse, ModelConfig
@@ -205,9 +207,10 @@ class Jepa(nn.Module):
     def latent_loss(self, clips: Clips, made: Prediction) -> Tensor:
         """Squared error of predicted latents: near ones at every tick, far ones from the last."""
         z, far = self._targets(clips, made)
-        near = [(made.latent_BTHL[:, :-k, row] - z[:, k:]).square().mean() for row, k in NEAR if k < z.shape[1]]
+        near = [made.latent_BTHL[:, :-k, row] - z[:, k:] for row, k in NEAR if k < z.shape[1]]
         distant = (made.latent_BTHL[:, -1, list(clips.far_J)] - far).square()
-        parts = [*near, masked_mean(distant, clips.far_known_BJ[..., None].expand_as(distant))]
+        parts = [ranks.mean(error.square()).mean() for error in near]
+        parts.append(masked_mean(distant, clips.far_known_BJ[..., None].expand_as(distant)))
         return torch.stack(parts).mean()
 
     def _targets(self, clips: Clips, made: Prediction) -> tuple[Tensor, Tensor]:
@@ -223,39 +226,44 @@ class Jepa(nn.Module):
     def partial_loss(self, clips: Clips, made: Prediction, generator: torch.Generator) -> Tensor:
         """On some independent ticks, how far the latent of a partial view is from the full one and from all tags.
 
-        So each tag is also read from the others: what ``net.masked`` judges.
+        So each tag is also read from the others: what ``net.masked`` judges. A process that has none of these ticks
+        takes one along that does not count: all must use the networks equally often.
         """
         b, t = clips.shape
-        ticks = torch.cat([torch.arange(b) * t + t - 1, b * t + torch.arange(clips.far_known_BJ.numel())])
-        ticks = ticks[torch.rand(len(ticks), generator=generator) < self.config.drop_share].to(self.device)
-        if not len(ticks):
-            return made.raw_NL.new_zeros(())
-        whole = clips.view.at(ticks)
+        far = b * t + torch.arange(clips.far_known_BJ.numel()).reshape(b, -1)
+        ticks = torch.cat([torch.arange(b)[:, None] * t + t - 1, far], 1).flatten()
+        counts = ranks.rows(lambda n: torch.rand(n, generator=generator), len(ticks)) < self.config.drop_share
+        whole = clips.view.at(ticks.to(self.device))
         part = dropped_view(whole, self.config, generator)
+        taken = (torch.nonzero(counts)[:, 0] if counts.any() else torch.zeros(1, dtype=torch.long)).to(self.device)
         with self._cast():
-            raw = self.perception.raw(part)
+            raw = self.perception.raw(part.at(taken))
         z = self.perception.standardise(raw, made.raw_NL.detach())
-        same = torch.as_tensor((z - made.z_NL[ticks].detach()).square().mean())
-        told = huber_loss(self.observe_tags(z), symlog(whole.tags_NS), reduction="none", delta=HUBER)
-        return same + masked_mean(told, whole.observed_NS)
+        error = (z - made.z_NL[ticks.to(self.device)[taken]].detach()).square()
+        counted = counts.to(self.device)[taken][:, None]
+        told = huber_loss(self.observe_tags(z), symlog(whole.tags_NS[taken]), reduction="none", delta=HUBER)
+        same = masked_mean(error, counted.expand_as(error))
+        return same + masked_mean(told, whole.observed_NS[taken] & counted)
 
     def observable_loss(self, clips: Clips, made: Prediction) -> Tensor:
         """Huber loss of tags and features read from the latent: the latent must not forget what is measured."""
         view = clips.view
         z = made.z_NL
         tags = huber_loss(self.observe_tags(z), symlog(view.tags_NS), reduction="none", delta=HUBER)
-        parts = [masked_mean(tags, view.observed_NS)]
+        parts, seen = [masked_mean(tags, view.observed_NS)], [torch.ones((), device=z.device)]
         for head, signal in zip(self.observe_media, self.perception.media, strict=True):
             medium = view.media.get(signal.name)
-            if medium is not None and len(medium.rows):
-                parts.append(huber_loss(head(z[medium.rows]), symlog(medium.features), delta=HUBER))
-        return torch.stack(parts).mean()
+            if medium is not None:
+                error = huber_loss(head(z[medium.rows]), symlog(medium.features), reduction="none", delta=HUBER)
+                parts.append(masked_mean(error, torch.ones_like(error)))
+                seen.append(ranks.length(medium.rows).clamp_max(1.0))
+        return (torch.stack(parts) * torch.stack(seen)).sum() / torch.stack(seen).sum()
 
     def inverse_loss(self, clips: Clips, made: Prediction) -> Tensor:
         """Squared error of the action read from two latents that follow each other."""
         assert self.inverse is not None  # noqa: S101 - the caller checked
         pairs = torch.cat([made.z_BTL[:, :-1], made.z_BTL[:, 1:]], -1)
-        return torch.as_tensor((self.inverse(pairs) - clips.action_BTA[:, 1:]).square().mean())
+        return ranks.mean((self.inverse(pairs) - clips.action_BTA[:, 1:]).square()).mean()
 
     @torch.no_grad()
     def follow(self) -> None:
@@ -277,22 +285,21 @@ class Jepa(nn.Module):
         self.readout.scale_HS.copy_(torch.where(count > 0, scale.clamp_min(1e-3), 1.0))
 
 
-def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
-    """Mean where valid; zero where nothing is."""
-    return (values * valid).sum() / valid.sum().clamp_min(1)
-
-
 def dropped_view(view: View, config: ModelConfig, generator: torch.Generator) -> View:
-    """A view without some modalities and tags, never without all: the process goes only where a medium stays."""
+    """A view without some modalities and tags, never without all: the process goes only where a medium stays.
+
+    Its ticks are rows of the global batch.
+    """
     n, s = view.observed_NS.shape
     device = view.tags_NS.device
     stays = torch.zeros(n, dtype=torch.bool)
     keep = {}
     for name, medium in view.media.items():
-        kept = torch.rand(n, generator=generator) >= config.drop_modality
+        kept = ranks.rows(lambda rows: torch.rand(rows, generator=generator), n) >= config.drop_modality
         keep[name] = kept.to(device)
         rows = medium.rows.cpu()
         stays[rows] |= kept[rows]
-    gone = (torch.rand(n, generator=generator) < config.drop_modality) & stays
-    tags = (torch.rand(n, s, generator=generator) >= config.drop_tag) & ~gone[:, None]
+    gone = (ranks.rows(lambda rows: torch.rand(rows, generator=generator), n) < config.drop_modality) & stays
+    tags = ranks.rows(lambda rows: torch.rand(rows, s, generator=generator), n) >= config.drop_tag
+    tags &= ~gone[:, None]
     return view.dropped(tags.to(device), keep)

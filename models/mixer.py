@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from models import ranks
 from models.blocks import Attention, feed_forward
 from models.view import Tokens
 
@@ -31,11 +32,11 @@ class Standardise(nn.Module):
         self.register_buffer("variance_L", torch.ones(latent))
 
     def forward(self, x_NL: Tensor, reference_NL: Tensor | None = None) -> Tensor:
-        """In training by the statistics of the batch (or of ``reference_NL``), else by the settled ones."""
+        """In training by the statistics of the global batch (or of ``reference_NL``), else by the settled ones."""
         mean, variance = self.mean_L, self.variance_L
         if self.training:
             source = x_NL if reference_NL is None else reference_NL
-            variance, mean = torch.var_mean(source.float(), 0, correction=0)
+            variance, mean = ranks.var_mean(source.float())
         return (x_NL.float() - mean) * torch.rsqrt(variance + 1e-5)
 
     @torch.no_grad()
@@ -82,42 +83,51 @@ class Mixer(nn.Module):
     def forward(self, groups: Sequence[Tokens], ticks: int) -> Tensor:
         """Latents [N, L] of ``ticks`` ticks.
 
-        Ticks with the tokens of one group only are read apart from the others, which carry many more.
+        Ticks with the tokens of one group only are read apart from the others, which carry many more. The layers run
+        once in any case: processes that share a batch must call them equally often.
         """
         rich = torch.zeros(ticks, dtype=torch.bool, device=self.states.device)
         for group in groups[1:]:
             rich[group.rows] = True
-        if not rich.any():
-            return self.read_any(groups[:1], ticks)
-        if rich.all():
+        if not rich.any() or rich.all():
             return self.read_any(groups, ticks)
-        made = self.out.weight.new_zeros(ticks, self.out.out_features)
+        made = self.states.new_zeros(ticks, *self.states.shape)
         for keep, used in ((~rich, groups[:1]), (rich, groups)):
             chosen = torch.nonzero(keep)[:, 0]
             place = torch.cumsum(keep, 0) - 1
             moved = [Tokens(place[g.rows], g.x, g.valid) for g in (group.only(keep) for group in used)]
-            part = self.read_any(moved, len(chosen))
+            part = self._read(moved, len(chosen))
             made = made.to(part.dtype).index_copy(0, chosen, part)
-        return made
+        return self._mix(made)
 
     def read_any(self, groups: Sequence[Tokens], ticks: int) -> Tensor:
         """Latents [N, L] from any groups of tokens, with all ticks read alike."""
+        return self._mix(self._read(groups, ticks))
+
+    def _read(self, groups: Sequence[Tokens], ticks: int) -> Tensor:
+        """State tokens [N, Q, D] that have read the groups."""
         keys, valid = self._gather(groups, ticks)
         x = self.states.expand(ticks, -1, -1)
         x = x + self.read(self.norm_states(x), self.norm_keys(keys), valid[:, None, None])
-        x = x + self.think(self.norm_after(x))
+        return torch.as_tensor(x + self.think(self.norm_after(x)))
+
+    def _mix(self, x_NQD: Tensor) -> Tensor:
+        """Latents [N, L] of state tokens."""
         for layer in self.layers:
-            x = layer(x)
-        return torch.as_tensor(self.out(self.norm_out(x.flatten(1))))
+            x_NQD = layer(x_NQD)
+        return torch.as_tensor(self.out(self.norm_out(x_NQD.flatten(1))))
 
     def _gather(self, groups: Sequence[Tokens], ticks: int) -> tuple[Tensor, Tensor]:
-        """All tokens [N, K, D] side by side and which of them count [N, K]; the first always does."""
+        """All tokens [N, K, D] side by side and which of them count [N, K]; the first always does.
+
+        A group without rows adds nothing but itself to the graph: where another process has rows, gradients are due.
+        """
         parts = [self.nothing.expand(ticks, -1, -1)]
         valid = [torch.ones(ticks, 1, dtype=torch.bool, device=self.states.device)]
         for group in groups:
             if not len(group.rows):
-                continue
-            if len(group.rows) == ticks:
+                parts[0] = parts[0] + group.x.sum()
+            elif len(group.rows) == ticks:
                 parts.append(group.x)
                 valid.append(group.valid)
             else:

@@ -55,9 +55,9 @@ class PatchEncoder(nn.Module):
         return patches
 
     def forward(self, view: View) -> Tokens:
-        """Tokens of the ticks that have this signal; none where no tick has it."""
+        """Tokens of the ticks that have this signal; none where no tick has it, in training still with a gradient."""
         medium = view.media.get(self.name)
-        if medium is None or not len(medium.rows):
+        if medium is None or not (len(medium.rows) or self.training):
             device = view.tags_NS.device
             nothing = torch.zeros(0, self.tokens + 1, self.place.shape[1], device=device)
             return Tokens(torch.zeros(0, dtype=torch.long, device=device), nothing, nothing[..., 0].bool())

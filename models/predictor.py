@@ -10,8 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from models import ranks
 from models.actions import HORIZONS
-from models.blocks import Attention, feed_forward, linear, zeroed
+from models.blocks import Attention, Dropout, feed_forward, linear, zeroed
 from models.size import ModelConfig
 
 INPUT_LIMIT = 8.0
@@ -28,7 +29,9 @@ class Blurred(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Any shape; standardised features."""
         x = x.clamp(-INPUT_LIMIT, INPUT_LIMIT)
-        return x + self.noise * torch.randn_like(x) if self.training else x
+        if not self.training:
+            return x
+        return x + self.noise * ranks.rows(lambda n: x.new_empty(n, *x.shape[1:]).normal_(), len(x))
 
 
 class AdaptiveLayer(nn.Module):
@@ -94,7 +97,7 @@ class HorizonLayers(nn.Module):
         self.action = linear(summaries, hidden)
         self.scale = nn.Parameter(torch.zeros(horizons, hidden))
         self.horizon = nn.Parameter(0.5 * torch.randn(horizons, hidden))
-        self.deepen = nn.Sequential(nn.GELU(), nn.Dropout(config.dropout), nn.Linear(hidden, hidden), nn.GELU())
+        self.deepen = nn.Sequential(nn.GELU(), Dropout(config.dropout), nn.Linear(hidden, hidden), nn.GELU())
         self.out = nn.Parameter(torch.zeros(horizons, hidden, outputs))
         self.offset = nn.Parameter(torch.zeros(horizons, outputs))
 

@@ -14,6 +14,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from models import ranks
 from models.size import AntiCollapse
 
 KNOTS = 17
@@ -29,8 +30,9 @@ def epps_pulley(z_ND: Tensor, directions_DM: Tensor) -> Tensor:
     weight = torch.full_like(t, REACH / (KNOTS - 1))
     weight[0] = weight[-1] = 0.5 * REACH / (KNOTS - 1)
     angle = (z_ND.float() @ directions_DM.float())[..., None] * t
-    gap = (angle.cos().mean(0) - normal).square() + angle.sin().mean(0).square()
-    return torch.as_tensor(len(z_ND) * (gap @ (2.0 * weight * normal)).mean())
+    cosine, sine = ranks.mean(torch.stack([angle.cos(), angle.sin()], 1))
+    gap = (cosine - normal).square() + sine.square()
+    return torch.as_tensor(ranks.length(z_ND) * (gap @ (2.0 * weight * normal)).mean())
 
 
 def directions(latent: int, count: int, generator: torch.Generator | None = None) -> Tensor:
@@ -49,9 +51,9 @@ def subspaces(latent: int, size: int, generator: torch.Generator | None = None) 
 
 def variance_covariance(z_ND: Tensor) -> Tensor:
     """Hinge on the standard deviation and off-diagonal covariance. Source: Bardes et al. 2022."""
-    centred = z_ND.float() - z_ND.float().mean(0)
-    deviation = centred.square().mean(0).add(1e-4).sqrt()
-    covariance = centred.T @ centred / max(len(z_ND) - 1, 1)
+    centred = z_ND.float() - ranks.mean(z_ND.float())
+    deviation = ranks.mean(centred.square()).add(1e-4).sqrt()
+    covariance = ranks.total(centred.T @ centred) / (ranks.length(z_ND) - 1).clamp_min(1)
     off = covariance - torch.diag(torch.diag(covariance))
     hinge = torch.relu(1.0 - deviation).mean()
     return torch.as_tensor(STD_WEIGHT * hinge + COVARIANCE_WEIGHT * off.square().sum() / z_ND.shape[1])
