@@ -13,14 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.historian.rows import TagInfo
-from fusion.plant import Plant
+from fusion.plant import Plant, Role, Signal
 from fusion.records import NS_PER_S
 from fusion.tag_quality import TagQuality
 
 STYLE = """body{font:14px/1.5 system-ui,sans-serif;margin:2em;color:#111}
 h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em;border-bottom:1px solid #ccc}
 table{border-collapse:collapse;font-size:12px}td,th{padding:2px 7px;border:1px solid #ddd;text-align:right}
-td,th{vertical-align:top}td:first-child,th:first-child,td.text{text-align:left}.bad{color:#a00}svg{display:block}"""
+td,th{vertical-align:top}th,td:first-child,td.text{text-align:left}
+td{white-space:nowrap}td.text{white-space:normal}td.text:last-child{min-width:22em}.bad{color:#a00}svg{display:block}"""
 WIDTH, HEIGHT, BINS = 240, 44, 120
 MUCH = 0.05  # share of a tag's rows or time from which a reader should look
 
@@ -71,8 +72,9 @@ def write_report(file: Path, found: Imported) -> None:
         "<h2>Files</h2>",
         _table(_FILE_COLUMNS, (_file_row(report, missing) for report in found.files)),
         "<h2>Tags</h2>",
-        "<p>Red is worth a look. The plot is lowest to highest of the values kept, over the whole import; red strokes "
-        "are the longest gaps.</p>",
+        "<p>All times are UTC. Red is worth a look. <i>New value every</i> is the mean time between rows that do not "
+        "continue a straight line, <i>frozen</i> the share of time in rests of many rows. The plot is lowest to "
+        "highest of the values kept, over the whole import; red strokes are the longest gaps.</p>",
         _table(_TAG_COLUMNS, (_tag_row(tag, found) for tag in found.tags)),
     ]
     file.write_text(f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>{''.join(parts)}")
@@ -99,13 +101,21 @@ def treatment(tag: TagQuality, plant: Plant) -> list[str]:
         said.append(f"a value counts for {signal.stale_after_s:g} s, then the tag is masked until the next")
     if tag.interpolated:
         said.append("straight lines between archived values carry no dynamics; export raw values if they exist")
-    if tag.frozen_s > MUCH * tag.span_s:
+    if _suspect_rest(tag, signal):
         said.append("long rests are learned as normal; mark them as bad, or they will not be found later")
     if tag.unit_change():
         said.append("nothing is converted: correct it at the source, or import the two parts by themselves")
+    if tag.outliers:
+        said.append("outliers stay in, and stretch the proposed limits; scaling goes by quantiles and ignores them")
     if tag.low == tag.high:
         said.append("it never moves: it is scaled by one and teaches nothing")
     return said or ["used as it is"]
+
+
+def _suspect_rest(tag: TagQuality, signal: Signal | None) -> bool:
+    """Whether a tag rests longer than a measured quantity does; setpoints, outputs and states rest by nature."""
+    by_nature = tag.whole or (signal is not None and signal.role is Role.MANIPULATED)
+    return tag.frozen_s > MUCH * tag.span_s and not by_nature
 
 
 def _summary(found: Imported) -> str:
@@ -161,8 +171,8 @@ def _jumps(report: FileReport) -> str:
 
 
 _TAG_COLUMNS = (
-    *("tag", "values", "unit", "rows", "from", "to", "interval [s]", "new value every [s]", "archive"),
-    *("gaps", "in gaps", "frozen", "longest rest [s]", "bad", "states", "outliers", "change of unit", "role", "limits"),
+    *("tag", "values", "unit", "rows", "from", "to", "interval", "new value every", "archive"),
+    *("gaps", "in gaps", "frozen", "longest rest", "bad", "states", "outliers", "change of unit", "role", "limits"),
     "training",
 )
 
@@ -183,17 +193,17 @@ def _tag_row(tag: TagQuality, found: Imported) -> list[str]:
         _cell(f"{tag.rows:,}"),
         _cell(_time(tag.first_ns)),
         _cell(_time(tag.last_ns)),
-        _cell(f"{tag.interval_s():.3g}"),
-        _cell(f"{tag.effective_s:.3g}"),
+        _cell(_duration(tag.interval_s())),
+        _cell(_duration(tag.effective_s)),
         _cell(archive, bad=tag.interpolated, text=True),
         _cell(tag.gap_count, bad=tag.gap_count > 0),
         _cell(f"{gaps:.1%}", bad=gaps > MUCH),
-        _cell(f"{frozen:.1%}", bad=frozen > MUCH),
-        _cell(f"{tag.longest_frozen_s:.0f}"),
+        _cell(f"{frozen:.1%}", bad=_suspect_rest(tag, signal)),
+        _cell(_duration(tag.longest_frozen_s)),
         _cell(f"{bad:.2%}", bad=bad > MUCH),
         _cell(states, text=True),
         _cell(f"{tag.outliers:.2%}", bad=tag.outliers > 0),
-        _cell(f"{change[1]} at {_time(change[0])}" if change else "", bad=change is not None, text=True),
+        _cell(f"{_factor(change[1])} at {_time(change[0])}" if change else "", bad=change is not None, text=True),
         _cell(str(signal.role) if signal else "", text=True),
         _cell(limits),
         _cell("; ".join(treatment(tag, found.plant)), bad=signal is None, text=True),
@@ -246,6 +256,17 @@ def _cell(value: object, *, bad: bool = False, text: bool = False) -> str:
     names = " ".join(name for name, on in (("bad", bad), ("text", text)) if on)
     mark = f' class="{names}"' if names else ""
     return f"<td{mark}>{html.escape(str(value))}</td>"
+
+
+def _factor(name: str) -> str:
+    return f"factor {name}" if name[0].isdigit() else name
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("d", 86_400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"
 
 
 def _time(t_ns: int | None) -> str:

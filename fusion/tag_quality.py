@@ -109,6 +109,10 @@ class TagQuality:
         flat = slope == 0.0
         self._rests(flat, steps)
         tolerance = 1e-6 * np.maximum(np.abs(slope[1:]), size * 1e-3)
+        if grain := _grain(self._v[-1]):  # rounding bends a straight line by up to two of the last digit
+            steep = np.abs(np.diff(value)[1:]) > 20.0 * grain
+            bent = 2.01 * grain / np.minimum(steps[1:], steps[:-1])
+            tolerance = np.where(steep, np.maximum(tolerance, bent), tolerance)
         same = np.abs(np.diff(slope)) <= tolerance
         self.straight_s += float(_runs(same & ~flat[1:], steps[1:], STRAIGHT_ROWS).sum())
         self.breaks += int((~same).sum()) + 1
@@ -203,6 +207,15 @@ def _level(windows: Floats) -> Floats:
 
 def _spread(value: Floats) -> float:
     return float(np.median(np.abs(value - np.median(value))))
+
+
+def _grain(value: Floats) -> float:
+    """The last digit that values were rounded to; zero where they were not."""
+    for digits in range(7):
+        shifted = value * 10.0**digits
+        if np.abs(shifted - np.round(shifted)).max() < 1e-9 * max(1.0, np.abs(shifted).max()):
+            return float(10.0**-digits)
+    return 0.0
 
 
 def _thin(values: NDArray[_Number]) -> NDArray[_Number]:

@@ -30,6 +30,9 @@ def test_a_swinging_door_archive_is_told_from_even_and_from_interpolated_rows():
     assert straight.interpolated
     assert not straight.compressed
     assert straight.effective_s > 5.0
+    rounded = followed("A", t_s, np.interp(t_s, t_s[corners], 100.0 * value[corners]).round(3))
+    assert rounded.interpolated
+    assert not followed("A", t_s, (100.0 * value).round(3)).interpolated
 
 
 def test_a_rest_that_spans_stretches_is_one():
@@ -84,6 +87,17 @@ def test_what_is_left_out_or_never_moves_is_said(tmp_path):
     assert treatment(followed("OTHER", t_s, t_s), plant) == ["left out: not a signal of the plant"]
     assert any("never moves" in said for said in treatment(followed("TT101", t_s, np.full(99, 7.0)), plant))
     assert treatment(followed("TT101", t_s, [math.sin(t * t) for t in t_s]), plant) == ["used as it is"]
+
+
+def test_setpoints_and_states_rest_by_nature_and_outliers_are_said(tmp_path):
+    plant = load_plant(import_files([_written(tmp_path)], tmp_path / "site", ImportConfig()) / "plant.yaml")
+    t_s = np.arange(1.0, 400.0)
+    steps = treatment(followed("TT101", t_s, (t_s > 200) * 5.0), plant)
+    assert not any("long rests" in said for said in steps)
+    rests = treatment(followed("TT101", t_s, np.where(t_s > 200, 5.5, np.sin(t_s))), plant)
+    assert any("long rests" in said for said in rests)
+    wild = treatment(followed("TT101", t_s, np.where(t_s % 50 == 1, 1e4, np.sin(t_s * t_s))), plant)
+    assert any("outliers stay in" in said for said in wild)
 
 
 def _written(tmp_path):
