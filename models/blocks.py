@@ -55,10 +55,12 @@ def feed_forward(width: int, dropout: float = 0.0, factor: int = 2) -> nn.Sequen
 
 
 def linear(inputs: int, outputs: int) -> nn.Linear:
-    """A linear layer; one without inputs (a plant without actions) is its bias."""
-    layer = nn.Linear(max(inputs, 1), outputs)
-    if not inputs:
-        layer.in_features, layer.weight = 0, nn.Parameter(torch.empty(outputs, 0))
+    """A linear layer; without inputs (a plant without actions) it is its bias, without outputs (or tags) nothing."""
+    layer = nn.Linear(max(inputs, 1), max(outputs, 1))
+    if not inputs or not outputs:
+        layer.in_features, layer.out_features = inputs, outputs
+        layer.weight = nn.Parameter(torch.empty(outputs, inputs))
+        layer.bias = nn.Parameter(layer.bias.detach()[:outputs].clone())
     return layer
 
 

@@ -20,6 +20,7 @@ from models import ranks
 from models.actions import HORIZONS
 from models.audio import AudioEncoder
 from models.batch import Ticks
+from models.blocks import linear
 from models.clips import Clips, Starts, summary_width
 from models.lidar import LidarEncoder
 from models.linear import LinearCore, LinearHead
@@ -125,7 +126,7 @@ class Jepa(nn.Module):
         self.predictor = Predictor(core.rank + config.latent + past, actions, config)
         self.heads = HorizonHeads(past, summary_width(actions), tags, config)
         self.readout = Readout(len(HORIZONS), tags)
-        self.observe_tags = nn.Linear(config.latent, tags)
+        self.observe_tags = linear(config.latent, tags)
         self.observe_media = nn.ModuleList(
             nn.Linear(config.latent, shapes[s.name].features) for s in self.perception.media
         )

@@ -181,7 +181,9 @@ def _directions(pasts: Sequence[Past], step_s: float, config: LinearConfig) -> F
 
 
 def _best_rank(splits: Sequence[Split], directions: Floats, config: LinearConfig) -> int:
-    """The rank whose median held-out skill, averaged over the horizons, is best."""
+    """The rank whose median held-out skill, averaged over the horizons, is best; none without tags."""
+    if not directions.size:
+        return 0
     used = [s for s, h in zip(splits, HORIZONS, strict=True) if h in RANK_HORIZONS]
     scores = [
         np.mean([np.median(_skill(s, _cva_weights(s.fit, directions[:, :r]))) for s in used]) for r in config.ranks

@@ -93,7 +93,7 @@ class HorizonLayers(nn.Module):
     def __init__(self, inputs: int, summaries: int, outputs: int, config: ModelConfig) -> None:
         super().__init__()
         hidden, horizons = config.head, len(HORIZONS)
-        self.start = nn.Linear(inputs, hidden)
+        self.start = linear(inputs, hidden)
         self.action = linear(summaries, hidden)
         self.scale = nn.Parameter(torch.zeros(horizons, hidden))
         self.horizon = nn.Parameter(0.5 * torch.randn(horizons, hidden))

@@ -49,8 +49,8 @@ def small(tmp_path_factory):
 
 
 def test_a_recording_with_its_signals_in_another_order_has_identical_scores(small, tmp_path):
-    values = small_values(1, 700)
-    listed, turned = (write_recording(tmp_path / p, SMALL, values) for p in ("listed", "again"))
+    values = small_values(1, 300)
+    listed = write_recording(tmp_path / "listed", SMALL, values)
     turned = write_recording(tmp_path / "turned", TURNED, values)
     assert [s.name for s in Recording(turned).plant.tags] == [s.name for s in SMALL.tags][::-1]
     energies, forecasts = replayed(small, listed)
@@ -62,7 +62,7 @@ def test_a_recording_with_its_signals_in_another_order_has_identical_scores(smal
     one, two = (evaluate(small, [path], workers=1) for path in (listed, turned))
     assert one["forecast"]
     assert one == two
-    moves = [whatif(small, path, 400.0, ["FT1.SP=3"], 100.0) for path in (listed, turned)]
+    moves = [whatif(small, path, 100.0, ["FT1.SP=3"], 100.0) for path in (listed, turned)]
     assert moves[0] == moves[1]
 
 
@@ -107,7 +107,7 @@ def test_a_thousand_tags_are_trained_on_and_judged(tmp_path):
     recording = write_recording(tmp_path / "run", plant, wide_values(plant, 0, 3500))
     out = tmp_path / "model"
     train([recording], out, few_steps(steps=2))
-    short = write_recording(tmp_path / "short", plant, wide_values(plant, 1, 200))
+    short = write_recording(tmp_path / "short", plant, wide_values(plant, 1, 140))
     energies, _ = replayed(out, short)
     assert np.isfinite(energies[-1]).sum() > 5
     model = PlantModel.from_checkpoint(load_checkpoint(out))
