@@ -13,7 +13,6 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from hashlib import file_digest
 from pathlib import Path
 from types import TracebackType
@@ -84,13 +83,7 @@ def load_plant(path: Path) -> Plant:
 
 def dump_plant(plant: Plant, path: Path) -> None:
     """Write a plant description that ``load_plant`` reads back to the same fingerprint."""
-    path.write_text(_as_yaml(plant))
-
-
-@lru_cache(maxsize=1)
-def _as_yaml(plant: Plant) -> str:
-    """The text once for all recordings of an import."""
-    return str(yaml.dump(plant_to_dict(plant), Dumper=DUMPER, sort_keys=False))
+    path.write_text(yaml.dump(plant_to_dict(plant), Dumper=DUMPER, sort_keys=False))
 
 
 class RecordingWriter:
