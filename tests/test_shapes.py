@@ -14,6 +14,7 @@ from fusion.plant_model import PlantModel
 from fusion.recording import Recording
 from fusion.train import train
 from fusion.whatif import whatif
+from models.actions import HORIZONS
 from models.linear import LinearCore
 from models.past import feature_names
 from models.scaling import MANY_TAGS
@@ -113,7 +114,7 @@ def test_a_thousand_tags_are_trained_on_and_judged(tmp_path):
     model = PlantModel.from_checkpoint(load_checkpoint(out))
     assert len(model.core.directions) < 2.5 * len(plant.tags)
     skill = np.array(load_checkpoint(out).meta["card"]["skill_linear"], float)
-    assert np.median(skill[model.world_model.horizon_s.index(8.0)]) > 0.3
+    assert np.median(skill[model.world_model.horizon_s.index(64.0)]) > 0.1
 
 
 def test_many_tags_have_features_of_their_own_and_share_those_of_their_factors(tmp_path):
@@ -127,9 +128,8 @@ def test_many_tags_have_features_of_their_own_and_share_those_of_their_factors(t
     first, carry = core.encode(run[:400])
     rest, _ = core.encode(run[400:], carry)
     np.testing.assert_allclose(np.concatenate([first.past, rest.past]), whole.past, atol=1e-9)
-    made, true = core.hindcast(whole, 8)
-    by_base = core.base(whole)[:-8, 3]
-    np.testing.assert_allclose(made, by_base, atol=1e-9)
-    assert 1 - ((true - made) ** 2).sum() / (true**2).sum() > 0.3
+    made, true = core.hindcast(whole, 64)
+    np.testing.assert_allclose(made, core.base(whole)[:-64, HORIZONS.index(64)], atol=1e-9)
+    assert 1 - ((true - made) ** 2).sum() / (true**2).sum() > 0.2
     again = LinearCore.from_state(core.state(), core.meta())
     assert np.array_equal(again.base(whole), core.base(whole))
