@@ -2,16 +2,20 @@
 
 The latest normal runs calibrate bands and limits, some of the others decide which networks are kept, the rest train.
 A killed run goes on where it stopped: ticks are cached per recording and the networks' state is written as it goes.
+Of several processes (`torchrun -m fusion.train`) the first reads, fits in closed form, calibrates and writes; all train
+the networks. They need the same folders.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import logging
 import multiprocessing
 import os
 import shutil
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -27,7 +31,8 @@ from safetensors.torch import load_file, save_file
 
 from control.surprise import Calibration, SurpriseConfig, calibrate
 from fusion.checkpoint import flatten, save_checkpoint
-from fusion.config import TrainConfig
+from fusion.command import carry_out, flat, start_logging, training_arguments
+from fusion.config import TrainConfig, train_config
 from fusion.errors import ConfigError, PlantMismatch
 from fusion.history import ticks as read_ticks
 from fusion.licensing import examine_model
@@ -35,15 +40,18 @@ from fusion.plant import Plant
 from fusion.plant_model import PlantModel
 from fusion.recording import MANIFEST, Recording
 from fusion.report import Course, write_report
+from models import ranks
 from models.batch import Ticks
 from models.features import FeatureStem
 from models.fit import FitConfig, Fitter, build
 from models.gauges import Gauges, passed
+from models.jepa import Jepa
 from models.linear import LinearCore
 from models.monitors import Monitors
+from models.parallel import Parallel
 from models.size import preset
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("fusion.train")  # also where this is the main module
 
 TAGS_ONLY = 0.4  # of the calibration share is enough for bands of runs without media
 
@@ -62,6 +70,32 @@ class Split:
         return [*self.training, *self.held_out]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Basis:
+    """What the networks are trained on: a plant, its ticks in ``files`` by recording, and the linear core."""
+
+    plant: Plant
+    files: list[Path]
+    core: LinearCore
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `python -m fusion.train`, for torchrun: `fusion train` by one process of several."""
+    parser = argparse.ArgumentParser(prog="fusion.train", description="Train a model on recordings.")
+    training_arguments(parser)
+    arguments = parser.parse_args(argv)
+    start_logging(logging.INFO if ranks.is_first() else logging.WARNING)
+    return carry_out(lambda: run(arguments))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """One training as the command line asks for it, by as many processes as were started."""
+    with ranks.one_voice():
+        config = train_config(arguments.overrides)
+        with ranks.joined(ranks.device(config.device), config.timeout_s):
+            train(flat(arguments.recording), arguments.out, config)
+
+
 def train(recordings: Sequence[Path], out: Path, config: TrainConfig) -> None:
     """Train on recordings of one plant and write the model folder ``out`` with its report.
 
@@ -69,16 +103,31 @@ def train(recordings: Sequence[Path], out: Path, config: TrainConfig) -> None:
         ConfigError: where there is too little normal data, or recordings of different plants.
     """
     started = time.monotonic()
-    torch.set_num_threads(config.threads or os.cpu_count() or 1)
-    found = [Recording(path) for path in recordings]
-    plant = _one_plant(found)
+    ranks.per_rank(config.batch)
+    torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // ranks.local("WORLD_SIZE", 1)))
     work = out.with_name(out.name + ".work")
-    work.mkdir(parents=True, exist_ok=True)
     with _bar() as bar:
-        runs = load_ticks(found, work, bar)
-        split = split_runs(runs, config)
-        model, course = fit(plant, split, config, work, bar)
-        calibration, energies = calibrate_limits(model, split, config, bar)
+        basis, own = ranks.led(lambda: prepare(recordings, config, work, bar))
+        split = own[0] if own else split_runs([Ticks.load(file) for file in basis.files], config)
+        networks, course = fit(basis, split, config, work, bar)
+
+        def complete() -> tuple[None, None]:
+            assert own is not None  # noqa: S101 - only the first process is asked
+            later, before, held = split.calibration, split.fitted, split.held_out
+            model = PlantModel.assemble(basis.plant, basis.core, own[1], networks, later, before, held)
+            publish(model, split, course, out, config, started, bar)
+            shutil.rmtree(work)
+            return None, None
+
+        ranks.led(complete)
+
+
+def publish(
+    model: PlantModel, split: Split, course: Course, out: Path, config: TrainConfig, started: float, bar: Progress
+) -> None:
+    """Calibrate limits, judge the model, and write it with its report; ``started`` on the monotonic clock."""
+    plant = model.plant
+    calibration, energies = calibrate_limits(model, split, config, bar)
     licence, card = examine_model(model, plant, split.calibration, split.fitted)
     gauges = course.gauges[-1]
     reasons = passed(gauges, plant)
@@ -95,15 +144,27 @@ def train(recordings: Sequence[Path], out: Path, config: TrainConfig) -> None:
     arrays, meta["calibration"] = calibration.state()
     model_id = save_checkpoint(out, plant, flatten({"calibration": arrays} | model.state()), _finite(meta))
     write_report(out / "report.html", plant, model_id, meta, course, model, calibration, energies, split.calibration)
-    shutil.rmtree(work)
     log.info("%s: model %s after %.0f s", out, model_id, time.monotonic() - started)
 
 
 # --- recordings to ticks
 
 
-def load_ticks(recordings: Sequence[Recording], cache: Path, bar: Progress) -> list[Ticks]:
-    """Ticks of every normal recording in order of time, else as given; computed on all cores, cached by content."""
+def prepare(
+    recordings: Sequence[Path], config: TrainConfig, work: Path, bar: Progress
+) -> tuple[Basis, tuple[Split, Monitors]]:
+    """Recordings to ticks, linear core and monitors: what comes before the networks."""
+    found = [Recording(path) for path in recordings]
+    plant = _one_plant(found)
+    work.mkdir(parents=True, exist_ok=True)
+    files = cache_ticks(found, work, bar)
+    split = split_runs([Ticks.load(file) for file in files], config)
+    core, monitors = fit_core(plant, split, bar)
+    return Basis(plant=plant, files=files, core=core), (split, monitors)
+
+
+def cache_ticks(recordings: Sequence[Recording], cache: Path, bar: Progress) -> list[Path]:
+    """Files with the ticks of normal recordings in order of time; computed on all cores, cached by content."""
     normal = sorted((r for r in recordings if r.kind == "normal"), key=lambda r: r.manifest["t0_ns"])
     if len(normal) < len(recordings):
         log.info("%d recordings hold faults and are left out of training", len(recordings) - len(normal))
@@ -115,7 +176,7 @@ def load_ticks(recordings: Sequence[Recording], cache: Path, bar: Progress) -> l
         with ProcessPoolExecutor(min(os.cpu_count() or 1, len(missing)), mp_context=spawn) as pool:
             for _ in pool.map(_cache_ticks, missing):
                 bar.advance(task)
-    return [Ticks.load(file) for file in files]
+    return files
 
 
 def _cache_ticks(job: tuple[Path, Path]) -> None:
@@ -181,19 +242,41 @@ def hours(runs: Sequence[Ticks]) -> float:
 # --- the model
 
 
-def fit(plant: Plant, split: Split, config: TrainConfig, work: Path, bar: Progress) -> tuple[PlantModel, Course]:
-    """Linear core and monitors in closed form, then the networks on top, then bands."""
+def fit_core(plant: Plant, split: Split, bar: Progress) -> tuple[LinearCore, Monitors]:
+    """Linear core and monitors in closed form."""
     task = bar.add_task("linear core", total=None)
     media = [run for run in split.training if run.media]
     core = LinearCore.fit(media, [run for run in split.training if not run.media], plant)
     stem, with_media = FeatureStem(plant), [run for run in split.fitted if run.media] or split.fitted
     monitors = Monitors.fit(with_media, core, plant, stem, tag_runs=[run for run in split.training if not run.media])
     bar.update(task, total=1, completed=1)
-    networks = build(plant, core, split.training, preset(config.size), config.seed)
-    fit_config = FitConfig(steps=config.steps, max_seconds=config.seconds, batch=config.batch, seed=config.seed)
-    fitter = Fitter(networks, core, plant, split.training, split.held_out, fit_config)
+    return core, monitors
+
+
+def fit(basis: Basis, split: Split, config: TrainConfig, work: Path, bar: Progress) -> tuple[Jepa, Course]:
+    """The networks on top of the linear core, by all processes."""
+    place = ranks.device(config.device)
+    networks = build(basis.plant, basis.core, split.training, preset(config.size), config.seed).to(place)
+    chosen = fit_config(config, place)
+    fitter = Fitter(networks, basis.core, basis.plant, split.training, split.held_out, chosen)
     course = train_networks(fitter, config, work, bar)
-    return PlantModel.assemble(plant, core, monitors, networks, split.calibration, split.fitted, split.held_out), course
+    return fitter.networks(), course
+
+
+def fit_config(config: TrainConfig, place: torch.device) -> FitConfig:
+    """How the networks are trained there: what was left open follows from their size."""
+    large = config.size == "plant"
+    sharded = config.parallel == "fsdp" or (config.parallel == "auto" and large)
+    fast = large and place.type == "cuda"
+    return FitConfig(
+        steps=config.steps,
+        max_seconds=config.seconds,
+        batch=config.batch,
+        seed=config.seed,
+        half_precision=fast if config.half_precision is None else config.half_precision,
+        compile=fast if config.compile is None else config.compile,
+        parallel=Parallel.FSDP if sharded else Parallel.DDP,
+    )
 
 
 def train_networks(fitter: Fitter, config: TrainConfig, work: Path, bar: Progress) -> Course:
@@ -201,7 +284,7 @@ def train_networks(fitter: Fitter, config: TrainConfig, work: Path, bar: Progres
     course = Course([], [], [])
     _resume(fitter, work)
     task = bar.add_task("networks", total=1.0)
-    written = time.monotonic()
+    written = fitter.elapsed_s
 
     def follow(step: int, total: int, losses: Mapping[str, float], gauges: Gauges | None) -> None:
         nonlocal written
@@ -210,9 +293,9 @@ def train_networks(fitter: Fitter, config: TrainConfig, work: Path, bar: Progres
         if gauges is not None:
             course.gauges.append(gauges)
         _show(bar, task, fitter.progress, step, total, losses, course.gauges)
-        if time.monotonic() - written > config.checkpoint_every_s:
+        if fitter.elapsed_s - written > config.checkpoint_every_s:
             _write_state(fitter, work)
-            written = time.monotonic()
+            written = fitter.elapsed_s
 
     course.gauges.append(fitter.run(follow))
     bar.update(task, completed=1.0)
@@ -236,6 +319,8 @@ def _show(
 
 def _write_state(fitter: Fitter, work: Path) -> None:
     state = fitter.state_dict()
+    if not ranks.is_first():
+        return
     aside = work / "state.partial"
     save_file(state["arrays"], aside, metadata={"meta": json.dumps(state["meta"])})
     aside.rename(work / "state.safetensors")
@@ -245,7 +330,7 @@ def _resume(fitter: Fitter, work: Path) -> None:
     from safetensors import safe_open
 
     file = work / "state.safetensors"
-    if not file.is_file():
+    if not ranks.agreed(file.is_file()):
         return
     with safe_open(file, "pt") as opened:
         meta = json.loads(opened.metadata()["meta"])
@@ -288,4 +373,8 @@ def _bar() -> Progress:
         TextColumn("{task.percentage:>3.0f} %"),
         TimeRemainingColumn(),
     )
-    return Progress(*columns)
+    return Progress(*columns, disable=not ranks.is_first())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
