@@ -1,7 +1,4 @@
-"""The command line: one verb per thing a user does; every known error is one sentence and an exit code.
-
-Exit codes: 0 asked for and done, 1 failed, 2 bad configuration, bad arguments or a foreign checkpoint.
-"""
+"""The command line: one verb per thing a user does; every known error is one sentence and an exit code."""
 
 from __future__ import annotations
 
@@ -14,7 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fusion.errors import ConfigError, FusionError
+from fusion.command import carry_out, flat, start_logging, training_arguments
+from fusion.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_PLANT = ROOT / "configs" / "plant" / "lime.yaml"
@@ -25,21 +23,15 @@ MARKER = "fusion-world-model"
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the `fusion` command."""
     arguments = build_parser().parse_args(argv)
-    logging.basicConfig(
-        level=logging.DEBUG if arguments.verbose else logging.INFO,
-        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
-        datefmt="%H:%M:%S",
-    )
+    start_logging(logging.DEBUG if arguments.verbose else logging.INFO)
     _quiet_drivers()
-    try:
+
+    def command() -> int | None:
         _check_names()
-        command: Callable[[argparse.Namespace], int | None] = arguments.command
-        return command(arguments) or 0
-    except FusionError as error:
-        _complain(str(error))
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
+        verb: Callable[[argparse.Namespace], int | None] = arguments.command
+        return verb(arguments)
+
+    return carry_out(command)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -124,12 +116,12 @@ def _import(verbs: _Verbs[argparse.ArgumentParser]) -> None:
 
 def _train(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     verb = _verb(verbs, "train", run_train, "train a model on recordings; continues where a killed run stopped")
-    verb.add_argument("--recording", type=Path, nargs="+", required=True, action="extend")
-    verb.add_argument("--out", type=Path, required=True, help="model folder to write")
+    training_arguments(verb)
     verb.add_argument(
-        "--multirun", action="store_true", help="train every combination of settings into OUT/0, OUT/1 ..."
+        "--multirun",
+        action="store_true",
+        help="train every combination of settings (seed=0,1,2) into OUT/0, OUT/1 ...",
     )
-    verb.add_argument("overrides", nargs="*", help="training settings, e.g. seconds=600 seed=1, or seed=0,1,2 to sweep")
 
 
 def _run(verbs: _Verbs[argparse.ArgumentParser]) -> None:
@@ -281,13 +273,12 @@ def run_import(arguments: argparse.Namespace) -> None:
 
 def run_train(arguments: argparse.Namespace) -> None:
     """Recordings in, model and report out; or a sweep of them and its table."""
-    from fusion.config import train_config
-    from fusion.train import train
+    from fusion.train import run
 
     if arguments.multirun:
         _sweep(arguments)
-        return
-    train(_flat(arguments.recording), arguments.out, train_config(arguments.overrides))
+    else:
+        run(arguments)
 
 
 def _sweep(arguments: argparse.Namespace) -> None:
@@ -295,7 +286,7 @@ def _sweep(arguments: argparse.Namespace) -> None:
 
     from fusion.sweep import sweep, table
 
-    rows = sweep(_flat(arguments.recording), arguments.out, arguments.overrides)
+    rows = sweep(flat(arguments.recording), arguments.out, arguments.overrides)
     Console().print(table(rows))
 
 
@@ -326,7 +317,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
             raise ConfigError("evaluate takes --recording or --pairs, not both")
         _write(judge_pairs(arguments.model, arguments.pairs, ablation=ablation), arguments.json)
     else:
-        _write(evaluate(arguments.model, _flat(arguments.recording), ablation=ablation), arguments.json)
+        _write(evaluate(arguments.model, flat(arguments.recording), ablation=ablation), arguments.json)
 
 
 def run_pairs(arguments: argparse.Namespace) -> None:
@@ -379,14 +370,6 @@ def split_address(text: str) -> tuple[str, int]:
 def say(text: str) -> None:
     """The program's answer, on standard output."""
     sys.stdout.write(text + "\n")
-
-
-def _complain(text: str) -> None:
-    sys.stderr.write(f"fusion: {text}\n")
-
-
-def _flat(nested: Sequence[Sequence[Path]] | Sequence[Path]) -> list[Path]:
-    return [path for part in nested for path in ([part] if isinstance(part, Path) else part)]
 
 
 def _check_names() -> None:

@@ -65,12 +65,16 @@ class Course:
 
 
 class Log:
-    """A course and its events in a folder that TensorBoard reads, side by side; a context manager."""
+    """A course and its events in a folder that TensorBoard reads, side by side; without a folder the course alone.
 
-    def __init__(self, folder: Path, course: Course) -> None:
+    Use as a context manager.
+    """
+
+    def __init__(self, folder: Path | None, course: Course) -> None:
         self.course = course
-        shutil.rmtree(folder, ignore_errors=True)
-        self._writer = SummaryWriter(str(folder))
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        self._writer = SummaryWriter(str(folder), write_to_disk=folder is not None)
         for name, curve in course.curves.items():
             for step, value in zip(curve.steps, curve.values, strict=True):
                 self._writer.add_scalar(name, value, step)

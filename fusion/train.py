@@ -1,21 +1,25 @@
 """Offline training, top to bottom: recordings to ticks, linear core, networks, calibration, licence, report.
 
 What trains, what decides and what calibrates is settled in ``fusion.splitting``. A killed run goes on where it stopped:
-ticks are cached per recording and the networks' state is written as it goes.
+ticks are cached per recording and the networks' state is written as it goes. Of several processes
+(`torchrun -m fusion.train`) the first reads, fits in closed form, calibrates and writes; all train the networks. They
+need the same folders.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import logging
 import multiprocessing
 import os
 import shutil
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +32,8 @@ from safetensors.torch import load_file, save_file
 
 from control.surprise import Calibration, calibrate
 from fusion.checkpoint import flatten, save_checkpoint
-from fusion.config import TrainConfig
+from fusion.command import carry_out, flat, start_logging, training_arguments
+from fusion.config import TrainConfig, train_config
 from fusion.course import Course, Log
 from fusion.errors import ConfigError, PlantMismatch
 from fusion.figures import stretches
@@ -40,17 +45,57 @@ from fusion.plant_model import PlantModel, surprise_config
 from fusion.recording import MANIFEST, Recording
 from fusion.report import Findings, write_report
 from fusion.splitting import Split, hours, split_runs
+from models import ranks
 from models.batch import Ticks
 from models.features import FeatureStem
 from models.fit import FitConfig, Fitter, build
 from models.gauges import Gauges, passed
+from models.jepa import Jepa
 from models.linear import LinearCore
 from models.monitors import Monitors
+from models.parallel import Parallel
 from models.size import preset
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("fusion.train")  # also where this is the main module
 
 LOGS, STATE = "logs", "state.safetensors"
+NO_OTHER = ("seconds", "steps", "checkpoint_every_s", "threads", "device", "parallel", "compile", "timeout_s")
+"""Settings of how long a training may take and on what it runs, which make no other training of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Basis:
+    """What the networks are trained on: a plant, its ticks in ``files`` by recording, and the linear core."""
+
+    plant: Plant
+    files: list[Path]
+    core: LinearCore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """Networks, how they came about, and what they are worth."""
+
+    networks: Jepa
+    course: Course
+    gauges: Gauges
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `python -m fusion.train`, for torchrun: `fusion train` by one process of several."""
+    parser = argparse.ArgumentParser(prog="fusion.train", description="Train a model on recordings.")
+    training_arguments(parser)
+    arguments = parser.parse_args(argv)
+    start_logging(logging.INFO if ranks.is_first() else logging.WARNING)
+    return carry_out(lambda: run(arguments))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """One training as the command line asks for it, by as many processes as were started."""
+    with ranks.one_voice():
+        config = train_config(arguments.overrides)
+        with ranks.joined(ranks.device(config.device), config.timeout_s):
+            train(flat(arguments.recording), arguments.out, config)
 
 
 def train(recordings: Sequence[Path], out: Path, config: TrainConfig, ticks: Path | None = None) -> None:
@@ -64,27 +109,40 @@ def train(recordings: Sequence[Path], out: Path, config: TrainConfig, ticks: Pat
         ConfigError: where there is too little normal data, or recordings of different plants.
     """
     started = time.monotonic()
-    torch.set_num_threads(config.threads or os.cpu_count() or 1)
-    found = [Recording(path) for path in recordings]
-    plant = _one_plant(found)
+    ranks.per_rank(config.batch)
+    torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // ranks.local("WORLD_SIZE", 1)))
     work = out.with_name(out.name + ".work")
-    ticks = ticks or work
-    for folder in (work, ticks):
-        folder.mkdir(parents=True, exist_ok=True)
-    _claim(work, found, config)
     with _bar() as bar:
-        runs = load_ticks(found, ticks, bar)
-        split = split_runs(runs, config)
-        model, course, gauges = fit(plant, split, config, work, bar)
-        calibration, energies = calibrate_limits(model, split, config, bar)
+        basis, own = ranks.led(lambda: prepare(recordings, config, work, ticks or work, bar))
+        split = own[0] if own else split_runs([Ticks.load(file) for file in basis.files], config)
+        trained = fit(basis, split, config, work, bar)
+
+        def complete() -> tuple[None, None]:
+            assert own is not None  # noqa: S101 - only the first process is asked
+            later, before, held = split.calibration, split.fitted, split.held_out
+            model = PlantModel.assemble(basis.plant, basis.core, own[1], trained.networks, later, before, held)
+            publish(model, split, trained, out, config, started, bar)
+            (work / LOGS).rename(out / LOGS)
+            shutil.rmtree(work)
+            return None, None
+
+        ranks.led(complete)
+
+
+def publish(
+    model: PlantModel, split: Split, trained: Trained, out: Path, config: TrainConfig, started: float, bar: Progress
+) -> None:
+    """Calibrate limits, judge the model, and write it with its report; ``started`` on the monotonic clock."""
+    plant = model.plant
+    calibration, energies = calibrate_limits(model, split, config, bar)
     licence, card = examine_model(model, plant, split.calibration, split.fitted)
     floors = floor_skills(model, split.training, split.calibration)
     card |= {f"skill_{name}": skill.tolist() for name, skill in floors.items()}
-    reasons = passed(gauges, plant)
+    reasons = passed(trained.gauges, plant)
     meta = {
         "model": model.meta(),
         "train": asdict(config),
-        "gauges": gauges.to_dict(),
+        "gauges": trained.gauges.to_dict(),
         "withheld": reasons,
         "licence": licence.to_dict(),
         "card": card,
@@ -96,21 +154,18 @@ def train(recordings: Sequence[Path], out: Path, config: TrainConfig, ticks: Pat
     findings = Findings(
         model_id=model_id,
         meta=finite(meta),
-        course=course,
+        course=trained.course,
         calibration=calibration,
         later=split.calibration,
         stretches=stretches(model, calibration, split, energies),
     )
     write_report(out / "report.html", model, findings)
-    (work / LOGS).rename(out / LOGS)
-    shutil.rmtree(work)
     log.info("%s: model %s after %.0f s", out, model_id, time.monotonic() - started)
 
 
 def _claim(work: Path, recordings: Sequence[Recording], config: TrainConfig) -> None:
-    """Drop the state of another training than this one; how long it may take and on what it runs makes no other."""
-    free = ("seconds", "steps", "checkpoint_every_s", "threads")
-    settings = {name: value for name, value in asdict(config).items() if name not in free}
+    """Drop the state of another training than this one."""
+    settings = {name: value for name, value in asdict(config).items() if name not in NO_OTHER}
     claim = json.dumps([settings, [_digest(recording, recordings[0].plant) for recording in recordings]])
     file = work / "claim.json"
     if not file.is_file() or file.read_text() != claim:
@@ -121,8 +176,23 @@ def _claim(work: Path, recordings: Sequence[Recording], config: TrainConfig) -> 
 # --- recordings to ticks
 
 
-def load_ticks(recordings: Sequence[Recording], cache: Path, bar: Progress) -> list[Ticks]:
-    """Ticks of every normal recording in order of time, else as given; computed on all cores, cached by content.
+def prepare(
+    recordings: Sequence[Path], config: TrainConfig, work: Path, ticks: Path, bar: Progress
+) -> tuple[Basis, tuple[Split, Monitors]]:
+    """Recordings to ticks, linear core and monitors: what comes before the networks."""
+    found = [Recording(path) for path in recordings]
+    plant = _one_plant(found)
+    for folder in (work, ticks):
+        folder.mkdir(parents=True, exist_ok=True)
+    _claim(work, found, config)
+    files = cache_ticks(found, ticks, bar)
+    split = split_runs([Ticks.load(file) for file in files], config)
+    core, monitors = fit_core(plant, split, bar)
+    return Basis(plant=plant, files=files, core=core), (split, monitors)
+
+
+def cache_ticks(recordings: Sequence[Recording], cache: Path, bar: Progress) -> list[Path]:
+    """Files with the ticks of normal recordings in order of time; computed on all cores, cached by content.
 
     All have the columns of the first recording's plant.
     """
@@ -138,7 +208,7 @@ def load_ticks(recordings: Sequence[Recording], cache: Path, bar: Progress) -> l
         with ProcessPoolExecutor(min(os.cpu_count() or 1, len(missing)), mp_context=spawn) as pool:
             for _ in pool.map(_cache_ticks, missing):
                 bar.advance(task)
-    return [Ticks.load(file) for file in files]
+    return files
 
 
 def _cache_ticks(job: tuple[Path, Plant, Path]) -> None:
@@ -169,23 +239,39 @@ def _one_plant(recordings: Sequence[Recording]) -> Plant:
 # --- the model
 
 
-def fit(
-    plant: Plant, split: Split, config: TrainConfig, work: Path, bar: Progress
-) -> tuple[PlantModel, Course, Gauges]:
-    """Linear core and monitors in closed form, then the networks on top, then bands."""
+def fit_core(plant: Plant, split: Split, bar: Progress) -> tuple[LinearCore, Monitors]:
+    """Linear core and monitors in closed form."""
     task = bar.add_task("linear core", total=None)
     media = [run for run in split.training if run.media]
     core = LinearCore.fit(media, [run for run in split.training if not run.media], plant)
     stem, with_media = FeatureStem(plant), [run for run in split.fitted if run.media] or split.fitted
     monitors = Monitors.fit(with_media, core, plant, stem, tag_runs=[run for run in split.training if not run.media])
     bar.update(task, total=1, completed=1)
-    networks = build(plant, core, split.training, preset(config.size), config.seed)
-    shared = ("steps", "batch", "validate_every", "average_keep", "seed")
-    fit_config = FitConfig(max_seconds=config.seconds, **{name: getattr(config, name) for name in shared})
-    fitter = Fitter(networks, core, plant, split.training, split.held_out, fit_config)
+    return core, monitors
+
+
+def fit(basis: Basis, split: Split, config: TrainConfig, work: Path, bar: Progress) -> Trained:
+    """The networks on top of the linear core, by all processes."""
+    place = ranks.device(config.device)
+    networks = build(basis.plant, basis.core, split.training, preset(config.size), config.seed).to(place)
+    chosen = fit_config(config, place)
+    fitter = Fitter(networks, basis.core, basis.plant, split.training, split.held_out, chosen)
     course, gauges = train_networks(fitter, config, work, bar)
-    model = PlantModel.assemble(plant, core, monitors, networks, split.calibration, split.fitted, split.held_out)
-    return model, course, gauges
+    return Trained(networks=fitter.networks(), course=course, gauges=gauges)
+
+
+def fit_config(config: TrainConfig, place: torch.device) -> FitConfig:
+    """How the networks are trained there: what was left open follows from their size."""
+    large = config.size == "plant"
+    sharded = config.parallel == "fsdp" or (config.parallel == "auto" and large)
+    fast = large and place.type == "cuda"
+    return FitConfig(
+        max_seconds=config.seconds,
+        **{name: getattr(config, name) for name in ("steps", "batch", "validate_every", "average_keep", "seed")},
+        half_precision=fast if config.half_precision is None else config.half_precision,
+        compile=fast if config.compile is None else config.compile,
+        parallel=Parallel.FSDP if sharded else Parallel.DDP,
+    )
 
 
 def train_networks(fitter: Fitter, config: TrainConfig, work: Path, bar: Progress) -> tuple[Course, Gauges]:
@@ -193,9 +279,9 @@ def train_networks(fitter: Fitter, config: TrainConfig, work: Path, bar: Progres
     course = Course()
     _resume(fitter, course, work)
     task = bar.add_task("networks", total=1.0)
-    written = time.monotonic()
+    written = fitter.elapsed_s
 
-    with Log(work / LOGS, course) as journal:
+    with Log(work / LOGS if ranks.is_first() else None, course) as journal:
 
         def follow(step: int, total: int, losses: Mapping[str, float], gauges: Gauges | None) -> None:
             nonlocal written
@@ -203,9 +289,9 @@ def train_networks(fitter: Fitter, config: TrainConfig, work: Path, bar: Progres
             if gauges is not None:
                 journal.note(step, _named("gauge", gauges.numbers))
             _show(bar, task, fitter.progress, step, total, course)
-            if time.monotonic() - written > config.checkpoint_every_s:
+            if fitter.elapsed_s - written > config.checkpoint_every_s:
                 _write_state(fitter, course, work)
-                written = time.monotonic()
+                written = fitter.elapsed_s
 
         gauges = fitter.run(follow)
         journal.note(fitter.step, _named("gauge", gauges.numbers))
@@ -228,6 +314,8 @@ def _show(bar: Progress, task: TaskID, progress: float, step: int, total: int, c
 
 def _write_state(fitter: Fitter, course: Course, work: Path) -> None:
     state = fitter.state_dict()
+    if not ranks.is_first():
+        return
     aside = work / "state.partial"
     save_file(state["arrays"] | course.arrays(), aside, metadata={"meta": json.dumps(state["meta"])})
     aside.rename(work / STATE)
@@ -235,7 +323,7 @@ def _write_state(fitter: Fitter, course: Course, work: Path) -> None:
 
 def _resume(fitter: Fitter, course: Course, work: Path) -> None:
     file = work / STATE
-    if not file.is_file():
+    if not ranks.agreed(file.is_file()):
         return
     with safe_open(file, "pt") as opened:
         meta = json.loads(opened.metadata()["meta"])
@@ -280,4 +368,8 @@ def _bar() -> Progress:
         TextColumn("{task.percentage:>3.0f} %"),
         TimeRemainingColumn(),
     )
-    return Progress(*columns)
+    return Progress(*columns, disable=not ranks.is_first())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

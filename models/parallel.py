@@ -22,7 +22,8 @@ from models.mixer import MixerLayer
 from models.predictor import AdaptiveLayer, HorizonLayers
 
 T = TypeVar("T")
-BLOCKS = (MixerLayer, AdaptiveLayer, HorizonLayers)  # tensors in, one tensor out, as often on every process
+COMPILED = (MixerLayer, AdaptiveLayer)
+SHARDED = (*COMPILED, HorizonLayers)  # tensors in, one tensor out, as often in every process
 
 
 class Parallel(StrEnum):
@@ -87,7 +88,7 @@ class Networks:
 def _shard(whole: Whole) -> None:
     mesh = init_device_mesh(whole.model.device.type, (ranks.count(),))
     for module in whole.modules():
-        if isinstance(module, BLOCKS):
+        if isinstance(module, SHARDED):
             fully_shard(module, mesh=mesh)
     fully_shard(whole, mesh=mesh)
 
@@ -95,7 +96,7 @@ def _shard(whole: Whole) -> None:
 def _compile(model: Jepa) -> None:
     """Block by block: what surrounds them has shapes and branches that follow the data."""
     for module in model.modules():
-        if isinstance(module, BLOCKS):
+        if isinstance(module, COMPILED):
             made: Any = torch.compile(module.forward, dynamic=True)
             module.forward = made  # type: ignore[method-assign]
 

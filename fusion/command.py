@@ -1,0 +1,42 @@
+"""What our entry points share: logs, an error the user can act on as one sentence, an exit code, and some arguments.
+
+Exit codes: 0 asked for and done, 1 failed, 2 bad configuration, bad arguments or a foreign checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fusion.errors import FusionError
+
+
+def start_logging(level: int) -> None:
+    """To standard error, with the time of day."""
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", datefmt="%H:%M:%S")
+
+
+def carry_out(command: Callable[[], int | None]) -> int:
+    """The exit code of a command."""
+    try:
+        return command() or 0
+    except FusionError as error:
+        sys.stderr.write(f"fusion: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+def training_arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of `fusion train` and of `torchrun -m fusion.train`."""
+    parser.add_argument("--recording", type=Path, nargs="+", required=True, action="extend")
+    parser.add_argument("--out", type=Path, required=True, help="model folder to write")
+    parser.add_argument("overrides", nargs="*", help="training settings, e.g. seconds=600 seed=1")
+
+
+def flat(nested: Sequence[Sequence[Path]] | Sequence[Path]) -> list[Path]:
+    """Paths that were given in one or several lists."""
+    return [path for part in nested for path in ([part] if isinstance(part, Path) else part)]
