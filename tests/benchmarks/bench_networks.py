@@ -88,15 +88,12 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--half", action="store_true", help="bfloat16")
-    parser.add_argument("--compile", action="store_true", help="torch.compile of the encoders, mixer and predictor")
+    parser.add_argument("--compile", action="store_true", help="torch.compile, as in training")
     asked = parser.parse_args()
     device = torch.device(asked.device)
     plant, core = make_plant(), make_core()
     model = build(plant, core, training_runs(), preset(asked.size)).to(device)
-    if asked.compile:
-        for part in (*model.perception.encoders, model.perception.mixer, model.predictor):
-            part.compile(dynamic=True)
-    config = FitConfig(batch=asked.batch, alone_share=0.0, half_precision=asked.half)
+    config = FitConfig(batch=asked.batch, alone_share=0.0, half_precision=asked.half, compile=asked.compile)
     fitter = Fitter(model, core, plant, training_runs(), held_out_runs(), config)
     step_s, work = training(fitter, device)
     rate = matrix_rate(device, torch.bfloat16 if asked.half else torch.float32)
