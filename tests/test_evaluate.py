@@ -1,6 +1,5 @@
 import dataclasses
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,6 +26,7 @@ from fusion.evaluate import (
 from fusion.plant import Plant, Signal
 from fusion.recording import Event, RecordingWriter
 from fusion.records import NS_PER_S, Anomaly, AnomalyKind, AnomalyState, Columns, Quality, SignalBlame
+from models.batch import TickBuilder
 
 RAISED, HELD, CLEARED = AnomalyState.RAISED, AnomalyState.HELD, AnomalyState.CLEARED
 T0_S = 1_000_000
@@ -229,14 +229,16 @@ class Scripted:
 
     def __init__(self, checkpoint, ablation):
         assert ablation == NOTHING_MISSING
-        self.model, self.plant = SimpleNamespace(stem=None), checkpoint.plant
+        self.model, self.plant = None, checkpoint.plant
         self._ticks = 0
 
-    def step(self, frame, newest):
-        assert not newest
-        self._ticks += 1
-        said = (change(frame.t_ns / NS_PER_S - T0_S),) if self._ticks == 20 else ()
-        return SimpleNamespace(anomalies=said)
+    def catch_up(self, frames):
+        said, builder = [], TickBuilder(self.plant)
+        for frame in frames:
+            self._ticks += 1
+            said += [change(frame.t_ns / NS_PER_S - T0_S)] if self._ticks == 20 else []
+            builder.add(frame)
+        return builder.ticks(), said
 
 
 def test_every_tick_of_a_recording_passes_a_fresh_engine_and_only_normal_ones_are_forecast(tmp_path, monkeypatch):
