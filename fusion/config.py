@@ -21,12 +21,12 @@ from hydra.errors import HydraException
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from connectors.audio import AudioConfig
-from connectors.lidar import LidarConfig
-from connectors.mqtt import MqttConfig
-from connectors.opcua import OpcUaConfig
+from connectors.lidar.config import LidarConfig
+from connectors.media.audio import AudioConfig
+from connectors.media.video import VideoConfig
+from connectors.mqtt.config import MqttConfig
+from connectors.opcua.config import OpcUaConfig
 from connectors.replay import ReplayConfig
-from connectors.video import VideoConfig
 from control.advisor import AdvisorConfig
 from control.anomaly import DetectorConfig
 from fusion.errors import ConfigError

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors.opcua import OpcUaConfig
+from connectors.opcua.config import OpcUaConfig
 from fusion.config import load_daemon_config, train_config
 from fusion.errors import ConfigError
 from fusion.recording import load_plant

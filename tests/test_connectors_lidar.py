@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from connectors.base import ARRIVAL_CLOCK, Source
-from connectors.cloud_files import name_ns
-from connectors.clouds import Crop, voxel_means
-from connectors.lidar import LidarConfig
-from connectors.velodyne import HOUR_NS, from_hour
+from connectors.lidar.config import LidarConfig
+from connectors.lidar.crop import Crop, voxel_means
+from connectors.lidar.files import name_ns
+from connectors.lidar.velodyne import HOUR_NS, from_hour
 from fusion.errors import ConfigError
 from fusion.records import NS_PER_S, Quality, SourceState
 from tests.contract.peers import PLANT, LidarPeer, collect, supervision, until

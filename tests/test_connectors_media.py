@@ -11,13 +11,13 @@ import av
 import numpy as np
 import pytest
 
-from connectors.audio import AudioConfig
 from connectors.base import Source
-from connectors.decode import StreamClock
-from connectors.pictures import Pictures
-from connectors.sound import Chunks
-from connectors.video import VideoConfig
-from connectors.wire import SIZES, Job, Outlet
+from connectors.media.audio import AudioConfig
+from connectors.media.decode import StreamClock
+from connectors.media.pictures import Pictures
+from connectors.media.pipe import SIZES, Job, Outlet
+from connectors.media.sound import Chunks
+from connectors.media.video import VideoConfig
 from fusion.codec import PictureEncoder
 from fusion.errors import ConfigError
 from fusion.records import NS_PER_S, Quality, Sample, SourceState

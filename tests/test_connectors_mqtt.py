@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import connectors.payload
+import connectors.mqtt.payload
 from connectors.base import ARRIVAL_CLOCK, Source, Tally
-from connectors.mqtt import MqttConfig, TopicConfig
-from connectors.payload import Extractor
+from connectors.mqtt.config import MqttConfig, TopicConfig
+from connectors.mqtt.payload import Extractor
 from fusion.errors import ConfigError
 from fusion.records import SourceState
 from tests.contract.peers import PLANT, MqttPeer, collect, free_port, supervision, until, values
@@ -66,14 +66,14 @@ def test_numbers_garbage_and_retained_values(tmp_path):
 
 @mosquitto
 def test_a_wrong_password_is_refused_and_a_decoder_that_raises_costs_only_the_connection(tmp_path, monkeypatch):
-    original, failures = connectors.payload.Extractor.reading, [ZeroDivisionError("in decode")]
+    original, failures = connectors.mqtt.payload.Extractor.reading, [ZeroDivisionError("in decode")]
 
     def reading(self, *arguments):
         if failures:
             raise failures.pop()
         return original(self, *arguments)
 
-    monkeypatch.setattr(connectors.payload.Extractor, "reading", reading)
+    monkeypatch.setattr(connectors.mqtt.payload.Extractor, "reading", reading)
 
     async def scenario() -> None:
         peer = MqttPeer(tmp_path, {"fusion": "right"})

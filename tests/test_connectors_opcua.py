@@ -9,12 +9,12 @@ from asyncua import ua
 from asyncua.client.ua_session import UaSession
 from asyncua.ua.uaerrors import BadTooManyOperations
 
-import connectors.opcua_session
+import connectors.opcua.session
 from connectors.base import ARRIVAL_CLOCK, Source, Tally, arrival_ns
-from connectors.nodes import NodeAddress, identifier, parse_node
-from connectors.notifications import Intake, to_ns, to_quality
-from connectors.opcua import OpcUaConfig
-from connectors.opcua_session import refusal_or_loss
+from connectors.opcua.config import OpcUaConfig
+from connectors.opcua.nodes import NodeAddress, identifier, parse_node
+from connectors.opcua.notifications import Intake, to_ns, to_quality
+from connectors.opcua.session import refusal_or_loss
 from fusion.errors import ConfigError, SourceError, SourceRefused
 from fusion.records import Quality, SourceState
 from tests.contract.peers import PLANT, OpcUaPeer, collect, free_port, supervision, until, values
@@ -38,7 +38,7 @@ def build(peer: OpcUaPeer, url: str | None = None, **options: object) -> Source:
 
 def test_namespaces_that_moved_and_a_tag_that_comes_late(monkeypatch: pytest.MonkeyPatch):
     """The value is the right machine's after the restart; a missing tag is named and taken up when it appears."""
-    monkeypatch.setattr(connectors.opcua_session, "RETRY_MIN_S", 0.2)
+    monkeypatch.setattr(connectors.opcua.session, "RETRY_MIN_S", 0.2)
 
     async def scenario() -> None:
         peer = OpcUaPeer(namespaces=["urn:peer"], tags=("TT101", "LT101"))

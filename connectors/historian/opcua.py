@@ -17,8 +17,8 @@ from asyncua.ua.uaerrors import UaError
 
 from connectors.historian.rows import Batch, finish
 from connectors.historian.stamps import Clock
-from connectors.nodes import NodeAddress, identifier, parse_node
-from connectors.notifications import to_ns, to_quality
+from connectors.opcua.nodes import NodeAddress, identifier, parse_node
+from connectors.opcua.notifications import to_ns, to_quality
 from fusion.errors import ConfigError, HistorianError
 
 VALUES_AT_ONCE = 10_000

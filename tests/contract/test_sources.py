@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from connectors.audio import AudioConfig
 from connectors.base import Source, arrival_ns
 from connectors.buffer import count
-from connectors.lidar import LidarConfig
-from connectors.mqtt import MqttConfig, TopicConfig
-from connectors.opcua import OpcUaConfig
-from connectors.video import VideoConfig
+from connectors.lidar.config import LidarConfig
+from connectors.media.audio import AudioConfig
+from connectors.media.video import VideoConfig
+from connectors.mqtt.config import MqttConfig, TopicConfig
+from connectors.opcua.config import OpcUaConfig
 from fusion.records import Item, Sample, SourceState
 from tests.contract.peers import (
     PLANT,

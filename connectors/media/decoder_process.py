@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from connectors.base import ARRIVAL_CLOCK, SourceEnded, Tally, arrival_ns
-from connectors.wire import SIZES, Job
+from connectors.media.pipe import SIZES, Job
 from fusion.errors import SourceError, SourceRefused
 from fusion.records import Item, Quality, Sample
 
@@ -126,7 +126,7 @@ async def _start() -> Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "connectors.decode",
+        "connectors.media.decode",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=PIPE_BYTES,

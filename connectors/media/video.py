@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from connectors.base import Source
-from connectors.media import MediaConfig
+from connectors.media.config import MediaConfig
 from connectors.settings import signal_of
 from fusion.errors import ConfigError
 from fusion.plant import Modality, Plant

@@ -23,14 +23,14 @@ from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 
 from connectors.base import SourceSilent, Tally
 from connectors.inbox import Inbox
-from connectors.nodes import NodeAddress, identifier
-from connectors.notifications import Intake
+from connectors.opcua.nodes import NodeAddress, identifier
+from connectors.opcua.notifications import Intake
 from connectors.settings import secret
 from fusion.errors import SourceError, SourceRefused
 from fusion.records import Columns, Item
 
 if TYPE_CHECKING:
-    from connectors.opcua import OpcUaConfig
+    from connectors.opcua.config import OpcUaConfig
 
 FAULTS_SHOWN = 5
 RETRY_MIN_S = 2.0

@@ -6,7 +6,7 @@ import glob
 from dataclasses import dataclass, field, replace
 
 from connectors.base import Driver, Source, Tally
-from connectors.clouds import Crop
+from connectors.lidar.crop import Crop
 from connectors.settings import Supervision, choose, signal_of, utc_ns
 from fusion.errors import ConfigError
 from fusion.plant import Modality, Plant, Signal
@@ -83,7 +83,7 @@ class LidarConfig:
         crop = Crop(signal.shape[0], self.region, self.voxel_m)
 
         def connect() -> Driver:
-            from connectors.velodyne import VelodyneListener
+            from connectors.lidar.velodyne import VelodyneListener
 
             return VelodyneListener(self, signal.name, crop, tally)
 
@@ -94,7 +94,7 @@ class LidarConfig:
         crop = Crop(signal.shape[0], self.region, self.voxel_m)
 
         def connect() -> Driver:
-            from connectors.cloud_files import CloudPlayer
+            from connectors.lidar.files import CloudPlayer
 
             return CloudPlayer(self, signal, crop, tally)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from connectors.base import Driver, Source, Tally
-from connectors.payload import Extractor
+from connectors.mqtt.payload import Extractor
 from connectors.settings import Supervision, choose, secret, signal_of
 from fusion.errors import ConfigError
 from fusion.plant import Modality, Plant
@@ -116,7 +116,7 @@ class MqttConfig:
         extractors = _extractors(self.topics, [signal.name for signal in signals], tally)
 
         def connect() -> Driver:
-            from connectors.mqtt_session import MqttSession
+            from connectors.mqtt.session import MqttSession
 
             return MqttSession(self, client_id, extractors, tuple(s.name for s in signals), tally)
 

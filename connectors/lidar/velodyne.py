@@ -11,13 +11,13 @@ import numpy as np
 import velodyne_decoder  # type: ignore[import-untyped]
 
 from connectors.base import ARRIVAL_CLOCK, Tally, arrival_ns
-from connectors.clouds import Crop
 from connectors.inbox import Inbox
+from connectors.lidar.crop import Crop
 from fusion.errors import SourceError
 from fusion.records import NS_PER_S, Item, Quality, Sample
 
 if TYPE_CHECKING:
-    from connectors.lidar import LidarConfig
+    from connectors.lidar.config import LidarConfig
 
 POSITION_PACKET = velodyne_decoder.TELEMETRY_PACKET_SIZE
 HOUR_NS = 3600 * NS_PER_S

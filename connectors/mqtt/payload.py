@@ -15,7 +15,7 @@ from connectors.settings import datetime_ns
 from fusion.records import Quality
 
 if TYPE_CHECKING:
-    from connectors.mqtt import TopicConfig
+    from connectors.mqtt.config import TopicConfig
 
 NS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 WORDS = {"true": 1.0, "false": 0.0}

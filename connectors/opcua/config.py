@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from connectors.base import Driver, Source, Tally
-from connectors.nodes import NodeAddress, parse_node
+from connectors.opcua.nodes import NodeAddress, parse_node
 from connectors.settings import Supervision, choose, redacted, secret, signal_of
 from fusion.errors import ConfigError
 from fusion.plant import Modality, Plant
@@ -92,7 +92,7 @@ class OpcUaConfig:
         tally = Tally()
 
         def connect() -> Driver:
-            from connectors.opcua_session import OpcUaSession
+            from connectors.opcua.session import OpcUaSession
 
             return OpcUaSession(self, addresses, tally)
 

@@ -20,13 +20,13 @@ from paho.mqtt.reasoncodes import ReasonCode
 from connectors.base import ARRIVAL_CLOCK, SourceSilent, Tally, arrival_ns
 from connectors.columns import Rows
 from connectors.inbox import Inbox
-from connectors.payload import Extractor
+from connectors.mqtt.payload import Extractor
 from connectors.settings import secret
 from fusion.errors import SourceError, SourceRefused
 from fusion.records import Item
 
 if TYPE_CHECKING:
-    from connectors.mqtt import MqttConfig
+    from connectors.mqtt.config import MqttConfig
 
 Row = tuple[str, tuple[int, int, int, float, int]]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from connectors.base import Driver, Source, Tally, arrival_ns
-from connectors.child import DecoderProcess
+from connectors.media.decoder_process import DecoderProcess
+from connectors.media.pipe import Job
 from connectors.settings import Supervision, choose, redacted, secret, utc_ns
-from connectors.wire import Job
 from fusion.errors import ConfigError
 from fusion.plant import Signal
 

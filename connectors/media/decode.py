@@ -1,6 +1,6 @@
 """The decoder process: opens one camera, microphone or file, decodes it and writes arrays to its standard output.
 
-Run as ``python -m connectors.decode`` with a job on the first line of standard input; it ends when that input ends,
+Run as ``python -m connectors.media.decode`` with a job on the first line of standard input; it ends when that input ends,
 so it never outlives the daemon. A decoder that crashes is a lost source, not a lost daemon.
 """
 
@@ -21,9 +21,9 @@ from av.container.input import InputContainer
 from av.error import FFmpegError, HTTPForbiddenError, HTTPUnauthorizedError, InvalidDataError
 from av.video.frame import VideoFrame
 
-from connectors.pictures import Pictures
-from connectors.sound import Chunks
-from connectors.wire import Job, Outlet
+from connectors.media.pictures import Pictures
+from connectors.media.pipe import Job, Outlet
+from connectors.media.sound import Chunks
 
 REFERENCE_TIME = struct.Struct("<q")
 DAY_NS = 86_400_000_000_000

@@ -1,0 +1,1 @@
+"""LiDAR: packets over UDP and series of files, as point clouds."""

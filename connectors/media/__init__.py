@@ -1,0 +1,1 @@
+"""Cameras and microphones: streams and files, decoded in a process of their own."""

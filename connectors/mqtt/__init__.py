@@ -1,0 +1,1 @@
+"""MQTT: numbers and JSON from any broker, as columns."""

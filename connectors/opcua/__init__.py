@@ -1,0 +1,1 @@
+"""OPC UA: a server's tags, subscribed to and taken in columns."""
