@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from control.surprise import Calibration
+from control.anomaly.calibration import Calibration
 from fusion.errors import ConfigError
 from fusion.plant import Modality, Plant
 from fusion.records import Frame

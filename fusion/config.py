@@ -27,8 +27,8 @@ from connectors.media.video import VideoConfig
 from connectors.mqtt.config import MqttConfig
 from connectors.opcua.config import OpcUaConfig
 from connectors.replay import ReplayConfig
-from control.advisor import AdvisorConfig
-from control.anomaly import DetectorConfig
+from control.advice.advisor import AdvisorConfig
+from control.anomaly.detector import DetectorConfig
 from fusion.errors import ConfigError
 from fusion.timeline import TimelineConfig
 

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from control.surprise import Calibration, SurpriseConfig, sustained
+from control.anomaly.calibration import Calibration, SurpriseConfig, sustained
 from fusion.course import Course
 from fusion.plant_model import ModelState, PlantModel
 from fusion.records import NS_PER_S

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from control.advisor import Advisor, AdvisorConfig, Situation
-from control.anomaly import Detector, DetectorConfig
-from control.evidence import Contributions
-from control.licence import Level, Licence
-from control.planner import Planner
-from control.surprise import Calibration, Surprise
+from control.advice.advisor import Advisor, AdvisorConfig, Situation
+from control.advice.licence import Level, Licence
+from control.advice.planner import Planner
+from control.anomaly.calibration import Calibration, Surprise
+from control.anomaly.detector import Detector, DetectorConfig
+from control.anomaly.evidence import Contributions
 from fusion.ablation import NOTHING_MISSING, Ablation
 from fusion.checkpoint import Checkpoint
 from fusion.errors import ModelError

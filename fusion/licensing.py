@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from control.excitation import excitations
-from control.gains import check_gains, model_gains
-from control.licence import Licence, Skill, grant
+from control.advice.excitation import excitations
+from control.advice.gains import check_gains, model_gains
+from control.advice.licence import Licence, Skill, grant
 from fusion.plant import Plant, Role
 from fusion.plant_model import ModelState, PlantModel
 from models.actions import HORIZONS

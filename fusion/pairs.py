@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from control.evidence import family
+from control.anomaly.evidence import family
 from fusion.ablation import NOTHING_MISSING, Ablation
 from fusion.checkpoint import load_checkpoint
 from fusion.errors import ConfigError

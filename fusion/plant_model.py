@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from control.surprise import SurpriseConfig
-from control.world import ACTION_STEPS
+from control.advice.world import ACTION_STEPS
+from control.anomaly.calibration import SurpriseConfig
 from fusion.checkpoint import Checkpoint
 from fusion.errors import ModelError
 from fusion.plant import Plant
@@ -277,7 +277,7 @@ class PlantModel:
 
 
 class PresentWorld:
-    """``control.world.World``: rollouts from one state; signals without a rate stay as they are."""
+    """``control.advice.world.World``: rollouts from one state; signals without a rate stay as they are."""
 
     def __init__(self, model: PlantModel, state: ModelState) -> None:
         if state.z is None or state.action is None:

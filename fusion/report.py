@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from control.surprise import Calibration
+from control.anomaly.calibration import Calibration
 from fusion.course import Course
 from fusion.figures import (
     SHOWN_H,

@@ -30,7 +30,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from control.surprise import Calibration, calibrate
+from control.anomaly.calibration import Calibration, calibrate
 from fusion.checkpoint import flatten, save_checkpoint
 from fusion.command import carry_out, flat, start_logging, training_arguments
 from fusion.config import TrainConfig, train_config

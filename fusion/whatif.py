@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator  # type: ignore[import-untyped]
 
-from control.world import ACTION_STEPS
+from control.advice.world import ACTION_STEPS
 from fusion.checkpoint import load_checkpoint
 from fusion.errors import ConfigError
 from fusion.history import frames

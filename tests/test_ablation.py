@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from control.surprise import SurpriseConfig, calibrate
+from control.anomaly.calibration import SurpriseConfig, calibrate
 from fusion.ablation import NOTHING_MISSING, Ablation
 from fusion.checkpoint import load_checkpoint
 from fusion.cli import main

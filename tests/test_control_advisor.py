@@ -4,9 +4,9 @@ import pytest
 import torch
 from control_worlds import LinearWorld, small_plant
 
-from control.advisor import Advisor, AdvisorConfig, Situation
-from control.licence import Level, Licence, SignalLicence
-from control.planner import Planner, PlannerConfig
+from control.advice.advisor import Advisor, AdvisorConfig, Situation
+from control.advice.licence import Level, Licence, SignalLicence
+from control.advice.planner import Planner, PlannerConfig
 from fusion.errors import ConfigError
 from fusion.plant import Target
 from fusion.records import Anomaly, AnomalyKind, AnomalyState, HoldReason, SignalBlame, Verdict

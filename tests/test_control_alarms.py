@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from control.alarms import AlarmConfig, AlarmLog, AlarmState
+from control.anomaly.alarms import AlarmConfig, AlarmLog, AlarmState
 from fusion.errors import ConfigError
 from fusion.records import Anomaly, AnomalyKind, AnomalyState, SignalBlame
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from control_worlds import small_plant
 
-from control.anomaly import Contributions, Detector, DetectorConfig
-from control.evidence import EvidenceConfig, decide_kind, find
-from control.surprise import SurpriseConfig, calibrate
+from control.anomaly.calibration import SurpriseConfig, calibrate
+from control.anomaly.detector import Contributions, Detector, DetectorConfig
+from control.anomaly.evidence import EvidenceConfig, decide_kind, find
 from fusion.errors import ConfigError
 from fusion.records import AnomalyKind, AnomalyState, SignalBlame
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from control_worlds import LinearWorld, small_plant
 
-from control.excitation import Excitation, excitations
-from control.gains import GainConfig, check_gains, model_gains
-from control.licence import Level, Licence, LicenceConfig, Skill, grant
+from control.advice.excitation import Excitation, excitations
+from control.advice.gains import GainConfig, check_gains, model_gains
+from control.advice.licence import Level, Licence, LicenceConfig, Skill, grant
 from fusion.errors import ConfigError
 from fusion.plant import Gain
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from control_worlds import HORIZON_S, LinearWorld, small_plant
 
-from control.constraints import ConstraintConfig, MoveBox, SignalLimits, binding_moves, clamp_move
-from control.objective import Objective, ObjectiveConfig, time_weights
-from control.planner import Planner, PlannerConfig
+from control.advice.constraints import ConstraintConfig, MoveBox, SignalLimits, binding_moves, clamp_move
+from control.advice.objective import Objective, ObjectiveConfig, time_weights
+from control.advice.planner import Planner, PlannerConfig
 from fusion.errors import ConfigError, ModelError
 from fusion.plant import Target
 

@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from control.surprise import Calibration, SurpriseConfig, block_maxima, calibrate, rate_bound, sustained
-from control.tail import fit_tail
+from control.anomaly.calibration import Calibration, SurpriseConfig, block_maxima, calibrate, rate_bound, sustained
+from control.anomaly.tail import fit_tail
 from fusion.errors import ConfigError
 
 NAMES = ("cross.process.0.02", "cross.microphone.0.02", "innovation.8", "health.process")

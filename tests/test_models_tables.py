@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from control.surprise import SurpriseConfig, calibrate
+from control.anomaly.calibration import SurpriseConfig, calibrate
 from models import local
 from models.batch import from_process_grid
 from models.lagged import Lagged, LaggedCarry

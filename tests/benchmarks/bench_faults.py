@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from control.anomaly import Detector, DetectorConfig
-from control.surprise import Calibration, SurpriseConfig, calibrate
+from control.anomaly.calibration import Calibration, SurpriseConfig, calibrate
+from control.anomaly.detector import Detector, DetectorConfig
 from fusion.checkpoint import load_checkpoint
 from fusion.config import TrainConfig
 from fusion.errors import ConfigError

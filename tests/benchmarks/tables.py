@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from control.anomaly import Detector, DetectorConfig
-from control.evidence import Contributions, EvidenceConfig, blame_signals
-from control.surprise import Calibration, SurpriseConfig, calibrate, sustained
+from control.anomaly.calibration import Calibration, SurpriseConfig, calibrate, sustained
+from control.anomaly.detector import Detector, DetectorConfig
+from control.anomaly.evidence import Contributions, EvidenceConfig, blame_signals
 from fusion.ablation import CLASSICAL, LATENT, Ablation
 from fusion.plant import Modality, Plant, Signal
 from fusion.plant_model import PlantModel, surprise_config

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from control.tail import Tail, fit_tail
+from control.anomaly.tail import Tail, fit_tail
 from fusion.errors import ConfigError
 
 Floats = NDArray[np.float64]

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from control.constraints import MoveBox
-from control.world import World
+from control.advice.constraints import MoveBox
+from control.advice.world import World
 from fusion.errors import ConfigError
 from fusion.plant import Gain, Plant
 

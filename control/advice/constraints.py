@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from control.objective import time_weights
-from control.world import ACTION_STEP_S, ACTION_STEPS
+from control.advice.objective import time_weights
+from control.advice.world import ACTION_STEP_S, ACTION_STEPS
 from fusion.errors import ConfigError
 from fusion.plant import Plant, Signal
 

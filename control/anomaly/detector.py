@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from control.evidence import Contributions, EvidenceConfig, Finding, blame_signals, by_group, family, find
-from control.surprise import Calibration, Surprise
+from control.anomaly.calibration import Calibration, Surprise
+from control.anomaly.evidence import Contributions, EvidenceConfig, Finding, blame_signals, by_group, family, find
 from fusion.errors import ConfigError
 from fusion.plant import Plant
 from fusion.records import NS_PER_S, Anomaly, AnomalyKind, AnomalyState

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from torch import Tensor
 
-from control.constraints import clamp_move
-from control.licence import Level, Licence
-from control.planner import Plan, Planner, PlannerConfig
-from control.world import World
+from control.advice.constraints import clamp_move
+from control.advice.licence import Level, Licence
+from control.advice.planner import Plan, Planner, PlannerConfig
+from control.advice.world import World
 from fusion.errors import ConfigError, ModelError
 from fusion.plant import Plant
 from fusion.records import (

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from control.constraints import ConstraintConfig, MoveBox, SignalLimits, binding_moves
-from control.objective import Objective, ObjectiveConfig
-from control.world import ACTION_STEP_S, ACTION_STEPS, World
+from control.advice.constraints import ConstraintConfig, MoveBox, SignalLimits, binding_moves
+from control.advice.objective import Objective, ObjectiveConfig
+from control.advice.world import ACTION_STEP_S, ACTION_STEPS, World
 from fusion.errors import ConfigError, ModelError
 from fusion.plant import Plant
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from control.excitation import Excitation
-from control.gains import GainVerdict
+from control.advice.excitation import Excitation
+from control.advice.gains import GainVerdict
 from fusion.errors import ConfigError
 from fusion.plant import Plant
 

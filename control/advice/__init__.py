@@ -1,0 +1,1 @@
+"""Advice: from a rollout and limits to a recommendation, or a reason to hold."""

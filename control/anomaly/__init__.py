@@ -1,0 +1,1 @@
+"""Anomaly detection: calibrated energies in, anomalies with their evidence out."""
