@@ -14,7 +14,7 @@ from connectors.base import Source, SourceEnded
 from connectors.settings import Supervision
 from fusion.errors import ConfigError, PlantMismatch
 from fusion.plant import Plant
-from fusion.recording import Recording, arrival_ns
+from fusion.recordings.recording import Recording, arrival_ns
 from fusion.records import NS_PER_S, Item
 
 BATCH_ITEMS = 64

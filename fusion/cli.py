@@ -190,7 +190,7 @@ def run_plant(arguments: argparse.Namespace) -> None:
     """The simulated plant on its real servers, until asked to stop."""
     import asyncio
 
-    from fusion.recording import load_plant
+    from fusion.recordings.recording import load_plant
     from fusion.shutdown import stop_on_signals
     from fusion.simulator.live import LiveConfig, serve
     from fusion.simulator.scenario import load_scenario
@@ -247,7 +247,7 @@ def run_record(arguments: argparse.Namespace) -> None:
     """One scenario, one recording."""
     from rich.progress import Progress
 
-    from fusion.recording import load_plant
+    from fusion.recordings.recording import load_plant
     from fusion.simulator.record import record
     from fusion.simulator.scenario import load_scenario
 
@@ -260,7 +260,7 @@ def run_record(arguments: argparse.Namespace) -> None:
 
 def run_import(arguments: argparse.Namespace) -> None:
     """Exports of a historian in, recordings and a report out."""
-    from fusion.importing import ImportConfig, import_files
+    from fusion.importing.importer import ImportConfig, import_files
 
     names = ("tz", "dates", "plant", "states", "name", "parts", "kind", "query", "start", "end", "again")
     config = ImportConfig(step_s=arguments.step, **{name: getattr(arguments, name) for name in names})
@@ -293,23 +293,23 @@ def _sweep(arguments: argparse.Namespace) -> None:
 def run_daemon(arguments: argparse.Namespace) -> None:
     """The daemon on real sources."""
     from fusion.config import load_daemon_config
-    from fusion.service import run
+    from fusion.daemon.service import run
 
     run(load_daemon_config(arguments.config, arguments.overrides))
 
 
 def run_replay(arguments: argparse.Namespace) -> None:
     """A recording through the daemon path."""
-    from fusion.service import replay
+    from fusion.daemon.service import replay
 
     replay(arguments.recording, arguments.model, arguments.speed, arguments.publish, arguments.json)
 
 
 def run_evaluate(arguments: argparse.Namespace) -> None:
     """Recordings through inference, scored against their truth; or minimal pairs."""
-    from fusion.ablation import Ablation
-    from fusion.evaluate import evaluate
-    from fusion.pairs import judge_pairs
+    from fusion.evaluation.ablation import Ablation
+    from fusion.evaluation.evaluate import evaluate
+    from fusion.evaluation.pairs import judge_pairs
 
     ablation = Ablation.parse(arguments.without, arguments.only)
     if arguments.pairs is not None:
@@ -322,7 +322,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
 
 def run_pairs(arguments: argparse.Namespace) -> None:
     """Minimal pairs of the simulated plant."""
-    from fusion.recording import load_plant
+    from fusion.recordings.recording import load_plant
     from fusion.simulator.pairs import record_pairs
 
     pairs = record_pairs(load_plant(arguments.plant), arguments.seed, arguments.count, arguments.out)
@@ -331,7 +331,7 @@ def run_pairs(arguments: argparse.Namespace) -> None:
 
 def run_whatif(arguments: argparse.Namespace) -> None:
     """Two forecasts from one moment of a recording."""
-    from fusion.whatif import whatif
+    from fusion.evaluation.whatif import whatif
 
     moves = _flat_texts(arguments.set)
     _write(whatif(arguments.model, arguments.recording, arguments.at, moves, arguments.horizon), arguments.json)
@@ -352,7 +352,7 @@ def _flat_texts(nested: Sequence[Sequence[str]] | Sequence[str]) -> list[str]:
 def run_dashboard(arguments: argparse.Namespace) -> None:
     """The operator page."""
     from fusion.dashboard.app import DashboardConfig, run
-    from fusion.recording import load_plant
+    from fusion.recordings.recording import load_plant
 
     host, port = split_address(arguments.broker)
     plant = load_plant(arguments.plant)

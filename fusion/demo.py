@@ -31,7 +31,7 @@ from fusion.checkpoint import load_checkpoint
 from fusion.config import TrainConfig
 from fusion.errors import ConfigError, FusionError
 from fusion.plant import Plant
-from fusion.recording import load_plant
+from fusion.recordings.recording import load_plant
 from fusion.records import NS_PER_S
 from fusion.shutdown import stop_on_signals
 from fusion.simulator.broker import Broker

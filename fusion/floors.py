@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fusion.forecast_scores import arx_errors
+from fusion.evaluation.forecast_scores import arx_errors
 from fusion.plant_model import PlantModel
 from models.actions import HORIZONS
 from models.batch import Ticks

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fusion.holding import ProcessGrid
 from fusion.plant import Modality, Plant
-from fusion.recording import Recording, arrival_ns
+from fusion.recordings.recording import Recording, arrival_ns
 from fusion.records import Frame
 from fusion.timeline import Timeline, TimelineConfig
 from models.batch import TickBuilder, Ticks, from_process_grid

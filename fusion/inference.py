@@ -22,9 +22,9 @@ from control.advice.planner import Planner
 from control.anomaly.calibration import Calibration, Surprise
 from control.anomaly.detector import Detector, DetectorConfig
 from control.anomaly.evidence import Contributions
-from fusion.ablation import NOTHING_MISSING, Ablation
 from fusion.checkpoint import Checkpoint
 from fusion.errors import ModelError
+from fusion.evaluation.ablation import NOTHING_MISSING, Ablation
 from fusion.plant import Modality, Plant
 from fusion.plant_model import ModelState, PlantModel, Seen
 from fusion.records import NS_PER_S, Anomaly, Forecast, Frame, Recommendation

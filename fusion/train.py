@@ -42,7 +42,7 @@ from fusion.history import ticks as read_ticks
 from fusion.licensing import examine_model
 from fusion.plant import Plant
 from fusion.plant_model import PlantModel, surprise_config
-from fusion.recording import MANIFEST, Recording
+from fusion.recordings.recording import MANIFEST, Recording
 from fusion.report import Findings, write_report
 from fusion.splitting import Split, hours, split_runs
 from models import ranks

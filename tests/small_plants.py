@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from fusion.plant import Gain, Plant, Role, Signal
-from fusion.recording import Recording, RecordingWriter
+from fusion.recordings.recording import Recording, RecordingWriter
 from fusion.records import Columns, Quality
 
 SMALL = Plant(

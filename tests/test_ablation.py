@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 
 from control.anomaly.calibration import SurpriseConfig, calibrate
-from fusion.ablation import NOTHING_MISSING, Ablation
 from fusion.checkpoint import load_checkpoint
 from fusion.cli import main
 from fusion.errors import ConfigError
+from fusion.evaluation.ablation import NOTHING_MISSING, Ablation
 from fusion.history import frames
 from fusion.inference import Engine
 from fusion.plant import Modality
-from fusion.recording import Recording, load_plant
+from fusion.recordings.recording import Recording, load_plant
 
 PLANT = load_plant(Path(__file__).parent.parent / "configs" / "plant" / "lime.yaml")
 NAMES = ("innovation.1", "cross.camera.0.1", "cross.microphone.0.1", "net.innovation.1")

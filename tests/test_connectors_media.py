@@ -18,8 +18,8 @@ from connectors.media.pictures import Pictures
 from connectors.media.pipe import SIZES, Job, Outlet
 from connectors.media.sound import Chunks
 from connectors.media.video import VideoConfig
-from fusion.codec import PictureEncoder
 from fusion.errors import ConfigError
+from fusion.recordings.codec import PictureEncoder
 from fusion.records import NS_PER_S, Quality, Sample, SourceState
 from tests.contract.peers import (
     PLANT,

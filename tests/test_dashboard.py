@@ -10,9 +10,9 @@ from fusion.dashboard import charts, panels
 from fusion.dashboard.app import DashboardConfig
 from fusion.dashboard.board import Board
 from fusion.dashboard.feed import Feed
-from fusion.encoding import anomaly_message, health_message, to_message
 from fusion.errors import ConfigError
-from fusion.messages import encode
+from fusion.publish.encoding import anomaly_message, health_message, to_message
+from fusion.publish.messages import encode
 from fusion.records import NS_PER_S, AnomalyState, HoldReason, Verdict
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")

@@ -12,8 +12,8 @@ import pytest
 from wire_examples import PLANT, Story, free_port, listening, until
 
 from fusion.plant import plant_to_dict
-from fusion.preview import cloud_bytes, picture_png, spectrogram
-from fusion.publish import MqttPublisher, PublisherConfig, PublisherState
+from fusion.publish.preview import cloud_bytes, picture_png, spectrogram
+from fusion.publish.publisher import MqttPublisher, PublisherConfig, PublisherState
 from fusion.records import NS_PER_S, AnomalyState, Verdict
 
 ROOT = Path(__file__).parents[1]

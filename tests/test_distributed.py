@@ -13,7 +13,7 @@ from fusion.checkpoint import load_checkpoint
 from fusion.errors import ConfigError
 from fusion.plant import Gain, Plant, Role, Signal
 from fusion.plant_model import PlantModel
-from fusion.recording import RecordingWriter
+from fusion.recordings.recording import RecordingWriter
 from fusion.records import NS_PER_S, Columns, Quality
 from models import ranks
 from tests.distributed_fit import STEPS, fit, fitter, read

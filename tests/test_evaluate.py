@@ -4,10 +4,10 @@ import json
 import numpy as np
 import pytest
 
-from fusion.ablation import NOTHING_MISSING
 from fusion.checkpoint import save_checkpoint
 from fusion.errors import ConfigError, PlantMismatch
-from fusion.evaluate import (
+from fusion.evaluation.ablation import NOTHING_MISSING
+from fusion.evaluation.evaluate import (
     ForecastSums,
     Played,
     detection,
@@ -24,7 +24,7 @@ from fusion.evaluate import (
     summary,
 )
 from fusion.plant import Plant, Signal
-from fusion.recording import Event, RecordingWriter
+from fusion.recordings.recording import Event, RecordingWriter
 from fusion.records import NS_PER_S, Anomaly, AnomalyKind, AnomalyState, Columns, Quality, SignalBlame
 from models.batch import TickBuilder
 
@@ -242,8 +242,8 @@ class Scripted:
 
 
 def test_every_tick_of_a_recording_passes_a_fresh_engine_and_only_normal_ones_are_forecast(tmp_path, monkeypatch):
-    monkeypatch.setattr("fusion.evaluate.Engine", Scripted)
-    monkeypatch.setattr("fusion.evaluate.foresee", lambda model, run: len(run))
+    monkeypatch.setattr("fusion.evaluation.evaluate.Engine", Scripted)
+    monkeypatch.setattr("fusion.evaluation.evaluate.foresee", lambda model, run: len(run))
     plant = tiny(0.0)
     save_checkpoint(tmp_path / "model", plant, {"x": np.zeros(1)}, {})
     paths = [write(tmp_path / "a", plant), write(tmp_path / "b", plant, "fault", [fault(10, 25)])]

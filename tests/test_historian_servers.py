@@ -13,7 +13,7 @@ from asyncua import Server, ua
 
 from connectors.historian.sql import default_query
 from fusion.errors import ConfigError, HistorianError
-from fusion.importing import ImportConfig, import_files
+from fusion.importing.importer import ImportConfig, import_files
 from tests import historian_files as files
 from tests.contract.peers import free_port
 from tests.test_historian_formats import bad_rows

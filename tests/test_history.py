@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fusion.history import frames, process_grid, ticks
-from fusion.recording import Recording, RecordingWriter
+from fusion.recordings.recording import Recording, RecordingWriter
 from fusion.records import NS_PER_S, Columns, Item
 from fusion.timeline import Timeline, TimelineConfig
 from tests.timeline_streams import PLANT, TAGS, at, bulk, differing, later, live, rows, seconds

@@ -3,11 +3,11 @@ import re
 
 import numpy as np
 
-from fusion.import_report import treatment
-from fusion.importing import ImportConfig, import_files
-from fusion.recording import load_plant
+from fusion.importing.importer import ImportConfig, import_files
+from fusion.importing.report import treatment
+from fusion.importing.tag_quality import TagQuality
+from fusion.recordings.recording import load_plant
 from fusion.records import Quality
-from fusion.tag_quality import TagQuality
 from tests import historian_files as files
 
 NS = 1_000_000_000

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from wire_examples import KILN, T0, anomaly, forecast, frame, health, recommendation
 
-from fusion.encoding import energy_message, to_message
 from fusion.errors import FusionError
-from fusion.messages import Surprise, decode, encode, schemas
-from fusion.preview import cloud_bytes, picture_png, spectrogram
+from fusion.publish.encoding import energy_message, to_message
+from fusion.publish.messages import Surprise, decode, encode, schemas
+from fusion.publish.preview import cloud_bytes, picture_png, spectrogram
 from fusion.records import Verdict
 
 ROOT = Path(__file__).parents[1]
@@ -70,7 +70,7 @@ def test_schemas_in_docs_are_current():
     folder = ROOT / "docs" / "schema"
     assert {p.name for p in folder.glob("*.json")} == set(schemas())
     for name, schema in schemas().items():
-        assert json.loads((folder / name).read_text()) == schema, f"{name}: run fusion.messages.write_schemas"
+        assert json.loads((folder / name).read_text()) == schema, f"{name}: run fusion.publish.messages.write_schemas"
 
 
 def test_previews_are_small_and_readable():

@@ -5,7 +5,7 @@ import pytest
 
 from fusion.cli import main
 from fusion.errors import ConfigError
-from fusion.pairs import judge_pairs, surprise
+from fusion.evaluation.pairs import judge_pairs, surprise
 
 NAMES = ("innovation.1", "state.0.1", "relation.0.1")
 

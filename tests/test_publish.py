@@ -26,13 +26,13 @@ from wire_examples import (
     until,
 )
 
-from fusion.encoding import energy_message
 from fusion.errors import ConfigError
-from fusion.messages import Surprise
-from fusion.outbox import Letter, Outbox
 from fusion.plant import Plant
-from fusion.preview import picture_png
-from fusion.publish import MqttPublisher, PublisherConfig, PublisherState
+from fusion.publish.encoding import energy_message
+from fusion.publish.messages import Surprise
+from fusion.publish.outbox import Letter, Outbox
+from fusion.publish.preview import picture_png
+from fusion.publish.publisher import MqttPublisher, PublisherConfig, PublisherState
 from fusion.records import AnomalyState
 
 ROOT = Path(__file__).parents[1]
@@ -310,7 +310,7 @@ def test_unreachable_broker_is_said_once_and_never_blocks(caplog):
         time.sleep(0.4)  # a few attempts
         started = time.perf_counter()
     assert time.perf_counter() - started < 2.0
-    assert len([r for r in caplog.records if r.name == "fusion.publish"]) == 1
+    assert len([r for r in caplog.records if r.name == "fusion.publish.publisher"]) == 1
     assert "cannot be reached" in out.message or out.state is PublisherState.CLOSED
 
 

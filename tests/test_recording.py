@@ -8,11 +8,11 @@ import pytest
 from foxglove_schemas_protobuf.PointCloud_pb2 import PointCloud
 from mcap.reader import make_reader
 
-from fusion import recording_tables
-from fusion.codec import PictureDecoder, PictureEncoder
 from fusion.errors import ConfigError, PlantMismatch, RecordingError
 from fusion.plant import Plant
-from fusion.recording import Event, Recording, RecordingWriter, arrival_ns, dump_plant, load_plant
+from fusion.recordings import tables
+from fusion.recordings.codec import PictureDecoder, PictureEncoder
+from fusion.recordings.recording import Event, Recording, RecordingWriter, arrival_ns, dump_plant, load_plant
 from fusion.records import NS_PER_S, Columns, Item, Quality, Sample
 from tests.timeline_streams import PLANT, at, cloud, later, picture, rows, seconds, sound
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fusion.errors import ConfigError
-from fusion.recording import Recording, load_plant
+from fusion.recordings.recording import Recording, load_plant
 from fusion.simulator.laws import LAWS
 from fusion.simulator.pairs import make_pairs, record_pairs
 from fusion.simulator.scenario import LawEvent, Scenario, load_scenario, scenario_text

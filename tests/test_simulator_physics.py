@@ -6,7 +6,7 @@ import pytest
 
 from fusion.errors import ConfigError
 from fusion.plant import Modality
-from fusion.recording import load_plant
+from fusion.recordings.recording import load_plant
 from fusion.records import Columns
 from fusion.simulator.faults import FAULTS
 from fusion.simulator.fleet import Fleet

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fusion.clocks import ClockModel
-from fusion.recording import arrival_ns
+from fusion.recordings.recording import arrival_ns
 from fusion.records import NS_PER_S, Columns, Item, Sample
 from fusion.timeline import Timeline, TimelineConfig
 from tests.timeline_streams import PLANT, TAGS, at, bulk, differing, later, live, same, seconds, stamped

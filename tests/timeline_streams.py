@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from fusion.plant import Modality, Plant, Role, Signal
-from fusion.recording import arrival_ns
+from fusion.recordings.recording import arrival_ns
 from fusion.records import NS_PER_S, Columns, Frame, Item, Quality, Sample
 from fusion.timeline import Timeline, TimelineConfig
 

@@ -6,9 +6,9 @@ import time
 
 import numpy as np
 
-from fusion.encoding import energy_message
-from fusion.messages import Surprise
 from fusion.plant import Gain, Modality, Plant, Role, Signal, Target
+from fusion.publish.encoding import energy_message
+from fusion.publish.messages import Surprise
 from fusion.records import (
     NS_PER_S,
     Anomaly,

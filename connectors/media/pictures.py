@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.codec import luma
+from fusion.recordings.codec import luma
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame

@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from fusion.errors import FusionError
-from fusion.messages import (
+from fusion.plant import Modality, Plant, Role
+from fusion.publish.messages import (
     AnomalyMessage,
     AnyMessage,
     EnergyMessage,
@@ -25,7 +26,6 @@ from fusion.messages import (
     Surprise,
     decode,
 )
-from fusion.plant import Modality, Plant, Role
 from fusion.records import NS_PER_S
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fusion.dashboard.board import Board, Points
-from fusion.messages import Course, ForecastMessage, RecommendationMessage
+from fusion.publish.messages import Course, ForecastMessage, RecommendationMessage
 
 Option = dict[str, Any]
 

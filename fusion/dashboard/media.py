@@ -8,7 +8,7 @@ from nicegui import ui
 from nicegui.element import Element
 
 from fusion.dashboard.board import SPECTROGRAM_COLUMNS, Board, Picture, Sound
-from fusion.preview import COLUMN_S
+from fusion.publish.preview import COLUMN_S
 
 
 class Cloud(Element, component="cloud.js"):

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from html import escape
 
 from fusion.dashboard.board import SILENT_AFTER_S, Board
-from fusion.encoding import iso_time
-from fusion.messages import AnomalyMessage, Course, RecommendationMessage, SourceOut
+from fusion.publish.encoding import iso_time
+from fusion.publish.messages import AnomalyMessage, Course, RecommendationMessage, SourceOut
 from fusion.records import NS_PER_S, HoldReason
 
 HOLD_TEXTS = {

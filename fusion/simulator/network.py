@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fusion.recording import arrival_ns
+from fusion.recordings.recording import arrival_ns
 from fusion.records import NS_PER_S, Columns, Item
 from fusion.simulator.noise import keyed
 from fusion.simulator.scenario import Network

@@ -9,7 +9,7 @@ import numpy as np
 
 from fusion.errors import ConfigError
 from fusion.plant import Modality, Plant
-from fusion.recording import Event, RecordingWriter
+from fusion.recordings.recording import Event, RecordingWriter
 from fusion.records import NS_PER_S, Columns, Quality
 from fusion.simulator.faults import FAULTS
 from fusion.simulator.fleet import Fleet, nuisance_end, stamp_offset_s, truth_row

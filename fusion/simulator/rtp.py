@@ -14,8 +14,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.codec import CLOCK_HZ, PictureEncoder, to_pcm
 from fusion.plant import Modality, Signal
+from fusion.recordings.codec import CLOCK_HZ, PictureEncoder, to_pcm
 from fusion.records import NS_PER_S
 
 PAYLOAD_BYTES = 1400

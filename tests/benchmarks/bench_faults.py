@@ -26,10 +26,19 @@ from control.anomaly.detector import Detector, DetectorConfig
 from fusion.checkpoint import load_checkpoint
 from fusion.config import TrainConfig
 from fusion.errors import ConfigError
-from fusion.evaluate import Played, check_plant, detection, false_raises, normal_hours, play_all, raises, summary
+from fusion.evaluation.evaluate import (
+    Played,
+    check_plant,
+    detection,
+    false_raises,
+    normal_hours,
+    play_all,
+    raises,
+    summary,
+)
 from fusion.history import process_grid
 from fusion.plant import Modality, Plant
-from fusion.recording import Recording, load_plant
+from fusion.recordings.recording import Recording, load_plant
 from fusion.simulator.faults import FAULTS
 from fusion.simulator.record import record
 from fusion.simulator.scenario import FaultEvent, Scenario, load_scenario
@@ -264,7 +273,7 @@ def main() -> None:
 
 
 def judge(arguments: argparse.Namespace, paths: list[Path], plant: Plant) -> tuple[str, dict]:
-    """Both monitors over all recordings: the table, and the report of ``fusion.evaluate``."""
+    """Both monitors over all recordings: the table, and the report of ``fusion.evaluation.evaluate``."""
     checkpoint = load_checkpoint(arguments.model, plant)
     check_plant(checkpoint, paths)
     played = play_all(arguments.model, paths, arguments.workers)

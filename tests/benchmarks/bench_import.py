@@ -21,8 +21,8 @@ import numpy as np
 import polars as pl
 
 from fusion.history import ticks
-from fusion.importing import RECORDINGS, ImportConfig, import_files
-from fusion.recording import Recording
+from fusion.importing.importer import RECORDINGS, ImportConfig, import_files
+from fusion.recordings.recording import Recording
 
 ROWS_A_FILE = 2_000_000
 START_S = 1_715_580_000

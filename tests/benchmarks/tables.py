@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from control.anomaly.calibration import Calibration, SurpriseConfig, calibrate, sustained
 from control.anomaly.detector import Detector, DetectorConfig
 from control.anomaly.evidence import Contributions, EvidenceConfig, blame_signals
-from fusion.ablation import CLASSICAL, LATENT, Ablation
+from fusion.evaluation.ablation import CLASSICAL, LATENT, Ablation
 from fusion.plant import Modality, Plant, Signal
 from fusion.plant_model import PlantModel, surprise_config
 from fusion.records import NS_PER_S, AnomalyState

@@ -22,10 +22,10 @@ from connectors.base import Source
 from connectors.replay import ReplayConfig
 from fusion.checkpoint import load_checkpoint
 from fusion.config import DaemonConfig
+from fusion.daemon.outlet import FileOutlet, MqttOutlet, Outlet, Outlets
 from fusion.inference import Cadence, Engine
-from fusion.outlet import FileOutlet, MqttOutlet, Outlet, Outlets
-from fusion.publish import MqttPublisher, PublisherConfig
-from fusion.recording import Recording, arrival_ns, load_plant
+from fusion.publish.publisher import MqttPublisher, PublisherConfig
+from fusion.recordings.recording import Recording, arrival_ns, load_plant
 from fusion.records import NS_PER_S, Frame, Health, SourceHealth
 from fusion.shutdown import stop_on_signals
 from fusion.timeline import Timeline, TimelineConfig, TimelineHealth

@@ -27,14 +27,14 @@ from connectors.historian.rows import ReadOptions, TagInfo
 from connectors.historian.stamps import DAY_FIRST, MONTH_FIRST, zone
 from connectors.historian.states import INFORMATIVE, codes_of, load_state_sets
 from fusion.errors import ConfigError, HistorianError
-from fusion.import_reading import Rejects, read, reasons
-from fusion.import_report import FileReport, Imported, missing_tags, write_report
+from fusion.importing.proposal import propose, ucum
+from fusion.importing.reading import Rejects, read, reasons
+from fusion.importing.report import FileReport, Imported, missing_tags, write_report
+from fusion.importing.spool import Resolver, Spool, Survey
+from fusion.importing.stretches import judge, record
+from fusion.importing.tag_quality import TagQuality
 from fusion.plant import Modality, Plant
-from fusion.proposal import propose, ucum
-from fusion.recording import PLANT, dump_plant, load_plant
-from fusion.spool import Resolver, Spool, Survey
-from fusion.stretches import judge, record
-from fusion.tag_quality import TagQuality
+from fusion.recordings.recording import PLANT, dump_plant, load_plant
 
 log = logging.getLogger(__name__)
 

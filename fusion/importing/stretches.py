@@ -10,11 +10,11 @@ from pathlib import Path
 import polars as pl
 
 from fusion.ahead import ahead
+from fusion.importing.spool import Resolver, Spool, Survey, cut
+from fusion.importing.tag_quality import TagQuality, follow
 from fusion.plant import Plant
-from fusion.recording import RecordingWriter
-from fusion.recording_tables import PROCESS_SCHEMA
-from fusion.spool import Resolver, Spool, Survey, cut
-from fusion.tag_quality import TagQuality, follow
+from fusion.recordings.recording import RecordingWriter
+from fusion.recordings.tables import PROCESS_SCHEMA
 
 CLOCK, HELD_CLOCK = "historian", "historian-held"
 CLOCKS = pl.Enum([CLOCK, HELD_CLOCK])

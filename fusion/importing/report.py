@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.historian.rows import TagInfo
+from fusion.importing.tag_quality import TagQuality
 from fusion.plant import Plant, Role, Signal
 from fusion.records import NS_PER_S
-from fusion.tag_quality import TagQuality
 
 STYLE = """body{font:14px/1.5 system-ui,sans-serif;margin:2em;color:#111}
 h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em;border-bottom:1px solid #ccc}

@@ -19,7 +19,7 @@ from fusion.history import frames
 from fusion.inference import TICKS_AT_ONCE, Engine
 from fusion.plant import Plant
 from fusion.plant_model import PlantModel
-from fusion.recording import Recording
+from fusion.recordings.recording import Recording
 from fusion.records import NS_PER_S
 
 Floats = NDArray[np.float64]

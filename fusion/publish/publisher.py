@@ -20,13 +20,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from fusion import encoding, messages
-from fusion.broker import INFLIGHT, Connection, PublisherConfig, drain
-from fusion.encoding import Record
 from fusion.errors import ConfigError
-from fusion.messages import AnomalyMessage, Delivery, HealthMessage, Message, RecommendationMessage
-from fusion.outbox import Letter, Outbox
 from fusion.plant import Plant
+from fusion.publish import encoding, messages
+from fusion.publish.connection import INFLIGHT, Connection, PublisherConfig, drain
+from fusion.publish.encoding import Record
+from fusion.publish.messages import AnomalyMessage, Delivery, HealthMessage, Message, RecommendationMessage
+from fusion.publish.outbox import Letter, Outbox
 from fusion.records import NS_PER_S, AnomalyState, Health
 
 __all__ = ["MqttPublisher", "PublisherConfig", "PublisherState"]

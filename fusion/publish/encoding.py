@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from fusion.messages import (
+from fusion.plant import Modality, Plant, Role
+from fusion.publish.messages import (
     AnomalyMessage,
     AnyMessage,
     BlameOut,
@@ -28,7 +29,6 @@ from fusion.messages import (
     SourceOut,
     Surprise,
 )
-from fusion.plant import Modality, Plant, Role
 from fusion.records import NS_PER_S, Anomaly, Forecast, Frame, Health, Move, Recommendation, SourceHealth
 
 Record = Health | Anomaly | Forecast | Recommendation | Frame

@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from connectors.historian.rows import TagInfo
+from fusion.importing.tag_quality import TagQuality
 from fusion.plant import Plant, Role, Signal
-from fusion.tag_quality import TagQuality
 
 STEPS_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0)
 MARGIN = 0.1

@@ -19,13 +19,13 @@ from typing import Any
 
 import torch
 
-from fusion.ablation import NOTHING_MISSING, Ablation
 from fusion.checkpoint import Checkpoint, load_checkpoint
 from fusion.errors import ConfigError, PlantMismatch
-from fusion.forecast_scores import ForecastSums, foresee, skills
+from fusion.evaluation.ablation import NOTHING_MISSING, Ablation
+from fusion.evaluation.forecast_scores import ForecastSums, foresee, skills
 from fusion.history import frames
 from fusion.inference import TICKS_AT_ONCE, Engine
-from fusion.recording import Event, Recording
+from fusion.recordings.recording import Event, Recording
 from fusion.records import NS_PER_S, Anomaly, AnomalyState
 from models.batch import Ticks
 

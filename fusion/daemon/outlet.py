@@ -9,12 +9,12 @@ from typing import IO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.encoding import energy_message, to_message
 from fusion.inference import Engine, Outcome
-from fusion.messages import EnergyMessage, Surprise, encode
 from fusion.plant import Modality, Plant, Role
-from fusion.preview import cloud_bytes, picture_png, spectrogram
-from fusion.publish import MqttPublisher
+from fusion.publish.encoding import energy_message, to_message
+from fusion.publish.messages import EnergyMessage, Surprise, encode
+from fusion.publish.preview import cloud_bytes, picture_png, spectrogram
+from fusion.publish.publisher import MqttPublisher
 from fusion.records import Forecast, Health
 
 

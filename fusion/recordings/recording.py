@@ -24,9 +24,9 @@ import yaml
 from numpy.typing import NDArray
 
 from fusion.errors import ConfigError, PlantMismatch, RecordingError
-from fusion.media import MediaReader, MediaWriter
 from fusion.plant import Plant, plant_from_dict, plant_to_dict
-from fusion.recording_tables import (
+from fusion.recordings.media import MediaReader, MediaWriter
+from fusion.recordings.tables import (
     HEARTBEAT_SCHEMA,
     PROCESS_SCHEMA,
     ProcessTable,

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from connectors.historian.rows import Batch, Reader, TagInfo
 from fusion.ahead import ahead
 from fusion.errors import HistorianError
-from fusion.import_report import FileReport
-from fusion.proposal import ucum
+from fusion.importing.proposal import ucum
+from fusion.importing.report import FileReport
+from fusion.importing.spool import Spool, by_tag
 from fusion.records import NS_PER_S
-from fusion.spool import Spool, by_tag
 
 log = logging.getLogger(__name__)
 

@@ -19,12 +19,12 @@ import torch
 from numpy.typing import NDArray
 
 from control.anomaly.evidence import family
-from fusion.ablation import NOTHING_MISSING, Ablation
 from fusion.checkpoint import load_checkpoint
 from fusion.errors import ConfigError
+from fusion.evaluation.ablation import NOTHING_MISSING, Ablation
 from fusion.history import frames
 from fusion.inference import Engine
-from fusion.recording import Recording
+from fusion.recordings.recording import Recording
 from models.batch import TickBuilder
 
 Floats = NDArray[np.float64]

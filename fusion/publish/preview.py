@@ -9,9 +9,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.encoding import iso_time, number
-from fusion.messages import SpectrogramMessage
 from fusion.plant import Plant, Signal
+from fusion.publish.encoding import iso_time, number
+from fusion.publish.messages import SpectrogramMessage
 from fusion.records import NS_PER_S
 
 CLOUD_POINTS = 1500

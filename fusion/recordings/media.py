@@ -23,9 +23,9 @@ from mcap.reader import make_reader
 from mcap_protobuf.writer import Writer
 from numpy.typing import NDArray
 
-from fusion.codec import PictureDecoder, PictureEncoder, from_pcm, to_pcm
 from fusion.errors import RecordingError
 from fusion.plant import Modality, Plant, Signal
+from fusion.recordings.codec import PictureDecoder, PictureEncoder, from_pcm, to_pcm
 from fusion.records import Sample
 
 CLOUD_FIELDS = ("x", "y", "z", "intensity")

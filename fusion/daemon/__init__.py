@@ -1,0 +1,1 @@
+"""The daemon: sources, timeline, inference and publisher as one service."""

@@ -1,0 +1,1 @@
+"""Publishing: records as MQTT messages that survive a lost broker."""

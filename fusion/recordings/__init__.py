@@ -1,0 +1,1 @@
+"""Recordings: everything that arrived, at rest, in open formats."""
