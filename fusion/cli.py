@@ -216,7 +216,7 @@ def run_plant(arguments: argparse.Namespace) -> None:
 
 def run_fault(arguments: argparse.Namespace) -> None:
     """Tell the running plant to misbehave, or to stop it."""
-    from fusion.simulator.faults import FAULTS
+    from fusion.simulator.line.faults import FAULTS
     from fusion.simulator.orders import send_order
 
     if arguments.name == "list":

@@ -34,9 +34,9 @@ from fusion.plant import Plant
 from fusion.recordings.recording import load_plant
 from fusion.records import NS_PER_S
 from fusion.shutdown import stop_on_signals
-from fusion.simulator.broker import Broker
 from fusion.simulator.record import record, record_batch
 from fusion.simulator.scenario import Scenario, load_scenario
+from fusion.simulator.servers.broker import Broker
 
 log = logging.getLogger(__name__)
 

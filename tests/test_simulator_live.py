@@ -21,11 +21,11 @@ from fusion.plant import Modality, Plant, Role, Signal
 from fusion.recordings.recording import load_plant
 from fusion.records import NS_PER_S, Columns, Quality, Sample
 from fusion.simulator.live import LiveConfig, Orders, serve
-from fusion.simulator.mqtt_tags import MqttTags, json_payload
 from fusion.simulator.scenario import Scenario
 from fusion.simulator.schedule import Media, Outflow, Pace, Packet, Values, due_events
+from fusion.simulator.servers.mqtt_tags import MqttTags, json_payload
+from fusion.simulator.servers.vlp16 import PACKETS
 from fusion.simulator.simulation import Simulation
-from fusion.simulator.vlp16 import PACKETS
 
 PLANT = Plant(
     name="tiny",

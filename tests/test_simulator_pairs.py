@@ -7,7 +7,7 @@ import pytest
 
 from fusion.errors import ConfigError
 from fusion.recordings.recording import Recording, load_plant
-from fusion.simulator.laws import LAWS
+from fusion.simulator.line.laws import LAWS
 from fusion.simulator.pairs import make_pairs, record_pairs
 from fusion.simulator.scenario import LawEvent, Scenario, load_scenario, scenario_text
 from fusion.simulator.simulation import Simulation

@@ -8,9 +8,9 @@ from fusion.errors import ConfigError
 from fusion.plant import Modality
 from fusion.recordings.recording import load_plant
 from fusion.records import Columns
-from fusion.simulator.faults import FAULTS
 from fusion.simulator.fleet import Fleet
-from fusion.simulator.physics import DT_S, Line, Parameters
+from fusion.simulator.line.faults import FAULTS
+from fusion.simulator.line.physics import DT_S, Line, Parameters
 from fusion.simulator.scenario import Excitation, FaultEvent, Scenario, Sensors
 from fusion.simulator.simulation import Simulation
 

@@ -11,8 +11,8 @@ import pytest
 from fusion.errors import ConfigError
 from fusion.plant import Modality, Signal
 from fusion.records import NS_PER_S
-from fusion.simulator.rtp import PAYLOAD_BYTES, Sound, Stream, Unit, fragments, split_nals
-from fusion.simulator.rtsp import QUEUE_UNITS, Listener, RtspServer
+from fusion.simulator.servers.rtp import PAYLOAD_BYTES, Sound, Stream, Unit, fragments, split_nals
+from fusion.simulator.servers.rtsp import QUEUE_UNITS, Listener, RtspServer
 
 CAMERA = Signal(name="camera", modality=Modality.VIDEO, shape=(96, 96), period_s=0.1)
 MICROPHONE = Signal(name="microphone", modality=Modality.AUDIO, shape=(1600,), period_s=0.1)

@@ -18,10 +18,10 @@ from asyncua import Client, ua
 from fusion.errors import ConfigError
 from fusion.plant import Modality, Plant, Role, Signal
 from fusion.records import NS_PER_S, Quality
-from fusion.simulator import broker as broker_module
-from fusion.simulator import vlp16
-from fusion.simulator.broker import Broker, find_mosquitto
-from fusion.simulator.opcua_server import OpcUaServer
+from fusion.simulator.servers import broker as broker_module
+from fusion.simulator.servers import vlp16
+from fusion.simulator.servers.broker import Broker, find_mosquitto
+from fusion.simulator.servers.opcua_server import OpcUaServer
 
 PLANT = Plant(
     name="tiny",
@@ -147,7 +147,7 @@ def test_mosquitto_asks_for_the_password():
 def test_mosquitto_ends_with_a_process_that_is_killed(tmp_path):
     program = (
         "import asyncio, os, signal\n"
-        "from fusion.simulator.broker import Broker\n"
+        "from fusion.simulator.servers.broker import Broker\n"
         "async def main():\n"
         "    async with Broker() as broker:\n"
         "        print(broker.port, flush=True)\n"

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from fusion.errors import ConfigError
 from fusion.plant import Plant, Signal
-from fusion.simulator.faults import FAULTS
-from fusion.simulator.laws import FOLLOWED
+from fusion.simulator.line.faults import FAULTS
+from fusion.simulator.line.laws import FOLLOWED
+from fusion.simulator.line.physics import STEPS_PER_S, Line, Parameters
+from fusion.simulator.line.silo import FILL_KG_S
 from fusion.simulator.noise import keyed
-from fusion.simulator.physics import STEPS_PER_S, Line, Parameters
 from fusion.simulator.scenario import FaultEvent, LawEvent, NuisanceEvent, Scenario
-from fusion.simulator.silo import FILL_KG_S
 
 Floats = NDArray[np.float64]
 

@@ -16,13 +16,13 @@ from typing import Any, Protocol
 from fusion.errors import ConfigError
 from fusion.plant import Modality, Plant, Role
 from fusion.records import NS_PER_S, Item
-from fusion.simulator.broker import Broker
-from fusion.simulator.faults import FAULTS
-from fusion.simulator.mqtt_tags import MqttTags
-from fusion.simulator.opcua_server import OpcUaServer
-from fusion.simulator.rtsp import RtspServer
+from fusion.simulator.line.faults import FAULTS
 from fusion.simulator.schedule import Due, Media, Outflow, Pace, Packet, due_events, utc_clock
-from fusion.simulator.vlp16 import PacketSender
+from fusion.simulator.servers.broker import Broker
+from fusion.simulator.servers.mqtt_tags import MqttTags
+from fusion.simulator.servers.opcua_server import OpcUaServer
+from fusion.simulator.servers.rtsp import RtspServer
+from fusion.simulator.servers.vlp16 import PacketSender
 
 log = logging.getLogger(__name__)
 

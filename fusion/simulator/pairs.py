@@ -19,9 +19,9 @@ import numpy as np
 
 from fusion.errors import ConfigError
 from fusion.plant import Plant
-from fusion.simulator.laws import FOLLOWED, LAWS
+from fusion.simulator.line.laws import FOLLOWED, LAWS
+from fusion.simulator.line.physics import Line, Parameters
 from fusion.simulator.noise import keyed
-from fusion.simulator.physics import Line, Parameters
 from fusion.simulator.record import record
 from fusion.simulator.scenario import LawEvent, Move, Scenario, Sensors
 

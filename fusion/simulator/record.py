@@ -11,9 +11,9 @@ from fusion.errors import ConfigError
 from fusion.plant import Modality, Plant
 from fusion.recordings.recording import Event, RecordingWriter
 from fusion.records import NS_PER_S, Columns, Quality
-from fusion.simulator.faults import FAULTS
 from fusion.simulator.fleet import Fleet, nuisance_end, stamp_offset_s, truth_row
-from fusion.simulator.laws import LAWS
+from fusion.simulator.line.faults import FAULTS
+from fusion.simulator.line.laws import LAWS
 from fusion.simulator.scenario import FaultEvent, Scenario, scenario_text
 from fusion.simulator.simulation import Simulation
 

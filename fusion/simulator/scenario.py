@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 
 from fusion.errors import ConfigError
-from fusion.simulator.faults import FAULTS, NUISANCES
-from fusion.simulator.laws import LAWS
+from fusion.simulator.line.faults import FAULTS, NUISANCES
+from fusion.simulator.line.laws import LAWS
 
 DEFAULT_START = "2026-01-05T06:00:00Z"
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fusion.plant import Modality, Plant
 from fusion.records import NS_PER_S, Columns, Item, Sample
-from fusion.simulator.vlp16 import packets
+from fusion.simulator.servers.vlp16 import packets
 
 log = logging.getLogger(__name__)
 

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from fusion.errors import ConfigError
 from fusion.plant import Modality, Plant
 from fusion.records import NS_PER_S, Columns, Item, Quality, Sample
-from fusion.simulator.camera import PIXELS_PER_M, SIZE, VIEW_START_M, Camera
-from fusion.simulator.faults import FAULTS
 from fusion.simulator.fleet import Fleet, check_signal, stamp_offset_s, truck_and_light, truth_row
-from fusion.simulator.lidar import Lidar
-from fusion.simulator.microphone import RATE_HZ, Machines, Microphone
+from fusion.simulator.line.faults import FAULTS
+from fusion.simulator.line.physics import STEPS_PER_S
 from fusion.simulator.network import Path
-from fusion.simulator.physics import STEPS_PER_S
 from fusion.simulator.scenario import FaultEvent, Scenario
+from fusion.simulator.sensors.camera import PIXELS_PER_M, SIZE, VIEW_START_M, Camera
+from fusion.simulator.sensors.lidar import Lidar
+from fusion.simulator.sensors.microphone import RATE_HZ, Machines, Microphone
 
 CHUNKS_PER_S = 10
 

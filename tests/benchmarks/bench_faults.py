@@ -39,7 +39,7 @@ from fusion.evaluation.evaluate import (
 from fusion.history import process_grid
 from fusion.plant import Modality, Plant
 from fusion.recordings.recording import Recording, load_plant
-from fusion.simulator.faults import FAULTS
+from fusion.simulator.line.faults import FAULTS
 from fusion.simulator.record import record
 from fusion.simulator.scenario import FaultEvent, Scenario, load_scenario
 from fusion.splitting import split_runs

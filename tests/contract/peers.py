@@ -19,7 +19,7 @@ from connectors.base import Source
 from connectors.settings import Supervision
 from fusion.plant import Modality, Plant, Signal
 from fusion.records import Item, Sample
-from fusion.simulator.rtsp import RtspServer
+from fusion.simulator.servers.rtsp import RtspServer
 
 PLANT = Plant(
     name="peer",

@@ -25,7 +25,7 @@ from asyncua.ua.status_codes import StatusCodes
 
 from fusion.plant import Plant, Role, Signal
 from fusion.records import Quality
-from fusion.simulator.ports import usable_port
+from fusion.simulator.servers.ports import usable_port
 
 log = logging.getLogger(__name__)
 

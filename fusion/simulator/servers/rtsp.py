@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from fusion.errors import ConfigError
 from fusion.plant import Signal
-from fusion.simulator.rtp import Payloads, Stream, Unit, payloads_of
+from fusion.simulator.servers.rtp import Payloads, Stream, Unit, payloads_of
 
 log = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.simulator.belt import Belt
-from fusion.simulator.laws import SLAKER_W, TANK_L_S
-from fusion.simulator.loops import Loops
-from fusion.simulator.silo import Silo
+from fusion.simulator.line.belt import Belt
+from fusion.simulator.line.laws import SLAKER_W, TANK_L_S
+from fusion.simulator.line.loops import Loops
+from fusion.simulator.line.silo import Silo
 
 Floats = NDArray[np.float64]
 

@@ -8,9 +8,9 @@ import numpy as np
 import open3d as o3d
 from numpy.typing import NDArray
 
+from fusion.simulator.line.silo import CELLS, RADIUS_M, Silo
 from fusion.simulator.noise import keyed
-from fusion.simulator.silo import CELLS, RADIUS_M, Silo
-from fusion.simulator.vlp16 import ELEVATION_DEG, FIRINGS, QUANTUM_M, RING_M, SKEW_DEG
+from fusion.simulator.servers.vlp16 import ELEVATION_DEG, FIRINGS, QUANTUM_M, RING_M, SKEW_DEG
 
 
 class Lidar:

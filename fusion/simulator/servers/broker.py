@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from fusion.errors import ConfigError, FusionError
-from fusion.simulator.ports import usable_port
+from fusion.simulator.servers.ports import usable_port
 
 if TYPE_CHECKING:
     from amqtt.broker import Broker as EmbeddedBroker  # type: ignore[import-untyped]

@@ -1,0 +1,1 @@
+"""The lime line: its physics, machines, loops, laws and faults."""

@@ -1,0 +1,1 @@
+"""Sensors of the simulated line: pictures, sound and point clouds."""

@@ -1,0 +1,1 @@
+"""Servers of the simulated line: real protocols on loopback ports."""
