@@ -273,7 +273,7 @@ def run_import(arguments: argparse.Namespace) -> None:
 
 def run_train(arguments: argparse.Namespace) -> None:
     """Recordings in, model and report out; or a sweep of them and its table."""
-    from fusion.train import run
+    from fusion.training.train import run
 
     if arguments.multirun:
         _sweep(arguments)
@@ -284,7 +284,7 @@ def run_train(arguments: argparse.Namespace) -> None:
 def _sweep(arguments: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from fusion.sweep import sweep, table
+    from fusion.training.sweep import sweep, table
 
     rows = sweep(flat(arguments.recording), arguments.out, arguments.overrides)
     Console().print(table(rows))

@@ -30,7 +30,7 @@ from connectors.replay import ReplayConfig
 from control.advice.advisor import AdvisorConfig
 from control.anomaly.detector import DetectorConfig
 from fusion.errors import ConfigError
-from fusion.timeline import TimelineConfig
+from fusion.timeline.timeline import TimelineConfig
 
 CONNECTORS: dict[str, type] = {
     "opcua": OpcUaConfig,

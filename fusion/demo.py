@@ -107,7 +107,7 @@ class Demo:
 
     def commission(self, plant: Plant) -> None:
         """Record normal operation and train on it; minutes, with a progress bar."""
-        from fusion.train import train
+        from fusion.training.train import train
 
         recordings = self._folder / "recordings"
         for old in (recordings, self._model):

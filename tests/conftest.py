@@ -9,7 +9,7 @@ from fusion.config import TrainConfig
 from fusion.recordings.recording import load_plant
 from fusion.simulator.record import record, record_batch
 from fusion.simulator.scenario import Excitation, FaultEvent, Scenario, Sensors
-from fusion.train import train
+from fusion.training.train import train
 
 PLANT = load_plant(Path(__file__).parent.parent / "configs" / "plant" / "lime.yaml")
 EXCITED = Excitation(enabled=True, mean_interval_s=300)

@@ -9,10 +9,10 @@ from fusion.checkpoint import load_checkpoint
 from fusion.cli import main
 from fusion.errors import ConfigError
 from fusion.evaluation.ablation import NOTHING_MISSING, Ablation
-from fusion.history import frames
 from fusion.inference import Engine
 from fusion.plant import Modality
 from fusion.recordings.recording import Recording, load_plant
+from fusion.timeline.history import frames
 
 PLANT = load_plant(Path(__file__).parent.parent / "configs" / "plant" / "lime.yaml")
 NAMES = ("innovation.1", "cross.camera.0.1", "cross.microphone.0.1", "net.innovation.1")

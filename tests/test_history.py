@@ -3,10 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fusion.history import frames, process_grid, ticks
 from fusion.recordings.recording import Recording, RecordingWriter
 from fusion.records import NS_PER_S, Columns, Item
-from fusion.timeline import Timeline, TimelineConfig
+from fusion.timeline.history import frames, process_grid, ticks
+from fusion.timeline.timeline import Timeline, TimelineConfig
 from tests.timeline_streams import PLANT, TAGS, at, bulk, differing, later, live, rows, seconds
 
 
@@ -39,7 +39,7 @@ def troubled(seed: int, last_s: int = 40) -> list[Item]:
 def test_the_bulk_way_gives_the_values_of_the_frames(
     tmp_path: Path, seed: int, rows_at_once: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("fusion.history._ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr("fusion.timeline.history._ROWS_AT_ONCE", rows_at_once)
     recording = write(tmp_path / "run", troubled(seed))
     shown = list(frames(recording))
     grid = process_grid(recording)

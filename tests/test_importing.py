@@ -10,13 +10,13 @@ import pytest
 from connectors.historian.rows import SCHEMA
 from fusion.cli import main
 from fusion.errors import ConfigError, HistorianError
-from fusion.history import process_grid, ticks
 from fusion.importing.importer import ImportConfig, import_files
 from fusion.importing.spool import Spool, cut
 from fusion.plant import Role
 from fusion.recordings.recording import Recording, load_plant
 from fusion.records import Columns, Quality
-from fusion.timeline import Timeline
+from fusion.timeline.history import process_grid, ticks
+from fusion.timeline.timeline import Timeline
 from tests import historian_files as files
 
 NS = 1_000_000_000

@@ -16,10 +16,10 @@ import pytest
 from fusion.checkpoint import load_checkpoint
 from fusion.cli import main
 from fusion.daemon.service import replay
-from fusion.history import frames
 from fusion.inference import Engine
 from fusion.recordings.recording import Recording, dump_plant, load_plant
 from fusion.records import AnomalyState, Verdict
+from fusion.timeline.history import frames
 
 ROOT = Path(__file__).parent.parent
 PLANT = load_plant(ROOT / "configs" / "plant" / "lime.yaml")

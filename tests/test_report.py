@@ -3,10 +3,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fusion.figures import SHOWN_H, Stretch, chosen, raised_spans
-from fusion.floors import floor_skills
-from fusion.report import shown_tags
-from fusion.splitting import Split, hours
+from fusion.training.baselines import floor_skills
+from fusion.training.figures import SHOWN_H, Stretch, chosen, raised_spans
+from fusion.training.report import shown_tags
+from fusion.training.splitting import Split, hours
 from models.actions import HORIZONS
 from tests.models_plant import held_out_runs, make_core, make_plant, make_run, replaced, small
 from tests.small_plants import SMALL, wide_plant

@@ -10,11 +10,11 @@ from fusion.checkpoint import load_checkpoint
 from fusion.config import TrainConfig
 from fusion.evaluation.evaluate import evaluate
 from fusion.evaluation.whatif import whatif
-from fusion.history import frames, ticks
 from fusion.inference import Engine
 from fusion.plant_model import PlantModel
 from fusion.recordings.recording import Recording
-from fusion.train import train
+from fusion.timeline.history import frames, ticks
+from fusion.training.train import train
 from models.actions import HORIZONS
 from models.linear import LinearCore
 from models.past import feature_names

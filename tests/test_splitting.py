@@ -3,7 +3,7 @@ import pytest
 
 from fusion.config import TrainConfig
 from fusion.errors import ConfigError
-from fusion.splitting import GAP_TICKS, split_runs
+from fusion.training.splitting import GAP_TICKS, split_runs
 from models.actions import HORIZONS
 from models.batch import Ticks
 

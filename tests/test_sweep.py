@@ -6,7 +6,7 @@ from fusion.checkpoint import load_checkpoint
 from fusion.cli import main
 from fusion.config import sweep_overrides
 from fusion.errors import ConfigError
-from fusion.sweep import sweep
+from fusion.training.sweep import sweep
 from tests.small_plants import SMALL, small_values, write_recording
 
 FAST = ("steps=2", "seconds=inf", "threads=1", "batch=4")
@@ -44,6 +44,6 @@ def test_a_sweep_trains_each_combination_and_does_none_twice(tmp_path, capsys, m
     assert {"seed=0", "seed=1"} <= set(capsys.readouterr().out.split())
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run", "sweep"]
     written = (out / "0" / "report.html").stat().st_mtime_ns
-    monkeypatch.setattr("fusion.sweep.train", None)
+    monkeypatch.setattr("fusion.training.sweep.train", None)
     assert main(command) == 0
     assert (out / "0" / "report.html").stat().st_mtime_ns == written

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from fusion.errors import ConfigError
-from fusion.holding import align_columns
 from fusion.plant import Plant, Signal
 from fusion.records import NS_PER_S, Columns, Frame, Item, Quality
-from fusion.timeline import Timeline, TimelineConfig
+from fusion.timeline.process import align_columns
+from fusion.timeline.timeline import Timeline, TimelineConfig
 from tests.timeline_streams import (
     PLANT,
     RATE_HZ,

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fusion.clocks import ClockModel
 from fusion.recordings.recording import arrival_ns
 from fusion.records import NS_PER_S, Columns, Item, Sample
-from fusion.timeline import Timeline, TimelineConfig
+from fusion.timeline.clock_models import ClockModel
+from fusion.timeline.timeline import Timeline, TimelineConfig
 from tests.timeline_streams import PLANT, TAGS, at, bulk, differing, later, live, same, seconds, stamped
 
 PROPERTY = settings(

@@ -14,9 +14,9 @@ from tensorboardX.proto.event_pb2 import Event
 
 from fusion.checkpoint import load_checkpoint
 from fusion.config import TrainConfig
-from fusion.course import Course, Log
 from fusion.errors import ConfigError
-from fusion.train import train
+from fusion.training.curves import Course, Log
+from fusion.training.train import train
 from tests.small_plants import SMALL, small_values, write_recording
 
 ROOT = Path(__file__).parent.parent

@@ -8,7 +8,7 @@ import numpy as np
 from fusion.plant import Modality, Plant, Role, Signal
 from fusion.recordings.recording import arrival_ns
 from fusion.records import NS_PER_S, Columns, Frame, Item, Quality, Sample
-from fusion.timeline import Timeline, TimelineConfig
+from fusion.timeline.timeline import Timeline, TimelineConfig
 
 T0_NS = 1_800_000_000 * NS_PER_S
 TAGS = ("TT101", "FT101", "LIC101.SP")

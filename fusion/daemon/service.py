@@ -28,7 +28,7 @@ from fusion.publish.publisher import MqttPublisher, PublisherConfig
 from fusion.recordings.recording import Recording, arrival_ns, load_plant
 from fusion.records import NS_PER_S, Frame, Health, SourceHealth
 from fusion.shutdown import stop_on_signals
-from fusion.timeline import Timeline, TimelineConfig, TimelineHealth
+from fusion.timeline.timeline import Timeline, TimelineConfig, TimelineHealth
 
 log = logging.getLogger(__name__)
 

@@ -23,10 +23,10 @@ from fusion.checkpoint import Checkpoint, load_checkpoint
 from fusion.errors import ConfigError, PlantMismatch
 from fusion.evaluation.ablation import NOTHING_MISSING, Ablation
 from fusion.evaluation.forecast_scores import ForecastSums, foresee, skills
-from fusion.history import frames
 from fusion.inference import TICKS_AT_ONCE, Engine
 from fusion.recordings.recording import Event, Recording
 from fusion.records import NS_PER_S, Anomaly, AnomalyState
+from fusion.timeline.history import frames
 from models.batch import Ticks
 
 log = logging.getLogger(__name__)

@@ -22,9 +22,9 @@ from control.anomaly.evidence import family
 from fusion.checkpoint import load_checkpoint
 from fusion.errors import ConfigError
 from fusion.evaluation.ablation import NOTHING_MISSING, Ablation
-from fusion.history import frames
 from fusion.inference import Engine
 from fusion.recordings.recording import Recording
+from fusion.timeline.history import frames
 from models.batch import TickBuilder
 
 Floats = NDArray[np.float64]

@@ -15,12 +15,12 @@ from scipy.interpolate import PchipInterpolator  # type: ignore[import-untyped]
 from control.advice.world import ACTION_STEPS
 from fusion.checkpoint import load_checkpoint
 from fusion.errors import ConfigError
-from fusion.history import frames
 from fusion.inference import TICKS_AT_ONCE, Engine
 from fusion.plant import Plant
 from fusion.plant_model import PlantModel
 from fusion.recordings.recording import Recording
 from fusion.records import NS_PER_S
+from fusion.timeline.history import frames
 
 Floats = NDArray[np.float64]
 

@@ -36,13 +36,13 @@ from fusion.evaluation.evaluate import (
     raises,
     summary,
 )
-from fusion.history import process_grid
 from fusion.plant import Modality, Plant
 from fusion.recordings.recording import Recording, load_plant
 from fusion.simulator.line.faults import FAULTS
 from fusion.simulator.record import record
 from fusion.simulator.scenario import FaultEvent, Scenario, load_scenario
-from fusion.splitting import split_runs
+from fusion.timeline.history import process_grid
+from fusion.training.splitting import split_runs
 
 Floats = NDArray[np.float64]
 

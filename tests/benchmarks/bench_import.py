@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from fusion.history import ticks
 from fusion.importing.importer import RECORDINGS, ImportConfig, import_files
 from fusion.recordings.recording import Recording
+from fusion.timeline.history import ticks
 
 ROWS_A_FILE = 2_000_000
 START_S = 1_715_580_000

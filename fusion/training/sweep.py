@@ -18,7 +18,7 @@ from rich.table import Table
 
 from fusion.checkpoint import DESCRIPTION, load_checkpoint
 from fusion.config import TrainConfig, sweep_overrides, train_config
-from fusion.train import finite, train
+from fusion.training.train import finite, train
 
 log = logging.getLogger(__name__)
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.clocks import ClockModel
-from fusion.holding import LATEST_NS, Heartbeats, Rows, columns_of, process_rows
 from fusion.plant import Modality, Plant
 from fusion.records import NS_PER_S, Columns, Sample
-from fusion.tracks import Track
-from fusion.watermark import Reach
+from fusion.timeline.clock_models import ClockModel
+from fusion.timeline.media import Track
+from fusion.timeline.process import LATEST_NS, Heartbeats, Rows, columns_of, process_rows
+from fusion.timeline.watermark import Reach
 
 Ints = NDArray[np.int64]
 PROCESS_CLOCK = "process"

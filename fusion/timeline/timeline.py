@@ -16,14 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.clocks import ClockModel
 from fusion.errors import ConfigError
-from fusion.holding import Heartbeats, Held, ProcessGrid, Rows, empty_grid, hold
-from fusion.intake import Arrived, Intake
 from fusion.plant import Modality, Plant
 from fusion.records import NS_PER_S, Frame, Item, Quality, Sample
-from fusion.tracks import track
-from fusion.watermark import NEVER_NS, closing_ns
+from fusion.timeline.arrivals import Arrived, Intake
+from fusion.timeline.clock_models import ClockModel
+from fusion.timeline.media import track
+from fusion.timeline.process import Heartbeats, Held, ProcessGrid, Rows, empty_grid, hold
+from fusion.timeline.watermark import NEVER_NS, closing_ns
 
 Ints = NDArray[np.int64]
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fusion.holding import ProcessGrid
 from fusion.plant import Modality, Plant
 from fusion.recordings.recording import Recording, arrival_ns
 from fusion.records import Frame
-from fusion.timeline import Timeline, TimelineConfig
+from fusion.timeline.process import ProcessGrid
+from fusion.timeline.timeline import Timeline, TimelineConfig
 from models.batch import TickBuilder, Ticks, from_process_grid
 from models.features import FeatureStem
 

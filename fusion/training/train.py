@@ -1,8 +1,8 @@
 """Offline training, top to bottom: recordings to ticks, linear core, networks, calibration, licence, report.
 
-What trains, what decides and what calibrates is settled in ``fusion.splitting``. A killed run goes on where it stopped:
+What trains, what decides and what calibrates is settled in ``fusion.training.splitting``. A killed run goes on where it stopped:
 ticks are cached per recording and the networks' state is written as it goes. Of several processes
-(`torchrun -m fusion.train`) the first reads, fits in closed form, calibrates and writes; all train the networks. They
+(`torchrun -m fusion.training.train`) the first reads, fits in closed form, calibrates and writes; all train the networks. They
 need the same folders.
 """
 
@@ -34,17 +34,17 @@ from control.anomaly.calibration import Calibration, calibrate
 from fusion.checkpoint import flatten, save_checkpoint
 from fusion.command import carry_out, flat, start_logging, training_arguments
 from fusion.config import TrainConfig, train_config
-from fusion.course import Course, Log
 from fusion.errors import ConfigError, PlantMismatch
-from fusion.figures import stretches
-from fusion.floors import floor_skills
-from fusion.history import ticks as read_ticks
-from fusion.licensing import examine_model
 from fusion.plant import Plant
 from fusion.plant_model import PlantModel, surprise_config
 from fusion.recordings.recording import MANIFEST, Recording
-from fusion.report import Findings, write_report
-from fusion.splitting import Split, hours, split_runs
+from fusion.timeline.history import ticks as read_ticks
+from fusion.training.baselines import floor_skills
+from fusion.training.curves import Course, Log
+from fusion.training.examination import examine_model
+from fusion.training.figures import stretches
+from fusion.training.report import Findings, write_report
+from fusion.training.splitting import Split, hours, split_runs
 from models import ranks
 from models.batch import Ticks
 from models.features import FeatureStem
@@ -56,7 +56,7 @@ from models.monitors import Monitors
 from models.parallel import Parallel
 from models.size import preset
 
-log = logging.getLogger("fusion.train")  # also where this is the main module
+log = logging.getLogger("fusion.training.train")  # also where this is the main module
 
 LOGS, STATE = "logs", "state.safetensors"
 NO_OTHER = ("seconds", "steps", "checkpoint_every_s", "threads", "device", "parallel", "compile", "timeout_s")
@@ -82,8 +82,8 @@ class Trained:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `python -m fusion.train`, for torchrun: `fusion train` by one process of several."""
-    parser = argparse.ArgumentParser(prog="fusion.train", description="Train a model on recordings.")
+    """Entry point of `python -m fusion.training.train`, for torchrun: `fusion train` by one process of several."""
+    parser = argparse.ArgumentParser(prog="fusion.training.train", description="Train a model on recordings.")
     training_arguments(parser)
     arguments = parser.parse_args(argv)
     start_logging(logging.INFO if ranks.is_first() else logging.WARNING)

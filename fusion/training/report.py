@@ -15,8 +15,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from control.anomaly.calibration import Calibration
-from fusion.course import Course
-from fusion.figures import (
+from fusion.plant import Plant, Role
+from fusion.plant_model import PlantModel
+from fusion.training.curves import Course
+from fusion.training.figures import (
     SHOWN_H,
     Raised,
     Stretch,
@@ -27,8 +29,6 @@ from fusion.figures import (
     skill_figure,
     timeline_figure,
 )
-from fusion.plant import Plant, Role
-from fusion.plant_model import PlantModel
 from models.batch import Ticks
 
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1120px;margin:2em auto;padding:0 1em;color:#1a1a1a}

@@ -1,0 +1,1 @@
+"""The timeline: samples of every clock in, frames on one grid out."""

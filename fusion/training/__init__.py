@@ -1,0 +1,1 @@
+"""Training: recordings in, a checkpoint and its report out."""
