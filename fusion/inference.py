@@ -26,9 +26,9 @@ from fusion.checkpoint import Checkpoint
 from fusion.errors import ModelError
 from fusion.evaluation.ablation import NOTHING_MISSING, Ablation
 from fusion.plant import Modality, Plant
-from fusion.plant_model import ModelState, PlantModel, Seen
 from fusion.records import NS_PER_S, Anomaly, Forecast, Frame, Recommendation
-from models.batch import TickBuilder, Ticks
+from models.plant_model import ModelState, PlantModel, Seen
+from models.ticks import TickBuilder, Ticks
 
 log = logging.getLogger(__name__)
 

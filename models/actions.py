@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.past import ewma
+from models.linear.past import ewma
 from models.scaling import Floats
 
 HORIZONS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 600)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fusion.plant import Signal
-from models.patches import PatchEncoder
+from models.networks.encoders import PatchEncoder
 
 
 class AudioEncoder(PatchEncoder):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from fusion.plant import Signal
-from models.patches import PatchEncoder
-from models.view import symlog
+from models.networks.encoders import PatchEncoder
+from models.networks.view import symlog
 
 
 class LidarEncoder(PatchEncoder):

@@ -27,7 +27,7 @@ FACTOR_CLIP = 8.0
 
 
 class Run(Protocol):
-    """What a scaler needs of ``models.batch.Ticks``."""
+    """What a scaler needs of ``models.ticks.Ticks``."""
 
     @property
     def tags(self) -> Floats:

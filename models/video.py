@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from fusion.plant import Signal
-from models.patches import PatchEncoder
+from models.networks.encoders import PatchEncoder
 
 
 class VideoEncoder(PatchEncoder):

@@ -19,19 +19,19 @@ from torch import Tensor
 
 from fusion.plant import Plant
 from models.actions import HORIZONS
-from models.batch import Ticks
-from models.clips import Clips, Pool, run_view
-from models.gauges import Gauges
-from models.jepa import Jepa, MediaShape
-from models.latent_energies import Ellipsoids, disagreements, infos, masked, trail_vectors
-from models.linear import Encoding, LinearCore, LinearHead
-from models.monitors import EnergyInfo
-from models.past import held_tags
-from models.rhythm import AHEAD
+from models.linear.core import Encoding, LinearCore, LinearHead
+from models.linear.past import held_tags
+from models.linear.rhythm import AHEAD
+from models.monitors.monitors import EnergyInfo
+from models.networks.clips import Clips, Pool, run_view
+from models.networks.jepa import Jepa, MediaShape
+from models.networks.latent_energies import Ellipsoids, disagreements, infos, masked, trail_vectors
+from models.networks.size import ModelConfig
+from models.networks.stream import CHUNK, TRAIL_TICKS, Memory, Trail, Unroller, continued
 from models.scaling import Floats
-from models.size import ModelConfig
-from models.stream import CHUNK, TRAIL_TICKS, Memory, Trail, Unroller, continued
-from models.validation import BATCH, examine, judge, spread
+from models.ticks import Ticks
+from models.training.gauges import Gauges
+from models.training.validation import BATCH, examine, judge, spread
 
 ENERGY_WARM_UP_TICKS = 120
 CALIBRATION_CLIPS = 1500

@@ -12,9 +12,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from fusion.errors import ConfigError
-from models import ranks
-from models.fit import FitConfig, Fitter
-from models.parallel import Parallel, full
+from models import distributed
+from models.training.fitter import FitConfig, Fitter
+from models.training.parallel import Parallel, full
 from tests.models_plant import held_out_runs, make_core, make_model, make_plant, training_runs
 
 STEPS = 12

@@ -5,10 +5,10 @@ import functools
 import numpy as np
 
 from fusion.plant import Gain, Modality, Plant, Role, Signal
-from models.batch import Ticks, from_process_grid
-from models.fit import build
-from models.linear import LinearConfig, LinearCore
-from models.size import ModelConfig
+from models.linear.core import LinearConfig, LinearCore
+from models.networks.size import ModelConfig
+from models.ticks import Ticks, from_process_grid
+from models.training.fitter import build
 
 SHAPES = {"camera": (2, 48, 48), "microphone": (1, 64, 20), "silo_lidar": (2, 24, 24)}
 FEATURES = 5

@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from fusion.checkpoint import load_checkpoint
 from fusion.errors import ConfigError
 from fusion.plant import Gain, Plant, Role, Signal
-from fusion.plant_model import PlantModel
 from fusion.recordings.recording import RecordingWriter
 from fusion.records import NS_PER_S, Columns, Quality
-from models import ranks
+from models import distributed
+from models.plant_model import PlantModel
 from tests.distributed_fit import STEPS, fit, fitter, read
 from tests.models_plant import steps
 

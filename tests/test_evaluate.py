@@ -26,7 +26,7 @@ from fusion.evaluation.evaluate import (
 from fusion.plant import Plant, Signal
 from fusion.recordings.recording import Event, RecordingWriter
 from fusion.records import NS_PER_S, Anomaly, AnomalyKind, AnomalyState, Columns, Quality, SignalBlame
-from models.batch import TickBuilder
+from models.ticks import TickBuilder
 
 RAISED, HELD, CLEARED = AnomalyState.RAISED, AnomalyState.HELD, AnomalyState.CLEARED
 T0_S = 1_000_000

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from models.average import SOONEST, Average
+from models.training.average import SOONEST, Average
 
 
 def trained(keep, steps, module=None):

@@ -4,7 +4,7 @@ import torch
 
 from fusion.plant import Modality, Plant, Role, Signal
 from fusion.records import Frame, Quality
-from models.batch import Scaler, Scaling, TickBuilder, Ticks, from_process_grid, window
+from models.ticks import Scaler, Scaling, TickBuilder, Ticks, from_process_grid, window
 
 
 class FakeStem:

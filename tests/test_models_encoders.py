@@ -5,12 +5,12 @@ import torch
 
 from fusion.errors import ConfigError
 from fusion.plant import Plant, Signal
-from models.clips import run_view
-from models.mixer import Standardise
-from models.process import ProcessEncoder, descriptor, tag_edges
-from models.regularizer import AntiCollapseLoss, directions, epps_pulley, subspaces, variance_covariance
-from models.size import AntiCollapse, ModelConfig, preset
-from models.view import View
+from models.networks.clips import run_view
+from models.networks.mixer import Standardise
+from models.networks.process import ProcessEncoder, descriptor, tag_edges
+from models.networks.regularizer import AntiCollapseLoss, directions, epps_pulley, subspaces, variance_covariance
+from models.networks.size import AntiCollapse, ModelConfig, preset
+from models.networks.view import View
 from tests.models_plant import make_core, make_model, make_plant, make_run
 
 

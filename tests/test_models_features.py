@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from fusion.plant import Modality, Plant, Signal
-from models.features import FeatureRange, FeatureStem, stem_of
-from models.features_audio import AudioStem
-from models.features_lidar import LidarStem
-from models.features_video import VideoStem
+from models.features.audio import AudioStem
+from models.features.lidar import LidarStem
+from models.features.stem import FeatureRange, FeatureStem, stem_of
+from models.features.video import VideoStem
 
 RATE_HZ = 16000
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fusion.errors import ConfigError
-from models.fit import FitConfig, Fitter
+from models.training.fitter import FitConfig, Fitter
 from tests.models_plant import held_out_runs, make_core, make_model, make_plant, training_runs
 
 
@@ -125,16 +125,16 @@ def test_patience_ends_training():
 
 
 def test_a_collapse_of_a_sound_latent_ends_training_and_is_not_kept(monkeypatch):
-    import models.fit
+    import models.training.fitter
 
     sound = {"epps_pulley": 1.0, "std_min": 1.0, "participation": 5.0}
-    honest = models.fit.judge
+    honest = models.training.fitter.judge
 
     def judge(model, found, step, gates):
         values = sound if step < 4 else sound | {"epps_pulley": 0.4 * 32}
         return dataclasses.replace(honest(model, found, step, gates), score=1.0 / (1 + step), **values)
 
-    monkeypatch.setattr("models.fit.judge", judge)
+    monkeypatch.setattr("models.training.fitter.judge", judge)
     fitter = make_fitter(steps=50, validate_every=1, collapse_patience=3, alone_share=0.0)
     fitter.run()
     assert fitter.step == 6
@@ -146,14 +146,14 @@ def test_a_collapse_of_a_sound_latent_ends_training_and_is_not_kept(monkeypatch)
 
 
 def test_a_latent_that_was_never_sound_is_given_its_time(monkeypatch):
-    import models.fit
+    import models.training.fitter
 
-    honest = models.fit.judge
+    honest = models.training.fitter.judge
 
     def judge(*arguments):
         return dataclasses.replace(honest(*arguments), epps_pulley=0.4 * 32)
 
-    monkeypatch.setattr("models.fit.judge", judge)
+    monkeypatch.setattr("models.training.fitter.judge", judge)
     fitter = make_fitter(steps=6, validate_every=1, collapse_patience=2, alone_share=0.0)
     fitter.run()
     assert fitter.ending == "the budget is used"

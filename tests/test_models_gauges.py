@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from models.actions import HORIZONS
-from models.clips import Pool
-from models.gauges import Gauges, between_runs, gaussian, passed, ridge_probe, spectrum
-from models.validation import examine, judge, scaled_gains, spread
+from models.networks.clips import Pool
+from models.training.gauges import Gauges, between_runs, gaussian, passed, ridge_probe, spectrum
+from models.training.validation import examine, judge, scaled_gains, spread
 from tests.models_plant import held_out_runs, make_core, make_model, make_plant
 
 H = len(HORIZONS)

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from models.actions import HORIZONS, recorded_summary
-from models.clips import Pool
-from models.jepa import dropped_view
-from models.predictor import Predictor
-from models.readout import Errors
-from models.size import AntiCollapse
+from models.networks.clips import Pool
+from models.networks.jepa import dropped_view
+from models.networks.predictor import Predictor
+from models.networks.readout import Errors
+from models.networks.size import AntiCollapse
 from tests.models_plant import (
     held_out_runs,
     make_core,

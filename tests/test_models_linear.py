@@ -7,10 +7,10 @@ import torch
 from fusion.errors import ConfigError
 from fusion.plant import Plant, Role, Signal
 from models.actions import HORIZONS, PLAN_STEPS, path_summary, path_weights, recorded_summary, step_summary
-from models.batch import Ticks, from_process_grid
-from models.linear import LinearConfig, LinearCore, LinearHead
-from models.past import feature_names, past
-from models.regression import Moments, ridge
+from models.linear.core import LinearConfig, LinearCore, LinearHead
+from models.linear.past import feature_names, past
+from models.linear.regression import Moments, ridge
+from models.ticks import Ticks, from_process_grid
 
 TICKS = 1100
 GAINS = {"SP1": 2.0, "SP2": -0.5}

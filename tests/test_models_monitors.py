@@ -5,10 +5,10 @@ import pytest
 
 from fusion.errors import ConfigError
 from fusion.plant import Balance, Modality, Plant, Role, Signal
-from models.batch import Ticks
-from models.distance import Distance
-from models.linear import LinearConfig, LinearCore
-from models.monitors import WARM_UP_TICKS, MonitorCarry, Monitors
+from models.linear.core import LinearConfig, LinearCore
+from models.monitors.distance import Distance
+from models.monitors.monitors import WARM_UP_TICKS, MonitorCarry, Monitors
+from models.ticks import Ticks
 
 TICKS = 1000
 FEATURES = {"cam": 6, "mic": 8}

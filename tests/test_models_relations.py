@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from fusion.plant import Plant, Role, Signal
-from models.batch import from_process_grid
-from models.linear import LinearCore
-from models.relations import NAMES, RelationCarry, Relations
+from models.linear.core import LinearCore
+from models.monitors.relations import NAMES, RelationCarry, Relations
+from models.ticks import from_process_grid
 
 TAGS = ("SPEED", "FLOW", "POWER", "TEMP_A", "TEMP_B", "OTHER")
 EDGES = (("SPEED", "FLOW"), ("SPEED", "POWER"), ("FLOW", "POWER"), ("TEMP_A", "TEMP_B"), ("TEMP_B", "FLOW"))

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from control.anomaly.calibration import SurpriseConfig, calibrate
-from models import local
-from models.batch import from_process_grid
-from models.lagged import Lagged, LaggedCarry
-from models.linear import Encoding, LinearCore
-from models.local import Local, LocalCarry
-from models.past import TAG_ALPHAS, past
-from models.rhythm import AHEAD, WINDOW, Rhythm
+from models.linear.core import Encoding, LinearCore
+from models.linear.past import TAG_ALPHAS, past
+from models.linear.rhythm import AHEAD, WINDOW, Rhythm
+from models.monitors import relief
+from models.monitors.relief import Local, LocalCarry
+from models.monitors.steadiness import Steadiness
+from models.monitors.two_ticks import Lagged, LaggedCarry
 from models.scaling import Scaling
-from models.steadiness import Steadiness
+from models.ticks import from_process_grid
 from tests.benchmarks.tables import plant_of, run_of
 
 HOUR = 3600.0

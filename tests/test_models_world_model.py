@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from models.actions import HORIZONS, PLAN_STEPS
-from models.fit import FitConfig, Fitter
+from models.training.fitter import FitConfig, Fitter
 from models.world_model import WorldModel
 from tests.models_plant import held_out_runs, make_core, make_model, make_plant, make_run, replaced, training_runs
 

@@ -11,13 +11,13 @@ from fusion.config import TrainConfig
 from fusion.evaluation.evaluate import evaluate
 from fusion.evaluation.whatif import whatif
 from fusion.inference import Engine
-from fusion.plant_model import PlantModel
 from fusion.recordings.recording import Recording
 from fusion.timeline.history import frames, ticks
 from fusion.training.train import train
 from models.actions import HORIZONS
-from models.linear import LinearCore
-from models.past import feature_names
+from models.linear.core import LinearCore
+from models.linear.past import feature_names
+from models.plant_model import PlantModel
 from models.scaling import MANY_TAGS
 from tests.small_plants import SMALL, small_values, strip_tags, wide_plant, wide_values, write_recording
 

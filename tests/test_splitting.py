@@ -5,7 +5,7 @@ from fusion.config import TrainConfig
 from fusion.errors import ConfigError
 from fusion.training.splitting import GAP_TICKS, split_runs
 from models.actions import HORIZONS
-from models.batch import Ticks
+from models.ticks import Ticks
 
 STEP_NS = 10**9
 

@@ -27,7 +27,7 @@ from fusion.inference import TICKS_AT_ONCE, Engine
 from fusion.recordings.recording import Event, Recording
 from fusion.records import NS_PER_S, Anomaly, AnomalyState
 from fusion.timeline.history import frames
-from models.batch import Ticks
+from models.ticks import Ticks
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fusion.plant import Role
-from fusion.plant_model import PlantModel
 from models.actions import HORIZONS
-from models.batch import Ticks
-from models.clips import Pool
-from models.validation import examine, spread
+from models.networks.clips import Pool
+from models.plant_model import PlantModel
+from models.ticks import Ticks
+from models.training.validation import examine, spread
 
 Floats = NDArray[np.float64]
 

@@ -25,7 +25,7 @@ from fusion.evaluation.ablation import NOTHING_MISSING, Ablation
 from fusion.inference import Engine
 from fusion.recordings.recording import Recording
 from fusion.timeline.history import frames
-from models.batch import TickBuilder
+from models.ticks import TickBuilder
 
 Floats = NDArray[np.float64]
 

@@ -17,10 +17,10 @@ from fusion.checkpoint import load_checkpoint
 from fusion.errors import ConfigError
 from fusion.inference import TICKS_AT_ONCE, Engine
 from fusion.plant import Plant
-from fusion.plant_model import PlantModel
 from fusion.recordings.recording import Recording
 from fusion.records import NS_PER_S
 from fusion.timeline.history import frames
+from models.plant_model import PlantModel
 
 Floats = NDArray[np.float64]
 

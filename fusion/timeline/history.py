@@ -14,8 +14,8 @@ from fusion.recordings.recording import Recording, arrival_ns
 from fusion.records import Frame
 from fusion.timeline.process import ProcessGrid
 from fusion.timeline.timeline import Timeline, TimelineConfig
-from models.batch import TickBuilder, Ticks, from_process_grid
-from models.features import FeatureStem
+from models.features.stem import FeatureStem
+from models.ticks import TickBuilder, Ticks, from_process_grid
 
 _ROWS_AT_ONCE = 500_000
 

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from fusion.evaluation.forecast_scores import arx_errors
-from fusion.plant_model import PlantModel
 from models.actions import HORIZONS
-from models.batch import Ticks
-from models.clips import Pool, Starts
-from models.regression import Moments, ridge
+from models.linear.regression import Moments, ridge
+from models.networks.clips import Pool, Starts
+from models.plant_model import PlantModel
 from models.scaling import Floats
-from models.validation import spread
+from models.ticks import Ticks
+from models.training.validation import spread
 
 MOMENTS, JUDGED = 4096, 1024
 PENALTY = 1e-3

@@ -12,11 +12,11 @@ from control.advice.excitation import excitations
 from control.advice.gains import check_gains, model_gains
 from control.advice.licence import Licence, Skill, grant
 from fusion.plant import Plant, Role
-from fusion.plant_model import ModelState, PlantModel
 from models.actions import HORIZONS
-from models.batch import Ticks
-from models.clips import Pool
-from models.validation import examine, spread
+from models.networks.clips import Pool
+from models.plant_model import ModelState, PlantModel
+from models.ticks import Ticks
+from models.training.validation import examine, spread
 
 SKILL_HORIZON_S = 128
 CLIPS = 1024

@@ -18,11 +18,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from control.anomaly.calibration import Calibration, SurpriseConfig, sustained
-from fusion.plant_model import ModelState, PlantModel
 from fusion.records import NS_PER_S
 from fusion.training.curves import Course
 from fusion.training.splitting import Split, hours
-from models.batch import Ticks
+from models.plant_model import ModelState, PlantModel
+from models.ticks import Ticks
 
 mpl.use("Agg")
 

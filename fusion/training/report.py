@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 
 from control.anomaly.calibration import Calibration
 from fusion.plant import Plant, Role
-from fusion.plant_model import PlantModel
 from fusion.training.curves import Course
 from fusion.training.figures import (
     SHOWN_H,
@@ -29,7 +28,8 @@ from fusion.training.figures import (
     skill_figure,
     timeline_figure,
 )
-from models.batch import Ticks
+from models.plant_model import PlantModel
+from models.ticks import Ticks
 
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1120px;margin:2em auto;padding:0 1em;color:#1a1a1a}
 h1{font-size:1.5em;margin-bottom:.2em}h2{font-size:1.15em;margin:2.2em 0 .4em;border-bottom:1px solid #ccc}

@@ -17,7 +17,7 @@ import numpy as np
 from fusion.config import TrainConfig
 from fusion.errors import ConfigError
 from models.actions import HORIZONS
-from models.batch import Ticks
+from models.ticks import Ticks
 
 GAP_TICKS = max(HORIZONS)
 FEW = 5  # recordings of a kind, below which they are cut

@@ -36,7 +36,6 @@ from fusion.command import carry_out, flat, start_logging, training_arguments
 from fusion.config import TrainConfig, train_config
 from fusion.errors import ConfigError, PlantMismatch
 from fusion.plant import Plant
-from fusion.plant_model import PlantModel, surprise_config
 from fusion.recordings.recording import MANIFEST, Recording
 from fusion.timeline.history import ticks as read_ticks
 from fusion.training.baselines import floor_skills
@@ -45,16 +44,17 @@ from fusion.training.examination import examine_model
 from fusion.training.figures import stretches
 from fusion.training.report import Findings, write_report
 from fusion.training.splitting import Split, hours, split_runs
-from models import ranks
-from models.batch import Ticks
-from models.features import FeatureStem
-from models.fit import FitConfig, Fitter, build
-from models.gauges import Gauges, passed
-from models.jepa import Jepa
-from models.linear import LinearCore
-from models.monitors import Monitors
-from models.parallel import Parallel
-from models.size import preset
+from models import distributed
+from models.features.stem import FeatureStem
+from models.linear.core import LinearCore
+from models.monitors.monitors import Monitors
+from models.networks.jepa import Jepa
+from models.networks.size import preset
+from models.plant_model import PlantModel, surprise_config
+from models.ticks import Ticks
+from models.training.fitter import FitConfig, Fitter, build
+from models.training.gauges import Gauges, passed
+from models.training.parallel import Parallel
 
 log = logging.getLogger("fusion.training.train")  # also where this is the main module
 
@@ -102,7 +102,7 @@ def train(recordings: Sequence[Path], out: Path, config: TrainConfig, ticks: Pat
     """Train on recordings of one plant and write the model folder ``out`` with its report and logs.
 
     What is not finished lies in ``OUT.work``. With ``seconds=inf`` the loss curve follows from recordings, seed and
-    settings alone, whether or not a kill came between; see ``models.fit.Fitter`` for what a bound in seconds leaves of
+    settings alone, whether or not a kill came between; see ``models.training.fitter.Fitter`` for what a bound in seconds leaves of
     that. State of other settings or recordings is not used. ``ticks`` is where several trainings share what they read.
 
     Raises:

@@ -16,10 +16,10 @@ from collections.abc import Callable
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.clips import Pool
-from models.fit import FitConfig, Fitter, build
-from models.jepa import Jepa
-from models.size import preset
+from models.networks.clips import Pool
+from models.networks.jepa import Jepa
+from models.networks.size import preset
+from models.training.fitter import FitConfig, Fitter, build
 from tests.models_plant import held_out_runs, make_core, make_plant, training_runs
 
 PLANTS = (1, 16, 256)

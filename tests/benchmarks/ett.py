@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from fusion.records import NS_PER_S
-from models.rhythm import WINDOW, Rhythm
+from models.linear.rhythm import WINDOW, Rhythm
 from tests.benchmarks.tables import Cut, Floats, System, command, plant_of, run_of
 
 STEP_S = 3600.0

@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fusion.plant import Plant
-from models.batch import Ticks
+from models.ticks import Ticks
 from tests.benchmarks.metrics import auc_pr, rates, spans, vus_pr
 from tests.benchmarks.tables import PARTS, Cut, Floats, System, command, farthest, plant_of, principal, run_of
 

@@ -26,14 +26,14 @@ from control.anomaly.detector import Detector, DetectorConfig
 from control.anomaly.evidence import Contributions, EvidenceConfig, blame_signals
 from fusion.evaluation.ablation import CLASSICAL, LATENT, Ablation
 from fusion.plant import Modality, Plant, Signal
-from fusion.plant_model import PlantModel, surprise_config
 from fusion.records import NS_PER_S, AnomalyState
-from models.batch import Ticks, from_process_grid
-from models.features import FeatureStem
-from models.fit import FitConfig, Fitter, build
-from models.linear import LinearCore
-from models.monitors import Monitors
-from models.size import preset
+from models.features.stem import FeatureStem
+from models.linear.core import LinearCore
+from models.monitors.monitors import Monitors
+from models.networks.size import preset
+from models.plant_model import PlantModel, surprise_config
+from models.ticks import Ticks, from_process_grid
+from models.training.fitter import FitConfig, Fitter, build
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from models.clips import run_view
-from models.jepa import Perception, media_shapes
-from models.view import Medium
+from models.networks.clips import run_view
+from models.networks.jepa import Perception, media_shapes
+from models.networks.view import Medium
 from tests.models_plant import make_core, make_plant, make_run, replaced, small, training_runs
 
 NAMES = ("process", "camera", "microphone", "silo_lidar")

@@ -1,0 +1,1 @@
+"""The linear core: canonical variates and ridge readouts in closed form."""

@@ -1,0 +1,329 @@
+"""The linear core: canonical variates of the past as latent, ridge readouts of differences, all in closed form.
+
+``z`` are the directions in the past that best predict y(t+k) - y(t) once the future actions are accounted for. Two
+readouts, from ``z`` and from all past features (ARX), are compared on held-out runs; each tag and horizon keeps the
+better of them, their mean or persistence. Knows nothing of media.
+Shape letters: T ticks, S tags, A actions, P past features, R rank, H horizons, Q summaries per action, N candidates.
+"""
+# ruff: noqa: N815  # shape-suffixed names of tensors
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fusion.errors import ConfigError
+from fusion.plant import Plant
+from models.actions import HORIZONS, path_summary, path_weights, recorded_summary, step_summary
+from models.linear.past import Past, PastCarry, past
+from models.linear.rhythm import Rhythm
+from models.scaling import Floats, Scaler, Scaling
+from models.ticks import Ticks
+
+__all__ = ["CANDIDATES", "HORIZONS", "Encoding", "LinearConfig", "LinearCore", "LinearHead"]
+
+CANDIDATES = ("persistence", "arx", "cva", "mean", "rhythm")
+CVA_FUTURE = (1, 2, 4, 8, 16, 32, 64, 128)
+CVA_KNOWN = (8, 32, 128)
+
+
+@dataclass(kw_only=True, slots=True)
+class LinearConfig:
+    """Settings of the closed-form fit."""
+
+    warm_up_ticks: int = 60
+    ranks: tuple[int, ...] = (16, 24, 32)
+    variates: int = 96
+    penalties: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1)
+    cva_penalty: float = 1e-3
+    held_out_share: float = 0.17
+    coverage: float = 0.9
+
+    def __post_init__(self) -> None:
+        """Reject what no fit can use."""
+        if not self.ranks or min(self.ranks) < 1 or max(self.ranks) > self.variates:
+            raise ConfigError(f"linear.ranks: {self.ranks} is not accepted; expected ranks of 1 to {self.variates}")
+        if not 0 < self.held_out_share < 1 or not 0 < self.coverage < 1:
+            raise ConfigError("linear.held_out_share and linear.coverage: expected a number between 0 and 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """What the core knows at each tick: ``z`` [T, R], ``variates`` [T, V] (the first R are ``z``) and the past.
+
+    ``past`` [T, P] is standardised, ``tags`` [T, S] and ``action`` [T, A] are scaled.
+    """
+
+    z: Floats
+    variates: Floats
+    past: Floats
+    tags: Floats
+    action: Floats
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+    def __getitem__(self, part: slice) -> Encoding:
+        return Encoding(self.z[part], self.variates[part], self.past[part], self.tags[part], self.action[part])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinearCore:
+    """A fitted core; arrays only, so that it can be kept in a checkpoint.
+
+    ``past_weights`` [H, P, S] of the shared past features (of many tags without the first, which are each tag's own and
+    have ``own_weights`` [H, K, S]), ``action_weights`` [H, A * Q, S] and ``offset`` [H, S] give y(t+k) - y(t) in scaled
+    units; ``arx_weights`` [H, P + A * Q + 1, S] are those of the ARX readout for every tag, the constant last, kept to
+    compare with. ``choice`` [H, S] indexes ``CANDIDATES``; ``skill`` [H, S] is one minus the ratio of the held-out
+    squared error to that of persistence. ``half_width`` [H, S] is the conformal half band, scaled.
+    """
+
+    scaling: Scaling
+    step_s: float
+    past_scaler: Scaler
+    directions: Floats
+    rank: int
+    past_weights: Floats
+    action_weights: Floats
+    offset: Floats
+    arx_weights: Floats
+    choice: NDArray[np.int64]
+    skill: Floats
+    skill_arx: Floats
+    half_width: Floats
+    coverage: float
+    rhythm: Rhythm | None = None
+    own_weights: Floats | None = None
+
+    @classmethod
+    def fit(
+        cls, media_runs: Sequence[Ticks], tag_runs: Sequence[Ticks], plant: Plant, config: LinearConfig | None = None
+    ) -> LinearCore:
+        """Fit on the tags of all runs; every few runs are held out to choose rank, penalties and readouts.
+
+        Raises:
+            ConfigError: where the runs are too short for the shortest horizon.
+        """
+        from models.linear.fit import fit_core
+
+        return fit_core([*media_runs, *tag_runs], plant, config or LinearConfig())
+
+    # --- state and forecast
+
+    def encode(self, ticks: Ticks, carry: PastCarry | None = None) -> tuple[Encoding, PastCarry]:
+        """The latent at every tick; chunk-invariant with the carry."""
+        made, carry = past(ticks, self.scaling, carry, self.rhythm)
+        return self.encoding(made), carry
+
+    def encoding(self, made: Past) -> Encoding:
+        """The latent of past features already made."""
+        standard = self.past_scaler.scaled(made.features)
+        variates = standard @ self.directions
+        return Encoding(variates[:, : self.rank], variates, standard, made.tags, made.action)
+
+    def forecast(self, encoding: Encoding, paths: Floats | None = None) -> Floats:
+        """Mean [N, H, S] in engineering units from the last tick of ``encoding``.
+
+        ``paths`` [N, L, A] are actions in engineering units on the 10 s grid; None holds the present ones (N = 1).
+        """
+        now = encoding[-1:]
+        action = np.zeros((1, len(HORIZONS), self.action_weights.shape[1]))
+        if paths is not None:
+            scaled = self.scaling.action.scaled(paths)
+            action = path_summary(scaled, now.action[0], path_weights(self.step_s, paths.shape[1]))
+        return self.scaling.tags.engineering(now.tags[0] + self.base(now)[0] + self.response(action))
+
+    def base(self, encoding: Encoding) -> Floats:
+        """Scaled change [T, H, S] if the actions stay."""
+        shared = encoding.past[:, self.own :]
+        made = np.einsum("tp,hps->ths", shared, self.past_weights, optimize=True) + self.offset
+        return np.asarray(made + self.own_change(encoding.past))
+
+    @property
+    def own(self) -> int:
+        """How many of the past features, the first, serve one tag each."""
+        return int(len(self.directions) - self.past_weights.shape[1])
+
+    def own_change(self, past: Floats) -> Floats:
+        """Scaled change [T, H, S] that each tag's own features [T, P] tell; zero of few tags."""
+        if self.own_weights is None:
+            return np.zeros((len(past), 1, 1))
+        alone = past[:, : self.own].reshape(len(past), *self.own_weights.shape[1:])
+        return np.asarray(np.einsum("tks,hks->ths", alone, self.own_weights, optimize=True))
+
+    def response(self, summary: Floats) -> Floats:
+        """Scaled change [N, H, S] due to action summaries [N, H, A * Q]."""
+        return np.asarray(np.einsum("nhq,hqs->nhs", summary, self.action_weights, optimize=True))
+
+    def hindcast(self, encoding: Encoding, horizon: int, action: Floats | None = None) -> tuple[Floats, Floats]:
+        """Predicted and true scaled change [T - horizon, S] with the actions of the record, or the scaled ones given.
+
+        ``horizon`` [ticks] must be one of ``HORIZONS``.
+        """
+        row = HORIZONS.index(horizon)
+        summary = recorded_summary(encoding.action if action is None else action, horizon, self.step_s)
+        kept = encoding.past[: len(summary)]
+        made = kept[:, self.own :] @ self.past_weights[row] + summary @ self.action_weights[row] + self.offset[row]
+        if self.own_weights is not None:
+            alone = kept[:, : self.own].reshape(len(kept), *self.own_weights.shape[1:])
+            made = made + (alone * self.own_weights[row]).sum(1)
+        return made, encoding.tags[horizon:] - encoding.tags[:-horizon]
+
+    def band(self) -> Floats:
+        """Half width [H, S] of the band in engineering units."""
+        return self.half_width * self.scaling.tags.scale
+
+    def gains(self, horizon: int = HORIZONS[-1]) -> Floats:
+        """Effect [S, A] of a lasting unit step of each action after ``horizon`` ticks, engineering units."""
+        weights = self.action_weights[HORIZONS.index(horizon)]
+        step = step_summary(horizon, self.step_s)
+        scaled = np.einsum("aqs,q->sa", weights.reshape(-1, len(step), weights.shape[1]), step)
+        return np.asarray(scaled * self.scaling.tags.scale[:, None] / self.scaling.action.scale)
+
+    # --- judgement
+
+    def calibrate(self, runs: Sequence[Ticks]) -> LinearCore:
+        """The same core with split-conformal bands from later normal runs.
+
+        A horizon that no run is long enough for keeps the band it had. Source: Lei et al. 2018.
+        """
+        encodings = [self.encode(run)[0] for run in runs]
+        width = self.half_width.copy()
+        for row, horizon in enumerate(HORIZONS):
+            errors = [np.abs(np.subtract(*self.hindcast(e, horizon))) for e in encodings if len(e) > horizon]
+            if errors and (rows := sum(map(len, errors))) >= 10:
+                level = min(1.0, np.ceil((rows + 1) * self.coverage) / rows)
+                width[row] = np.quantile(np.concatenate(errors), level, axis=0)
+        return _replaced(self, half_width=width)
+
+    def skills(self, runs: Sequence[Ticks], warm_up_ticks: int = 60) -> Floats:
+        """Skill [H, S] over persistence on runs the fit has not seen; NaN where none is long enough."""
+        return self._skills([self.encode(run)[0][warm_up_ticks:] for run in runs], shuffled=False)
+
+    def shuffled_action_gap(self, runs: Sequence[Ticks], warm_up_ticks: int = 60) -> Floats:
+        """Skill [H] (mean over tags) lost when every run is given the actions of the next one; 0 says: unused."""
+        encodings = [self.encode(run)[0][warm_up_ticks:] for run in runs]
+        gap = self._skills(encodings, shuffled=False) - self._skills(encodings, shuffled=True)
+        return np.asarray(gap.mean(1))
+
+    def _skills(self, encodings: Sequence[Encoding], *, shuffled: bool) -> Floats:
+        skill = np.full(self.offset.shape, np.nan)
+        for row, horizon in enumerate(HORIZONS):
+            pairs = [
+                self.hindcast(e, horizon, _resampled(encodings[i - 1].action, len(e)) if shuffled else None)
+                for i, e in enumerate(encodings)
+                if len(e) > horizon
+            ]
+            if pairs:
+                made, true = (np.concatenate(p) for p in zip(*pairs, strict=True))
+                skill[row] = 1.0 - ((true - made) ** 2).mean(0) / ((true**2).mean(0) + 1e-12)
+        return skill
+
+    # --- at rest
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Arrays to keep."""
+        parts = {f"scaling/{k}": v for k, v in self.scaling.state().items()}
+        parts |= {f"past/{k}": v for k, v in self.past_scaler.state().items()}
+        if self.rhythm is not None:
+            parts |= {f"rhythm/{k}": v for k, v in self.rhythm.state().items()}
+        parts |= {name: getattr(self, name) for name in _ARRAYS}
+        return parts if self.own_weights is None else parts | {"own_weights": self.own_weights}
+
+    def meta(self) -> dict[str, Any]:
+        """JSON-able numbers to keep."""
+        return {"rank": self.rank, "step_s": self.step_s, "coverage": self.coverage}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> LinearCore:
+        """Inverse of ``state`` and ``meta``."""
+        parts = {
+            p: {k.removeprefix(p): v for k, v in state.items() if k.startswith(p)}
+            for p in ("scaling/", "past/", "rhythm/")
+        }
+        return cls(
+            scaling=Scaling.from_state(parts["scaling/"]),
+            past_scaler=Scaler.from_state(parts["past/"]),
+            step_s=float(meta["step_s"]),
+            rank=int(meta["rank"]),
+            coverage=float(meta["coverage"]),
+            rhythm=Rhythm.from_state(parts["rhythm/"]) if parts["rhythm/"] else None,
+            own_weights=state.get("own_weights"),
+            **{name: np.asarray(state[name]) for name in _ARRAYS},
+        )
+
+
+_WEIGHTS = ("directions", "past_weights", "action_weights", "offset", "arx_weights")
+_ARRAYS = (*_WEIGHTS, "choice", "skill", "skill_arx", "half_width")
+
+
+def _replaced(core: LinearCore, **changes: Any) -> LinearCore:
+    values = {name: getattr(core, name) for name in LinearCore.__dataclass_fields__}
+    return LinearCore(**(values | changes))
+
+
+def _resampled(action: Floats, ticks: int) -> Floats:
+    """Another run's actions brought to a length by repeating them."""
+    return np.asarray(np.resize(action, (ticks, action.shape[1])))
+
+
+class LinearHead(torch.nn.Module):
+    """The core's forecast as a module for planning on tensors; nothing in it is trained.
+
+    Legend as above, with B for a batch of states.
+    """
+
+    weights_HLQ: torch.Tensor
+    past_HPS: torch.Tensor
+    own_HKS: torch.Tensor | None
+    action_HQS: torch.Tensor
+    offset_HS: torch.Tensor
+    tag_centre_S: torch.Tensor
+    tag_scale_S: torch.Tensor
+    action_centre_A: torch.Tensor
+    action_scale_A: torch.Tensor
+
+    def __init__(self, core: LinearCore, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        buffers = {
+            "weights_HLQ": path_weights(core.step_s),
+            "past_HPS": core.past_weights,
+            "action_HQS": core.action_weights,
+            "offset_HS": core.offset,
+            "tag_centre_S": core.scaling.tags.centre,
+            "tag_scale_S": core.scaling.tags.scale,
+            "action_centre_A": core.scaling.action.centre,
+            "action_scale_A": core.scaling.action.scale,
+        }
+        for name, value in buffers.items():
+            self.register_buffer(name, torch.tensor(value, dtype=dtype), persistent=False)
+        own = None if core.own_weights is None else torch.tensor(core.own_weights, dtype=dtype)
+        self.register_buffer("own_HKS", own, persistent=False)
+
+    def summary(self, paths_NLA: torch.Tensor, action_A: torch.Tensor) -> torch.Tensor:
+        """Action summaries [N, H, A * Q] of paths in engineering units from scaled present actions [A]."""
+        change = (paths_NLA - self.action_centre_A) / self.action_scale_A - action_A
+        return torch.einsum("nla,hlq->nhaq", change, self.weights_HLQ).flatten(2)
+
+    def base(self, past_BP: torch.Tensor) -> torch.Tensor:
+        """Scaled change [B, H, S] if the actions stay."""
+        first = past_BP.shape[1] - self.past_HPS.shape[1]
+        made = torch.einsum("bp,hps->bhs", past_BP[:, first:], self.past_HPS) + self.offset_HS
+        if self.own_HKS is None:
+            return made
+        alone = past_BP[:, :first].reshape(len(past_BP), *self.own_HKS.shape[1:])
+        return made + torch.einsum("bks,hks->bhs", alone, self.own_HKS)
+
+    def response(self, summary_NHQ: torch.Tensor) -> torch.Tensor:
+        """Scaled change [N, H, S] due to the actions."""
+        return torch.einsum("nhq,hqs->nhs", summary_NHQ, self.action_HQS)
+
+    def forward(self, past_BP: torch.Tensor, tags_BS: torch.Tensor, summary_BHQ: torch.Tensor) -> torch.Tensor:
+        """Mean [B, H, S] in engineering units from an ``Encoding``'s ``past`` and ``tags`` and action summaries."""
+        scaled = tags_BS[:, None] + self.base(past_BP) + self.response(summary_BHQ)
+        return scaled * self.tag_scale_S + self.tag_centre_S

@@ -1,0 +1,176 @@
+"""The past as features, one tick after another: held tags and actions and how they differ from their own averages.
+
+Where a window spans days, what the rhythm of each tag lets expect stands beside them.
+Streams: feeding a run in pieces with the carry gives what feeding it at once gives. A value that is not observed is
+never read; the last observed one stands in (before the first, the training median). Of many tags each has one average
+of its own, which serves itself alone, and all share those of their leading factors.
+Shape letters: T ticks, S tags, A actions, P past features, C columns, K own features of a tag.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.signal import lfilter  # type: ignore[import-untyped]
+
+from models.linear.rhythm import AHEAD, Rhythm, kept
+from models.scaling import FACTOR_CLIP, FACTORS, MANY_TAGS, Bools, Floats, Scaling
+from models.ticks import Ticks
+
+TAG_ALPHAS = (0.3, 0.12, 0.05, 0.01, 0.004)
+ACTION_ALPHAS = (0.3, 0.1, 0.03, 0.01, 0.003)
+OWN_ALPHAS = (0.05,)  # of each tag where there are many
+RHYTHM_COLUMNS = tuple(k - 1 for k in (1, 2, 4, 8, 16, 32, 64, AHEAD))
+
+
+def ewma(values: Floats, alpha: float, state: Floats | None = None) -> tuple[Floats, Floats]:
+    """Exponentially weighted mean along T of [T, C] and its last row, the state; starts at the first value."""
+    if not len(values):
+        return values, values[:0].sum(0) if state is None else state
+    start = values[0] if state is None else state
+    smooth, _ = lfilter([alpha], [1.0, alpha - 1.0], values, axis=0, zi=(1.0 - alpha) * start[None])
+    return np.asarray(smooth), np.asarray(smooth[-1])
+
+
+LONG_TICKS = 1800
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """The mean [C] of a stream so far, over ``count`` ticks."""
+
+    mean: Floats | None = None
+    count: int = 0
+
+
+def less_usual(values: Floats, usual: Usual, known: Bools | None = None) -> tuple[Floats, Usual]:
+    """Values [T, C] less their mean over the stream so far, at most the last ``LONG_TICKS``, and what comes next.
+
+    Rows that are not ``known`` [T] do not count towards the mean.
+    """
+    rows = np.arange(len(values)) if known is None else np.flatnonzero(known)
+    start = np.zeros(values.shape[1]) if usual.mean is None else usual.mean
+    if not len(rows):
+        return values - start, usual
+    counted = values[rows]
+    young = min(max(LONG_TICKS - usual.count, 0), len(rows))
+    seen = usual.count + np.arange(1, young + 1)[:, None]
+    means = (start * usual.count + np.cumsum(counted[:young], 0)) / seen
+    if young < len(rows):
+        last = means[-1] if young else start
+        means = np.concatenate([means, ewma(counted[young:], 1.0 / LONG_TICKS, last)[0]])
+    place = np.searchsorted(rows, np.arange(len(values)), side="right")
+    relative = values - np.concatenate([start[None], means])[place]
+    return relative, Usual(means[-1], usual.count + len(rows))
+
+
+@dataclass(frozen=True, slots=True)
+class PastCarry:
+    """What a stream of ticks leaves behind: the held tags [S], the sums of each column at each speed, and its age.
+
+    ``window`` [W, S] are the last rows of scaled tags, as far back as a rhythm looks.
+    """
+
+    held: Floats
+    tag_sums: Floats
+    action_sums: Floats
+    factor_sums: Floats | None
+    ticks: int
+    window: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """Scaled held tags [T, S], scaled actions [T, A] and the features made of them [T, P].
+
+    The first ``own`` features, K of each tag, serve the forecast of that tag alone; 0 of few tags.
+    """
+
+    tags: Floats
+    action: Floats
+    features: Floats
+    own: int = 0
+
+    @property
+    def shared(self) -> Floats:
+        """The features [T, P - K * S] that serve every tag."""
+        return self.features[:, self.own :]
+
+    @property
+    def alone(self) -> Floats:
+        """The features [T, K, S] that serve one tag each."""
+        return self.features[:, : self.own].reshape(len(self.features), -1, max(self.tags.shape[1], 1))
+
+    def __getitem__(self, part: slice) -> Past:
+        return Past(self.tags[part], self.action[part], self.features[part], self.own)
+
+
+def past(
+    ticks: Ticks, scaling: Scaling, carry: PastCarry | None = None, rhythm: Rhythm | None = None
+) -> tuple[Past, PastCarry]:
+    """Features of the past at every tick, and what the next piece needs."""
+    tags, held = _held(ticks, scaling, carry)
+    action = scaling.action.scaled(ticks.action)
+    before = 0 if carry is None else carry.ticks
+    many = scaling.factors is not None
+    alphas = OWN_ALPHAS if many else TAG_ALPHAS
+    tag_parts, tag_sums = _differences(tags, alphas, None if carry is None else carry.tag_sums, before)
+    action_parts, sums = _differences(action, ACTION_ALPHAS, None if carry is None else carry.action_sums, before)
+    factor_parts, factor_sums = _factor_parts(tags, scaling, carry)
+    window = tags[:0] if carry is None else carry.window
+    ahead = [] if rhythm is None else [rhythm.ahead(tags, window, RHYTHM_COLUMNS).reshape(len(tags), -1)]
+    features = np.concatenate([tags, *tag_parts, *factor_parts, action, *action_parts, *ahead], 1)
+    own = (1 + len(OWN_ALPHAS)) * tags.shape[1] if many else 0
+    window = tags[:0] if rhythm is None else kept(tags, window)
+    after = PastCarry(held, tag_sums, sums, factor_sums, before + len(ticks), window)
+    return Past(tags, action, features, own), after
+
+
+def _factor_parts(tags: Floats, scaling: Scaling, carry: PastCarry | None) -> tuple[list[Floats], Floats | None]:
+    """Values of the factors and how they differ from their averages; nothing of few tags."""
+    if scaling.factors is None:
+        return [], None
+    values = tags.clip(-FACTOR_CLIP, FACTOR_CLIP) @ scaling.factors
+    sums, before = (None, 0) if carry is None else (carry.factor_sums, carry.ticks)
+    parts, sums = _differences(values, TAG_ALPHAS, sums, before)
+    return [values, *parts], sums
+
+
+def held_tags(ticks: Ticks, scaling: Scaling) -> Floats:
+    """Scaled tags [T, S] of a whole run; a value that is not observed is the last one that was."""
+    return _held(ticks, scaling, None)[0]
+
+
+def feature_names(tags: tuple[str, ...], actions: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of the past features but those of a rhythm, which follow them by horizon and tag."""
+    many = len(tags) > MANY_TAGS
+    factors = tuple(f"factor {i}" for i in range(FACTORS if many else 0))
+    named = [("", tags), *((f".ewma{a}", tags) for a in (OWN_ALPHAS if many else TAG_ALPHAS))]
+    named += [("", factors), *((f".ewma{a}", factors) for a in TAG_ALPHAS)]
+    named += [("", actions), *((f".ewma{a}", actions) for a in ACTION_ALPHAS)]
+    return tuple(name + suffix for suffix, names in named for name in names)
+
+
+def _held(ticks: Ticks, scaling: Scaling, carry: PastCarry | None) -> tuple[Floats, Floats]:
+    start = np.zeros(ticks.tags.shape[1]) if carry is None else carry.held
+    scaled = scaling.tags.scaled(ticks.tags)
+    rows = np.arange(1, len(ticks) + 1)[:, None]
+    last = np.maximum.accumulate(np.where(ticks.observed, rows, 0), axis=0)
+    held = np.take_along_axis(np.concatenate([start[None], scaled]), last, 0)
+    return held, held[-1] if len(held) else start
+
+
+def _differences(
+    values: Floats, alphas: tuple[float, ...], sums: Floats | None, before: int
+) -> tuple[list[Floats], Floats]:
+    """Averages less the values [T, C] at each speed, and the sums they stand at.
+
+    The first ticks of a stream are averaged in equal parts: an average that starts at one noisy value would carry its
+    noise for as long as it remembers.
+    """
+    start = np.zeros((len(alphas), values.shape[1])) if sums is None else sums
+    made = [ewma(values, alpha, start[i]) for i, alpha in enumerate(alphas)]
+    age = before + 1 + np.arange(len(values))[:, None]
+    parts = [total / (1.0 - (1.0 - a) ** age) - values for (total, _), a in zip(made, alphas, strict=True)]
+    return parts, np.stack([state for _, state in made])

@@ -1,0 +1,1 @@
+"""Monitors: residuals of the closed form, as energies."""

@@ -1,0 +1,1 @@
+"""Networks: the JEPA that adds to the linear core."""

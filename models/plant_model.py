@@ -1,0 +1,319 @@
+"""Everything learned about one plant as one object: world model, monitors and the region they were trained on.
+
+The only place where models meet the Protocol that control asks for. Energies of the linear monitors and of the latent
+stand side by side in one row.
+Shape letters: T ticks, E energies, G signals, N candidates, K steps of the action grid, A actions, H horizons, S tags.
+"""
+# shape-suffixed names of tensors
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from control.advice.world import ACTION_STEPS
+from control.anomaly.calibration import SurpriseConfig
+from fusion.checkpoint import Checkpoint
+from fusion.errors import ModelError
+from fusion.plant import Plant
+from models.features.stem import FeatureStem
+from models.linear.core import LinearCore
+from models.monitors.crossmodal import OBSERVED_SHARE
+from models.monitors.monitors import Energies, MonitorCarry, Monitors
+from models.networks.jepa import Jepa
+from models.networks.stream import Memory
+from models.ticks import Ticks
+from models.world_model import State, WorldModel
+
+Floats = NDArray[np.float64]
+
+WARM_UP_TICKS = 60
+LEAST_VARIANCE = 1e-6  # of the largest, or of one: directions that never move do not make a region empty
+REGION_QUANTILE = 0.999
+
+
+SLOW = ("innovation", "cross.process.0.02", "feature.process.0.02", "relation.0.02")
+
+
+def surprise_config(plant: Plant, budget_per_day: float) -> SurpriseConfig:
+    """How energies of a plant are calibrated; media decide which of them raise.
+
+    Without media there is nothing that could contradict a tag but other tags and its own past: the tags all at once
+    and the networks speak. What is averaged over fifty ticks does not: it follows levels, which drift.
+    """
+    usual = SurpriseConfig(false_raises_per_day=budget_per_day)
+    if plant.media:
+        return usual
+    still = tuple(family for family in usual.silent_families if family not in ("lagged", "net"))
+    return replace(usual, silent_families=(*still, *SLOW))
+
+
+@dataclass(slots=True)
+class ModelState:
+    """What a stream of ticks leaves behind: memories of the parts, and the state from which to look ahead."""
+
+    memory: Memory | None = None
+    carry: MonitorCarry = field(default_factory=MonitorCarry)
+    state: State | None = None
+    z: Floats | None = None
+    action: Floats | None = None
+    ticks: int = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether enough has been seen to look ahead."""
+        return self.ticks >= WARM_UP_TICKS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """One tick judged: ``energies`` [E]; with evidence ``shares`` [E, G], ``sensor`` [E], ``residual`` [G] [unit]."""
+
+    energies: Floats
+    flags: tuple[str, ...]
+    shares: Floats | None
+    sensor: Floats | None
+    residual: Floats | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """Where the model was trained: an ellipsoid of linear states, and the range of each action."""
+
+    centre: Floats
+    whiten: Floats
+    limit: float
+    low: Floats
+    high: Floats
+
+    @classmethod
+    def fit(cls, core: LinearCore, runs: Sequence[Ticks], plant: Plant) -> Region:
+        """From the runs that the core was fitted on."""
+        z = np.concatenate([core.encode(run)[0].z[WARM_UP_TICKS:] for run in runs])
+        action = np.concatenate([run.action for run in runs])
+        centre = z.mean(0)
+        variance, axes = np.linalg.eigh(np.atleast_2d(np.cov(z.T)))
+        whiten = axes / np.sqrt(variance.clip(min=0.0) + LEAST_VARIANCE * float(variance.max(initial=1.0)))
+        distance = (((z - centre) @ whiten) ** 2).sum(1)
+        limit = float(np.quantile(distance, REGION_QUANTILE))
+        slack = 0.02 * np.array([_span(s.low, s.high) for s in plant.actions])
+        low, high = action.min(0) - slack, action.max(0) + slack
+        return cls(centre=centre, whiten=whiten, limit=max(limit, LEAST_VARIANCE), low=low, high=high)
+
+    def state_ratio(self, z: Floats) -> float:
+        """Distance of a state to the centre as a ratio to the limit; at most 1 is inside."""
+        return float(np.sqrt((((z - self.centre) @ self.whiten) ** 2).sum() / self.limit))
+
+    def action_ratio(self, action_NKA: Tensor, columns: Sequence[int]) -> Tensor:
+        """Distance [N] of action paths to the middle of the range seen, as a ratio to its half width."""
+        if not columns:
+            return action_NKA.new_zeros(len(action_NKA)).double()
+        low, high = (torch.as_tensor(bound[list(columns)]) for bound in (self.low, self.high))
+        middle, half = (low + high) / 2.0, (high - low).clamp_min(1e-9) / 2.0
+        return ((action_NKA.double() - middle).abs() / half).amax(dim=(1, 2))
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Arrays to keep."""
+        arrays = {name: getattr(self, name) for name in ("centre", "whiten", "low", "high")}
+        return arrays | {"limit": np.array([self.limit])}
+
+    @classmethod
+    def from_state(cls, arrays: Mapping[str, NDArray[Any]]) -> Region:
+        """Inverse of ``state``."""
+        rest = {name: np.asarray(arrays[name], np.float64) for name in ("centre", "whiten", "low", "high")}
+        return cls(**rest, limit=float(arrays["limit"][0]))
+
+
+class PlantModel:
+    """World model and monitors of one plant."""
+
+    def __init__(self, world: WorldModel, monitors: Monitors, region: Region) -> None:
+        self.plant = world.plant
+        self.stem = FeatureStem(self.plant)
+        self.world_model, self.monitors, self.region = world, monitors, region
+        infos = (*monitors.infos, *world.infos)
+        self.energy_names = tuple(info.name for info in infos)
+        self.energy_modality = tuple(str(info.modality) for info in infos)
+        self.tags = tuple(s.name for s in self.plant.tags)
+        self.signals = monitors.signals
+
+    @classmethod
+    def assemble(
+        cls,
+        plant: Plant,
+        core: LinearCore,
+        monitors: Monitors,
+        networks: Jepa,
+        later: Sequence[Ticks],
+        fitted: Sequence[Ticks],
+        held_out: Sequence[Ticks],
+    ) -> PlantModel:
+        """Put fitted parts together: bands come from ``later`` runs, energy scales from those held out."""
+        with_media = [run for run in held_out if run.media] or list(held_out)
+        world = WorldModel(plant, core, networks).calibrate(later).fit_energies(with_media)
+        return cls(world, monitors, Region.fit(core, fitted, plant))
+
+    @property
+    def core(self) -> LinearCore:
+        """The linear core."""
+        return self.world_model.core
+
+    @property
+    def networks(self) -> Jepa:
+        """The learned part."""
+        return self.world_model.networks
+
+    @torch.no_grad()
+    def step(self, ticks: Ticks, state: ModelState, *, explain: bool = False) -> list[Seen]:
+        """Take in consecutive ticks and judge each; ``state`` is brought up to date."""
+        observed, state.memory = self.world_model.observe(ticks, state.memory)
+        judged, state.carry = self.monitors.step(ticks, state.carry, explain=explain)
+        state.state, state.z, state.action = observed.state, judged.z[-1], ticks.action[-1]
+        state.ticks += len(ticks)
+        latent = np.where(self._whole(ticks)[:, None], observed.energies_TE, np.nan)
+        energies = np.concatenate([judged.values, latent], 1)
+        return [self._seen(i, ticks, energies[i], judged, observed.shares_TS[i]) for i in range(len(ticks))]
+
+    def _seen(self, row: int, ticks: Ticks, energies: Floats, judged: Energies, masked: Floats) -> Seen:
+        return Seen(
+            energies=energies,
+            flags=tuple(self._flags(row, judged.calibrated, ticks)),
+            shares=None if judged.shares is None else self._padded(judged.shares[row], masked),
+            sensor=None if judged.sensor is None else self._padded_sensor(judged.sensor[row]),
+            residual=None if judged.residual is None else judged.residual[row],
+        )
+
+    @torch.no_grad()
+    def energies(self, run: Ticks) -> Floats:
+        """Energies [T, E] of a whole run; NaN where a medium's level was never seen in training."""
+        judged, _ = self.monitors.step(run)
+        latent, _ = self.world_model.surprise(run)
+        latent[~self._whole(run)] = np.nan
+        values = np.concatenate([judged.values, latent], 1)
+        for signal, good in judged.calibrated.items():
+            modality = str(self.plant.by_name[signal].modality)
+            values[np.ix_(~good, np.array([m == modality for m in self.energy_modality]))] = np.nan
+        return values
+
+    @torch.no_grad()
+    def evidence(self, run: Ticks, rows: slice) -> list[Seen]:
+        """What ``step`` says with evidence at consecutive rows of a run that is seen from its start."""
+        state = ModelState()
+        if rows.start:
+            self.step(run[: rows.start], state)
+        return self.step(run[rows], state, explain=True)
+
+    def _whole(self, ticks: Ticks) -> NDArray[np.bool_]:
+        """Ticks [T] with every sense of the training: what the networks make of fewer is not judged."""
+        whole = ticks.observed.mean(1) >= OBSERVED_SHARE if self.tags else np.ones(len(ticks), bool)
+        for medium in self.networks.perception.media:
+            whole = whole & ticks.present.get(medium.name, np.zeros(len(ticks), bool))
+        return np.asarray(whole)
+
+    def _flags(self, row: int, calibrated: Mapping[str, NDArray[np.bool_]], ticks: Ticks) -> list[str]:
+        """Media that are there but at a level that was never seen."""
+        there = {name for name, present in ticks.present.items() if present[row]}
+        unknown = [name for name in sorted(there) if name in calibrated and not calibrated[name][row]]
+        return [f"uncalibrated:{self.plant.by_name[name].modality}" for name in unknown]
+
+    def _padded(self, shares: Floats, masked: Floats) -> Floats:
+        """Evidence [E, G] of all energies; those of the latent belong to the signals of their modality in equal parts.
+
+        The last, of masked tags, tells the part of each tag [S].
+        """
+        rows = []
+        for info in self.world_model.infos[:-1]:
+            row = np.array([str(self.plant.by_name[s].modality) == str(info.modality) for s in self.signals], float)
+            rows.append(row / max(row.sum(), 1.0))
+        rows.append(np.concatenate([masked, np.zeros(len(self.signals) - len(masked))]))
+        return np.concatenate([shares, np.array(rows).reshape(len(rows), shares.shape[1])])
+
+    def _padded_sensor(self, sensor: Floats) -> Floats:
+        """The same [E] for all energies; the latent's do not say whether an instrument is at fault."""
+        return np.concatenate([sensor, np.full(len(self.world_model.infos), np.nan)])
+
+    @torch.no_grad()
+    def forecast(self, state: ModelState, paths: Tensor) -> Tensor:
+        """Expected tags [N, H, S] under paths [N, K, A] of all actions, engineering units.
+
+        Raises:
+            ModelError: where nothing has been seen yet, or the forecast is not finite.
+        """
+        if state.state is None:
+            raise ModelError("no tick has been seen yet")
+        mean = self.world_model.forecast(state.state, paths).cpu()
+        if not bool(torch.isfinite(mean).all()):
+            raise ModelError("the forecast is not finite")
+        return mean
+
+    def world(self, state: ModelState) -> PresentWorld:
+        """The model standing at a state, as control asks for it."""
+        return PresentWorld(self, state)
+
+    # --- at rest
+
+    def state(self) -> dict[str, dict[str, NDArray[Any]]]:
+        """Arrays to keep, by part."""
+        return {"world": self.world_model.state(), "monitors": self.monitors.state(), "region": self.region.state()}
+
+    def meta(self) -> dict[str, Any]:
+        """JSON-able values to keep."""
+        return {"world": self.world_model.meta(), "monitors": self.monitors.meta()}
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint) -> PlantModel:
+        """Rebuild from a checkpoint."""
+        meta, plant = checkpoint.meta["model"], checkpoint.plant
+        world = WorldModel.from_state(plant, checkpoint.part("world"), meta["world"])
+        stem = FeatureStem(plant)
+        monitors = Monitors.from_state(checkpoint.part("monitors"), meta["monitors"], world.core, plant, stem)
+        return cls(world, monitors, Region.from_state(checkpoint.part("region")))
+
+
+class PresentWorld:
+    """``control.advice.world.World``: rollouts from one state; signals without a rate stay as they are."""
+
+    def __init__(self, model: PlantModel, state: ModelState) -> None:
+        if state.z is None or state.action is None:
+            raise ModelError("no tick has been seen yet")
+        self._model, self._state, self._z, self._action = model, state, state.z, state.action
+        actions = model.plant.actions
+        self._columns = [i for i, s in enumerate(actions) if s.max_rate is not None]
+        self.manipulated = tuple(actions[i].name for i in self._columns)
+        self.signals = model.tags
+        self.horizon_s = model.world_model.horizon_s
+
+    @property
+    def current_action(self) -> Tensor:
+        """Present values [A] of what may be moved."""
+        return torch.from_numpy(self._action[self._columns].copy())
+
+    def hold(self) -> Tensor:
+        """The path [1, K, A] on which nothing is moved."""
+        return self.current_action.expand(1, ACTION_STEPS, -1)
+
+    @torch.no_grad()
+    def rollout(self, action_NKA: Tensor) -> Tensor:
+        """Expected tags [N, H, S] under paths of what may be moved."""
+        paths = torch.from_numpy(self._action.copy()).expand(*action_NKA.shape[:2], -1).clone()
+        paths[:, :, self._columns] = action_NKA.double()
+        return self._model.forecast(self._state, paths).to(action_NKA.dtype)
+
+    def half_band(self) -> Tensor:
+        """Half width [H, S] of the 90 % band."""
+        return torch.from_numpy(self._model.world_model.bands())
+
+    def support(self, action_NKA: Tensor) -> Tensor:
+        """Distance [N] of state and path to the trained region; at most 1 is inside."""
+        state = self._model.region.state_ratio(self._z)
+        return self._model.region.action_ratio(action_NKA, self._columns).clamp_min(state)
+
+
+def _span(low: float | None, high: float | None) -> float:
+    return 1.0 if low is None or high is None else high - low
