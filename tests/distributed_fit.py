@@ -38,7 +38,7 @@ def fitter(parallel):
 
 def write(made, file):
     state = made.state_dict()
-    if ranks.is_first():
+    if distributed.is_first():
         save_file(state["arrays"], file, metadata={"meta": json.dumps(state["meta"])})
 
 
@@ -65,7 +65,7 @@ def fit(out, parallel, state=None):
 
     made.run(follow)
     networks = made.networks().state_dict()
-    if ranks.is_first():
+    if distributed.is_first():
         (out / "curve.json").write_text(json.dumps(curve))
         save_file(gradients, out / "gradients.safetensors")
         save_file(networks, out / "networks.safetensors")
@@ -78,11 +78,11 @@ def errors(out):
         raise ConfigError("too few")
 
     try:
-        ranks.led(fail)
+        distributed.led(fail)
     except (ConfigError, SystemExit) as error:
-        (out / f"error-{ranks.rank()}.json").write_text(json.dumps([type(error).__name__, str(error)]))
+        (out / f"error-{distributed.rank()}.json").write_text(json.dumps([type(error).__name__, str(error)]))
     try:
-        ranks.per_rank(9)
+        distributed.per_rank(9)
     except ConfigError as error:
         (out / "refused.json").write_text(json.dumps(str(error)))
 
@@ -90,7 +90,7 @@ def errors(out):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     folder, found = map(Path, sys.argv[1:])
-    with ranks.joined(torch.device("cpu"), timeout_s=60):
+    with distributed.joined(torch.device("cpu"), timeout_s=60):
         fit(folder / "ddp", "ddp")
         fit(folder / "fsdp", "fsdp")
         fit(folder / "resumed", "fsdp", found)

@@ -84,13 +84,13 @@ def test_the_state_of_two_processes_goes_on_in_one(alone, two, parallel):
 
 def test_alone_nothing_is_shared():
     x = torch.arange(6.0).reshape(3, 2)
-    assert ranks.count() == 1
-    assert ranks.is_first()
-    with ranks.together():
-        assert torch.equal(ranks.share(x), x)
-        assert torch.equal(ranks.total(x), x)
-        assert torch.equal(ranks.mean(x), x.mean(0))
-    assert ranks.led(lambda: (1, 2)) == (1, 2)
+    assert distributed.count() == 1
+    assert distributed.is_first()
+    with distributed.together():
+        assert torch.equal(distributed.share(x), x)
+        assert torch.equal(distributed.total(x), x)
+        assert torch.equal(distributed.mean(x), x.mean(0))
+    assert distributed.led(lambda: (1, 2)) == (1, 2)
 
 
 def test_what_the_first_process_cannot_do_ends_the_others_without_a_word(two):
@@ -106,15 +106,15 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(two):
 @pytest.mark.parametrize(("rank", "error"), [("0", ConfigError), ("1", SystemExit)])
 def test_the_first_process_speaks_for_all(monkeypatch, rank, error):
     monkeypatch.setenv("RANK", rank)
-    with pytest.raises(error), ranks.one_voice():
+    with pytest.raises(error), distributed.one_voice():
         raise ConfigError("wrong")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there are GPUs")
 def test_a_gpu_that_is_not_there_is_refused():
-    assert ranks.device("auto").type == "cpu"
+    assert distributed.device("auto").type == "cpu"
     with pytest.raises(ConfigError, match="0 GPUs"):
-        ranks.device("cuda")
+        distributed.device("cuda")
 
 
 @pytest.fixture(scope="module")

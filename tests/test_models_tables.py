@@ -93,7 +93,7 @@ def test_an_energy_that_is_far_out_from_the_start_is_judged_by_what_is_usual_her
     today[:, [0, 2]] *= 20.0
     today[400:, 1] *= 20.0  # begins later: a fault
     made = found.step(today, LocalCarry())
-    assert np.median(made[local.FIRST_TICKS :, 0]) < found.upper[0]
+    assert np.median(made[relief.FIRST_TICKS :, 0]) < found.upper[0]
     np.testing.assert_allclose(made[:, 1:], today[:, 1:])
     carry = LocalCarry()
     parts = [found.step(part, carry) for part in (today[:30], today[30:31], today[31:])]

@@ -149,7 +149,7 @@ def test_an_empty_recording(tmp_path: Path):
 
 
 def test_many_values_spill_to_disk_and_come_back_sorted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(recording_tables, "SPILL_ROWS", 7)
+    monkeypatch.setattr(tables, "SPILL_ROWS", 7)
     with RecordingWriter(tmp_path / "run", PLANT) as writer:
         writer._process.spill_rows = 7
         for item in reversed(seconds(0, 10)):

@@ -86,15 +86,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="fusion.training.train", description="Train a model on recordings.")
     training_arguments(parser)
     arguments = parser.parse_args(argv)
-    start_logging(logging.INFO if ranks.is_first() else logging.WARNING)
+    start_logging(logging.INFO if distributed.is_first() else logging.WARNING)
     return carry_out(lambda: run(arguments))
 
 
 def run(arguments: argparse.Namespace) -> None:
     """One training as the command line asks for it, by as many processes as were started."""
-    with ranks.one_voice():
+    with distributed.one_voice():
         config = train_config(arguments.overrides)
-        with ranks.joined(ranks.device(config.device), config.timeout_s):
+        with distributed.joined(distributed.device(config.device), config.timeout_s):
             train(flat(arguments.recording), arguments.out, config)
 
 
@@ -109,11 +109,11 @@ def train(recordings: Sequence[Path], out: Path, config: TrainConfig, ticks: Pat
         ConfigError: where there is too little normal data, or recordings of different plants.
     """
     started = time.monotonic()
-    ranks.per_rank(config.batch)
-    torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // ranks.local("WORLD_SIZE", 1)))
+    distributed.per_rank(config.batch)
+    torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // distributed.local("WORLD_SIZE", 1)))
     work = out.with_name(out.name + ".work")
     with _bar() as bar:
-        basis, own = ranks.led(lambda: prepare(recordings, config, work, ticks or work, bar))
+        basis, own = distributed.led(lambda: prepare(recordings, config, work, ticks or work, bar))
         split = own[0] if own else split_runs([Ticks.load(file) for file in basis.files], config)
         trained = fit(basis, split, config, work, bar)
 
@@ -126,7 +126,7 @@ def train(recordings: Sequence[Path], out: Path, config: TrainConfig, ticks: Pat
             shutil.rmtree(work)
             return None, None
 
-        ranks.led(complete)
+        distributed.led(complete)
 
 
 def publish(
@@ -252,7 +252,7 @@ def fit_core(plant: Plant, split: Split, bar: Progress) -> tuple[LinearCore, Mon
 
 def fit(basis: Basis, split: Split, config: TrainConfig, work: Path, bar: Progress) -> Trained:
     """The networks on top of the linear core, by all processes."""
-    place = ranks.device(config.device)
+    place = distributed.device(config.device)
     networks = build(basis.plant, basis.core, split.training, preset(config.size), config.seed).to(place)
     chosen = fit_config(config, place)
     fitter = Fitter(networks, basis.core, basis.plant, split.training, split.held_out, chosen)
@@ -281,7 +281,7 @@ def train_networks(fitter: Fitter, config: TrainConfig, work: Path, bar: Progres
     task = bar.add_task("networks", total=1.0)
     written = fitter.elapsed_s
 
-    with Log(work / LOGS if ranks.is_first() else None, course) as journal:
+    with Log(work / LOGS if distributed.is_first() else None, course) as journal:
 
         def follow(step: int, total: int, losses: Mapping[str, float], gauges: Gauges | None) -> None:
             nonlocal written
@@ -314,7 +314,7 @@ def _show(bar: Progress, task: TaskID, progress: float, step: int, total: int, c
 
 def _write_state(fitter: Fitter, course: Course, work: Path) -> None:
     state = fitter.state_dict()
-    if not ranks.is_first():
+    if not distributed.is_first():
         return
     aside = work / "state.partial"
     save_file(state["arrays"] | course.arrays(), aside, metadata={"meta": json.dumps(state["meta"])})
@@ -323,7 +323,7 @@ def _write_state(fitter: Fitter, course: Course, work: Path) -> None:
 
 def _resume(fitter: Fitter, course: Course, work: Path) -> None:
     file = work / STATE
-    if not ranks.agreed(file.is_file()):
+    if not distributed.agreed(file.is_file()):
         return
     with safe_open(file, "pt") as opened:
         meta = json.loads(opened.metadata()["meta"])
@@ -368,7 +368,7 @@ def _bar() -> Progress:
         TextColumn("{task.percentage:>3.0f} %"),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, disable=not ranks.is_first())
+    return Progress(*columns, disable=not distributed.is_first())
 
 
 if __name__ == "__main__":

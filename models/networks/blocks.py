@@ -45,7 +45,7 @@ class Dropout(nn.Module):
         if not self.training or not self.share:
             return x
         keep = 1.0 - self.share
-        return x * ranks.rows(lambda n: x.new_empty(n, *x.shape[1:]).bernoulli_(keep).div_(keep), len(x))
+        return x * distributed.rows(lambda n: x.new_empty(n, *x.shape[1:]).bernoulli_(keep).div_(keep), len(x))
 
 
 def feed_forward(width: int, dropout: float = 0.0, factor: int = 2) -> nn.Sequential:

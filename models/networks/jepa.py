@@ -210,7 +210,7 @@ class Jepa(nn.Module):
         z, far = self._targets(clips, made)
         near = [made.latent_BTHL[:, :-k, row] - z[:, k:] for row, k in NEAR if k < z.shape[1]]
         distant = (made.latent_BTHL[:, -1, list(clips.far_J)] - far).square()
-        parts = [ranks.mean(error.square()).mean() for error in near]
+        parts = [distributed.mean(error.square()).mean() for error in near]
         parts.append(masked_mean(distant, clips.far_known_BJ[..., None].expand_as(distant)))
         return torch.stack(parts).mean()
 
@@ -233,7 +233,7 @@ class Jepa(nn.Module):
         b, t = clips.shape
         far = b * t + torch.arange(clips.far_known_BJ.numel()).reshape(b, -1)
         ticks = torch.cat([torch.arange(b)[:, None] * t + t - 1, far], 1).flatten()
-        counts = ranks.rows(lambda n: torch.rand(n, generator=generator), len(ticks)) < self.config.drop_share
+        counts = distributed.rows(lambda n: torch.rand(n, generator=generator), len(ticks)) < self.config.drop_share
         whole = clips.view.at(ticks.to(self.device))
         part = dropped_view(whole, self.config, generator)
         taken = (torch.nonzero(counts)[:, 0] if counts.any() else torch.zeros(1, dtype=torch.long)).to(self.device)
@@ -257,14 +257,14 @@ class Jepa(nn.Module):
             if medium is not None:
                 error = huber_loss(head(z[medium.rows]), symlog(medium.features), reduction="none", delta=HUBER)
                 parts.append(masked_mean(error, torch.ones_like(error)))
-                seen.append(ranks.length(medium.rows).clamp_max(1.0))
+                seen.append(distributed.length(medium.rows).clamp_max(1.0))
         return (torch.stack(parts) * torch.stack(seen)).sum() / torch.stack(seen).sum()
 
     def inverse_loss(self, clips: Clips, made: Prediction) -> Tensor:
         """Squared error of the action read from two latents that follow each other."""
         assert self.inverse is not None  # noqa: S101 - the caller checked
         pairs = torch.cat([made.z_BTL[:, :-1], made.z_BTL[:, 1:]], -1)
-        return ranks.mean((self.inverse(pairs) - clips.action_BTA[:, 1:]).square()).mean()
+        return distributed.mean((self.inverse(pairs) - clips.action_BTA[:, 1:]).square()).mean()
 
     @torch.no_grad()
     def follow(self) -> None:
@@ -296,11 +296,11 @@ def dropped_view(view: View, config: ModelConfig, generator: torch.Generator) ->
     stays = torch.zeros(n, dtype=torch.bool)
     keep = {}
     for name, medium in view.media.items():
-        kept = ranks.rows(lambda rows: torch.rand(rows, generator=generator), n) >= config.drop_modality
+        kept = distributed.rows(lambda rows: torch.rand(rows, generator=generator), n) >= config.drop_modality
         keep[name] = kept.to(device)
         rows = medium.rows.cpu()
         stays[rows] |= kept[rows]
-    gone = (ranks.rows(lambda rows: torch.rand(rows, generator=generator), n) < config.drop_modality) & stays
-    tags = ranks.rows(lambda rows: torch.rand(rows, s, generator=generator), n) >= config.drop_tag
+    gone = (distributed.rows(lambda rows: torch.rand(rows, generator=generator), n) < config.drop_modality) & stays
+    tags = distributed.rows(lambda rows: torch.rand(rows, s, generator=generator), n) >= config.drop_tag
     tags &= ~gone[:, None]
     return view.dropped(tags.to(device), keep)

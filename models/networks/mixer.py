@@ -36,7 +36,7 @@ class Standardise(nn.Module):
         mean, variance = self.mean_L, self.variance_L
         if self.training:
             source = x_NL if reference_NL is None else reference_NL
-            variance, mean = ranks.var_mean(source.float())
+            variance, mean = distributed.var_mean(source.float())
         return (x_NL.float() - mean) * torch.rsqrt(variance + 1e-5)
 
     @torch.no_grad()

@@ -31,7 +31,7 @@ class Blurred(nn.Module):
         x = x.clamp(-INPUT_LIMIT, INPUT_LIMIT)
         if not self.training:
             return x
-        return x + self.noise * ranks.rows(lambda n: x.new_empty(n, *x.shape[1:]).normal_(), len(x))
+        return x + self.noise * distributed.rows(lambda n: x.new_empty(n, *x.shape[1:]).normal_(), len(x))
 
 
 class AdaptiveLayer(nn.Module):

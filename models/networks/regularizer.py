@@ -30,9 +30,9 @@ def epps_pulley(z_ND: Tensor, directions_DM: Tensor) -> Tensor:
     weight = torch.full_like(t, REACH / (KNOTS - 1))
     weight[0] = weight[-1] = 0.5 * REACH / (KNOTS - 1)
     angle = (z_ND.float() @ directions_DM.float())[..., None] * t
-    cosine, sine = ranks.mean(torch.stack([angle.cos(), angle.sin()], 1))
+    cosine, sine = distributed.mean(torch.stack([angle.cos(), angle.sin()], 1))
     gap = (cosine - normal).square() + sine.square()
-    return torch.as_tensor(ranks.length(z_ND) * (gap @ (2.0 * weight * normal)).mean())
+    return torch.as_tensor(distributed.length(z_ND) * (gap @ (2.0 * weight * normal)).mean())
 
 
 def directions(latent: int, count: int, generator: torch.Generator | None = None) -> Tensor:
@@ -51,9 +51,9 @@ def subspaces(latent: int, size: int, generator: torch.Generator | None = None) 
 
 def variance_covariance(z_ND: Tensor) -> Tensor:
     """Hinge on the standard deviation and off-diagonal covariance. Source: Bardes et al. 2022."""
-    centred = z_ND.float() - ranks.mean(z_ND.float())
-    deviation = ranks.mean(centred.square()).add(1e-4).sqrt()
-    covariance = ranks.total(centred.T @ centred) / (ranks.length(z_ND) - 1).clamp_min(1)
+    centred = z_ND.float() - distributed.mean(z_ND.float())
+    deviation = distributed.mean(centred.square()).add(1e-4).sqrt()
+    covariance = distributed.total(centred.T @ centred) / (distributed.length(z_ND) - 1).clamp_min(1)
     off = covariance - torch.diag(torch.diag(covariance))
     hinge = torch.relu(1.0 - deviation).mean()
     return torch.as_tensor(STD_WEIGHT * hinge + COVARIANCE_WEIGHT * off.square().sum() / z_ND.shape[1])

@@ -119,7 +119,7 @@ class Fitter:
         config: FitConfig,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        ranks.per_rank(config.batch)
+        distributed.per_rank(config.batch)
         self.model = model
         self.config = config
         self.step = 0
@@ -164,7 +164,7 @@ class Fitter:
         return self.finish()
 
     def _now(self) -> float:
-        return ranks.agreed(self._clock())
+        return distributed.agreed(self._clock())
 
     @property
     def elapsed_s(self) -> float:
@@ -231,8 +231,8 @@ class Fitter:
     def _losses(self, model: Jepa, generator: torch.Generator, alone: bool) -> dict[str, Tensor]:
         """Of everything on clips, or of the short cut alone."""
         clips = None if alone else self.draw(generator).to(model.device)
-        wanted = self.config.short_cut_ticks - self.config.short_cut_ticks % ranks.count()
-        ticks = ranks.share(_some(torch.cat(self._anchors), wanted, generator))
+        wanted = self.config.short_cut_ticks - self.config.short_cut_ticks % distributed.count()
+        ticks = distributed.share(_some(torch.cat(self._anchors), wanted, generator))
         starts = self._training.starts(ticks).to(model.device) if len(ticks) else None
         if clips is None and starts is not None:
             loss = model.short_cut_loss(starts)
@@ -253,7 +253,7 @@ class Fitter:
         chosen = torch.cat(parts)[torch.argsort(place, stable=True)]
         order = torch.randperm(len(FAR_ROWS), generator=generator)[: self.model.config.far_horizons]
         far = [FAR_ROWS[i] for i in sorted(order.tolist())]
-        return self._training.clips(ranks.share(chosen), self.model.config.window_ticks, far)
+        return self._training.clips(distributed.share(chosen), self.model.config.window_ticks, far)
 
     def _seed(self) -> int:
         return (self.config.seed + 1) * 1_000_003 + self.step
@@ -273,7 +273,7 @@ class Fitter:
             self._networks.rest(lambda model: model.perception.settle(self._typical))
             found = self._networks.rest(lambda model: examine(model, self._held_out, self._check))
             gauges = judge(self.model, found, self.step, found.errors.gates())
-            self._keep_best(*ranks.agreed((not collapsed(gauges), gauges.score)))
+            self._keep_best(*distributed.agreed((not collapsed(gauges), gauges.score)))
         return gauges
 
     def _keep_best(self, sound: bool, score: float) -> None:

@@ -53,10 +53,10 @@ class Networks:
     def __init__(self, model: Jepa, parallel: Parallel, *, compiled: bool = False) -> None:
         self._whole = Whole(model)
         self._replica: DistributedDataParallel | None = None
-        self._replicated = ranks.count() > 1 and parallel is Parallel.DDP
+        self._replicated = distributed.count() > 1 and parallel is Parallel.DDP
         if compiled:
             _compile(model)
-        if ranks.count() > 1 and parallel is Parallel.FSDP:
+        if distributed.count() > 1 and parallel is Parallel.FSDP:
             _shard(self._whole)
 
     def train(self, ask: Callable[[Jepa], T], *, partly: bool = False) -> T:
@@ -64,7 +64,7 @@ class Networks:
 
         ``partly`` says that it needs some of the networks only.
         """
-        with ranks.together():
+        with distributed.together():
             answer: T = self._ready(partly)(ask)
         return answer
 
@@ -86,7 +86,7 @@ class Networks:
 
 
 def _shard(whole: Whole) -> None:
-    mesh = init_device_mesh(whole.model.device.type, (ranks.count(),))
+    mesh = init_device_mesh(whole.model.device.type, (distributed.count(),))
     for module in whole.modules():
         if isinstance(module, SHARDED):
             fully_shard(module, mesh=mesh)
