@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 
 from connectors.buffer import Buffer, Overflow, RateMeter, count
 from connectors.settings import Supervision
+from fusion.clock import arrival_ns
 from fusion.errors import SourceError, SourceRefused
 from fusion.plant import Signal
 from fusion.records import Gap, Item, SourceHealth, SourceState
@@ -26,14 +27,8 @@ log = logging.getLogger(__name__)
 
 ARRIVAL_CLOCK = "arrival"
 MAX_GAPS = 1000
-_UTC_OFFSET_NS = time.time_ns() - time.monotonic_ns()
 
 T = TypeVar("T")
-
-
-def arrival_ns(monotonic_ns: int | None = None) -> int:
-    """UTC nanoseconds of the local monotonic clock: the axis of every ``received_ns``; it never jumps."""
-    return (time.monotonic_ns() if monotonic_ns is None else monotonic_ns) + _UTC_OFFSET_NS
 
 
 class SourceSilent(SourceError):

@@ -20,7 +20,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from fusion.errors import ConfigError, PlantMismatch
-from fusion.plant import Plant, plant_from_dict, plant_to_dict
+from fusion.plant import Plant, plant_to_dict
+from fusion.plant_file import plant_from_dict
 
 FORMAT = "fusion-model/2"
 WEIGHTS = "weights.safetensors"

@@ -190,8 +190,8 @@ def run_plant(arguments: argparse.Namespace) -> None:
     """The simulated plant on its real servers, until asked to stop."""
     import asyncio
 
-    from fusion.recordings.recording import load_plant
-    from fusion.shutdown import stop_on_signals
+    from fusion.command import stop_on_signals
+    from fusion.plant_file import load_plant
     from fusion.simulator.live import LiveConfig, serve
     from fusion.simulator.scenario import load_scenario
     from fusion.simulator.simulation import Simulation
@@ -247,7 +247,7 @@ def run_record(arguments: argparse.Namespace) -> None:
     """One scenario, one recording."""
     from rich.progress import Progress
 
-    from fusion.recordings.recording import load_plant
+    from fusion.plant_file import load_plant
     from fusion.simulator.record import record
     from fusion.simulator.scenario import load_scenario
 
@@ -322,7 +322,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
 
 def run_pairs(arguments: argparse.Namespace) -> None:
     """Minimal pairs of the simulated plant."""
-    from fusion.recordings.recording import load_plant
+    from fusion.plant_file import load_plant
     from fusion.simulator.pairs import record_pairs
 
     pairs = record_pairs(load_plant(arguments.plant), arguments.seed, arguments.count, arguments.out)
@@ -352,7 +352,7 @@ def _flat_texts(nested: Sequence[Sequence[str]] | Sequence[str]) -> list[str]:
 def run_dashboard(arguments: argparse.Namespace) -> None:
     """The operator page."""
     from fusion.dashboard.app import DashboardConfig, run
-    from fusion.recordings.recording import load_plant
+    from fusion.plant_file import load_plant
 
     host, port = split_address(arguments.broker)
     plant = load_plant(arguments.plant)

@@ -6,12 +6,17 @@ Exit codes: 0 asked for and done, 1 failed, 2 bad configuration, bad arguments o
 from __future__ import annotations
 
 import argparse
+import asyncio
+import contextlib
 import logging
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from fusion.errors import FusionError
+
+log = logging.getLogger(__name__)
 
 
 def start_logging(level: int) -> None:
@@ -40,3 +45,24 @@ def training_arguments(parser: argparse.ArgumentParser) -> None:
 def flat(nested: Sequence[Sequence[Path]] | Sequence[Path]) -> list[Path]:
     """Paths that were given in one or several lists."""
     return [path for part in nested for path in ([part] if isinstance(part, Path) else part)]
+
+
+@contextlib.contextmanager
+def stop_on_signals(stop: asyncio.Event) -> Iterator[None]:
+    """Set ``stop`` on SIGINT and SIGTERM; a second SIGINT interrupts at once. Earlier handlers come back."""
+    loop = asyncio.get_running_loop()
+
+    def asked() -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        log.info("stopping")
+        stop.set()
+
+    caught = (signal.SIGINT, signal.SIGTERM)
+    for number in caught:
+        loop.add_signal_handler(number, asked)
+    try:
+        yield
+    finally:
+        for number in caught:
+            loop.remove_signal_handler(number)

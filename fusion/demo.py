@@ -28,12 +28,12 @@ from typing import IO, Any
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fusion.checkpoint import load_checkpoint
+from fusion.command import stop_on_signals
 from fusion.config import TrainConfig
 from fusion.errors import ConfigError, FusionError
 from fusion.plant import Plant
-from fusion.recordings.recording import load_plant
+from fusion.plant_file import load_plant
 from fusion.records import NS_PER_S
-from fusion.shutdown import stop_on_signals
 from fusion.simulator.record import record, record_batch
 from fusion.simulator.scenario import Scenario, load_scenario
 from fusion.simulator.servers.broker import Broker

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -208,7 +207,7 @@ class Plant:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-_PARTS: dict[str, type] = {"signals": Signal, "gains": Gain, "balances": Balance, "targets": Target}
+PARTS: dict[str, type] = {"signals": Signal, "gains": Gain, "balances": Balance, "targets": Target}
 
 
 def plant_to_dict(plant: Plant) -> dict[str, Any]:
@@ -216,27 +215,9 @@ def plant_to_dict(plant: Plant) -> dict[str, Any]:
     return {
         "name": plant.name,
         "step_s": plant.step_s,
-        **{part: [_plain(item) for item in getattr(plant, part)] for part in _PARTS},
+        **{part: [_plain(item) for item in getattr(plant, part)] for part in PARTS},
         "edges": [list(edge) for edge in plant.edges],
     }
-
-
-def plant_from_dict(data: Mapping[str, Any], where: str = "plant") -> Plant:
-    """Build a plant from plain values.
-
-    Raises:
-        ConfigError: on an unknown key (naming the accepted ones), a missing key or a value of the wrong type.
-    """
-    accepted = ("name", "step_s", *_PARTS, "edges")
-    _only(data, accepted, where)
-    if not isinstance(data.get("name"), str):
-        raise ConfigError(f"{where}.name: a text is required")
-    parts = {
-        part: tuple(_build(kind, item, f"{where}.{part}[{i}]") for i, item in enumerate(data.get(part) or ()))
-        for part, kind in _PARTS.items()
-    }
-    edges = tuple((str(a), str(b)) for a, b in data.get("edges") or ())
-    return Plant(name=data["name"], step_s=float(data.get("step_s", 1.0)), edges=edges, **parts)
 
 
 def _plain(item: Any) -> dict[str, Any]:
@@ -250,63 +231,3 @@ def _plain_value(value: Any) -> Any:
     if isinstance(value, tuple):
         return list(value)
     return dict(value) if isinstance(value, Mapping) else value
-
-
-def _only(data: Mapping[str, Any], accepted: tuple[str, ...], where: str) -> None:
-    if not isinstance(data, Mapping):
-        raise ConfigError(f"{where}: a mapping is required, accepted keys: {', '.join(accepted)}")
-    for key in data:
-        if key not in accepted:
-            raise ConfigError(f"{where}.{key}: unknown key; accepted: {', '.join(accepted)}")
-
-
-def _build(kind: type, data: Any, where: str) -> Any:
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    _only(data, tuple(fields), where)
-    values = {k: _coerce(str(fields[k].type), v, f"{where}.{k}") for k, v in data.items()}
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise ConfigError(f"{where}: {error}") from error
-
-
-def _coerce(kind: str, value: Any, where: str) -> Any:
-    """Bring a YAML value to the annotated type; the annotations above are the schema."""
-    if value is None and "None" in kind:
-        return None
-    kind = kind.removesuffix(" | None")
-    try:
-        if kind in ("Modality", "Role"):
-            return {"Modality": Modality, "Role": Role}[kind](str(value).lower())
-        if kind == "float":
-            return _finite(value)
-        if kind == "int":
-            return int(value)
-        if kind == "bool":
-            return _flag(value)
-        if kind.startswith("tuple[int"):
-            return tuple(int(v) for v in value)
-        if kind.startswith("tuple[float"):
-            return tuple(_finite(v) for v in value)
-        if kind.startswith("Mapping"):
-            return {str(k): _finite(v) for k, v in value.items()}
-    except (TypeError, ValueError, AttributeError) as error:
-        choices: dict[str, type[StrEnum]] = {"Modality": Modality, "Role": Role}
-        hint = f"one of {', '.join(choices[kind])}" if kind in choices else kind
-        raise ConfigError(f"{where}: {value!r} is not accepted; expected {hint}") from error
-    if not isinstance(value, str):
-        raise ConfigError(f"{where}: {value!r} is not accepted; expected text")
-    return value
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError("not true or false")
-    return value
-
-
-def _finite(value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError("not finite")
-    return number

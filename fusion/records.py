@@ -13,6 +13,8 @@ from enum import IntEnum, StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.plant import Modality
+
 NS_PER_S = 1_000_000_000
 
 
@@ -258,3 +260,13 @@ class Health:
     calibrated_hours: float
     flags: tuple[str, ...] = ()
     licence: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnergyInfo:
+    """What an energy is: ``source`` is ``process`` or a media signal, ``kind`` a hint: process, sensor or unknown."""
+
+    name: str
+    modality: Modality
+    source: str
+    kind: str

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fusion.plant import Plant
+from fusion.records import EnergyInfo
 from models.actions import HORIZONS
 from models.linear.core import Encoding, LinearCore, LinearHead
 from models.linear.past import held_tags
 from models.linear.rhythm import AHEAD
-from models.monitors.monitors import EnergyInfo
 from models.networks.clips import Clips, Pool, run_view
 from models.networks.jepa import Jepa, MediaShape
 from models.networks.latent_energies import Ellipsoids, disagreements, infos, masked, trail_vectors

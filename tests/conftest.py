@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fusion.config import TrainConfig
-from fusion.recordings.recording import load_plant
+from fusion.plant_file import load_plant
 from fusion.simulator.record import record, record_batch
 from fusion.simulator.scenario import Excitation, FaultEvent, Scenario, Sensors
 from fusion.training.train import train

@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 
 from fusion.plant import Gain, Plant, Role, Signal
-from fusion.recordings.recording import Recording, RecordingWriter
+from fusion.recordings.recording import Recording
+from fusion.recordings.writer import RecordingWriter
 from fusion.records import Columns, Quality
 
 SMALL = Plant(

@@ -11,7 +11,8 @@ from fusion.errors import ConfigError
 from fusion.evaluation.ablation import NOTHING_MISSING, Ablation
 from fusion.inference import Engine
 from fusion.plant import Modality
-from fusion.recordings.recording import Recording, load_plant
+from fusion.plant_file import load_plant
+from fusion.recordings.recording import Recording
 from fusion.timeline.history import frames
 
 PLANT = load_plant(Path(__file__).parent.parent / "configs" / "plant" / "lime.yaml")

@@ -5,7 +5,7 @@ import pytest
 from connectors.opcua.config import OpcUaConfig
 from fusion.config import load_daemon_config, train_config
 from fusion.errors import ConfigError
-from fusion.recordings.recording import load_plant
+from fusion.plant_file import load_plant
 from fusion.simulator.scenario import load_scenario
 
 CONFIGS = Path(__file__).parent.parent / "configs"

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.base import Backoff, Source, SourceEnded, Tally, arrival_ns
+from connectors.base import Backoff, Source, SourceEnded, Tally
 from connectors.buffer import Buffer, Overflow, RateMeter, count
 from connectors.columns import Rows
 from connectors.inbox import Inbox
 from connectors.settings import Supervision, secret
+from fusion.clock import arrival_ns
 from fusion.errors import ConfigError, SourceError, SourceRefused
 from fusion.plant import Signal
 from fusion.records import Columns, Item, Sample, SourceState

@@ -10,11 +10,12 @@ from asyncua.client.ua_session import UaSession
 from asyncua.ua.uaerrors import BadTooManyOperations
 
 import connectors.opcua.session
-from connectors.base import ARRIVAL_CLOCK, Source, Tally, arrival_ns
+from connectors.base import ARRIVAL_CLOCK, Source, Tally
 from connectors.opcua.config import OpcUaConfig
 from connectors.opcua.nodes import NodeAddress, identifier, parse_node
 from connectors.opcua.notifications import Intake, to_ns, to_quality
 from connectors.opcua.session import refusal_or_loss
+from fusion.clock import arrival_ns
 from fusion.errors import ConfigError, SourceError, SourceRefused
 from fusion.records import Quality, SourceState
 from tests.contract.peers import PLANT, OpcUaPeer, collect, free_port, supervision, until, values

@@ -10,7 +10,8 @@ from connectors.columns import Rows
 from connectors.replay import ReplayConfig
 from fusion.errors import ConfigError, PlantMismatch, RecordingError
 from fusion.plant import Plant
-from fusion.recordings.recording import Recording, RecordingWriter, arrival_ns
+from fusion.recordings.recording import Recording, arrival_ns
+from fusion.recordings.writer import RecordingWriter
 from fusion.records import NS_PER_S, Item, Sample, SourceState
 from tests.contract.peers import PLANT, picture, supervision, until
 

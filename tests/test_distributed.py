@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from fusion.checkpoint import load_checkpoint
 from fusion.errors import ConfigError
 from fusion.plant import Gain, Plant, Role, Signal
-from fusion.recordings.recording import RecordingWriter
+from fusion.recordings.writer import RecordingWriter
 from fusion.records import NS_PER_S, Columns, Quality
 from models import distributed
 from models.plant_model import PlantModel

@@ -24,7 +24,8 @@ from fusion.evaluation.evaluate import (
     summary,
 )
 from fusion.plant import Plant, Signal
-from fusion.recordings.recording import Event, RecordingWriter
+from fusion.recordings.recording import Event
+from fusion.recordings.writer import RecordingWriter
 from fusion.records import NS_PER_S, Anomaly, AnomalyKind, AnomalyState, Columns, Quality, SignalBlame
 from models.ticks import TickBuilder
 

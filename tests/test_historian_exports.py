@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from fusion.cli import main
-from fusion.recordings.recording import load_plant
+from fusion.plant_file import load_plant
 from tests.historian_exports import EXPORTS
 from tests.test_importing import NS, summary, table_of
 

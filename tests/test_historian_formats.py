@@ -7,7 +7,8 @@ import pytest
 from connectors.historian.detect import LOOKED_FOR
 from fusion.errors import HistorianError
 from fusion.importing.importer import ImportConfig, import_files
-from fusion.recordings.recording import Recording, load_plant
+from fusion.plant_file import load_plant
+from fusion.recordings.recording import Recording
 from tests import historian_files as files
 from tests.test_importing import NS, assert_the_hour, bring, summary, table_of
 

@@ -3,7 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fusion.recordings.recording import Recording, RecordingWriter
+from fusion.recordings.recording import Recording
+from fusion.recordings.writer import RecordingWriter
 from fusion.records import NS_PER_S, Columns, Item
 from fusion.timeline.history import frames, process_grid, ticks
 from fusion.timeline.timeline import Timeline, TimelineConfig

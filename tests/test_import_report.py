@@ -6,7 +6,7 @@ import numpy as np
 from fusion.importing.importer import ImportConfig, import_files
 from fusion.importing.report import treatment
 from fusion.importing.tag_quality import TagQuality
-from fusion.recordings.recording import load_plant
+from fusion.plant_file import load_plant
 from fusion.records import Quality
 from tests import historian_files as files
 

@@ -13,7 +13,8 @@ from fusion.errors import ConfigError, HistorianError
 from fusion.importing.importer import ImportConfig, import_files
 from fusion.importing.spool import Spool, cut
 from fusion.plant import Role
-from fusion.recordings.recording import Recording, load_plant
+from fusion.plant_file import load_plant
+from fusion.recordings.recording import Recording
 from fusion.records import Columns, Quality
 from fusion.timeline.history import process_grid, ticks
 from fusion.timeline.timeline import Timeline

@@ -17,7 +17,8 @@ from fusion.checkpoint import load_checkpoint
 from fusion.cli import main
 from fusion.daemon.service import replay
 from fusion.inference import Engine
-from fusion.recordings.recording import Recording, dump_plant, load_plant
+from fusion.plant_file import dump_plant, load_plant
+from fusion.recordings.recording import Recording
 from fusion.records import AnomalyState, Verdict
 from fusion.timeline.history import frames
 

@@ -1,7 +1,8 @@
 import pytest
 
 from fusion.errors import ConfigError
-from fusion.plant import Modality, Plant, Role, Signal, plant_from_dict, plant_to_dict
+from fusion.plant import Modality, Plant, Role, Signal, plant_to_dict
+from fusion.plant_file import plant_from_dict
 
 DATA = {
     "name": "two",

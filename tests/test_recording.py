@@ -10,9 +10,11 @@ from mcap.reader import make_reader
 
 from fusion.errors import ConfigError, PlantMismatch, RecordingError
 from fusion.plant import Plant
+from fusion.plant_file import dump_plant, load_plant
 from fusion.recordings import tables
 from fusion.recordings.codec import PictureDecoder, PictureEncoder
-from fusion.recordings.recording import Event, Recording, RecordingWriter, arrival_ns, dump_plant, load_plant
+from fusion.recordings.recording import Event, Recording, arrival_ns
+from fusion.recordings.writer import RecordingWriter
 from fusion.records import NS_PER_S, Columns, Item, Quality, Sample
 from tests.timeline_streams import PLANT, at, cloud, later, picture, rows, seconds, sound
 

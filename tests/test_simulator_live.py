@@ -18,7 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from fusion.errors import ConfigError, FusionError
 from fusion.plant import Modality, Plant, Role, Signal
-from fusion.recordings.recording import load_plant
+from fusion.plant_file import load_plant
 from fusion.records import NS_PER_S, Columns, Quality, Sample
 from fusion.simulator.live import LiveConfig, Orders, serve
 from fusion.simulator.scenario import Scenario

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from fusion.errors import ConfigError
-from fusion.recordings.recording import Recording, load_plant
+from fusion.plant_file import load_plant
+from fusion.recordings.recording import Recording
 from fusion.simulator.line.laws import LAWS
 from fusion.simulator.pairs import make_pairs, record_pairs
 from fusion.simulator.scenario import LawEvent, Scenario, load_scenario, scenario_text

@@ -6,7 +6,7 @@ import pytest
 
 from fusion.errors import ConfigError
 from fusion.plant import Modality
-from fusion.recordings.recording import load_plant
+from fusion.plant_file import load_plant
 from fusion.records import Columns
 from fusion.simulator.fleet import Fleet
 from fusion.simulator.line.faults import FAULTS

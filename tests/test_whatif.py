@@ -7,7 +7,7 @@ import pytest
 from fusion.cli import main
 from fusion.errors import ConfigError
 from fusion.evaluation.whatif import between, parse_moves, whatif
-from fusion.recordings.recording import load_plant
+from fusion.plant_file import load_plant
 
 PLANT = load_plant(Path(__file__).parent.parent / "configs" / "plant" / "lime.yaml")
 

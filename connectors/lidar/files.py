@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.base import SourceEnded, Tally, arrival_ns
+from connectors.base import SourceEnded, Tally
 from connectors.lidar.crop import Crop
 from connectors.settings import utc_ns
+from fusion.clock import arrival_ns
 from fusion.errors import SourceError
 from fusion.plant import Signal
 from fusion.records import NS_PER_S, Item, Quality, Sample

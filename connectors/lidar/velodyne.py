@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import velodyne_decoder  # type: ignore[import-untyped]
 
-from connectors.base import ARRIVAL_CLOCK, Tally, arrival_ns
+from connectors.base import ARRIVAL_CLOCK, Tally
 from connectors.inbox import Inbox
 from connectors.lidar.crop import Crop
+from fusion.clock import arrival_ns
 from fusion.errors import SourceError
 from fusion.records import NS_PER_S, Item, Quality, Sample
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from connectors.base import Driver, Source, Tally, arrival_ns
+from connectors.base import Driver, Source, Tally
 from connectors.media.decoder_process import DecoderProcess
 from connectors.media.pipe import Job
 from connectors.settings import Supervision, choose, redacted, secret, utc_ns
+from fusion.clock import arrival_ns
 from fusion.errors import ConfigError
 from fusion.plant import Signal
 

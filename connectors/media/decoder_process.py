@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from connectors.base import ARRIVAL_CLOCK, SourceEnded, Tally, arrival_ns
+from connectors.base import ARRIVAL_CLOCK, SourceEnded, Tally
 from connectors.media.pipe import SIZES, Job
+from fusion.clock import arrival_ns
 from fusion.errors import SourceError, SourceRefused
 from fusion.records import Item, Quality, Sample
 

@@ -17,11 +17,12 @@ from paho.mqtt.client import Client, MQTTMessage, error_string
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
-from connectors.base import ARRIVAL_CLOCK, SourceSilent, Tally, arrival_ns
+from connectors.base import ARRIVAL_CLOCK, SourceSilent, Tally
 from connectors.columns import Rows
 from connectors.inbox import Inbox
 from connectors.mqtt.payload import Extractor
 from connectors.settings import secret
+from fusion.clock import arrival_ns
 from fusion.errors import SourceError, SourceRefused
 from fusion.records import Item
 

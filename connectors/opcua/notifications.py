@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from connectors.base import ARRIVAL_CLOCK, Tally, arrival_ns
+from connectors.base import ARRIVAL_CLOCK, Tally
 from connectors.columns import UNUSABLE, Rows, number, plausible
 from connectors.settings import datetime_ns
+from fusion.clock import arrival_ns
 from fusion.errors import SourceError
 from fusion.records import Columns, Quality
 

@@ -21,13 +21,15 @@ import numpy as np
 from connectors.base import Source
 from connectors.replay import ReplayConfig
 from fusion.checkpoint import load_checkpoint
+from fusion.clock import WallClock
+from fusion.command import stop_on_signals
 from fusion.config import DaemonConfig
 from fusion.daemon.outlet import FileOutlet, MqttOutlet, Outlet, Outlets
 from fusion.inference import Cadence, Engine
+from fusion.plant_file import load_plant
 from fusion.publish.publisher import MqttPublisher, PublisherConfig
-from fusion.recordings.recording import Recording, arrival_ns, load_plant
+from fusion.recordings.recording import Recording, arrival_ns
 from fusion.records import NS_PER_S, Frame, Health, SourceHealth
-from fusion.shutdown import stop_on_signals
 from fusion.timeline.timeline import Timeline, TimelineConfig, TimelineHealth
 
 log = logging.getLogger(__name__)
@@ -36,17 +38,6 @@ INTAKE_PERIOD_S = 0.05
 HEALTH_PERIOD_S = 2.0
 FRAMES_WAITING = 8
 STOP_DEADLINE_S = 3.0
-
-
-class WallClock:
-    """UTC from the system clock at start, carried on by the monotonic clock so that it never jumps."""
-
-    def __init__(self) -> None:
-        self._offset_ns = time.time_ns() - time.monotonic_ns()
-
-    def now_ns(self) -> int:
-        """UTC nanoseconds."""
-        return time.monotonic_ns() + self._offset_ns
 
 
 @dataclass(slots=True)

@@ -44,7 +44,7 @@ class DashboardConfig:
         """The plant itself, read from its file where a path is given."""
         if self.plant is None or isinstance(self.plant, Plant):
             return self.plant
-        from fusion.recordings.recording import load_plant
+        from fusion.plant_file import load_plant
 
         return load_plant(Path(self.plant))
 

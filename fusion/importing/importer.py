@@ -34,7 +34,8 @@ from fusion.importing.spool import Resolver, Spool, Survey
 from fusion.importing.stretches import judge, record
 from fusion.importing.tag_quality import TagQuality
 from fusion.plant import Modality, Plant
-from fusion.recordings.recording import PLANT, dump_plant, load_plant
+from fusion.plant_file import dump_plant, load_plant
+from fusion.recordings.recording import PLANT
 
 log = logging.getLogger(__name__)
 

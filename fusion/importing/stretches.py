@@ -13,8 +13,8 @@ from fusion.ahead import ahead
 from fusion.importing.spool import Resolver, Spool, Survey, cut
 from fusion.importing.tag_quality import TagQuality, follow
 from fusion.plant import Plant
-from fusion.recordings.recording import RecordingWriter
 from fusion.recordings.tables import PROCESS_SCHEMA
+from fusion.recordings.writer import RecordingWriter
 
 CLOCK, HELD_CLOCK = "historian", "historian-held"
 CLOCKS = pl.Enum([CLOCK, HELD_CLOCK])

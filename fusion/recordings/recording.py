@@ -10,30 +10,23 @@ from __future__ import annotations
 
 import heapq
 import json
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from hashlib import file_digest
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import polars as pl
-import yaml
-from numpy.typing import NDArray
 
 from fusion.errors import ConfigError, PlantMismatch, RecordingError
-from fusion.plant import Plant, plant_from_dict, plant_to_dict
-from fusion.recordings.media import MediaReader, MediaWriter
+from fusion.files import sha256_of
+from fusion.plant_file import load_plant
+from fusion.recordings.media import MediaReader
 from fusion.recordings.tables import (
     HEARTBEAT_SCHEMA,
     PROCESS_SCHEMA,
     ProcessTable,
-    TableWriter,
-    heartbeat_frame,
     heartbeats,
-    process_frame,
     read_table,
 )
 from fusion.records import NS_PER_S, Columns, Item, Quality, Sample
@@ -47,8 +40,6 @@ STATES = "states.parquet"
 STATES_SCHEMA = {"t_ns": pl.Int64, "signal": pl.String, "state": pl.String, "text": pl.String}
 SLICE_NS = NS_PER_S
 LAST_NS = 2**63 - 1
-LOADER, DUMPER = getattr(yaml, "CSafeLoader", yaml.SafeLoader), getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-"""Those of libyaml where they are there: ten times as quick for a plant of hundreds of signals."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,162 +57,7 @@ class Event:
     signals: tuple[str, ...] = ()
 
 
-def load_plant(path: Path) -> Plant:
-    """A plant description from YAML.
-
-    Raises:
-        ConfigError: naming the file and the key.
-    """
-    try:
-        data = yaml.load(path.read_text(), LOADER)  # noqa: S506 - it is a safe one
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); expected a plant YAML") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML ({error})") from error
-    return plant_from_dict(data, str(path))
-
-
-def dump_plant(plant: Plant, path: Path) -> None:
-    """Write a plant description that ``load_plant`` reads back to the same fingerprint."""
-    path.write_text(yaml.dump(plant_to_dict(plant), Dumper=DUMPER, sort_keys=False))
-
-
-class RecordingWriter:
-    """Writes one recording; use as a context manager: an exception inside leaves nothing behind."""
-
-    def __init__(
-        self,
-        path: Path,
-        plant: Plant,
-        *,
-        scenario_text: str = "",
-        kind: str = "normal",
-        events: Sequence[Event] = (),
-        overwrite: bool = False,
-    ) -> None:
-        if path.exists() and not overwrite:
-            raise RecordingError(f"{path}: exists already; choose another folder")
-        self._path, self._aside = path, path.with_name(path.name + ".partial")
-        self._plant, self._kind, self._events = plant, kind, events
-        shutil.rmtree(self._aside, ignore_errors=True)
-        self._aside.mkdir(parents=True)
-        dump_plant(plant, self._aside / PLANT)
-        (self._aside / SCENARIO).write_text(scenario_text)
-        self._overwrite = overwrite
-        self._media: MediaWriter | None = None
-        self._process = TableWriter(self._aside / PROCESS, PROCESS_SCHEMA)
-        self._heartbeats = TableWriter(self._aside / HEARTBEATS, HEARTBEAT_SCHEMA)
-        self._adopted: Path | None = None
-        self._has_heartbeats = False
-        self._index: list[tuple[str, int, int, int, str]] = []
-        self._truth: list[pl.DataFrame] = []
-        self._states: list[pl.DataFrame] = []
-        self._span: tuple[int, int] | None = None
-
-    def write(self, item: Item) -> None:
-        """Append one item, in order of arrival."""
-        if isinstance(item, Columns):
-            self.process(item)
-        else:
-            self.media(item)
-
-    def process(self, columns: Columns) -> None:
-        """Append a batch of process values, and its heartbeat."""
-        if len(columns):
-            self._process.append(process_frame(columns))
-            self._widen(int(columns.received_ns.min()), int(columns.received_ns.max()))
-        if columns.heartbeat_ns is not None:
-            self._has_heartbeats = True
-            self._heartbeats.append(heartbeat_frame(columns))
-            self._widen(columns.heartbeat_ns, columns.heartbeat_ns)
-
-    def adopt(self, table: Path) -> None:
-        """Take a file that is the whole process table in order of arrival, instead of any other process values."""
-        arrival = pl.col("received_ns")
-        low, high = pl.scan_parquet(table).select(arrival.min().alias("low"), arrival.max()).collect().row(0)
-        self._adopted = table
-        self._widen(low, high)
-
-    def states(self, rows: pl.DataFrame) -> None:
-        """Append why process values were no numbers: ``t_ns``, ``signal``, ``state`` (a kind), ``text``."""
-        self._states.append(rows.select(*STATES_SCHEMA))
-
-    def media(self, sample: Sample) -> None:
-        """Append a picture, an audio chunk or a point cloud."""
-        if self._media is None:
-            self._media = MediaWriter(self._aside / MEDIA, self._plant)
-        self._media.write(sample)
-        self._index.append((sample.signal, sample.t_ns, sample.received_ns, int(sample.quality), sample.clock))
-        self._widen(sample.received_ns, sample.received_ns)
-
-    def truth(self, columns: Mapping[str, NDArray[Any] | Sequence[Any]]) -> None:
-        """Append ground truth rows: ``t_ns`` and one column per hidden state or fault severity."""
-        self._truth.append(pl.DataFrame(dict(columns)))
-
-    def close(self) -> None:
-        """Write what is left, the manifest, and put the recording in place."""
-        if self._media is not None:
-            self._media.close()
-            rows = pl.DataFrame(self._index, schema=_INDEX_SCHEMA, orient="row")
-            rows.write_parquet(self._aside / MEDIA_INDEX)
-        if self._adopted is not None:
-            self._adopted.rename(self._aside / PROCESS)
-        else:
-            self._process.close()
-        if self._has_heartbeats:
-            self._heartbeats.close()
-        if self._truth:
-            pl.concat(self._truth).write_parquet(self._aside / TRUTH)
-        if self._states:
-            pl.concat(self._states).write_parquet(self._aside / STATES)
-        self._write_manifest()
-        if self._path.exists():
-            if not self._overwrite:
-                raise RecordingError(f"{self._path}: exists already; choose another folder")
-            shutil.rmtree(self._path)
-        self._aside.rename(self._path)
-
-    def discard(self) -> None:
-        """Drop everything written so far."""
-        if self._media is not None:
-            self._media.close()
-        shutil.rmtree(self._aside, ignore_errors=True)
-
-    def _write_manifest(self) -> None:
-        files = {f.name: {"sha256": _sha256(f), "bytes": f.stat().st_size} for f in sorted(self._aside.iterdir())}
-        start, end = self._span or (0, 0)
-        manifest = {
-            "format": FORMAT,
-            "software": SOFTWARE,
-            "plant": self._plant.name,
-            "fingerprint": self._plant.fingerprint,
-            "kind": self._kind,
-            "t0_ns": start,
-            "t1_ns": end,
-            "events": [asdict(event) for event in self._events],
-            "files": files,
-        }
-        (self._aside / MANIFEST).write_text(json.dumps(manifest, indent=1))
-
-    def _widen(self, low: int, high: int) -> None:
-        start, end = self._span or (low, high)
-        self._span = min(low, start), max(high, end)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if kind is None:
-                self.close()
-        finally:
-            if self._aside.exists():
-                self.discard()
-
-
-_INDEX_SCHEMA = {
+INDEX_SCHEMA = {
     "signal": pl.String,
     "t_ns": pl.Int64,
     "received_ns": pl.Int64,
@@ -250,7 +86,7 @@ class Recording:
 
     def _untouched(self, name: str) -> bool:
         """Whether a file is the one that was written: its plant may have been fingerprinted in another way."""
-        return bool(_sha256(self.path / name) == self.manifest["files"].get(name, {}).get("sha256"))
+        return bool(sha256_of(self.path / name) == self.manifest["files"].get(name, {}).get("sha256"))
 
     @property
     def has_media(self) -> bool:
@@ -285,7 +121,7 @@ class Recording:
             file = self.path / name
             if not file.is_file():
                 raise RecordingError(f"{file}: missing, though {MANIFEST} lists it")
-            if _sha256(file) != entry["sha256"]:
+            if sha256_of(file) != entry["sha256"]:
                 raise RecordingError(f"{file}: damaged, its hash is not the one in {MANIFEST}")
 
     def table(self) -> pl.DataFrame:
@@ -346,8 +182,8 @@ class Recording:
 
     def _media_index(self) -> pl.DataFrame:
         if not self.has_media:
-            return pl.DataFrame(schema=_INDEX_SCHEMA)
-        return read_table(self.path / MEDIA_INDEX, _INDEX_SCHEMA)
+            return pl.DataFrame(schema=INDEX_SCHEMA)
+        return read_table(self.path / MEDIA_INDEX, INDEX_SCHEMA)
 
     def _media_items(self, index: pl.DataFrame) -> Iterator[Sample]:
         """Media in order of arrival; what was written out of order waits until its turn is certain."""
@@ -405,8 +241,3 @@ def _manifest(file: Path) -> dict[str, Any]:
         if key not in manifest:
             raise RecordingError(f"{file}: key {key!r} is missing")
     return manifest
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return file_digest(stream, "sha256").hexdigest()

@@ -13,11 +13,12 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from fusion.clock import utc_clock
 from fusion.errors import ConfigError
 from fusion.plant import Modality, Plant, Role
 from fusion.records import NS_PER_S, Item
 from fusion.simulator.line.faults import FAULTS
-from fusion.simulator.schedule import Due, Media, Outflow, Pace, Packet, due_events, utc_clock
+from fusion.simulator.schedule import Due, Media, Outflow, Pace, Packet, due_events
 from fusion.simulator.servers.broker import Broker
 from fusion.simulator.servers.mqtt_tags import MqttTags
 from fusion.simulator.servers.opcua_server import OpcUaServer

@@ -9,7 +9,8 @@ import numpy as np
 
 from fusion.errors import ConfigError
 from fusion.plant import Modality, Plant
-from fusion.recordings.recording import Event, RecordingWriter
+from fusion.recordings.recording import Event
+from fusion.recordings.writer import RecordingWriter
 from fusion.records import NS_PER_S, Columns, Quality
 from fusion.simulator.fleet import Fleet, nuisance_end, stamp_offset_s, truth_row
 from fusion.simulator.line.faults import FAULTS

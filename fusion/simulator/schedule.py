@@ -6,7 +6,6 @@ import asyncio
 import heapq
 import itertools
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -47,12 +46,6 @@ class Packet:
 
 Event = Values | Media | Packet
 Due = tuple[int, Event]
-
-
-def utc_clock() -> Callable[[], int]:
-    """UTC nanoseconds that never jump: the system's clock now, carried on by the monotonic one."""
-    base_ns = time.time_ns() - time.monotonic_ns()
-    return lambda: base_ns + time.monotonic_ns()
 
 
 class Pace:

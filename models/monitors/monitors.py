@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.plant import Modality, Plant
+from fusion.records import EnergyInfo
 from models.features.stem import FeatureRange, StemFacts
 from models.linear.core import LinearCore
 from models.linear.past import PastCarry, feature_names
@@ -38,16 +39,6 @@ RIVAL = 0.9
 BROKEN = 4.0  # normal spreads of an imbalance from which a conservation law counts as broken
 AT_LIMIT = 1e-3  # of the span between the declared limits
 LEVEL_SHARE = 0.25  # of the level-like features that may leave their range before a medium is not calibrated
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnergyInfo:
-    """What an energy is: ``source`` is ``process`` or a media signal, ``kind`` a hint: process, sensor or unknown."""
-
-    name: str
-    modality: Modality
-    source: str
-    kind: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from fusion.plant import Modality
+from fusion.records import EnergyInfo
 from models.actions import HORIZONS
-from models.monitors.monitors import EnergyInfo
 from models.networks.jepa import Jepa, Perception
 from models.networks.stream import Trail, predicted
 from models.networks.view import Tokens, View, symlog

@@ -37,7 +37,8 @@ from fusion.evaluation.evaluate import (
     summary,
 )
 from fusion.plant import Modality, Plant
-from fusion.recordings.recording import Recording, load_plant
+from fusion.plant_file import load_plant
+from fusion.recordings.recording import Recording
 from fusion.simulator.line.faults import FAULTS
 from fusion.simulator.record import record
 from fusion.simulator.scenario import FaultEvent, Scenario, load_scenario

@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from fusion.recordings.recording import load_plant
+from fusion.plant_file import load_plant
 from fusion.simulator.scenario import Scenario, Sensors
 from fusion.simulator.simulation import Simulation
 

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from connectors.base import Source, arrival_ns
+from connectors.base import Source
 from connectors.buffer import count
 from connectors.lidar.config import LidarConfig
 from connectors.media.audio import AudioConfig
 from connectors.media.video import VideoConfig
 from connectors.mqtt.config import MqttConfig, TopicConfig
 from connectors.opcua.config import OpcUaConfig
+from fusion.clock import arrival_ns
 from fusion.records import Item, Sample, SourceState
 from tests.contract.peers import (
     PLANT,

@@ -1,0 +1,179 @@
+"""Writing recordings: aside first, in place when whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import polars as pl
+from numpy.typing import NDArray
+
+from fusion.errors import RecordingError
+from fusion.files import sha256_of
+from fusion.plant import Plant
+from fusion.plant_file import dump_plant
+from fusion.recordings.media import MediaWriter
+from fusion.recordings.recording import (
+    FORMAT,
+    HEARTBEATS,
+    INDEX_SCHEMA,
+    MANIFEST,
+    MEDIA,
+    MEDIA_INDEX,
+    PLANT,
+    PROCESS,
+    SCENARIO,
+    SOFTWARE,
+    STATES,
+    STATES_SCHEMA,
+    TRUTH,
+    Event,
+)
+from fusion.recordings.tables import (
+    HEARTBEAT_SCHEMA,
+    PROCESS_SCHEMA,
+    TableWriter,
+    heartbeat_frame,
+    process_frame,
+)
+from fusion.records import Columns, Item, Sample
+
+
+class RecordingWriter:
+    """Writes one recording; use as a context manager: an exception inside leaves nothing behind."""
+
+    def __init__(
+        self,
+        path: Path,
+        plant: Plant,
+        *,
+        scenario_text: str = "",
+        kind: str = "normal",
+        events: Sequence[Event] = (),
+        overwrite: bool = False,
+    ) -> None:
+        if path.exists() and not overwrite:
+            raise RecordingError(f"{path}: exists already; choose another folder")
+        self._path, self._aside = path, path.with_name(path.name + ".partial")
+        self._plant, self._kind, self._events = plant, kind, events
+        shutil.rmtree(self._aside, ignore_errors=True)
+        self._aside.mkdir(parents=True)
+        dump_plant(plant, self._aside / PLANT)
+        (self._aside / SCENARIO).write_text(scenario_text)
+        self._overwrite = overwrite
+        self._media: MediaWriter | None = None
+        self._process = TableWriter(self._aside / PROCESS, PROCESS_SCHEMA)
+        self._heartbeats = TableWriter(self._aside / HEARTBEATS, HEARTBEAT_SCHEMA)
+        self._adopted: Path | None = None
+        self._has_heartbeats = False
+        self._index: list[tuple[str, int, int, int, str]] = []
+        self._truth: list[pl.DataFrame] = []
+        self._states: list[pl.DataFrame] = []
+        self._span: tuple[int, int] | None = None
+
+    def write(self, item: Item) -> None:
+        """Append one item, in order of arrival."""
+        if isinstance(item, Columns):
+            self.process(item)
+        else:
+            self.media(item)
+
+    def process(self, columns: Columns) -> None:
+        """Append a batch of process values, and its heartbeat."""
+        if len(columns):
+            self._process.append(process_frame(columns))
+            self._widen(int(columns.received_ns.min()), int(columns.received_ns.max()))
+        if columns.heartbeat_ns is not None:
+            self._has_heartbeats = True
+            self._heartbeats.append(heartbeat_frame(columns))
+            self._widen(columns.heartbeat_ns, columns.heartbeat_ns)
+
+    def adopt(self, table: Path) -> None:
+        """Take a file that is the whole process table in order of arrival, instead of any other process values."""
+        arrival = pl.col("received_ns")
+        low, high = pl.scan_parquet(table).select(arrival.min().alias("low"), arrival.max()).collect().row(0)
+        self._adopted = table
+        self._widen(low, high)
+
+    def states(self, rows: pl.DataFrame) -> None:
+        """Append why process values were no numbers: ``t_ns``, ``signal``, ``state`` (a kind), ``text``."""
+        self._states.append(rows.select(*STATES_SCHEMA))
+
+    def media(self, sample: Sample) -> None:
+        """Append a picture, an audio chunk or a point cloud."""
+        if self._media is None:
+            self._media = MediaWriter(self._aside / MEDIA, self._plant)
+        self._media.write(sample)
+        self._index.append((sample.signal, sample.t_ns, sample.received_ns, int(sample.quality), sample.clock))
+        self._widen(sample.received_ns, sample.received_ns)
+
+    def truth(self, columns: Mapping[str, NDArray[Any] | Sequence[Any]]) -> None:
+        """Append ground truth rows: ``t_ns`` and one column per hidden state or fault severity."""
+        self._truth.append(pl.DataFrame(dict(columns)))
+
+    def close(self) -> None:
+        """Write what is left, the manifest, and put the recording in place."""
+        if self._media is not None:
+            self._media.close()
+            rows = pl.DataFrame(self._index, schema=INDEX_SCHEMA, orient="row")
+            rows.write_parquet(self._aside / MEDIA_INDEX)
+        if self._adopted is not None:
+            self._adopted.rename(self._aside / PROCESS)
+        else:
+            self._process.close()
+        if self._has_heartbeats:
+            self._heartbeats.close()
+        if self._truth:
+            pl.concat(self._truth).write_parquet(self._aside / TRUTH)
+        if self._states:
+            pl.concat(self._states).write_parquet(self._aside / STATES)
+        self._write_manifest()
+        if self._path.exists():
+            if not self._overwrite:
+                raise RecordingError(f"{self._path}: exists already; choose another folder")
+            shutil.rmtree(self._path)
+        self._aside.rename(self._path)
+
+    def discard(self) -> None:
+        """Drop everything written so far."""
+        if self._media is not None:
+            self._media.close()
+        shutil.rmtree(self._aside, ignore_errors=True)
+
+    def _write_manifest(self) -> None:
+        files = {f.name: {"sha256": sha256_of(f), "bytes": f.stat().st_size} for f in sorted(self._aside.iterdir())}
+        start, end = self._span or (0, 0)
+        manifest = {
+            "format": FORMAT,
+            "software": SOFTWARE,
+            "plant": self._plant.name,
+            "fingerprint": self._plant.fingerprint,
+            "kind": self._kind,
+            "t0_ns": start,
+            "t1_ns": end,
+            "events": [asdict(event) for event in self._events],
+            "files": files,
+        }
+        (self._aside / MANIFEST).write_text(json.dumps(manifest, indent=1))
+
+    def _widen(self, low: int, high: int) -> None:
+        start, end = self._span or (low, high)
+        self._span = min(low, start), max(high, end)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self.close()
+        finally:
+            if self._aside.exists():
+                self.discard()
