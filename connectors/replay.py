@@ -34,21 +34,22 @@ class ReplayConfig:
         if self.speed < 0:
             raise ConfigError(f"replay.speed: {self.speed} is not accepted; expected 0 (as fast as possible) or more")
 
-    def build(self, plant: Plant, name: str = "replay") -> Source:
-        """A source of every signal in the recording.
 
-        Raises:
-            PlantMismatch: the recording is of another plant.
-            RecordingError: it is missing or damaged.
-        """
-        recording = Recording(Path(self.path))
-        if recording.plant.fingerprint != plant.fingerprint:
-            raise PlantMismatch(
-                f"replay.path: {self.path} was recorded from another plant ({recording.plant.name!r}, fingerprint "
-                f"{recording.plant.fingerprint[:12]}) than {plant.name!r} ({plant.fingerprint[:12]})"
-            )
-        waiting = replace(self.supervision, overflow="wait")
-        return Source(name, plant.signals, lambda: Player(recording, self.speed), waiting)
+def replay_source(config: ReplayConfig, plant: Plant, name: str = "replay") -> Source:
+    """A source of every signal in the recording.
+
+    Raises:
+        PlantMismatch: the recording is of another plant.
+        RecordingError: it is missing or damaged.
+    """
+    recording = Recording(Path(config.path))
+    if recording.plant.fingerprint != plant.fingerprint:
+        raise PlantMismatch(
+            f"replay.path: {config.path} was recorded from another plant ({recording.plant.name!r}, fingerprint "
+            f"{recording.plant.fingerprint[:12]}) than {plant.name!r} ({plant.fingerprint[:12]})"
+        )
+    waiting = replace(config.supervision, overflow="wait")
+    return Source(name, plant.signals, lambda: Player(recording, config.speed), waiting)
 
 
 class Player:

@@ -6,7 +6,6 @@ calibration, gauges, licence, plant, and the hash of the weights). There are no 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from fusion.errors import ConfigError, PlantMismatch
+from fusion.files import sha256_of
 from fusion.plant import Plant, plant_to_dict
 from fusion.plant_file import plant_from_dict
 
@@ -56,7 +56,7 @@ def save_checkpoint(path: Path, plant: Plant, arrays: Mapping[str, Array], meta:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, aside / WEIGHTS)
-    digest = _sha256(aside / WEIGHTS)
+    digest = sha256_of(aside / WEIGHTS)
     model_id = f"{plant.name}-{digest[:12]}"
     description = {
         "format": FORMAT,
@@ -85,7 +85,7 @@ def load_checkpoint(path: Path, plant: Plant | None = None) -> Checkpoint:
     weights = path / WEIGHTS
     if not weights.is_file():
         raise ConfigError(f"{weights}: missing; a model folder holds {WEIGHTS} and {DESCRIPTION}")
-    if _sha256(weights) != description["weights_sha256"]:
+    if sha256_of(weights) != description["weights_sha256"]:
         raise ConfigError(f"{weights}: damaged, its hash is not the one in {DESCRIPTION}")
     trained_on = plant_from_dict(description["plant"], str(path / DESCRIPTION))
     if plant is not None and trained_on.fingerprint != plant.fingerprint:
@@ -112,11 +112,6 @@ def _description(file: Path) -> dict[str, Any]:
     if found != FORMAT:
         raise ConfigError(f"{file}: format {found!r} is not accepted; expected {FORMAT!r}")
     return description
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _replace(aside: Path, path: Path) -> None:

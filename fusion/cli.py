@@ -292,8 +292,8 @@ def _sweep(arguments: argparse.Namespace) -> None:
 
 def run_daemon(arguments: argparse.Namespace) -> None:
     """The daemon on real sources."""
-    from fusion.config import load_daemon_config
     from fusion.daemon.service import run
+    from fusion.daemon.settings import load_daemon_config
 
     run(load_daemon_config(arguments.config, arguments.overrides))
 

@@ -36,7 +36,7 @@ def carry_out(command: Callable[[], int | None]) -> int:
 
 
 def training_arguments(parser: argparse.ArgumentParser) -> None:
-    """Those of `fusion train` and of `torchrun -m fusion.training.train`."""
+    """Those of `fusion train` and of `torchrun -m fusion.training`."""
     parser.add_argument("--recording", type=Path, nargs="+", required=True, action="extend")
     parser.add_argument("--out", type=Path, required=True, help="model folder to write")
     parser.add_argument("overrides", nargs="*", help="training settings, e.g. seconds=600 seed=1")

@@ -29,7 +29,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fusion.checkpoint import load_checkpoint
 from fusion.command import stop_on_signals
-from fusion.config import TrainConfig
 from fusion.errors import ConfigError, FusionError
 from fusion.plant import Plant
 from fusion.plant_file import load_plant
@@ -37,6 +36,7 @@ from fusion.records import NS_PER_S
 from fusion.simulator.record import record, record_batch
 from fusion.simulator.scenario import Scenario, load_scenario
 from fusion.simulator.servers.broker import Broker
+from fusion.training.settings import TrainConfig
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,6 @@ from control.anomaly.detector import Detector, DetectorConfig
 from control.anomaly.evidence import Contributions
 from fusion.checkpoint import Checkpoint
 from fusion.errors import ModelError
-from fusion.evaluation.ablation import NOTHING_MISSING, Ablation
 from fusion.plant import Modality, Plant
 from fusion.records import NS_PER_S, Anomaly, Forecast, Frame, Recommendation
 from models.plant_model import ModelState, PlantModel, Seen
@@ -57,6 +56,11 @@ class Outcome:
         return cls(frame=frame, anomalies=(), open_anomalies=(), flags=flags, **nothing)
 
 
+def calibration_of(checkpoint: Checkpoint) -> Calibration:
+    """The calibration that a model was trained with."""
+    return Calibration.from_state(checkpoint.part("calibration"), checkpoint.meta["calibration"])
+
+
 @dataclass(frozen=True, slots=True)
 class Present:
     """Tags [S] and actions [A] of the last tick, engineering units."""
@@ -75,7 +79,10 @@ class Cadence:
 
 
 class Engine:
-    """One plant's inference, tick by tick."""
+    """One plant's inference, tick by tick.
+
+    ``calibration`` takes the place of the checkpoint's; without ``networks`` the linear core alone forecasts.
+    """
 
     def __init__(
         self,
@@ -84,15 +91,15 @@ class Engine:
         detector: DetectorConfig | None = None,
         advisor: AdvisorConfig | None = None,
         cadence: Cadence | None = None,
-        ablation: Ablation = NOTHING_MISSING,
+        calibration: Calibration | None = None,
+        networks: bool = True,
     ) -> None:
         self.plant: Plant = checkpoint.plant
         self.model = PlantModel.from_checkpoint(checkpoint)
-        if not ablation.networks:
+        if not networks:
             self.model.networks.readout.gate_HS.zero_()
         self.model_id = checkpoint.model_id
-        calibration = Calibration.from_state(checkpoint.part("calibration"), checkpoint.meta["calibration"])
-        self.calibration = ablation.limits(calibration)
+        self.calibration = calibration or calibration_of(checkpoint)
         self.licence = Licence.from_dict(checkpoint.meta["licence"])
         self.detector = Detector(detector or DetectorConfig(), self.calibration, self.plant, self.model_id)
         self._cadence = cadence or Cadence()

@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 from fusion.plant import Modality
 
 NS_PER_S = 1_000_000_000
+ACTION_STEP_S = 10.0
+"""Grid of an action path [s]: the value at step ``k`` holds from ``k`` to ``k + 1`` steps from now."""
+ACTION_STEPS = 60
+"""Steps of an action path: ten minutes, which covers the settling of the loops that are advised."""
 
 
 class Quality(IntEnum):

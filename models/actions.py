@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.linear.past import ewma
+from fusion.records import ACTION_STEP_S, ACTION_STEPS
+from models.averages import ewma
 from models.scaling import Floats
 
 HORIZONS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 600)
 LAGS_S = (20.0, 80.0, 300.0)
 SUMMARIES = 2 + len(LAGS_S)
-PLAN_STEP_S = 10.0
-PLAN_STEPS = 60
 
 
 def lag_alphas(step_s: float) -> tuple[float, ...]:
@@ -36,7 +35,7 @@ def recorded_summary(action: Floats, horizon: int, step_s: float = 1.0) -> Float
     return np.stack(parts, 2).reshape(len(now), SUMMARIES * action.shape[1])
 
 
-def path_weights(step_s: float = 1.0, blocks: int = PLAN_STEPS, block_s: float = PLAN_STEP_S) -> Floats:
+def path_weights(step_s: float = 1.0, blocks: int = ACTION_STEPS, block_s: float = ACTION_STEP_S) -> Floats:
     """Weights [H, L, Q] such that the summary of a piecewise constant path is ``weights * (path - now)``.
 
     A path shorter than a horizon goes on with its last block.

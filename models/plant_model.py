@@ -4,12 +4,11 @@ The only place where models meet the Protocol that control asks for. Energies of
 stand side by side in one row.
 Shape letters: T ticks, E energies, G signals, N candidates, K steps of the action grid, A actions, H horizons, S tags.
 """
-# shape-suffixed names of tensors
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from control.advice.world import ACTION_STEPS
-from control.anomaly.calibration import SurpriseConfig
 from fusion.checkpoint import Checkpoint
 from fusion.errors import ModelError
 from fusion.plant import Plant
+from fusion.records import ACTION_STEPS
 from models.features.stem import FeatureStem
 from models.linear.core import LinearCore
 from models.monitors.crossmodal import OBSERVED_SHARE
@@ -29,6 +27,7 @@ from models.monitors.monitors import Energies, MonitorCarry, Monitors
 from models.networks.jepa import Jepa
 from models.networks.stream import Memory
 from models.ticks import Ticks
+from models.training.calibration import calibrate, fit_energies
 from models.world_model import State, WorldModel
 
 Floats = NDArray[np.float64]
@@ -36,22 +35,6 @@ Floats = NDArray[np.float64]
 WARM_UP_TICKS = 60
 LEAST_VARIANCE = 1e-6  # of the largest, or of one: directions that never move do not make a region empty
 REGION_QUANTILE = 0.999
-
-
-SLOW = ("innovation", "cross.process.0.02", "feature.process.0.02", "relation.0.02")
-
-
-def surprise_config(plant: Plant, budget_per_day: float) -> SurpriseConfig:
-    """How energies of a plant are calibrated; media decide which of them raise.
-
-    Without media there is nothing that could contradict a tag but other tags and its own past: the tags all at once
-    and the networks speak. What is averaged over fifty ticks does not: it follows levels, which drift.
-    """
-    usual = SurpriseConfig(false_raises_per_day=budget_per_day)
-    if plant.media:
-        return usual
-    still = tuple(family for family in usual.silent_families if family not in ("lagged", "net"))
-    return replace(usual, silent_families=(*still, *SLOW))
 
 
 @dataclass(slots=True)
@@ -156,7 +139,7 @@ class PlantModel:
     ) -> PlantModel:
         """Put fitted parts together: bands come from ``later`` runs, energy scales from those held out."""
         with_media = [run for run in held_out if run.media] or list(held_out)
-        world = WorldModel(plant, core, networks).calibrate(later).fit_energies(with_media)
+        world = fit_energies(calibrate(WorldModel(plant, core, networks), later), with_media)
         return cls(world, monitors, Region.fit(core, fitted, plant))
 
     @property

@@ -1,8 +1,7 @@
-"""Frames in, model input out: ``Ticks`` as numpy arrays on the grid, robust scaling, and ``Window`` as tensors.
+"""Frames in, model input out: ``Ticks`` as arrays on the grid, in engineering units.
 
-Shape letters: B batch, T ticks, S tags, A actions, F features. Engineering units in ``Ticks``, scaled in ``Window``.
+Shape letters: T ticks, S tags, A actions, F features.
 """
-# ruff: noqa: N815  # shape-suffixed names of tensors
 
 from __future__ import annotations
 
@@ -12,14 +11,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from fusion.plant import Plant
 from fusion.records import Frame, Quality
-from models.scaling import Bools, Floats, Scaler, Scaling
-
-__all__ = ["Scaler", "Scaling", "Stem", "TickBuilder", "Ticks", "Window", "from_process_grid", "window"]
+from models.scaling import Bools, Floats
 
 Media = NDArray[np.generic]
 
@@ -256,70 +252,3 @@ def _hold_or_middle(held: Floats | None, middle: float, ticks: int) -> Floats:
     if held is None:
         return np.full(ticks, middle)
     return np.where(np.isfinite(held), held, middle)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """What the networks see: scaled tensors of B runs of T ticks, with masks and ages.
-
-    ``tags_BTS`` is zero where ``observed_BTS`` is False, and so are features and patches of absent media: a masked
-    value cannot reach the networks. ``quality_BTS`` is the ``Quality`` as an integer.
-    """
-
-    t_ns_BT: torch.Tensor
-    tags_BTS: torch.Tensor
-    observed_BTS: torch.Tensor
-    age_s_BTS: torch.Tensor
-    quality_BTS: torch.Tensor
-    action_BTA: torch.Tensor
-    media_BTF: Mapping[str, torch.Tensor]
-    present_BT: Mapping[str, torch.Tensor]
-    patches_BT: Mapping[str, torch.Tensor]
-
-    def to(self, device: torch.device | str) -> Window:
-        """The same window on another device."""
-        moved: dict[str, Any] = {name: getattr(self, name).to(device) for name in _WINDOW_TENSORS}
-        moved |= {name: {k: v.to(device) for k, v in getattr(self, name).items()} for name in _WINDOW_MAPS}
-        return Window(**moved)
-
-
-_WINDOW_TENSORS = ("t_ns_BT", "tags_BTS", "observed_BTS", "age_s_BTS", "quality_BTS", "action_BTA")
-_WINDOW_MAPS = ("media_BTF", "present_BT", "patches_BT")
-
-
-def window(runs: Sequence[Ticks], scaling: Scaling, plant: Plant) -> Window:
-    """Runs of equal length as one scaled batch; a media signal that a run lacks is absent there."""
-    media = [s.name for s in plant.media if s.name in scaling.media]
-    tags = np.stack([np.where(r.observed, scaling.tags.scaled(r.tags), 0.0) for r in runs])
-    return Window(
-        t_ns_BT=torch.from_numpy(np.stack([r.t_ns for r in runs])),
-        tags_BTS=_float(tags),
-        observed_BTS=torch.from_numpy(np.stack([r.observed for r in runs])),
-        age_s_BTS=_float(np.stack([np.where(r.observed, r.age_s, 0.0) for r in runs])),
-        quality_BTS=torch.from_numpy(np.stack([r.quality for r in runs])).long(),
-        action_BTA=_float(np.stack([scaling.action.scaled(r.action) for r in runs])),
-        media_BTF={n: _float(np.stack([_features(r, n, scaling.media[n]) for r in runs])) for n in media},
-        present_BT={n: torch.from_numpy(np.stack([_present(r, n) for r in runs])) for n in media},
-        patches_BT={n: _float(np.stack(p)) for n in media if (p := _patches(runs, n))},
-    )
-
-
-def _float(values: NDArray[Any]) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values, np.float32))
-
-
-def _present(run: Ticks, name: str) -> Bools:
-    return run.present.get(name, np.zeros(len(run), bool))
-
-
-def _features(run: Ticks, name: str, scaler: Scaler) -> Floats:
-    if name not in run.media:
-        return np.zeros((len(run), len(scaler.centre)))
-    return np.where(run.present[name][:, None], scaler.scaled(run.media[name]), 0.0)
-
-
-def _patches(runs: Sequence[Ticks], name: str) -> list[NDArray[Any]]:
-    shapes = [r.patches[name].shape[1:] for r in runs if name in r.patches]
-    if not shapes:
-        return []
-    return [r.patches[name] if name in r.patches else np.zeros((len(r), *shapes[0]), np.float16) for r in runs]

@@ -8,7 +8,7 @@ D context, L learned latent, Z whole latent, E energies.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,21 +20,15 @@ from torch import Tensor
 from fusion.plant import Plant
 from fusion.records import EnergyInfo
 from models.actions import HORIZONS
-from models.linear.core import Encoding, LinearCore, LinearHead
-from models.linear.past import held_tags
-from models.linear.rhythm import AHEAD
-from models.networks.clips import Clips, Pool, run_view
+from models.linear.core import Encoding, LinearCore
+from models.networks.clips import run_view
 from models.networks.jepa import Jepa, MediaShape
 from models.networks.latent_energies import Ellipsoids, disagreements, infos, masked, trail_vectors
+from models.networks.linear_head import LinearHead
 from models.networks.size import ModelConfig
 from models.networks.stream import CHUNK, TRAIL_TICKS, Memory, Trail, Unroller, continued
 from models.scaling import Floats
 from models.ticks import Ticks
-from models.training.gauges import Gauges
-from models.training.validation import BATCH, examine, judge, spread
-
-ENERGY_WARM_UP_TICKS = 120
-CALIBRATION_CLIPS = 1500
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +134,7 @@ class WorldModel:
         self, ticks: Ticks, memory: Memory | None, *, energies: bool
     ) -> tuple[Encoding, Trail, Tensor, Tensor, Any]:
         encoding, past = self.core.encode(ticks, None if memory is None else memory.past)
-        view = run_view(ticks, self.core, self.plant).to(self.device)
+        view = run_view(ticks, self.core.scaling).to(self.device)
         parts = [
             self._perceive(view.at(index), energies=energies)
             for index in torch.split(torch.arange(len(view), device=self.device), CHUNK)
@@ -188,91 +182,18 @@ class WorldModel:
         """Half width [H, S] of the band, engineering units."""
         return self._half_width
 
-    # --- fitting what surrounds frozen networks
+    def with_bands(self, half_width_HS: Floats) -> WorldModel:
+        """The same model with other bands."""
+        return WorldModel(self.plant, self.core, self.networks, half_width_HS, self._ellipsoids, self._told)
 
-    def calibrate(self, runs: Sequence[Ticks], clips: int = CALIBRATION_CLIPS) -> WorldModel:
-        """The same model with split-conformal bands from later normal runs. Source: Lei et al. 2018.
+    def with_energies(self, ellipsoids: Ellipsoids, told: Ellipsoids) -> WorldModel:
+        """The same model with energies of another scale."""
+        return WorldModel(self.plant, self.core, self.networks, self._half_width, ellipsoids, told)
 
-        A horizon that no run is long enough for keeps the band it had.
-        """
-        errors = self.errors(runs, clips)
-        width = self._half_width.copy()
-        for row in range(len(HORIZONS)):
-            for tag in range(width.shape[1]):
-                known = errors[:, row, tag][errors[:, row, tag].isfinite()]
-                if len(known) >= 20:
-                    level = min(1.0, np.ceil((len(known) + 1) * self.core.coverage) / len(known))
-                    width[row, tag] = float(torch.quantile(known, level))
-        return WorldModel(self.plant, self.core, self.networks, width, self._ellipsoids, self._told)
-
-    def errors(self, runs: Sequence[Ticks], clips: int = CALIBRATION_CLIPS) -> Tensor:
-        """Absolute errors [N, H, S] of the forecast under the recorded actions, engineering units; NaN: not known."""
-        pool = Pool(runs, self.core, self.plant)
-        anchors = spread(pool, self.networks.config.window_ticks, clips)
-        scaled = torch.cat([self._errors(pool, part) for part in torch.split(anchors, BATCH)])
-        return scaled * torch.from_numpy(self.core.scaling.tags.scale)
-
-    @torch.no_grad()
-    def paths(self, run: Ticks, rows: NDArray[np.int64], ticks: int) -> Floats:
-        """Every tick ahead [N, ticks, S], engineering units, from each of ``rows`` [N] of a run under its actions.
-
-        Between the horizons what is expected beyond the rhythm of the tags goes over evenly on a scale of octaves. A
-        row must have a whole window of the networks before it.
-        """
-        pool = Pool([run], self.core, self.plant)
-        changes = [self._change(pool, part)[0] for part in torch.split(torch.from_numpy(rows), BATCH)]
-        tags = pool.tags_NS.double().numpy()
-        expected = self._rhythm(run, rows, ticks)
-        at = [k for k in HORIZONS if k <= AHEAD]
-        beyond = (
-            torch.cat(changes).double().cpu().numpy()[:, : len(at)]
-            - self._rhythm(run, rows, AHEAD)[:, [k - 1 for k in at]]
-        )
-        place = np.interp(np.log2(np.arange(1, ticks + 1)), np.log2(at), np.arange(len(at)))
-        low = np.minimum(place.astype(int), len(at) - 2)
-        share = (place - low)[None, :, None]
-        change = expected + (1.0 - share) * beyond[:, low] + share * beyond[:, low + 1]
-        return self.core.scaling.tags.engineering(tags[rows][:, None] + change)
-
-    def _rhythm(self, run: Ticks, rows: NDArray[np.int64], ticks: int) -> Floats:
-        """Scaled change [N, ticks, S] that the rhythm of the tags lets expect; zero where there is none."""
-        tags = held_tags(run, self.core.scaling)
-        if self.core.rhythm is None:
-            return np.zeros((len(rows), ticks, tags.shape[1]))
-        nothing, columns = tags[:0], range(ticks)
-        parts = [self.core.rhythm.ahead(tags[r : r + 1], tags[:r], columns) for r in rows]
-        return np.concatenate(parts) if parts else nothing[:, None].repeat(ticks, 1)
-
-    @torch.no_grad()
-    def _change(self, pool: Pool, anchors: Tensor) -> tuple[Tensor, Clips]:
-        """Scaled change [N, H, S] of the gated forecast, and the clips it starts from."""
-        clips = pool.clips(anchors, self.networks.config.window_ticks).to(self.device)
-        made = self.networks.predict(clips)
-        return made.linear_BTHS[:, -1] + self.networks.readout(made.residual_BTHS[:, -1]), clips
-
-    @torch.no_grad()
-    def _errors(self, pool: Pool, anchors: Tensor) -> Tensor:
-        """Absolute scaled errors [N, H, S] of the gated forecast; NaN where the truth is not known."""
-        change, clips = self._change(pool, anchors)
-        error = (clips.change_BTHS[:, -1] - change).abs().double()
-        return torch.where(clips.known_BTHS[:, -1], error, torch.nan).cpu()
-
-    def fit_energies(self, runs: Sequence[Ticks]) -> WorldModel:
-        """The same model with energies scaled to normal runs, best ones the networks were not trained on."""
-        vectors, hidden = [], []
-        for run in runs:
-            _, _, made, told, _ = self._take_in(run, None, energies=True)
-            start = min(ENERGY_WARM_UP_TICKS, len(made) // 2)
-            vectors.append(made[start:])
-            hidden.append(told[start:])
-        clouds = Ellipsoids.fit(torch.cat(vectors)), Ellipsoids.fit(torch.cat(hidden))
-        return WorldModel(self.plant, self.core, self.networks, self._half_width, *clouds)
-
-    def judge(self, runs: Sequence[Ticks], clips: int = CALIBRATION_CLIPS) -> Gauges:
-        """Gauges of the model as it is, on runs nothing was fitted on."""
-        pool = Pool(runs, self.core, self.plant)
-        anchors = spread(pool, self.networks.config.window_ticks, clips)
-        return judge(self.networks, examine(self.networks, pool, anchors), 0, self.gates)
+    def raw_energies(self, run: Ticks) -> tuple[Tensor, Tensor]:
+        """What the energies of a run are made of: latent vectors [T, E - 1, L], and tags told from others [T, 1, S]."""
+        _, _, vectors, told, _ = self._take_in(run, None, energies=True)
+        return vectors, told
 
     # --- at rest
 

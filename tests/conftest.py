@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from fusion.config import TrainConfig
 from fusion.plant_file import load_plant
 from fusion.simulator.record import record, record_batch
 from fusion.simulator.scenario import Excitation, FaultEvent, Scenario, Sensors
+from fusion.training.settings import TrainConfig
 from fusion.training.train import train
 
 PLANT = load_plant(Path(__file__).parent.parent / "configs" / "plant" / "lime.yaml")

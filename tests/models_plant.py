@@ -5,7 +5,8 @@ import functools
 import numpy as np
 
 from fusion.plant import Gain, Modality, Plant, Role, Signal
-from models.linear.core import LinearConfig, LinearCore
+from models.linear.core import LinearConfig
+from models.linear.fit import fit_core
 from models.networks.size import ModelConfig
 from models.ticks import Ticks, from_process_grid
 from models.training.fitter import build
@@ -83,7 +84,7 @@ def held_out_runs():
 
 @functools.cache
 def make_core():
-    return LinearCore.fit([], training_runs(), make_plant(), LinearConfig(ranks=(4, 8)))
+    return fit_core(training_runs(), make_plant(), LinearConfig(ranks=(4, 8)))
 
 
 def small(**changes):

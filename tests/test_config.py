@@ -2,11 +2,13 @@ from pathlib import Path
 
 import pytest
 
+from connectors.kinds import source_of
 from connectors.opcua.config import OpcUaConfig
-from fusion.config import load_daemon_config, train_config
+from fusion.daemon.settings import load_daemon_config
 from fusion.errors import ConfigError
 from fusion.plant_file import load_plant
 from fusion.simulator.scenario import load_scenario
+from fusion.training.settings import train_config
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 DEMO = CONFIGS / "demo.yaml"
@@ -16,7 +18,7 @@ DEMO = CONFIGS / "demo.yaml"
 def test_every_daemon_configuration_composes_and_builds(file):
     config = load_daemon_config(file)
     plant = load_plant(Path(config.plant))
-    sources = [connector.build(plant, name=name) for name, connector in config.connectors.items()]
+    sources = [source_of(connector, plant, name=name) for name, connector in config.connectors.items()]
     named = {signal for source in sources for signal in source.signals}
     assert named == {signal.name for signal in plant.signals}
 

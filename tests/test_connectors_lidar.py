@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from connectors.base import ARRIVAL_CLOCK, Source
+from connectors.kinds import source_of
 from connectors.lidar.config import LidarConfig
 from connectors.lidar.crop import Crop, voxel_means
 from connectors.lidar.files import name_ns
@@ -16,7 +17,7 @@ from tests.contract.peers import PLANT, LidarPeer, collect, supervision, until
 
 def build(peer: LidarPeer, **options: object) -> Source:
     settings = {"signal": "lidar", "port": peer.port, "supervision": supervision(stale_after_s=1, open_timeout_s=2)}
-    return LidarConfig(**{**settings, **options}).build(PLANT)
+    return source_of(LidarConfig(**{**settings, **options}), PLANT)
 
 
 def test_scans_wrong_packets_and_an_empty_cloud():
@@ -124,7 +125,7 @@ def test_files_are_played_with_the_time_in_their_name(tmp_path):
         config = LidarConfig(
             signal="lidar", kind="file", paths=[str(tmp_path / "*.*")], timestamps="name", realtime=False
         )
-        source = config.build(PLANT)
+        source = source_of(config, PLANT)
         await source.start()
         items: list = []
         await until(lambda: items.extend(source.drain()) or source.finished, 30)
@@ -154,7 +155,7 @@ def test_files_by_modification_time(tmp_path):
     os.utime(file, ns=(5 * NS_PER_S, 5 * NS_PER_S))
 
     async def scenario() -> None:
-        source = LidarConfig(signal="lidar", kind="file", paths=[str(file)], realtime=False).build(PLANT)
+        source = source_of(LidarConfig(signal="lidar", kind="file", paths=[str(file)], realtime=False), PLANT)
         await source.start()
         (item,) = await collect(source, lambda items: items, 30)
         assert item.value.tolist() == [[1, 2, 3, 0]]
@@ -179,4 +180,4 @@ def test_files_by_modification_time(tmp_path):
 )
 def test_configuration_errors_name_the_key(options: dict[str, object], key: str):
     with pytest.raises(ConfigError, match=key):
-        LidarConfig(**{"signal": "lidar", **options}).build(PLANT)
+        source_of(LidarConfig(**{"signal": "lidar", **options}), PLANT)

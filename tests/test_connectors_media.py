@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from connectors.base import Source
-from connectors.media.audio import AudioConfig
+from connectors.kinds import source_of
+from connectors.media.config import AudioConfig, VideoConfig
 from connectors.media.decode import StreamClock
 from connectors.media.pictures import Pictures
 from connectors.media.pipe import SIZES, Job, Outlet
 from connectors.media.sound import Chunks
-from connectors.media.video import VideoConfig
 from fusion.errors import ConfigError
 from fusion.recordings.codec import PictureEncoder
 from fusion.records import NS_PER_S, Quality, Sample, SourceState
@@ -39,12 +39,12 @@ START_NS = 1_772_323_200 * NS_PER_S
 
 def video(file: object, **options: object) -> Source:
     settings = {"url": str(file), "signal": "camera", "realtime": False, "start_time": START}
-    return VideoConfig(**{**settings, "supervision": supervision(), **options}).build(PLANT)
+    return source_of(VideoConfig(**{**settings, "supervision": supervision(), **options}), PLANT)
 
 
 def audio(file: object, **options: object) -> Source:
     settings = {"url": str(file), "signal": "microphone", "realtime": False, "start_time": START}
-    return AudioConfig(**{**settings, "supervision": supervision(), **options}).build(PLANT)
+    return source_of(AudioConfig(**{**settings, "supervision": supervision(), **options}), PLANT)
 
 
 async def play(source: Source) -> list[Sample]:

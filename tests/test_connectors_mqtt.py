@@ -9,6 +9,7 @@ import pytest
 
 import connectors.mqtt.payload
 from connectors.base import ARRIVAL_CLOCK, Source, Tally
+from connectors.kinds import source_of
 from connectors.mqtt.config import MqttConfig, TopicConfig
 from connectors.mqtt.payload import Extractor
 from fusion.errors import ConfigError
@@ -26,7 +27,7 @@ TOPICS = [
 
 def build(number: int, **options: object) -> Source:
     settings = {"port": number, "topics": TOPICS, "supervision": supervision()}
-    return MqttConfig(**{**settings, **options}).build(PLANT)
+    return source_of(MqttConfig(**{**settings, **options}), PLANT)
 
 
 @mosquitto

@@ -11,6 +11,7 @@ from asyncua.ua.uaerrors import BadTooManyOperations
 
 import connectors.opcua.session
 from connectors.base import ARRIVAL_CLOCK, Source, Tally
+from connectors.kinds import source_of
 from connectors.opcua.config import OpcUaConfig
 from connectors.opcua.nodes import NodeAddress, identifier, parse_node
 from connectors.opcua.notifications import Intake, to_ns, to_quality
@@ -34,7 +35,7 @@ def build(peer: OpcUaPeer, url: str | None = None, **options: object) -> Source:
         "keepalive_s": 0.4,
         "supervision": supervision(),
     }
-    return OpcUaConfig(**{**settings, **options}).build(PLANT)
+    return source_of(OpcUaConfig(**{**settings, **options}), PLANT)
 
 
 def test_namespaces_that_moved_and_a_tag_that_comes_late(monkeypatch: pytest.MonkeyPatch):
@@ -359,7 +360,7 @@ def test_node_addresses():
 def test_configuration_errors_name_the_key(options: dict[str, object], key: str):
     settings = {"url": "opc.tcp://h:1", "namespace_uri": "u", "signals": ["TT101"], "insecure": True}
     with pytest.raises(ConfigError, match=key) as caught:
-        OpcUaConfig(**{**settings, **options}).build(PLANT)
+        source_of(OpcUaConfig(**{**settings, **options}), PLANT)
     assert "secret" not in str(caught.value)
 
 

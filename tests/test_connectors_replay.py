@@ -7,6 +7,7 @@ import pytest
 
 from connectors.base import Source
 from connectors.columns import Rows
+from connectors.kinds import source_of
 from connectors.replay import ReplayConfig
 from fusion.errors import ConfigError, PlantMismatch, RecordingError
 from fusion.plant import Plant
@@ -49,7 +50,7 @@ async def play(source: Source, pause_s: float = 0.0) -> list[Item]:
 
 
 def test_a_recording_is_replayed_as_it_was_and_ends(folder: Path):
-    source = ReplayConfig(path=str(folder)).build(PLANT)
+    source = source_of(ReplayConfig(path=str(folder)), PLANT)
     items = asyncio.run(play(source))
     expected = list(Recording(folder).items())
     assert len(items) == len(expected)
@@ -67,7 +68,7 @@ def test_a_recording_is_replayed_as_it_was_and_ends(folder: Path):
 
 
 def test_a_slow_consumer_loses_nothing(folder: Path):
-    source = ReplayConfig(path=str(folder), supervision=supervision(buffer_values=5)).build(PLANT)
+    source = source_of(ReplayConfig(path=str(folder), supervision=supervision(buffer_values=5)), PLANT)
     items = asyncio.run(play(source, pause_s=0.01))
     assert sum(1 if isinstance(item, Sample) else len(item) for item in items) == 60
     assert source.health().dropped == {}
@@ -75,13 +76,13 @@ def test_a_slow_consumer_loses_nothing(folder: Path):
 
 def test_speed_is_kept(folder: Path):
     started_s = time.monotonic()
-    asyncio.run(play(ReplayConfig(path=str(folder), speed=20.0).build(PLANT)))
+    asyncio.run(play(source_of(ReplayConfig(path=str(folder), speed=20.0), PLANT)))
     assert 0.9 <= time.monotonic() - started_s < 3
 
 
 def test_it_can_be_stopped_on_the_way_and_begins_anew(folder: Path):
     async def scenario() -> None:
-        source = ReplayConfig(path=str(folder), speed=1.0).build(PLANT)
+        source = source_of(ReplayConfig(path=str(folder), speed=1.0), PLANT)
         for _ in range(2):
             await source.start()
             first = await until(source.drain)
@@ -96,8 +97,8 @@ def test_it_can_be_stopped_on_the_way_and_begins_anew(folder: Path):
 
 def test_foreign_or_missing_recordings_are_refused(folder: Path, tmp_path: Path):
     with pytest.raises(PlantMismatch, match="another plant"):
-        ReplayConfig(path=str(folder)).build(Plant(name="other", signals=PLANT.signals))
+        source_of(ReplayConfig(path=str(folder)), Plant(name="other", signals=PLANT.signals))
     with pytest.raises(RecordingError):
-        ReplayConfig(path=str(tmp_path / "none")).build(PLANT)
+        source_of(ReplayConfig(path=str(tmp_path / "none")), PLANT)
     with pytest.raises(ConfigError, match="speed"):
         ReplayConfig(path=str(folder), speed=-1)

@@ -44,7 +44,7 @@ def served(folder):
     plant = folder / "plant.json"
     plant.write_text(json.dumps(plant_to_dict(PLANT)))
     script = (
-        "import json, sys; from fusion.plant import plant_from_dict; from fusion.dashboard.app import *\n"
+        "import json, sys; from fusion.plant_file import plant_from_dict; from fusion.dashboard.app import *\n"
         "plant = plant_from_dict(json.load(open(sys.argv[3])))\n"
         "run(DashboardConfig(port=int(sys.argv[1]), broker_port=int(sys.argv[2])), plant)\n"
     )

@@ -153,7 +153,7 @@ def _record(path, plant, seed):
 def test_the_command_line_trains_with_two_processes(recordings, tmp_path):
     out = tmp_path / "model"
     settings = ("steps=6", "batch=4", "calibration_share=0.5", "threads=1")
-    done = torchrun("fusion.training.train", "--recording", *recordings, "--out", out, *settings)
+    done = torchrun("fusion.training", "--recording", *recordings, "--out", out, *settings)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("model small-") == 1
     checkpoint = load_checkpoint(out)

@@ -6,7 +6,7 @@ import pytest
 
 from fusion.checkpoint import save_checkpoint
 from fusion.errors import ConfigError, PlantMismatch
-from fusion.evaluation.ablation import NOTHING_MISSING
+from fusion.evaluation.ablation import Ablation
 from fusion.evaluation.evaluate import (
     ForecastSums,
     Played,
@@ -228,8 +228,7 @@ def test_without_recordings_there_is_nothing_to_evaluate(tmp_path):
 class Scripted:
     """An engine that raises at its twentieth tick."""
 
-    def __init__(self, checkpoint, ablation):
-        assert ablation == NOTHING_MISSING
+    def __init__(self, checkpoint):
         self.model, self.plant = None, checkpoint.plant
         self._ticks = 0
 
@@ -243,7 +242,7 @@ class Scripted:
 
 
 def test_every_tick_of_a_recording_passes_a_fresh_engine_and_only_normal_ones_are_forecast(tmp_path, monkeypatch):
-    monkeypatch.setattr("fusion.evaluation.evaluate.Engine", Scripted)
+    monkeypatch.setattr(Ablation, "engine", lambda self, checkpoint: Scripted(checkpoint))
     monkeypatch.setattr("fusion.evaluation.evaluate.foresee", lambda model, run: len(run))
     plant = tiny(0.0)
     save_checkpoint(tmp_path / "model", plant, {"x": np.zeros(1)}, {})

@@ -6,8 +6,9 @@ import pytest
 from fusion.recordings.recording import Recording
 from fusion.recordings.writer import RecordingWriter
 from fusion.records import NS_PER_S, Columns, Item
-from fusion.timeline.history import frames, process_grid, ticks
+from fusion.timeline.history import frames, process_grid
 from fusion.timeline.timeline import Timeline, TimelineConfig
+from fusion.training.ticks import ticks
 from tests.timeline_streams import PLANT, TAGS, at, bulk, differing, later, live, rows, seconds
 
 

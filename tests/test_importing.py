@@ -16,8 +16,9 @@ from fusion.plant import Role
 from fusion.plant_file import load_plant
 from fusion.recordings.recording import Recording
 from fusion.records import Columns, Quality
-from fusion.timeline.history import process_grid, ticks
+from fusion.timeline.history import process_grid
 from fusion.timeline.timeline import Timeline
+from fusion.training.ticks import ticks
 from tests import historian_files as files
 
 NS = 1_000_000_000

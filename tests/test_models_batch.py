@@ -4,7 +4,9 @@ import torch
 
 from fusion.plant import Modality, Plant, Role, Signal
 from fusion.records import Frame, Quality
-from models.ticks import Scaler, Scaling, TickBuilder, Ticks, from_process_grid, window
+from models.networks.clips import run_view
+from models.scaling import Scaler, Scaling
+from models.ticks import TickBuilder, Ticks, from_process_grid
 
 
 class FakeStem:
@@ -123,17 +125,17 @@ def test_scaler_is_immune_to_nan_constants_outliers_and_unobserved_columns():
     np.testing.assert_allclose(scaler.engineering(scaler.scaled(x[:, :1][:, [0] * 5])), x[:, [0] * 5])
 
 
-def test_window_scales_and_hides_what_is_masked(plant):
+def test_a_view_scales_and_hides_what_is_masked(plant):
     builder = TickBuilder(plant, FakeStem())
     for f in frames():
         builder.add(f)
     ticks = builder.ticks()
     scaling = Scaling.fit([ticks], plant)
     scaling = Scaling.from_state(scaling.state())
-    batch = window([ticks, ticks.without_media()], scaling, plant)
-    assert batch.action_BTA[0, :, 0].tolist() == pytest.approx([0, -0.6, -0.6, -0.4])
-    assert batch.present_BT["cam"].tolist() == [[True, False, True, False], [False] * 4]
-    assert torch.count_nonzero(batch.tags_BTS[~batch.observed_BTS]) == 0
-    assert torch.count_nonzero(batch.media_BTF["cam"][1]) == 0
-    assert batch.patches_BT["cam"].shape == (2, 4, 1, 2, 2)
-    assert torch.isfinite(batch.to("cpu").age_s_BTS).all()
+    view = run_view(ticks, scaling)
+    assert scaling.action.scaled(ticks.action)[:, 0].tolist() == pytest.approx([0, -0.6, -0.6, -0.4])
+    assert view.media["cam"].rows.tolist() == [0, 2]
+    assert not run_view(ticks.without_media(), scaling).media
+    assert torch.count_nonzero(view.tags_NS[~view.observed_NS]) == 0
+    assert view.media["cam"].patches.shape == (2, 1, 2, 2)
+    assert torch.isfinite(view.to(torch.device("cpu")).age_s_NS).all()

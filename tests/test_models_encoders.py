@@ -52,7 +52,7 @@ def test_graph_uses_tag_edges_only():
 
 
 def test_view_of_chosen_ticks_keeps_media_in_place():
-    view = run_view(make_run(3, 20, media=True), make_core(), make_plant())
+    view = run_view(make_run(3, 20, media=True), make_core().scaling)
     ticks = torch.tensor([19, 3, 3, 7])
     part = view.at(ticks)
     medium, whole = part.media["camera"], view.media["camera"]
@@ -104,8 +104,8 @@ def test_subspaces_are_orthonormal_and_vicreg_knows_correlation():
 
 def test_mixer_reads_rich_and_plain_ticks_together():
     model = make_model().eval()
-    plain, rich = (run_view(make_run(3, 6, media=m), make_core(), make_plant()) for m in (False, True))
-    mixed = run_view(make_run(3, 12, media=True), make_core(), make_plant())
+    plain, rich = (run_view(make_run(3, 6, media=m), make_core().scaling) for m in (False, True))
+    mixed = run_view(make_run(3, 12, media=True), make_core().scaling)
     part = dataclasses.replace(mixed, media={n: m.only(torch.arange(12) < 6) for n, m in mixed.media.items()})
     z = model.perception(part)
     torch.testing.assert_close(z[6:], model.perception(part.at(torch.arange(6, 12))), atol=1e-5, rtol=1e-4)

@@ -6,10 +6,13 @@ import torch
 
 from fusion.errors import ConfigError
 from fusion.plant import Plant, Role, Signal
-from models.actions import HORIZONS, PLAN_STEPS, path_summary, path_weights, recorded_summary, step_summary
-from models.linear.core import LinearConfig, LinearCore, LinearHead
+from fusion.records import ACTION_STEPS
+from models.actions import HORIZONS, path_summary, path_weights, recorded_summary, step_summary
+from models.linear.core import LinearConfig, LinearCore
+from models.linear.fit import fit_core
 from models.linear.past import feature_names, past
 from models.linear.regression import Moments, ridge
+from models.networks.linear_head import LinearHead
 from models.ticks import Ticks, from_process_grid
 
 TICKS = 1100
@@ -56,17 +59,17 @@ def run(seed, ticks=TICKS, paths=None):
 
 @pytest.fixture(scope="module")
 def core():
-    return LinearCore.fit([], [run(s) for s in range(10)], make_plant(), LinearConfig(ranks=(4, 8, 16)))
+    return fit_core([run(s) for s in range(10)], make_plant(), LinearConfig(ranks=(4, 8, 16)))
 
 
 def test_recorded_and_planned_summaries_agree():
     rng = np.random.default_rng(0)
-    path = rng.normal(size=(1, PLAN_STEPS, 2))
+    path = rng.normal(size=(1, ACTION_STEPS, 2))
     ticks = np.concatenate([[[0.3, -0.2]], np.repeat(path[0], 10, 0)])
     planned = path_summary(path, ticks[0], path_weights())
     for row, horizon in enumerate(HORIZONS):
         np.testing.assert_allclose(recorded_summary(ticks, horizon)[0], planned[0, row], atol=1e-9)
-    stepped = path_summary(np.ones((1, PLAN_STEPS, 1)), np.zeros(1), path_weights())
+    stepped = path_summary(np.ones((1, ACTION_STEPS, 1)), np.zeros(1), path_weights())
     np.testing.assert_allclose(stepped[0, -1], step_summary(600), atol=1e-9)
 
 
@@ -103,7 +106,7 @@ def test_planned_step_reaches_what_the_plant_does(core):
     u1[ticks:] = 6.0
     true = run(7, paths=(u1, u2))
     now, _ = core.encode(true[:ticks])
-    paths = np.stack([np.tile([6.0, 1.0], (PLAN_STEPS, 1)), np.tile([4.0, 1.0], (PLAN_STEPS, 1))])
+    paths = np.stack([np.tile([6.0, 1.0], (ACTION_STEPS, 1)), np.tile([4.0, 1.0], (ACTION_STEPS, 1))])
     made = core.forecast(now, paths)
     for horizon in (32, 64, 256):
         row = HORIZONS.index(horizon)
@@ -114,7 +117,7 @@ def test_planned_step_reaches_what_the_plant_does(core):
 
 def test_tensor_head_agrees_with_numpy(core):
     now, _ = core.encode(run(8)[:300])
-    paths = np.random.default_rng(0).uniform([2, -3], [8, 3], (5, PLAN_STEPS, 2))
+    paths = np.random.default_rng(0).uniform([2, -3], [8, 3], (5, ACTION_STEPS, 2))
     head = LinearHead(core, torch.float64)
     last = now[-1:]
     summary = head.summary(torch.tensor(paths), torch.tensor(last.action[0]))
@@ -170,8 +173,8 @@ def test_state_round_trip(core):
 
 def test_short_runs_are_refused_and_one_run_is_enough():
     with pytest.raises(ConfigError, match="at least"):
-        LinearCore.fit([], [run(0)[:100]], make_plant())
-    core = LinearCore.fit([run(0)[:600]], [], make_plant(), LinearConfig(ranks=(8,)))
+        fit_core([run(0)[:100]], make_plant())
+    core = fit_core([run(0)[:600]], make_plant(), LinearConfig(ranks=(8,)))
     assert np.isfinite(core.past_weights).all()
     assert (core.choice[HORIZONS.index(600)] == 0).all()  # neither part is long enough: persistence
 

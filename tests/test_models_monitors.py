@@ -5,8 +5,10 @@ import pytest
 
 from fusion.errors import ConfigError
 from fusion.plant import Balance, Modality, Plant, Role, Signal
-from models.linear.core import LinearConfig, LinearCore
+from models.linear.core import LinearConfig
+from models.linear.fit import fit_core
 from models.monitors.distance import Distance
+from models.monitors.fit import fit_monitors
 from models.monitors.monitors import WARM_UP_TICKS, MonitorCarry, Monitors
 from models.ticks import Ticks
 
@@ -89,8 +91,8 @@ def plant():
 @pytest.fixture(scope="module")
 def monitors(plant):
     runs = [run(s) for s in range(9)]
-    core = LinearCore.fit(runs, [], plant, LinearConfig(ranks=(6,), variates=24))
-    return Monitors.fit(runs, core, plant, Facts())
+    core = fit_core(runs, plant, LinearConfig(ranks=(6,), variates=24))
+    return fit_monitors(runs, core, plant, Facts())
 
 
 @pytest.fixture(scope="module")
@@ -204,11 +206,11 @@ def test_state_round_trip(monitors, plant):
 
 def test_tags_only_plants_work_and_short_runs_are_refused(plant):
     runs = [run(s).without_media() for s in range(4)]
-    core = LinearCore.fit([], runs, plant, LinearConfig(ranks=(6,), variates=24))
-    found, _ = Monitors.fit(runs, core, plant, Facts()).step(runs[0])
+    core = fit_core(runs, plant, LinearConfig(ranks=(6,), variates=24))
+    found, _ = fit_monitors(runs, core, plant, Facts()).step(runs[0])
     assert np.isfinite(found.values[400:]).all()
     with pytest.raises(ConfigError, match="monitors"):
-        Monitors.fit([runs[0][:100]], core, plant, Facts())
+        fit_monitors([runs[0][:100]], core, plant, Facts())
 
 
 def test_distance_names_the_column_that_must_be_ignored():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fusion.plant import Plant, Role, Signal
-from models.linear.core import LinearCore
+from models.linear.fit import fit_core
 from models.monitors.relations import NAMES, RelationCarry, Relations
 from models.ticks import from_process_grid
 
@@ -37,7 +37,7 @@ def run(plant, seed, ticks=1500, **offsets):
 
 def fitted(plant):
     runs = [run(plant, seed) for seed in range(4)]
-    core = LinearCore.fit([], runs, plant)
+    core = fit_core(runs, plant)
     known = [(core.encode(r)[0], r.observed) for r in runs]
     return core, Relations.fit(known, plant, core.past_scaler.scale, 60)
 

@@ -5,6 +5,7 @@ import pytest
 
 from control.anomaly.calibration import SurpriseConfig, calibrate
 from models.linear.core import Encoding, LinearCore
+from models.linear.fit import fit_core
 from models.linear.past import TAG_ALPHAS, past
 from models.linear.rhythm import AHEAD, WINDOW, Rhythm
 from models.monitors import relief
@@ -49,7 +50,7 @@ def test_a_window_shorter_than_a_day_holds_no_rhythm():
 def test_a_core_with_rhythm_is_kept_and_streams():
     plant = plant_of("days", ("a", "b"), HOUR)
     run = run_of(plant, days(2400))
-    core = LinearCore.fit([], [run[:2000]], plant)
+    core = fit_core([run[:2000]], plant)
     assert core.rhythm is not None
     whole, _ = core.encode(run)
     first, carry = core.encode(run[:2100])
@@ -132,5 +133,5 @@ def test_a_plant_with_one_short_run_and_no_actions_has_a_core():
         (np.arange(300) * 60_000_000_000).astype(np.int64),
         dict(zip("abc", np.random.default_rng(7).normal(size=(3, 300)), strict=True)),
     )
-    core = LinearCore.fit([], [run], plant)
+    core = fit_core([run], plant)
     assert np.isfinite(core.past_weights).all()

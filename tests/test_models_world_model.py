@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from models.actions import HORIZONS, PLAN_STEPS
+from fusion.records import ACTION_STEPS
+from models.actions import HORIZONS
+from models.training.calibration import calibrate, fit_energies
 from models.training.fitter import FitConfig, Fitter
 from models.world_model import WorldModel
 from tests.models_plant import held_out_runs, make_core, make_model, make_plant, make_run, replaced, training_runs
@@ -14,7 +16,7 @@ ENERGIES += [f"disagreement.{s}" for s in ("process", "camera", "microphone", "s
 
 
 def paths(count=5, seed=0):
-    return np.random.default_rng(seed).uniform([0, 0], [10, 1], (count, PLAN_STEPS, 2))
+    return np.random.default_rng(seed).uniform([0, 0], [10, 1], (count, ACTION_STEPS, 2))
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,7 @@ def world():
         {k.removeprefix("model/"): v for k, v in fitter.state_dict()["arrays"].items() if k.startswith("model/")}
     )
     model.readout.gate_HS.fill_(0.7)
-    return WorldModel(make_plant(), make_core(), model).fit_energies(held_out_runs())
+    return fit_energies(WorldModel(make_plant(), make_core(), model), held_out_runs())
 
 
 def in_pieces(world, run, sizes):
@@ -122,7 +124,7 @@ def test_forecast_is_differentiable_in_the_paths(world):
 
 
 def test_bands_cover_later_normal_runs(world):
-    calibrated = world.calibrate([make_run(s) for s in range(200, 205)], clips=400)
+    calibrated = calibrate(world, [make_run(s) for s in range(200, 205)], clips=400)
     fresh = [make_run(s) for s in range(300, 304)]
     row = HORIZONS.index(16)
     inside = []
@@ -131,7 +133,7 @@ def test_bands_cover_later_normal_runs(world):
             made, _ = calibrated.observe(run[:now], energies=False)
             future = replaced(run, action=run.action)
             path = future.action[now : now + 16 : 10]
-            given = np.concatenate([path, np.repeat(path[-1:], PLAN_STEPS - len(path), 0)])[None]
+            given = np.concatenate([path, np.repeat(path[-1:], ACTION_STEPS - len(path), 0)])[None]
             mean = calibrated.forecast(made.state, torch.tensor(given))[0, row].numpy()
             inside.append(np.abs(mean - run.tags[now + 15]) <= 1.15 * calibrated.bands()[row])
     assert np.mean(inside, 0)[2] > 0.8
@@ -148,9 +150,3 @@ def test_state_round_trip(world):
     np.testing.assert_array_equal(here.energies_TE, there.energies_TE)
     assert torch.equal(world.forecast(here.state), again.forecast(there.state))
     assert all(isinstance(v, np.ndarray) for v in world.state().values())
-
-
-def test_judged_on_fresh_runs(world):
-    gauges = world.judge([make_run(s, media=s == 60) for s in (60, 61)], clips=100)
-    assert gauges.ticks == 100
-    assert np.isfinite(gauges.skill[5]).all()

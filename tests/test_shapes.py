@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 
 from fusion.checkpoint import load_checkpoint
-from fusion.config import TrainConfig
 from fusion.evaluation.evaluate import evaluate
 from fusion.evaluation.whatif import whatif
 from fusion.inference import Engine
 from fusion.recordings.recording import Recording
-from fusion.timeline.history import frames, ticks
+from fusion.timeline.history import frames
+from fusion.training.settings import TrainConfig
+from fusion.training.ticks import ticks
 from fusion.training.train import train
 from models.actions import HORIZONS
 from models.linear.core import LinearCore
+from models.linear.fit import fit_core
 from models.linear.past import feature_names
 from models.plant_model import PlantModel
 from models.scaling import MANY_TAGS
@@ -121,7 +123,7 @@ def test_a_thousand_tags_are_trained_on_and_judged(tmp_path):
 def test_many_tags_have_features_of_their_own_and_share_those_of_their_factors(tmp_path):
     plant = wide_plant(MANY_TAGS + 1)
     run = ticks(Recording(write_recording(tmp_path / "run", plant, wide_values(plant, 0, 900))))
-    core = LinearCore.fit([], [run], plant)
+    core = fit_core([run], plant)
     whole, _ = core.encode(run)
     names = feature_names(tuple(s.name for s in plant.tags), ())
     assert whole.past.shape[1] == len(names) == len(core.directions)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from fusion.config import TrainConfig
 from fusion.errors import ConfigError
+from fusion.training.settings import TrainConfig
 from fusion.training.splitting import GAP_TICKS, split_runs
 from models.actions import HORIZONS
 from models.ticks import Ticks

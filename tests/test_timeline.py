@@ -370,4 +370,4 @@ def test_settings_that_contradict_each_other_are_refused(settings: dict[str, flo
 
 def test_a_config_builds_its_timeline():
     signal = Signal(name="TT101")
-    assert isinstance(TimelineConfig().build(Plant(name="one", signals=(signal,))), Timeline)
+    assert isinstance(Timeline(Plant(name="one", signals=(signal,)), TimelineConfig()), Timeline)

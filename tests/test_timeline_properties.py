@@ -156,7 +156,7 @@ def test_a_clock_model_does_not_care_how_arrivals_are_cut(seed: int, cuts: list[
 @given(seed=SEEDS)
 def test_memory_is_bounded_when_nobody_advances(seed: int):
     config = TimelineConfig(capacity_s=2.0, capacity_rows=5)
-    timeline = config.build(PLANT)
+    timeline = Timeline(PLANT, config)
     items = seconds(0, 10)
     for item in np.random.default_rng(seed).permutation(np.array(items, dtype=object)):
         timeline.push(item)

@@ -13,9 +13,9 @@ from safetensors import safe_open
 from tensorboardX.proto.event_pb2 import Event
 
 from fusion.checkpoint import load_checkpoint
-from fusion.config import TrainConfig
 from fusion.errors import ConfigError
 from fusion.training.curves import Course, Log
+from fusion.training.settings import TrainConfig
 from fusion.training.train import train
 from tests.small_plants import SMALL, small_values, write_recording
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import glob
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from connectors.base import Driver, Source, Tally
-from connectors.lidar.crop import Crop
-from connectors.settings import Supervision, choose, signal_of, utc_ns
+from connectors.settings import Supervision, choose, utc_ns
 from fusion.errors import ConfigError
-from fusion.plant import Modality, Plant, Signal
 
 KINDS = ("vlp16", "file")
 MODELS = ("VLP16", "PuckLite", "PuckHiRes", "HDL32E", "VLP32A", "VLP32B", "VLP32C", "VLS128", "AlphaPrime")
 STAMPS = ("mtime", "name", "start")
-IMPORT_S = 60.0
 
 
 @dataclass(kw_only=True, slots=True)
@@ -66,40 +62,3 @@ class LidarConfig:
     def files(self) -> list[str]:
         """The files that the paths and patterns mean now."""
         return [file for path in self.paths for file in sorted(glob.glob(path))]  # noqa: PTH207 - takes whole paths
-
-    def build(self, plant: Plant, name: str = "lidar") -> Source:
-        """A source of one LiDAR signal.
-
-        Raises:
-            ConfigError: a signal that the plant does not have, or one of another shape.
-        """
-        signal = signal_of(plant, "lidar.signal", self.signal, Modality.LIDAR)
-        if len(signal.shape) != 2 or signal.shape[1] != 4:
-            raise ConfigError(f"lidar.signal: {signal.name!r} has shape {signal.shape}; expected (points, 4)")
-        return self._listener(signal, name) if self.kind == "vlp16" else self._player(signal, name)
-
-    def _listener(self, signal: Signal, name: str) -> Source:
-        tally = Tally()
-        crop = Crop(signal.shape[0], self.region, self.voxel_m)
-
-        def connect() -> Driver:
-            from connectors.lidar.velodyne import VelodyneListener
-
-            return VelodyneListener(self, signal.name, crop, tally)
-
-        return Source(name, [signal], connect, self.supervision, tally=tally)
-
-    def _player(self, signal: Signal, name: str) -> Source:
-        tally = Tally()
-        crop = Crop(signal.shape[0], self.region, self.voxel_m)
-
-        def connect() -> Driver:
-            from connectors.lidar.files import CloudPlayer
-
-            return CloudPlayer(self, signal, crop, tally)
-
-        patience_s = max(self.supervision.open_timeout_s, IMPORT_S)
-        silence_s = max(self.supervision.stale_after_s, 3 * signal.period_s)
-        waits = self.supervision.overflow if self.realtime else "wait"
-        supervision = replace(self.supervision, open_timeout_s=patience_s, stale_after_s=silence_s, overflow=waits)
-        return Source(name, [signal], connect, supervision, tally=tally)

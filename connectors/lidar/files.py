@@ -6,21 +6,19 @@ import asyncio
 import re
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from connectors.base import SourceEnded, Tally
+from connectors.lidar.config import LidarConfig
 from connectors.lidar.crop import Crop
 from connectors.settings import utc_ns
 from fusion.clock import arrival_ns
 from fusion.errors import SourceError
 from fusion.plant import Signal
 from fusion.records import NS_PER_S, Item, Quality, Sample
-
-if TYPE_CHECKING:
-    from connectors.lidar.config import LidarConfig
 
 UNITS_NS = {10: NS_PER_S, 13: 1_000_000, 16: 1_000, 19: 1}
 

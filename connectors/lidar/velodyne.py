@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import velodyne_decoder  # type: ignore[import-untyped]
 
 from connectors.base import ARRIVAL_CLOCK, Tally
 from connectors.inbox import Inbox
+from connectors.lidar.config import LidarConfig
 from connectors.lidar.crop import Crop
 from fusion.clock import arrival_ns
 from fusion.errors import SourceError
 from fusion.records import NS_PER_S, Item, Quality, Sample
-
-if TYPE_CHECKING:
-    from connectors.lidar.config import LidarConfig
 
 POSITION_PACKET = velodyne_decoder.TELEMETRY_PACKET_SIZE
 HOUR_NS = 3600 * NS_PER_S

@@ -1,21 +1,15 @@
-"""What camera and microphone sources share: where the stream is, how it is reached, and a supervised decoder."""
+"""Cameras and microphones: where the stream or file is, how it is reached, and when it is doubted."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from connectors.base import Driver, Source, Tally
-from connectors.media.decoder_process import DecoderProcess
-from connectors.media.pipe import Job
 from connectors.settings import Supervision, choose, redacted, secret, utc_ns
-from fusion.clock import arrival_ns
 from fusion.errors import ConfigError
-from fusion.plant import Signal
 
 TRANSPORTS = ("tcp", "udp")
-RTSP_OPTIONS = {"analyzeduration": "500000", "fpsprobesize": "0", "fflags": "nobuffer"}  # seconds sooner
 LIVE_SCHEMES = ("rtsp", "rtsps", "http", "https", "tcp", "udp", "rtp", "srt")
 
 
@@ -76,34 +70,22 @@ class MediaConfig:
         login = f"{quote(self.username, safe='')}:{quote(password, safe='')}@"
         return parts._replace(netloc=login + parts.netloc).geturl()
 
-    def source(self, signal: Signal, name: str, suspicious_after_s: float) -> Source:
-        """A supervised decoder of this stream for that signal."""
-        self.address()
-        tally = Tally()
-        parts = urlsplit(self.url)
-        clock = f"{parts.scheme}:{parts.hostname}" if self.live else f"file:{Path(self.url).name}"
-        rtsp = parts.scheme in ("rtsp", "rtsps")
-        options = {"rtsp_transport": self.transport, **RTSP_OPTIONS} if rtsp else {}
 
-        def connect() -> Driver:
-            job = Job(
-                modality=signal.modality.value,
-                url=self.address(),
-                shape=signal.shape,
-                period_s=signal.period_s,
-                live=self.live,
-                options={**options, **self.options},
-                open_timeout_s=self.open_timeout_s,
-                read_timeout_s=self.read_timeout_s,
-                loop=self.loop,
-                realtime=self.realtime,
-                start_ns=self.start_ns(),
-                frozen_after_s=suspicious_after_s,
-                utc_offset_ns=arrival_ns(0),
-            )
-            return DecoderProcess(signal.name, job, clock, redacted(self.url), tally)
+@dataclass(kw_only=True, slots=True)
+class VideoConfig(MediaConfig):
+    """A camera or video file.
 
-        patience_s = max(self.supervision.open_timeout_s, self.open_timeout_s + 4.0)  # the process has to start, too
-        waits = self.supervision.overflow if self.live or self.realtime else "wait"
-        supervision = replace(self.supervision, open_timeout_s=patience_s, overflow=waits)
-        return Source(name, [signal], connect, supervision, tally=tally)
+    A picture that has been identical, or black, for ``frozen_after_s`` is of uncertain quality; 0 switches this off.
+    """
+
+    frozen_after_s: float = 10.0
+
+
+@dataclass(kw_only=True, slots=True)
+class AudioConfig(MediaConfig):
+    """A microphone or audio file; the sound of a camera is fine, too.
+
+    After ``silent_after_s`` of digital silence chunks are of uncertain quality; 0 switches this off.
+    """
+
+    silent_after_s: float = 5.0

@@ -1,7 +1,7 @@
 """The decoder process: opens one camera, microphone or file, decodes it and writes arrays to its standard output.
 
-Run as ``python -m connectors.media.decode`` with a job on the first line of standard input; it ends when that input ends,
-so it never outlives the daemon. A decoder that crashes is a lost source, not a lost daemon.
+Run as ``python -m connectors.media.decode`` with a job on the first line of standard input; it ends when that input
+ends, so it never outlives the daemon. A decoder that crashes is a lost source, not a lost daemon.
 """
 
 from __future__ import annotations

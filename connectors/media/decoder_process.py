@@ -19,7 +19,7 @@ from fusion.errors import SourceError, SourceRefused
 from fusion.records import Item, Quality, Sample
 
 PIPE_BYTES = 4 * 1024 * 1024
-ROOT = str(Path(__file__).resolve().parent.parent)
+ROOT = str(Path(__file__).resolve().parents[2])
 PYTHONPATH = os.pathsep.join(part for part in (ROOT, os.environ.get("PYTHONPATH")) if part)
 
 

@@ -5,16 +5,11 @@ A payload that is no number is a value of bad quality, never an exception.
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from connectors.base import Driver, Source, Tally
-from connectors.mqtt.payload import Extractor
-from connectors.settings import Supervision, choose, secret, signal_of
+from connectors.settings import Supervision, choose
 from fusion.errors import ConfigError
-from fusion.plant import Modality, Plant
 
 PROTOCOLS = ("auto", "5", "3.1.1")
 FORMATS = ("json", "plain")
@@ -97,36 +92,3 @@ class MqttConfig:
         for file in (self.tls_ca, self.tls_certificate, self.tls_key):
             if file and not (self.tls and Path(file).is_file()):
                 raise ConfigError(f"mqtt.tls: {file} must exist, and tls must be true")
-
-    def build(self, plant: Plant, name: str = "mqtt") -> Source:
-        """A source of the configured topics.
-
-        Raises:
-            ConfigError: a signal that the plant does not have, no topic at all, or an unreadable password file.
-        """
-        if not self.topics:
-            raise ConfigError("mqtt.topics: no topics")
-        secret("mqtt.password", self.password, self.password_file)
-        names = [signal for topic in self.topics for _, signal in topic.expanded()]
-        signals = [signal_of(plant, "mqtt.topics", tag, Modality.PROCESS) for tag in dict.fromkeys(names)]
-        if len(signals) < len(names):
-            raise ConfigError("mqtt.topics: a signal is named twice")
-        tally = Tally()
-        client_id = self.client_id or f"fusion-{uuid.uuid4().hex[:12]}"
-        extractors = _extractors(self.topics, [signal.name for signal in signals], tally)
-
-        def connect() -> Driver:
-            from connectors.mqtt.session import MqttSession
-
-            return MqttSession(self, client_id, extractors, tuple(s.name for s in signals), tally)
-
-        return Source(name, signals, connect, self.supervision, tally=tally)
-
-
-def _extractors(topics: Sequence[TopicConfig], signals: list[str], tally: Tally) -> dict[str, list[Extractor]]:
-    """What to take from a message of each topic."""
-    found: dict[str, list[Extractor]] = {}
-    for config in topics:
-        for topic, signal in config.expanded():
-            found.setdefault(topic, []).append(Extractor(config, signals.index(signal), tally))
-    return found

@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from connectors.base import Tally
 from connectors.columns import UNUSABLE, number, plausible
+from connectors.mqtt.config import TopicConfig
 from connectors.settings import datetime_ns
 from fusion.records import Quality
-
-if TYPE_CHECKING:
-    from connectors.mqtt.config import TopicConfig
 
 NS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 WORDS = {"true": 1.0, "false": 0.0}

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from paho.mqtt.client import Client, MQTTMessage, error_string
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -20,14 +20,12 @@ from paho.mqtt.reasoncodes import ReasonCode
 from connectors.base import ARRIVAL_CLOCK, SourceSilent, Tally
 from connectors.columns import Rows
 from connectors.inbox import Inbox
+from connectors.mqtt.config import MqttConfig
 from connectors.mqtt.payload import Extractor
 from connectors.settings import secret
 from fusion.clock import arrival_ns
 from fusion.errors import SourceError, SourceRefused
 from fusion.records import Item
-
-if TYPE_CHECKING:
-    from connectors.mqtt.config import MqttConfig
 
 Row = tuple[str, tuple[int, int, int, float, int]]
 

@@ -6,14 +6,12 @@ silently: dead subscriptions, dropped items, namespaces that moved. See docs/con
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from connectors.base import Driver, Source, Tally
 from connectors.opcua.nodes import NodeAddress, parse_node
-from connectors.settings import Supervision, choose, redacted, secret, signal_of
+from connectors.settings import Supervision, choose, redacted
 from fusion.errors import ConfigError
-from fusion.plant import Modality, Plant
 
 POLICIES = ("Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss")
 MODES = ("SignAndEncrypt", "Sign")
@@ -77,24 +75,3 @@ class OpcUaConfig:
         found = {name: parse_node(f"opcua.nodes.{name}", text) for name, text in self.nodes.items()}
         listed = {name: NodeAddress(uri=self.namespace_uri, kind="s", identifier=name) for name in self.signals}
         return {**listed, **found}
-
-    def build(self, plant: Plant, name: str = "opcua") -> Source:
-        """A source of the configured tags.
-
-        Raises:
-            ConfigError: a tag that the plant does not have, no tag at all, or an unreadable password file.
-        """
-        addresses = self.addresses()
-        if not addresses:
-            raise ConfigError("opcua.nodes: no tags; give nodes or signals with namespace_uri")
-        signals = [signal_of(plant, "opcua.nodes", tag, Modality.PROCESS) for tag in addresses]
-        secret("opcua.password", self.password, self.password_file)
-        tally = Tally()
-
-        def connect() -> Driver:
-            from connectors.opcua.session import OpcUaSession
-
-            return OpcUaSession(self, addresses, tally)
-
-        patience_s = max(self.supervision.stale_after_s, 3 * self.keepalive_s)  # the session itself notices earlier
-        return Source(name, signals, connect, replace(self.supervision, stale_after_s=patience_s), tally=tally)

@@ -11,7 +11,7 @@ import contextlib
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from asyncua import ua
@@ -23,14 +23,12 @@ from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 
 from connectors.base import SourceSilent, Tally
 from connectors.inbox import Inbox
+from connectors.opcua.config import OpcUaConfig
 from connectors.opcua.nodes import NodeAddress, identifier
 from connectors.opcua.notifications import Intake
 from connectors.settings import secret
 from fusion.errors import SourceError, SourceRefused
 from fusion.records import Columns, Item
-
-if TYPE_CHECKING:
-    from connectors.opcua.config import OpcUaConfig
 
 FAULTS_SHOWN = 5
 RETRY_MIN_S = 2.0

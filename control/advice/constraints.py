@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from control.advice.objective import time_weights
-from control.advice.world import ACTION_STEP_S, ACTION_STEPS
 from fusion.errors import ConfigError
 from fusion.plant import Plant, Signal
+from fusion.records import ACTION_STEP_S, ACTION_STEPS
 
 
 @dataclass(kw_only=True, slots=True)

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from control.advice.constraints import ConstraintConfig, MoveBox, SignalLimits, binding_moves
 from control.advice.objective import Objective, ObjectiveConfig
-from control.advice.world import ACTION_STEP_S, ACTION_STEPS, World
+from control.advice.world import World
 from fusion.errors import ConfigError, ModelError
 from fusion.plant import Plant
+from fusion.records import ACTION_STEP_S, ACTION_STEPS
 
 _FEASIBLE = 1e-6
 _NEARLY = 1.1

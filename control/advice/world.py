@@ -9,9 +9,6 @@ from typing import Protocol
 
 from torch import Tensor
 
-ACTION_STEP_S = 10.0
-ACTION_STEPS = 60
-
 
 class World(Protocol):
     """A world model standing at the present state of the plant.

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from control.anomaly.tail import Tail, fit_tail
 from fusion.errors import ConfigError
+from fusion.plant import Plant
 
 Floats = NDArray[np.float64]
 _TABLE = 2048
@@ -333,3 +334,19 @@ def _apart(config: SurpriseConfig, step_s: float) -> int:
 
 def _ticks(seconds: float, step_s: float) -> int:
     return max(1, round(seconds / step_s))
+
+
+SLOW = ("innovation", "cross.process.0.02", "feature.process.0.02", "relation.0.02")
+
+
+def surprise_config(plant: Plant, budget_per_day: float) -> SurpriseConfig:
+    """How energies of a plant are calibrated; media decide which of them raise.
+
+    Without media there is nothing that could contradict a tag but other tags and its own past: the tags all at once
+    and the networks speak. What is averaged over fifty ticks does not: it follows levels, which drift.
+    """
+    usual = SurpriseConfig(false_raises_per_day=budget_per_day)
+    if plant.media:
+        return usual
+    still = tuple(family for family in usual.silent_families if family not in ("lagged", "net"))
+    return replace(usual, silent_families=(*still, *SLOW))

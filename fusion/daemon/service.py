@@ -19,18 +19,19 @@ from pathlib import Path
 import numpy as np
 
 from connectors.base import Source
-from connectors.replay import ReplayConfig
+from connectors.kinds import source_of
+from connectors.replay import ReplayConfig, replay_source
 from fusion.checkpoint import load_checkpoint
 from fusion.clock import WallClock
 from fusion.command import stop_on_signals
-from fusion.config import DaemonConfig
 from fusion.daemon.outlet import FileOutlet, MqttOutlet, Outlet, Outlets
+from fusion.daemon.settings import DaemonConfig
 from fusion.inference import Cadence, Engine
 from fusion.plant_file import load_plant
 from fusion.publish.publisher import MqttPublisher, PublisherConfig
 from fusion.recordings.recording import Recording, arrival_ns
 from fusion.records import NS_PER_S, Frame, Health, SourceHealth
-from fusion.timeline.timeline import Timeline, TimelineConfig, TimelineHealth
+from fusion.timeline.timeline import Timeline, TimelineHealth
 
 log = logging.getLogger(__name__)
 
@@ -204,13 +205,13 @@ def run(config: DaemonConfig) -> None:
     cadence = Cadence(
         forecast_every_s=config.forecast_every_s, advise_every_s=config.advise_every_s, advise=config.advise
     )
-    sources = [connector.build(plant, name=name) for name, connector in config.connectors.items()]
+    sources = [source_of(connector, plant, name) for name, connector in config.connectors.items()]
     publish = PublisherConfig(**{f.name: getattr(config.publish, f.name) for f in fields(config.publish)})
 
     def build() -> Daemon:
         engine = Engine(checkpoint, detector=config.detector, advisor=config.advisor, cadence=cadence)
         outlet = MqttOutlet(MqttPublisher(publish, plant, engine.model_id), engine)
-        return Daemon(sources, config.timeline.build(plant), engine, outlet)
+        return Daemon(sources, Timeline(plant, config.timeline), engine, outlet)
 
     asyncio.run(_until_stopped(build))
 
@@ -228,8 +229,8 @@ def replay(recording: Path, model: Path, speed: float, publish: str | None, line
             host, _, port = publish.rpartition(":")
             config = PublisherConfig(host=host, port=int(port), outbox="")
             outlets.append(MqttOutlet(MqttPublisher(config, plant, engine.model_id, clock=engine.now_ns), engine))
-        source = ReplayConfig(path=str(recording), speed=speed).build(plant)
-        daemons.append(Daemon([source], TimelineConfig().build(plant), engine, Outlets(outlets), lossless=True))
+        player = replay_source(ReplayConfig(path=str(recording), speed=speed), plant)
+        daemons.append(Daemon([player], Timeline(plant), engine, Outlets(outlets), lossless=True))
         return daemons[0]
 
     asyncio.run(_until_stopped(build))

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from control.anomaly.calibration import Calibration
+from fusion.checkpoint import Checkpoint
 from fusion.errors import ConfigError
+from fusion.inference import Engine, calibration_of
 from fusion.plant import Modality, Plant
 from fusion.records import Frame
 
@@ -59,6 +61,10 @@ class Ablation:
         """The limit on the energies that remain, under the same budget."""
         kept = self._kept(calibration.names, calibration.modality)
         return calibration if kept.all() else calibration.restricted(kept)
+
+    def engine(self, checkpoint: Checkpoint) -> Engine:
+        """Inference without what is taken away."""
+        return Engine(checkpoint, calibration=self.limits(calibration_of(checkpoint)), networks=self.networks)
 
     @property
     def networks(self) -> bool:

@@ -23,7 +23,7 @@ from fusion.checkpoint import Checkpoint, load_checkpoint
 from fusion.errors import ConfigError, PlantMismatch
 from fusion.evaluation.ablation import NOTHING_MISSING, Ablation
 from fusion.evaluation.forecast_scores import ForecastSums, foresee, skills
-from fusion.inference import TICKS_AT_ONCE, Engine
+from fusion.inference import TICKS_AT_ONCE
 from fusion.recordings.recording import Event, Recording
 from fusion.records import NS_PER_S, Anomaly, AnomalyState
 from fusion.timeline.history import frames
@@ -106,7 +106,7 @@ def play_all(
 def play(model: Path, path: Path, ablation: Ablation = NOTHING_MISSING) -> Played:
     """One recording through a fresh engine, as it would have gone live; a normal one is also forecast."""
     recording = Recording(path)
-    engine = Engine(load_checkpoint(model, recording.plant), ablation=ablation)
+    engine = ablation.engine(load_checkpoint(model, recording.plant))
     seen = (ablation.seen(frame, engine.plant) for frame in frames(recording))
     changes: list[Anomaly] = []
     ticks_ns: list[int] = []

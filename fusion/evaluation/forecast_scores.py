@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from fusion.plant import Role
 from models.actions import HORIZONS
 from models.networks.clips import Pool
 from models.plant_model import PlantModel
 from models.ticks import Ticks
-from models.training.validation import examine, spread
+from models.training.calibration import errors as errors_of
+from models.training.validation import arx_errors, examine, spread
 
 Floats = NDArray[np.float64]
 
@@ -53,7 +53,7 @@ def foresee(model: PlantModel, run: Ticks) -> ForecastSums | None:
     rows = [HORIZONS.index(round(horizon_s / model.plant.step_s)) for horizon_s in horizons(model.plant.step_s)]
     part = np.ix_(rows, controlled)
     errors = examine(model.networks, pool, anchors).errors
-    absolute = model.world_model.errors([run], CLIPS_PER_RUN).numpy()
+    absolute = errors_of(model.world_model, [run], CLIPS_PER_RUN).numpy()
     known = np.isfinite(absolute)
     inside = known & (np.nan_to_num(absolute) <= model.world_model.bands())
     return ForecastSums(
@@ -64,28 +64,8 @@ def foresee(model: PlantModel, run: Ticks) -> ForecastSums | None:
         count=errors.count.sum(0)[part],
         inside=inside.sum(0)[part].astype(np.float64),
         judged=known.sum(0)[part].astype(np.float64),
-        arx=arx_errors(model, pool, anchors)[part],
+        arx=arx_errors(model.core, pool, anchors)[part],
     )
-
-
-def arx_errors(model: PlantModel, pool: Pool, anchors: Tensor) -> Floats:
-    """Squared errors [H, S] of the ARX model at some moments, summed, in scaled units."""
-    starts = pool.starts(anchors)
-    past = starts.past_NP.numpy().astype(np.float64)
-    shared = past[:, model.core.own :]
-    inputs = np.concatenate(
-        [
-            np.broadcast_to(shared[:, None], (*starts.summary_NHQ.shape[:2], shared.shape[1])),
-            starts.summary_NHQ.numpy(),
-        ],
-        axis=2,
-    )
-    weights = model.core.arx_weights
-    made = (
-        np.einsum("nhx,hxs->nhs", inputs, weights[:, :-1], optimize=True) + weights[:, -1] + model.core.own_change(past)
-    )
-    error = (starts.change_NHS.numpy() - made) * starts.known_NHS.numpy()
-    return np.asarray((error**2).sum(0))
 
 
 def horizons(step_s: float) -> tuple[int, ...]:

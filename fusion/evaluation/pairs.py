@@ -22,7 +22,6 @@ from control.anomaly.evidence import family
 from fusion.checkpoint import load_checkpoint
 from fusion.errors import ConfigError
 from fusion.evaluation.ablation import NOTHING_MISSING, Ablation
-from fusion.inference import Engine
 from fusion.recordings.recording import Recording
 from fusion.timeline.history import frames
 from models.ticks import TickBuilder
@@ -72,7 +71,7 @@ def _judge(model: Path, folder: Path, pair: Mapping[str, Any], ablation: Ablatio
 
 def _side(model: Path, path: Path, t_ns: int, ablation: Ablation) -> float:
     recording = Recording(path)
-    engine = Engine(load_checkpoint(model, recording.plant), ablation=ablation)
+    engine = ablation.engine(load_checkpoint(model, recording.plant))
     builder = TickBuilder(engine.plant, engine.model.stem)
     for frame in frames(recording):
         builder.add(ablation.seen(frame, recording.plant))

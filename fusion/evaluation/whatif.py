@@ -12,19 +12,16 @@ import torch
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator  # type: ignore[import-untyped]
 
-from control.advice.world import ACTION_STEPS
 from fusion.checkpoint import load_checkpoint
 from fusion.errors import ConfigError
 from fusion.inference import TICKS_AT_ONCE, Engine
 from fusion.plant import Plant
 from fusion.recordings.recording import Recording
-from fusion.records import NS_PER_S
+from fusion.records import ACTION_STEP_S, ACTION_STEPS, NS_PER_S
 from fusion.timeline.history import frames
 from models.plant_model import PlantModel
 
 Floats = NDArray[np.float64]
-
-GRID_S = 10.0
 
 
 def parse_moves(texts: Sequence[str], plant: Plant) -> dict[str, float]:
@@ -52,7 +49,7 @@ def parse_moves(texts: Sequence[str], plant: Plant) -> dict[str, float]:
 def whatif(model: Path, path: Path, at_s: float, moves: Sequence[str], horizon_s: float) -> dict[str, Any]:
     """Forecasts from ``at_s`` after the start of a recording, with signals set at once and held, and without.
 
-    Every ``GRID_S`` up to ``horizon_s``: the model forecasts its own horizons, what lies between is interpolated
+    Every ``ACTION_STEP_S`` up to ``horizon_s``: the model forecasts its own horizons, what lies between is interpolated
     (monotone cubic). Values are in engineering units; ``low`` and ``high`` are the 90 % band.
 
     Raises:
@@ -63,8 +60,8 @@ def whatif(model: Path, path: Path, at_s: float, moves: Sequence[str], horizon_s
     engine = Engine(load_checkpoint(model, recording.plant))
     wanted = parse_moves(moves, recording.plant)
     longest = engine.model.world_model.horizon_s[-1]
-    if not GRID_S <= horizon_s <= longest:
-        raise ConfigError(f"--horizon {horizon_s:g}: expected {GRID_S:g} to {longest:g} s")
+    if not ACTION_STEP_S <= horizon_s <= longest:
+        raise ConfigError(f"--horizon {horizon_s:g}: expected {ACTION_STEP_S:g} to {longest:g} s")
     advance(engine, recording, at_s)
     return answer(engine.model, engine, wanted, horizon_s)
 
@@ -91,7 +88,7 @@ def answer(model: PlantModel, engine: Engine, moves: Mapping[str, float], horizo
     for name, value in moves.items():
         path[1, :, [s.name for s in model.plant.actions].index(name)] = value
     held, moved = engine.rollout(path)
-    grid = np.arange(GRID_S, horizon_s + 1e-9, GRID_S)
+    grid = np.arange(ACTION_STEP_S, horizon_s + 1e-9, ACTION_STEP_S)
     tags = engine.present_tags
     half = between(model.world_model.horizon_s, model.world_model.bands(), grid, np.zeros(len(tags)))
     expected = between(model.world_model.horizon_s, moved, grid, tags)

@@ -12,11 +12,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from connectors.historian.rows import Batch, Reader, TagInfo
-from fusion.ahead import ahead
 from fusion.errors import HistorianError
 from fusion.importing.proposal import ucum
 from fusion.importing.report import FileReport
-from fusion.importing.spool import Spool, by_tag
+from fusion.importing.spool import Spool, ahead, by_tag
 from fusion.records import NS_PER_S
 
 log = logging.getLogger(__name__)

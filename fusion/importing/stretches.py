@@ -9,8 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from fusion.ahead import ahead
-from fusion.importing.spool import Resolver, Spool, Survey, cut
+from fusion.importing.spool import Resolver, Spool, Survey, ahead, cut
 from fusion.importing.tag_quality import TagQuality, follow
 from fusion.plant import Plant
 from fusion.recordings.tables import PROCESS_SCHEMA

@@ -58,10 +58,6 @@ class TimelineConfig:
         if self.longest_gap_s <= self.deadline_s or self.capacity_s <= self.deadline_s or self.capacity_rows < 1:
             raise ConfigError("timeline: longest_gap_s and capacity_s must be above deadline_s, capacity_rows positive")
 
-    def build(self, plant: Plant) -> Timeline:
-        """A timeline for a plant."""
-        return Timeline(plant, self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimelineHealth:

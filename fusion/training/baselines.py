@@ -13,14 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fusion.evaluation.forecast_scores import arx_errors
 from models.actions import HORIZONS
 from models.linear.regression import Moments, ridge
 from models.networks.clips import Pool, Starts
 from models.plant_model import PlantModel
 from models.scaling import Floats
 from models.ticks import Ticks
-from models.training.validation import spread
+from models.training.validation import arx_errors, spread
 
 MOMENTS, JUDGED = 4096, 1024
 PENALTY = 1e-3
@@ -40,7 +39,7 @@ def floor_skills(model: PlantModel, training: Sequence[Ticks], later: Sequence[T
         "cva": (known.linear_NR[moments], judged.linear_NR[anchors], True),
         "pca": (_lagged(known, moments) @ components, _lagged(judged, anchors) @ components, False),
     }
-    errors = {"arx": arx_errors(model, judged, anchors)}
+    errors = {"arx": arx_errors(model.core, judged, anchors)}
     for name, (fit, use, moved) in inputs.items():
         errors[name] = _errors((fit, starts), (use, truth), actions=moved)
     still = (truth.change_NHS * truth.known_NHS).double().square().sum(0).numpy()

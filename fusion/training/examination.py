@@ -16,6 +16,7 @@ from models.actions import HORIZONS
 from models.networks.clips import Pool
 from models.plant_model import ModelState, PlantModel
 from models.ticks import Ticks
+from models.training.calibration import errors
 from models.training.validation import examine, spread
 
 SKILL_HORIZON_S = 128
@@ -65,7 +66,7 @@ def examine_model(
 
 def coverage(model: PlantModel, runs: Sequence[Ticks]) -> NDArray[np.float64]:
     """Share [H, S] of later values inside the bands; the runs that set the bands make this optimistic."""
-    error = model.world_model.errors(runs, CLIPS).numpy()
+    error = errors(model.world_model, runs, CLIPS).numpy()
     inside = np.where(np.isfinite(error), error <= model.world_model.bands(), np.nan)
     known = np.isfinite(inside).any(0)
     share = np.full(inside.shape[1:], np.nan)

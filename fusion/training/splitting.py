@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fusion.config import TrainConfig
 from fusion.errors import ConfigError
+from fusion.training.settings import TrainConfig
 from models.actions import HORIZONS
 from models.ticks import Ticks
 

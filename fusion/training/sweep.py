@@ -17,7 +17,8 @@ from typing import Any
 from rich.table import Table
 
 from fusion.checkpoint import DESCRIPTION, load_checkpoint
-from fusion.config import TrainConfig, sweep_overrides, train_config
+from fusion.config import sweep_overrides
+from fusion.training.settings import TrainConfig, train_config
 from fusion.training.train import finite, train
 
 log = logging.getLogger(__name__)

@@ -1,24 +1,20 @@
 """Offline training, top to bottom: recordings to ticks, linear core, networks, calibration, licence, report.
 
-What trains, what decides and what calibrates is settled in ``fusion.training.splitting``. A killed run goes on where it stopped:
-ticks are cached per recording and the networks' state is written as it goes. Of several processes
-(`torchrun -m fusion.training.train`) the first reads, fits in closed form, calibrates and writes; all train the networks. They
-need the same folders.
+What trains, what decides and what calibrates is settled in ``fusion.training.splitting``. A killed run goes on where
+it stopped: ticks are cached per recording and the networks' state is written as it goes. Of several processes
+(`torchrun -m fusion.training`) the first reads, fits in closed form, calibrates and writes; all train the networks.
+They need the same folders.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import logging
-import multiprocessing
 import os
 import shutil
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,33 +26,34 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from control.anomaly.calibration import Calibration, calibrate
+from control.anomaly.calibration import Calibration, calibrate, surprise_config
 from fusion.checkpoint import flatten, save_checkpoint
 from fusion.command import carry_out, flat, start_logging, training_arguments
-from fusion.config import TrainConfig, train_config
-from fusion.errors import ConfigError, PlantMismatch
 from fusion.plant import Plant
-from fusion.recordings.recording import MANIFEST, Recording
-from fusion.timeline.history import ticks as read_ticks
+from fusion.recordings.recording import Recording
 from fusion.training.baselines import floor_skills
 from fusion.training.curves import Course, Log
 from fusion.training.examination import examine_model
 from fusion.training.figures import stretches
 from fusion.training.report import Findings, write_report
+from fusion.training.settings import TrainConfig, train_config
 from fusion.training.splitting import Split, hours, split_runs
+from fusion.training.ticks import cache_ticks, digest, one_plant
 from models import distributed
 from models.features.stem import FeatureStem
 from models.linear.core import LinearCore
+from models.linear.fit import fit_core
+from models.monitors.fit import fit_monitors
 from models.monitors.monitors import Monitors
 from models.networks.jepa import Jepa
 from models.networks.size import preset
-from models.plant_model import PlantModel, surprise_config
+from models.plant_model import PlantModel
 from models.ticks import Ticks
 from models.training.fitter import FitConfig, Fitter, build
 from models.training.gauges import Gauges, passed
 from models.training.parallel import Parallel
 
-log = logging.getLogger("fusion.training.train")  # also where this is the main module
+log = logging.getLogger(__name__)
 
 LOGS, STATE = "logs", "state.safetensors"
 NO_OTHER = ("seconds", "steps", "checkpoint_every_s", "threads", "device", "parallel", "compile", "timeout_s")
@@ -82,8 +79,8 @@ class Trained:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `python -m fusion.training.train`, for torchrun: `fusion train` by one process of several."""
-    parser = argparse.ArgumentParser(prog="fusion.training.train", description="Train a model on recordings.")
+    """Entry point of `python -m fusion.training`, for torchrun: `fusion train` by one process of several."""
+    parser = argparse.ArgumentParser(prog="fusion.training", description="Train a model on recordings.")
     training_arguments(parser)
     arguments = parser.parse_args(argv)
     start_logging(logging.INFO if distributed.is_first() else logging.WARNING)
@@ -102,8 +99,9 @@ def train(recordings: Sequence[Path], out: Path, config: TrainConfig, ticks: Pat
     """Train on recordings of one plant and write the model folder ``out`` with its report and logs.
 
     What is not finished lies in ``OUT.work``. With ``seconds=inf`` the loss curve follows from recordings, seed and
-    settings alone, whether or not a kill came between; see ``models.training.fitter.Fitter`` for what a bound in seconds leaves of
-    that. State of other settings or recordings is not used. ``ticks`` is where several trainings share what they read.
+    settings alone, whether or not a kill came between; see ``models.training.fitter.Fitter`` for what a bound in
+    seconds leaves of that. State of other settings or recordings is not used. ``ticks`` is where several trainings
+    share what they read.
 
     Raises:
         ConfigError: where there is too little normal data, or recordings of different plants.
@@ -166,7 +164,7 @@ def publish(
 def _claim(work: Path, recordings: Sequence[Recording], config: TrainConfig) -> None:
     """Drop the state of another training than this one."""
     settings = {name: value for name, value in asdict(config).items() if name not in NO_OTHER}
-    claim = json.dumps([settings, [_digest(recording, recordings[0].plant) for recording in recordings]])
+    claim = json.dumps([settings, [digest(recording, recordings[0].plant) for recording in recordings]])
     file = work / "claim.json"
     if not file.is_file() or file.read_text() != claim:
         (work / STATE).unlink(missing_ok=True)
@@ -181,71 +179,26 @@ def prepare(
 ) -> tuple[Basis, tuple[Split, Monitors]]:
     """Recordings to ticks, linear core and monitors: what comes before the networks."""
     found = [Recording(path) for path in recordings]
-    plant = _one_plant(found)
+    plant = one_plant(found)
     for folder in (work, ticks):
         folder.mkdir(parents=True, exist_ok=True)
     _claim(work, found, config)
     files = cache_ticks(found, ticks, bar)
     split = split_runs([Ticks.load(file) for file in files], config)
-    core, monitors = fit_core(plant, split, bar)
+    core, monitors = fit_closed_form(plant, split, bar)
     return Basis(plant=plant, files=files, core=core), (split, monitors)
-
-
-def cache_ticks(recordings: Sequence[Recording], cache: Path, bar: Progress) -> list[Path]:
-    """Files with the ticks of normal recordings in order of time; computed on all cores, cached by content.
-
-    All have the columns of the first recording's plant.
-    """
-    normal = sorted((r for r in recordings if r.kind == "normal"), key=lambda r: r.manifest["t0_ns"])
-    if len(normal) < len(recordings):
-        log.info("%d recordings hold faults and are left out of training", len(recordings) - len(normal))
-    plant = recordings[0].plant
-    files = [cache / f"{_digest(r, plant)}.npz" for r in normal]
-    missing = [(r.path, plant, f) for r, f in zip(normal, files, strict=True) if not f.is_file()]
-    task = bar.add_task("reading recordings", total=len(missing))
-    if missing:
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(os.cpu_count() or 1, len(missing)), mp_context=spawn) as pool:
-            for _ in pool.map(_cache_ticks, missing):
-                bar.advance(task)
-    return files
-
-
-def _cache_ticks(job: tuple[Path, Plant, Path]) -> None:
-    path, plant, file = job
-    aside = file.with_suffix(".partial")
-    read_ticks(Recording(path), plant).save(aside)
-    aside.rename(file)
-
-
-def _digest(recording: Recording, plant: Plant) -> str:
-    """Names what is recorded and the order of the columns it is read to."""
-    order = "\n".join(signal.name for signal in plant.signals)
-    return hashlib.sha256((recording.path / MANIFEST).read_bytes() + order.encode()).hexdigest()[:24]
-
-
-def _one_plant(recordings: Sequence[Recording]) -> Plant:
-    if not recordings:
-        raise ConfigError("training needs at least one recording")
-    plant = recordings[0].plant
-    for recording in recordings:
-        if recording.plant.fingerprint != plant.fingerprint:
-            raise PlantMismatch(
-                f"{recording.path}: another plant than {recordings[0].path}; train on one plant at a time"
-            )
-    return plant
 
 
 # --- the model
 
 
-def fit_core(plant: Plant, split: Split, bar: Progress) -> tuple[LinearCore, Monitors]:
+def fit_closed_form(plant: Plant, split: Split, bar: Progress) -> tuple[LinearCore, Monitors]:
     """Linear core and monitors in closed form."""
     task = bar.add_task("linear core", total=None)
     media = [run for run in split.training if run.media]
-    core = LinearCore.fit(media, [run for run in split.training if not run.media], plant)
+    core = fit_core([*media, *(run for run in split.training if not run.media)], plant)
     stem, with_media = FeatureStem(plant), [run for run in split.fitted if run.media] or split.fitted
-    monitors = Monitors.fit(with_media, core, plant, stem, tag_runs=[run for run in split.training if not run.media])
+    monitors = fit_monitors(with_media, core, plant, stem, tag_runs=[run for run in split.training if not run.media])
     bar.update(task, total=1, completed=1)
     return core, monitors
 
@@ -369,7 +322,3 @@ def _bar() -> Progress:
         TimeRemainingColumn(),
     )
     return Progress(*columns, disable=not distributed.is_first())
-
-
-if __name__ == "__main__":
-    sys.exit(main())

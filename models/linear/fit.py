@@ -50,8 +50,13 @@ class Choice:
     deviation: Floats
 
 
-def fit_core(runs: Sequence[Ticks], plant: Plant, config: LinearConfig) -> LinearCore:
-    """See ``LinearCore.fit``."""
+def fit_core(runs: Sequence[Ticks], plant: Plant, config: LinearConfig | None = None) -> LinearCore:
+    """The core of the tags of all runs; every few runs are held out to choose rank, penalties and readouts.
+
+    Raises:
+        ConfigError: where the runs are too short for the shortest horizon.
+    """
+    config = config or LinearConfig()
     whole, runs = runs, _usable(runs, config)
     scaling = Scaling.fit(runs, plant)
     rhythm = None if scaling.factors is not None else Rhythm.fit([held_tags(r, scaling) for r in whole], plant.step_s)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.plant import Balance, Plant, factors
-from models.linear.past import ewma
+from models.averages import ewma
 from models.scaling import Bools, Floats
 from models.ticks import Ticks
 

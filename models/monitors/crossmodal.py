@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.linear.past import Usual, ewma, less_usual
+from models.averages import Usual, ewma, less_usual
 from models.linear.regression import Moments, ridge
 from models.monitors.distance import Distance, Judged
 from models.scaling import MANY_TAGS, Bools, Floats, Scaling

@@ -31,9 +31,13 @@ FEWEST_PRESENT = 300  # ticks before a medium is worth a monitor
 
 
 def fit_monitors(
-    runs: Sequence[Ticks], core: LinearCore, plant: Plant, stem: StemFacts, tag_runs: Sequence[Ticks]
+    runs: Sequence[Ticks], core: LinearCore, plant: Plant, stem: StemFacts, tag_runs: Sequence[Ticks] = ()
 ) -> Monitors:
-    """See ``Monitors.fit``."""
+    """From normal training runs with all the media there are; ``tag_runs`` add to the balances only.
+
+    Raises:
+        ConfigError: where no run is longer than the warm-up.
+    """
     runs = [run for run in runs if len(run) > 2 * WARM_UP_TICKS]
     if not runs:
         raise ConfigError(f"monitors: no normal run has more than {2 * WARM_UP_TICKS} ticks")

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.actions import recorded_summary
+from models.averages import ewma
 from models.linear.core import Encoding
-from models.linear.past import ewma
 from models.linear.regression import canonical_directions
 from models.monitors.crossmodal import Blocks, CrossModal
 from models.monitors.distance import Distance, Judged

@@ -118,24 +118,6 @@ class Monitors:
         """Media whose stem can tell a dead sensor."""
         return tuple(name for name in self.ranges if len(self.stem.health(name)))
 
-    @classmethod
-    def fit(
-        cls,
-        media_runs: Sequence[Ticks],
-        core: LinearCore,
-        plant: Plant,
-        stem: StemFacts,
-        tag_runs: Sequence[Ticks] = (),
-    ) -> Monitors:
-        """From normal training runs with all the media there are; ``tag_runs`` add to the balances only.
-
-        Raises:
-            ConfigError: where no run is longer than the warm-up.
-        """
-        from models.monitors.fit import fit_monitors
-
-        return fit_monitors(media_runs, core, plant, stem, tag_runs)
-
     def step(
         self, ticks: Ticks, carry: MonitorCarry | None = None, *, explain: bool = False
     ) -> tuple[Energies, MonitorCarry]:

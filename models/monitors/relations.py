@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.plant import Plant
+from models.averages import Usual, ewma, less_usual
 from models.linear.core import Encoding
-from models.linear.past import Usual, ewma, feature_names, less_usual
+from models.linear.past import feature_names
 from models.linear.regression import Moments, ridge
 from models.scaling import MANY_TAGS, Bools, Floats
 

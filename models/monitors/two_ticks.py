@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.averages import ewma
 from models.linear.core import Encoding
-from models.linear.past import ewma
 from models.monitors.distance import SHRINKAGE, Distance
 from models.scaling import Floats
 

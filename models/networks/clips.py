@@ -21,11 +21,11 @@ from torch import Tensor
 from fusion.errors import ConfigError
 from fusion.plant import Plant
 from models.actions import HORIZONS, LAGS_S, lag_alphas
+from models.averages import ewma
 from models.linear.core import LinearCore
-from models.linear.past import ewma
 from models.networks.view import Medium, View
-from models.scaling import Floats
-from models.ticks import Ticks, window
+from models.scaling import Floats, Scaling
+from models.ticks import Ticks
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ class Pool:
             torch.cat([m.smooth_NAL for m in memories]),
             core.step_s,
         )
-        self.view = _joined([run_view(run, core, plant) for run in runs])
+        self.view = _joined([run_view(run, core.scaling) for run in runs])
         self.warm_up_ticks = warm_up_ticks
         self.has_media_N = torch.zeros(len(self), dtype=torch.bool)
         for medium in self.view.media.values():
@@ -202,20 +202,19 @@ class Pool:
         )
 
 
-def run_view(run: Ticks, core: LinearCore, plant: Plant) -> View:
-    """One run as a sparse view; patches stay in half precision."""
-    bare = window([run.without_media()], core.scaling, plant)
+def run_view(run: Ticks, scaling: Scaling) -> View:
+    """One run as a sparse view, scaled; patches stay in half precision."""
     media = {}
-    for name, scaler in core.scaling.media.items():
+    for name, scaler in scaling.media.items():
         if name in run.media and name in run.patches:
             rows = np.flatnonzero(run.present[name])
             features = scaler.scaled(run.media[name][rows]).astype(np.float32)
             media[name] = Medium(torch.from_numpy(rows), _tensor(features), _tensor(run.patches[name][rows]))
     return View(
-        tags_NS=bare.tags_BTS[0],
-        observed_NS=bare.observed_BTS[0],
-        age_s_NS=bare.age_s_BTS[0],
-        quality_NS=bare.quality_BTS[0],
+        tags_NS=_tensor(np.where(run.observed, scaling.tags.scaled(run.tags), 0.0).astype(np.float32)),
+        observed_NS=torch.from_numpy(run.observed),
+        age_s_NS=_tensor(np.where(run.observed, run.age_s, 0.0).astype(np.float32)),
+        quality_NS=torch.from_numpy(run.quality).long(),
         media=media,
     )
 

@@ -1,4 +1,4 @@
-"""What the encoders of pictures share: planes to a small grid of tokens, and the stem's features to one token.
+"""Encoders of pictures, sound and point clouds: planes to a small grid of tokens, the stem's features to one token.
 
 Shape letters: n ticks, C planes, H rows, W columns, F features, K tokens, D width.
 """
@@ -74,3 +74,32 @@ class PatchEncoder(nn.Module):
         level = torch.cat([mean, scale], 1)[..., 0, 0]
         told = self.features(torch.cat([symlog(medium.features).clamp(-6.0, 6.0), level], 1))
         return torch.as_tensor(self.norm(torch.cat([told[:, None], tokens], 1) + self.describe(self.descriptor_B)))
+
+
+class VideoEncoder(PatchEncoder):
+    """Sixteen tokens of a picture and its change, both 0..1, beside the token of the stem's features."""
+
+    def __init__(self, signal: Signal, patch_shape: tuple[int, ...], features: int, width: int) -> None:
+        super().__init__(signal, patch_shape, features, width, sides=(4, 4), grid=(4, 4))
+
+    def planes(self, patches: Tensor) -> Tensor:
+        """Change is small beside brightness: its root brings both to one scale."""
+        return patches.clamp_min(0.0).sqrt()
+
+
+class AudioEncoder(PatchEncoder):
+    """Eight tokens of bands and time beside the token of the stem's features."""
+
+    def __init__(self, signal: Signal, patch_shape: tuple[int, ...], features: int, width: int) -> None:
+        super().__init__(signal, patch_shape, features, width, sides=(8, 5), grid=(4, 2))
+
+
+class LidarEncoder(PatchEncoder):
+    """Sixteen tokens of height minus median [m] and occupancy beside the token of the stem's features."""
+
+    def __init__(self, signal: Signal, patch_shape: tuple[int, ...], features: int, width: int) -> None:
+        super().__init__(signal, patch_shape, features, width, sides=(3, 3), grid=(4, 4))
+
+    def planes(self, patches: Tensor) -> Tensor:
+        """A stray return far out must not drown the map."""
+        return symlog(patches)

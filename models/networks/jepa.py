@@ -18,13 +18,12 @@ from torch.nn.functional import huber_loss
 from fusion.plant import Modality, Plant, Signal
 from models import distributed
 from models.actions import HORIZONS
-from models.audio import AudioEncoder
 from models.distributed import masked_mean
-from models.lidar import LidarEncoder
-from models.linear.core import LinearCore, LinearHead
+from models.linear.core import LinearCore
 from models.networks.blocks import linear
 from models.networks.clips import Clips, Starts, summary_width
-from models.networks.encoders import PatchEncoder
+from models.networks.encoders import AudioEncoder, LidarEncoder, PatchEncoder, VideoEncoder
+from models.networks.linear_head import LinearHead
 from models.networks.mixer import Mixer, Standardise
 from models.networks.predictor import HorizonHeads, Predictor
 from models.networks.process import ProcessEncoder
@@ -33,7 +32,6 @@ from models.networks.regularizer import AntiCollapseLoss
 from models.networks.size import AntiCollapse, ModelConfig
 from models.networks.view import Tokens, View, symlog
 from models.ticks import Ticks
-from models.video import VideoEncoder
 
 ENCODERS: dict[Modality, Callable[[Signal, tuple[int, ...], int, int], PatchEncoder]] = {
     Modality.VIDEO: VideoEncoder,

@@ -4,7 +4,6 @@ Each is a squared Mahalanobis distance over its dimension, so about one on data 
 calibration to p-values is not done here.
 Shape letters: T ticks, E energies, L latent.
 """
-# shape-suffixed names of tensors
 
 from __future__ import annotations
 

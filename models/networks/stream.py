@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from models.actions import lag_alphas
-from models.linear.past import PastCarry, ewma
+from models.averages import ewma
+from models.linear.past import PastCarry
 from models.networks.clips import ActionMemory
 from models.networks.jepa import Jepa
 from models.scaling import Floats

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from models.actions import HORIZONS, SUMMARIES, step_summary
+from models.linear.core import LinearCore
 from models.networks.clips import Clips, Pool
 from models.networks.jepa import Jepa, Prediction
 from models.networks.readout import Errors
@@ -177,3 +178,21 @@ def _effect(model: Jepa, context_ND: Tensor, past_NP: Tensor, summary_1Q: Tensor
     change = (residual(summary_1Q) - residual(torch.zeros_like(summary_1Q)))[:, 0]
     linear = summary_1Q @ model.linear.action_HQS[-1]
     return torch.as_tensor((linear + model.readout.scale_HS[-1] * model.readout.gate_HS[-1] * change).mean(0))
+
+
+def arx_errors(core: LinearCore, pool: Pool, anchors: Tensor) -> Floats:
+    """Squared errors [H, S] of the ARX model at some moments, summed, in scaled units."""
+    starts = pool.starts(anchors)
+    past = starts.past_NP.numpy().astype(np.float64)
+    shared = past[:, core.own :]
+    inputs = np.concatenate(
+        [
+            np.broadcast_to(shared[:, None], (*starts.summary_NHQ.shape[:2], shared.shape[1])),
+            starts.summary_NHQ.numpy(),
+        ],
+        axis=2,
+    )
+    weights = core.arx_weights
+    made = np.einsum("nhx,hxs->nhs", inputs, weights[:, :-1], optimize=True) + weights[:, -1] + core.own_change(past)
+    error = (starts.change_NHS.numpy() - made) * starts.known_NHS.numpy()
+    return np.asarray((error**2).sum(0))

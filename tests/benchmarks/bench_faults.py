@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from control.anomaly.calibration import Calibration, SurpriseConfig, calibrate
 from control.anomaly.detector import Detector, DetectorConfig
 from fusion.checkpoint import load_checkpoint
-from fusion.config import TrainConfig
 from fusion.errors import ConfigError
 from fusion.evaluation.evaluate import (
     Played,
@@ -43,6 +42,7 @@ from fusion.simulator.line.faults import FAULTS
 from fusion.simulator.record import record
 from fusion.simulator.scenario import FaultEvent, Scenario, load_scenario
 from fusion.timeline.history import process_grid
+from fusion.training.settings import TrainConfig
 from fusion.training.splitting import split_runs
 
 Floats = NDArray[np.float64]

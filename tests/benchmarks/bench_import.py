@@ -22,7 +22,7 @@ import polars as pl
 
 from fusion.importing.importer import RECORDINGS, ImportConfig, import_files
 from fusion.recordings.recording import Recording
-from fusion.timeline.history import ticks
+from fusion.training.ticks import ticks
 
 ROWS_A_FILE = 2_000_000
 START_S = 1_715_580_000

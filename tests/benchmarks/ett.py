@@ -17,6 +17,7 @@ import polars as pl
 
 from fusion.records import NS_PER_S
 from models.linear.rhythm import WINDOW, Rhythm
+from models.training.calibration import paths
 from tests.benchmarks.tables import Cut, Floats, System, command, plant_of, run_of
 
 STEP_S = 3600.0
@@ -45,11 +46,11 @@ def bench(folder: Path, seed: int, seconds: float) -> dict[str, Any]:
         error = (forecast - true) / scale
         return {"mse": round(float((error**2).mean()), 5), "mae": round(float(np.abs(error).mean()), 5)}
 
-    report: dict[str, Any] = {"full": errors(world.paths(run, starts, AHEAD))}
+    report: dict[str, Any] = {"full": errors(paths(world, run, starts, AHEAD))}
     with system.part("classical"):
-        linear = world.paths(run, starts, AHEAD)
+        linear = paths(world, run, starts, AHEAD)
     with system.part("latent"):
-        learned = world.paths(run, starts, AHEAD) - linear
+        learned = paths(world, run, starts, AHEAD) - linear
     report |= {"classical": errors(linear), "latent": errors(values[starts][:, None] + learned)}
     report["full"]["gates_open"] = round(float((world.gates > 0).mean()), 3)
     return report | {"floors": floors(values, starts, errors)}

@@ -21,17 +21,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from control.anomaly.calibration import Calibration, SurpriseConfig, calibrate, sustained
+from control.anomaly.calibration import Calibration, SurpriseConfig, calibrate, surprise_config, sustained
 from control.anomaly.detector import Detector, DetectorConfig
 from control.anomaly.evidence import Contributions, EvidenceConfig, blame_signals
 from fusion.evaluation.ablation import CLASSICAL, LATENT, Ablation
 from fusion.plant import Modality, Plant, Signal
 from fusion.records import NS_PER_S, AnomalyState
 from models.features.stem import FeatureStem
-from models.linear.core import LinearCore
-from models.monitors.monitors import Monitors
+from models.linear.fit import fit_core
+from models.monitors.fit import fit_monitors
 from models.networks.size import preset
-from models.plant_model import PlantModel, surprise_config
+from models.plant_model import PlantModel
 from models.ticks import Ticks, from_process_grid
 from models.training.fitter import FitConfig, Fitter, build
 
@@ -112,8 +112,8 @@ class System:
         training = [run[: cut.fitted] for run, cut in pairs if cut.fitted]
         held_out = [run[max(0, c.fitted - LEAD_ROWS) : c.decided] for run, c in pairs if c.decided > c.fitted]
         normal = [run[: cut.decided] for run, cut in pairs]
-        core = LinearCore.fit([], training, plant)
-        monitors = Monitors.fit(normal, core, plant, FeatureStem(plant))
+        core = fit_core(training, plant)
+        monitors = fit_monitors(normal, core, plant, FeatureStem(plant))
         networks = build(plant, core, training, preset("demo"), seed)
         config = FitConfig(max_seconds=seconds, seed=seed)
         Fitter(networks, core, plant, training, held_out, config, clock=time.process_time).run()

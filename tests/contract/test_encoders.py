@@ -27,7 +27,7 @@ def index(request):
 
 
 def view_of(run):
-    return run_view(run, make_core(), make_plant())
+    return run_view(run, make_core().scaling)
 
 
 def masked_run(ticks=12):

@@ -12,9 +12,9 @@ import pytest
 
 from connectors.base import Source
 from connectors.buffer import count
+from connectors.kinds import source_of
 from connectors.lidar.config import LidarConfig
-from connectors.media.audio import AudioConfig
-from connectors.media.video import VideoConfig
+from connectors.media.config import AudioConfig, VideoConfig
 from connectors.mqtt.config import MqttConfig, TopicConfig
 from connectors.opcua.config import OpcUaConfig
 from fusion.clock import arrival_ns
@@ -43,15 +43,18 @@ def opcua(folder: Path) -> Case:
     peer = OpcUaPeer()
 
     def build(**more: object) -> Source:
-        return OpcUaConfig(
-            url=peer.url,
-            namespace_uri=peer.URI,
-            signals=["TT101", "LT101"],
-            insecure=True,
-            publishing_interval_ms=100,
-            sampling_interval_ms=50,
-            supervision=supervision(**more),
-        ).build(PLANT)
+        return source_of(
+            OpcUaConfig(
+                url=peer.url,
+                namespace_uri=peer.URI,
+                signals=["TT101", "LT101"],
+                insecure=True,
+                publishing_interval_ms=100,
+                sampling_interval_ms=50,
+                supervision=supervision(**more),
+            ),
+            PLANT,
+        )
 
     return Case(peer, build)
 
@@ -62,7 +65,8 @@ def mqtt(folder: Path) -> Case:
     peer = MqttPeer(folder)
     topic = TopicConfig(topic="plant/{signal}", signals=["TT101", "LT101"], time_path="t_ns", quality_path="quality")
     return Case(
-        peer, lambda **more: MqttConfig(port=peer.port, topics=[topic], supervision=supervision(**more)).build(PLANT)
+        peer,
+        lambda **more: source_of(MqttConfig(port=peer.port, topics=[topic], supervision=supervision(**more)), PLANT),
     )
 
 
@@ -70,7 +74,7 @@ def camera(folder: Path) -> Case:
     peer = RtspPeer()
     url = peer.url("camera")
     return Case(
-        peer, lambda **more: VideoConfig(url=url, signal="camera", supervision=supervision(**more)).build(PLANT)
+        peer, lambda **more: source_of(VideoConfig(url=url, signal="camera", supervision=supervision(**more)), PLANT)
     )
 
 
@@ -78,7 +82,8 @@ def microphone(folder: Path) -> Case:
     peer = RtspPeer()
     url = peer.url("microphone")
     return Case(
-        peer, lambda **more: AudioConfig(url=url, signal="microphone", supervision=supervision(**more)).build(PLANT)
+        peer,
+        lambda **more: source_of(AudioConfig(url=url, signal="microphone", supervision=supervision(**more)), PLANT),
     )
 
 
@@ -86,9 +91,12 @@ def lidar(folder: Path) -> Case:
     peer = LidarPeer()
     return Case(
         peer,
-        lambda **more: LidarConfig(
-            signal="lidar", port=peer.port, supervision=supervision(stale_after_s=0.5, open_timeout_s=0.5, **more)
-        ).build(PLANT),
+        lambda **more: source_of(
+            LidarConfig(
+                signal="lidar", port=peer.port, supervision=supervision(stale_after_s=0.5, open_timeout_s=0.5, **more)
+            ),
+            PLANT,
+        ),
     )
 
 
@@ -217,7 +225,7 @@ def test_a_source_without_a_server_keeps_trying_and_stops_quickly(case: Case):
 
 def test_collect_is_bounded():
     async def scenario() -> None:
-        source = LidarConfig(signal="lidar", port=0).build(PLANT)
+        source = source_of(LidarConfig(signal="lidar", port=0), PLANT)
         with pytest.raises(AssertionError, match="in time"):
             await collect(source, lambda items: items, seconds=0.05)
 

@@ -289,7 +289,7 @@ class RtspServer:
 
     async def __aexit__(self, *_: object) -> None:
         """Cut every client and stop listening."""
-        assert self._server is not None  # noqa: S101 - entered before
+        assert self._server is not None  # noqa: S101 - only while serving
         self._server.close()
         for connection in self._clients.values():
             connection.abort()

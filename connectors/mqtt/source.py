@@ -1,0 +1,47 @@
+"""A supervised source of the topics of one broker."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+from connectors.base import Driver, Source, Tally
+from connectors.mqtt.config import MqttConfig, TopicConfig
+from connectors.mqtt.payload import Extractor
+from connectors.settings import secret, signal_of
+from fusion.errors import ConfigError
+from fusion.plant import Modality, Plant
+
+
+def source(config: MqttConfig, plant: Plant, name: str = "mqtt") -> Source:
+    """A source of the configured topics.
+
+    Raises:
+        ConfigError: a signal that the plant does not have, no topic at all, or an unreadable password file.
+    """
+    if not config.topics:
+        raise ConfigError("mqtt.topics: no topics")
+    secret("mqtt.password", config.password, config.password_file)
+    names = [signal for topic in config.topics for _, signal in topic.expanded()]
+    signals = [signal_of(plant, "mqtt.topics", tag, Modality.PROCESS) for tag in dict.fromkeys(names)]
+    if len(signals) < len(names):
+        raise ConfigError("mqtt.topics: a signal is named twice")
+    tally = Tally()
+    client_id = config.client_id or f"fusion-{uuid.uuid4().hex[:12]}"
+    extractors = _extractors(config.topics, [signal.name for signal in signals], tally)
+
+    def connect() -> Driver:
+        from connectors.mqtt.session import MqttSession
+
+        return MqttSession(config, client_id, extractors, tuple(s.name for s in signals), tally)
+
+    return Source(name, signals, connect, config.supervision, tally=tally)
+
+
+def _extractors(topics: Sequence[TopicConfig], signals: list[str], tally: Tally) -> dict[str, list[Extractor]]:
+    """What to take from a message of each topic."""
+    found: dict[str, list[Extractor]] = {}
+    for config in topics:
+        for topic, signal in config.expanded():
+            found.setdefault(topic, []).append(Extractor(config, signals.index(signal), tally))
+    return found

@@ -1,0 +1,34 @@
+"""A supervised source of the tags of one OPC UA server."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from connectors.base import Driver, Source, Tally
+from connectors.opcua.config import OpcUaConfig
+from connectors.settings import secret, signal_of
+from fusion.errors import ConfigError
+from fusion.plant import Modality, Plant
+
+
+def source(config: OpcUaConfig, plant: Plant, name: str = "opcua") -> Source:
+    """A source of the configured tags.
+
+    Raises:
+        ConfigError: a tag that the plant does not have, no tag at all, or an unreadable password file.
+    """
+    addresses = config.addresses()
+    if not addresses:
+        raise ConfigError("opcua.nodes: no tags; give nodes or signals with namespace_uri")
+    signals = [signal_of(plant, "opcua.nodes", tag, Modality.PROCESS) for tag in addresses]
+    secret("opcua.password", config.password, config.password_file)
+    tally = Tally()
+
+    def connect() -> Driver:
+        from connectors.opcua.session import OpcUaSession
+
+        return OpcUaSession(config, addresses, tally)
+
+    patience_s = max(config.supervision.stale_after_s, 3 * config.keepalive_s)  # the session itself notices earlier
+    supervision = replace(config.supervision, stale_after_s=patience_s)
+    return Source(name, signals, connect, supervision, tally=tally)

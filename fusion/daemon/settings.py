@@ -1,0 +1,73 @@
+"""Settings of the daemon: its YAML as one dataclass, made of those that its components own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING
+
+from connectors.kinds import KINDS
+from control.advice.advisor import AdvisorConfig
+from control.anomaly.detector import DetectorConfig
+from fusion.config import compose
+from fusion.errors import ConfigError
+from fusion.timeline.timeline import TimelineConfig
+
+
+@dataclass(kw_only=True, slots=True)
+class PublishConfig:
+    """Where results go: an MQTT broker; ``outbox`` is the file that keeps what was not yet acknowledged."""
+
+    host: str = "127.0.0.1"
+    port: int = 1883
+    protocol: str = "auto"
+    username: str | None = None
+    password_file: str | None = None
+    outbox: str = "var/outbox.sqlite"
+
+
+@dataclass(kw_only=True, slots=True)
+class DaemonConfig:
+    """Everything `fusion run` needs; paths are relative to the folder that holds the configuration.
+
+    ``plant`` is a plant YAML, ``model`` a checkpoint folder. ``connectors`` names one source each; give its kind
+    in the defaults list (``- connector/opcua@connectors.plc``) and its settings under the same name. ``advise``
+    switches advice on; it stays HOLD where the model's licence does not allow it.
+    """
+
+    plant: str = MISSING
+    model: str = MISSING
+    connectors: dict[str, Any] = field(default_factory=dict)
+    timeline: TimelineConfig = field(default_factory=TimelineConfig)
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
+    advisor: AdvisorConfig = field(default_factory=AdvisorConfig)
+    publish: PublishConfig = field(default_factory=PublishConfig)
+    advise: bool = True
+    forecast_every_s: float = 5.0
+    advise_every_s: float = 30.0
+
+
+def load_daemon_config(file: Path, overrides: Sequence[str] = ()) -> DaemonConfig:
+    """Compose a daemon configuration and make its paths absolute.
+
+    Raises:
+        ConfigError: naming the key and what would be accepted.
+    """
+    config = compose(
+        file,
+        overrides,
+        DaemonConfig,
+        "daemon",
+        {"connector": {kind: settings for kind, (settings, _) in KINDS.items()}},
+    )
+    for name, connector in config.connectors.items():
+        if type(connector) not in {settings for settings, _ in KINDS.values()}:
+            kinds = ", ".join(f"connector/{kind}@connectors.{name}" for kind in KINDS)
+            raise ConfigError(f"connectors.{name}: no kind given; add one to the defaults list: {kinds}")
+    base = file.resolve().parent
+    config.plant, config.model = str(base / config.plant), str(base / config.model)
+    config.publish.outbox = str(base / config.publish.outbox)
+    return config
