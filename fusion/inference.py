@@ -172,7 +172,7 @@ class Engine:
 
     def _incomplete(self, frame: Frame) -> bool:
         """At the start, averages must not begin on values that have not arrived yet."""
-        if self._waiting_ticks and any(s.name not in frame.values for s in self.plant.of(Modality.PROCESS)):
+        if self._waiting_ticks and not frame.observed_S.all():
             self._waiting_ticks -= 1
             return True
         self._waiting_ticks = 0
@@ -234,7 +234,7 @@ class Engine:
         situation = Situation(
             t_ns=frame.t_ns,
             anomalies=self.detector.open,
-            stale=tuple(s.name for s in self.plant.of(Modality.PROCESS) if s.name not in frame.values),
+            stale=frame.missing,
             hands_off=not self._cadence.advise,
         )
         return self._advisor.advise(world, situation)

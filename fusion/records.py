@@ -1,11 +1,13 @@
 """What flows: the frozen records from ``Sample`` to ``Recommendation``, each field with its unit.
 
 Times named ``t_ns`` are UTC nanoseconds at the source; ``received_ns`` are UTC nanoseconds of a monotonic local
-clock, so that a recording and a live stream share one axis.
+clock, so that a recording and a live stream share one axis. Shape letters: S process signals, H horizons.
 """
+# ruff: noqa: N815  # shape-suffixed names of arrays
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
@@ -28,6 +30,9 @@ class Quality(IntEnum):
     BAD = 0
     UNCERTAIN = 1
     GOOD = 2
+
+
+_QUALITIES = tuple(Quality)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,23 +86,76 @@ class Gap:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class MediaTick:
+    """What one medium contributes to one tick; no value where nothing came or all of it was BAD.
+
+    Video is uint8 [F, H, W], the pictures of the interval; audio is float32 [N], the whole interval with zeros where
+    ``coverage`` is below one; LiDAR is float32 [P, 4], the last cloud. ``age_s`` is infinite where nothing came.
+    """
+
+    value: NDArray[np.generic] | None = None
+    age_s: float = math.inf
+    coverage: float = 0.0
+    quality: Quality = Quality.BAD
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
     """Everything known about one grid tick: the interval ``(t_ns - step, t_ns]``.
 
-    Absent means absent: a signal without a usable value has no entry in ``values``. Process values are the last
-    one known (float); video is uint8 [F, H, W], the pictures of the interval; audio is float32 [N], the whole
-    interval with zeros where ``coverage`` is below one; LiDAR is float32 [P, 4], the last cloud. ``age_s`` is the
-    time from the value to the tick, ``coverage`` the received share of what was expected.
+    Arrays [S] are of the process ``signals`` in plant order: ``value_S`` is the last usable value (before the first,
+    mid-range of what may be moved and 0 of the rest), ``observed_S`` whether the newest one is usable now: seen, not
+    BAD, not stale. ``age_s_S`` is the time from the value to the tick (infinite where nothing came yet),
+    ``coverage_S`` the received share of what was expected. ``media`` holds every medium by name.
     """
 
     t_ns: int
-    values: Mapping[str, float | NDArray[np.generic]]
-    age_s: Mapping[str, float]
-    coverage: Mapping[str, float]
-    quality: Mapping[str, Quality]
+    signals: tuple[str, ...]
+    value_S: NDArray[np.float64]
+    observed_S: NDArray[np.bool_]
+    age_s_S: NDArray[np.float64]
+    quality_S: NDArray[np.uint8]
+    coverage_S: NDArray[np.float64]
+    media: Mapping[str, MediaTick]
     flags: tuple[str, ...] = ()
     revision: int = 0
+
+    # --- by name, for people and pages: absent means absent
+
+    @property
+    def values(self) -> dict[str, float | NDArray[np.generic]]:
+        """Usable values."""
+        rows = zip(self.signals, self.value_S.tolist(), self.observed_S.tolist(), strict=True)
+        media = {name: medium.value for name, medium in self.media.items() if medium.value is not None}
+        return {name: value for name, value, observed in rows if observed} | media
+
+    @property
+    def age_s(self) -> dict[str, float]:
+        """Age of what has come."""
+        rows = zip(self.signals, self.age_s_S.tolist(), strict=True)
+        media = {name: medium.age_s for name, medium in self.media.items() if medium.value is not None}
+        return {name: age for name, age in rows if age < math.inf} | media
+
+    @property
+    def coverage(self) -> dict[str, float]:
+        """Received share of every signal."""
+        media = {name: medium.coverage for name, medium in self.media.items()}
+        return dict(zip(self.signals, self.coverage_S.tolist(), strict=True)) | media
+
+    @property
+    def quality(self) -> dict[str, Quality]:
+        """Quality of what has come."""
+        rows = zip(self.signals, self.quality_S.tolist(), self.age_s_S.tolist(), strict=True)
+        media = {name: medium.quality for name, medium in self.media.items() if medium.age_s < math.inf}
+        return {name: _QUALITIES[level] for name, level, age in rows if age < math.inf} | media
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Process signals without a usable value."""
+        return tuple(
+            name for name, observed in zip(self.signals, self.observed_S.tolist(), strict=True) if not observed
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

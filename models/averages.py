@@ -1,4 +1,7 @@
-"""TODO."""
+"""Averages of a stream: exponentially weighted, and over all that was so far.
+
+Shape letters: T ticks, C columns.
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.plant import Plant
-from fusion.records import Frame, Quality
+from fusion.records import Frame, MediaTick
 from models.scaling import Bools, Floats
 
 Media = NDArray[np.generic]
@@ -37,8 +37,8 @@ class Stem(Protocol):
 class Ticks:
     """One contiguous run on the grid, in engineering units.
 
-    ``tags`` [T, S] hold the last known value (0 where never seen); ``observed`` is False where this tick has no
-    usable value. ``action`` [T, A] is the last known one, mid-range where never seen. ``media`` [T, F], ``present``
+    ``tags`` [T, S] hold the last usable value (0 before the first); ``observed`` is False where this tick has none.
+    ``action`` [T, A] is the last usable one, mid-range before the first. ``media`` [T, F], ``present``
     [T] and ``patches`` [T, ...] are by signal name; rows of an absent signal are zero. A tags-only run has no media.
     """
 
@@ -106,15 +106,16 @@ def _rebuild(value: Callable[[str], Any], names: Iterable[str]) -> Ticks:
 class TickBuilder:
     """Frames in order in, ``Ticks`` out: one at a time live, many in bulk.
 
-    Knows no scaling. Without a stem the media are ignored, with ``patches=False`` only their features are made.
+    Knows no scaling and holds no value: a frame does. Without a stem the media are ignored, with ``patches=False``
+    only their features are made. Columns follow ``plant``, in whatever order a frame lists its signals.
     """
 
     def __init__(self, plant: Plant, stem: Stem | None = None, *, patches: bool = True) -> None:
         self._plant = plant
         self._stem = stem
         self._patches = patches
-        self._tags = np.zeros(len(plant.tags))
-        self._action = np.array([_middle(s.low, s.high) for s in plant.actions])
+        self._signals: tuple[str, ...] = ()
+        self._tags = self._actions = np.zeros(0, np.int64)
         self._rows: list[dict[str, NDArray[Any]]] = []
 
     def __len__(self) -> int:
@@ -122,10 +123,13 @@ class TickBuilder:
 
     def add(self, frame: Frame) -> None:
         """Append one tick."""
+        if frame.signals is not self._signals:
+            self._signals = frame.signals
+            self._tags, self._actions = process_columns(self._plant, frame.signals)
         row = self._process(frame)
         if self._stem is not None:
             for signal in self._plant.media:
-                row |= self._media(self._stem, signal.name, frame)
+                row |= self._media(self._stem, signal.name, frame.media.get(signal.name, MediaTick()))
         self._rows.append(row)
 
     def tick(self, frame: Frame) -> Ticks:
@@ -134,7 +138,7 @@ class TickBuilder:
         return self.drain()
 
     def drain(self) -> Ticks:
-        """All ticks since the last drain; the last known values stay.
+        """All ticks since the last drain.
 
         Raises:
             ValueError: where there is none.
@@ -147,27 +151,17 @@ class TickBuilder:
         return _stack(self._rows)
 
     def _process(self, frame: Frame) -> dict[str, NDArray[Any]]:
-        tags, actions = self._plant.tags, self._plant.actions
-        observed = np.array([_usable(frame, s.name) for s in tags], bool)
-        for column, signal in enumerate(tags):
-            if observed[column]:
-                self._tags[column] = _number(frame.values[signal.name])
-        for column, signal in enumerate(actions):
-            if _usable(frame, signal.name):
-                self._action[column] = _number(frame.values[signal.name])
         return {
             "t_ns": np.array(frame.t_ns, np.int64),
-            "tags": self._tags.copy(),
-            "observed": observed,
-            "age_s": np.array([frame.age_s.get(s.name, np.inf) for s in tags], np.float64),
-            "quality": np.array([int(frame.quality.get(s.name, Quality.BAD)) for s in tags], np.uint8),
-            "action": self._action.copy(),
+            "tags": frame.value_S[self._tags],
+            "observed": frame.observed_S[self._tags],
+            "age_s": frame.age_s_S[self._tags],
+            "quality": frame.quality_S[self._tags],
+            "action": frame.value_S[self._actions],
         }
 
-    def _media(self, stem: Stem, signal: str, frame: Frame) -> dict[str, NDArray[Any]]:
-        value = frame.values.get(signal)
-        usable = isinstance(value, np.ndarray) and frame.quality.get(signal, Quality.GOOD) != Quality.BAD
-        made = stem.compute(signal, value) if usable and isinstance(value, np.ndarray) else None
+    def _media(self, stem: Stem, signal: str, medium: MediaTick) -> dict[str, NDArray[Any]]:
+        made = None if medium.value is None else stem.compute(signal, medium.value)
         row: dict[str, NDArray[Any]] = {f"present/{signal}": np.array(made is not None)}
         features = made[0] if made else np.zeros(len(stem.names(signal)))
         row[f"media/{signal}"] = np.asarray(features, np.float64)
@@ -177,78 +171,14 @@ class TickBuilder:
         return row
 
 
+def process_columns(plant: Plant, signals: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where the tags [S] and the actions [A] of a plant stand among process ``signals``."""
+    place = {name: i for i, name in enumerate(signals)}
+    tags, actions = ([place[s.name] for s in part] for part in (plant.tags, plant.actions))
+    return np.array(tags, np.int64), np.array(actions, np.int64)
+
+
 def _stack(rows: Sequence[Mapping[str, NDArray[Any]]]) -> Ticks:
     if not rows:
         raise ValueError("no ticks were added")
     return _rebuild(lambda name: np.stack([row[name] for row in rows]), rows[0])
-
-
-def _usable(frame: Frame, signal: str) -> bool:
-    value = frame.values.get(signal)
-    if value is None or frame.quality.get(signal, Quality.GOOD) == Quality.BAD:
-        return False
-    return bool(np.isfinite(_number(value)))
-
-
-def _number(value: float | Media) -> float:
-    return float(value)
-
-
-def _middle(low: float | None, high: float | None) -> float:
-    return 0.0 if low is None or high is None else 0.5 * (low + high)
-
-
-def from_process_grid(
-    plant: Plant,
-    t_ns: NDArray[np.int64],
-    values: Mapping[str, NDArray[Any]],
-    *,
-    observed: Mapping[str, Bools] | None = None,
-    age_s: Mapping[str, Floats] | None = None,
-    quality: Mapping[str, NDArray[np.uint8]] | None = None,
-) -> Ticks:
-    """A tags-only run from process values already on the grid, each [T] by signal name.
-
-    What is not given is taken as observed where finite, of age zero and good. A tag that is not named counts as
-    never seen, an action that is not named as mid-range.
-    """
-    seen = {
-        n: np.isfinite(v) & (True if observed is None or n not in observed else observed[n]) for n, v in values.items()
-    }
-    absent = np.zeros(len(t_ns), bool)
-    tags, actions = plant.tags, plant.actions
-
-    def columns(given: Mapping[str, NDArray[Any]] | None, default: float, lost: float) -> Floats:
-        made = [
-            np.where(seen.get(s.name, absent), (given or {}).get(s.name, np.full(len(t_ns), default)), lost)
-            for s in tags
-        ]
-        return np.stack(made, 1) if made else np.zeros((len(t_ns), 0))
-
-    held = {n: _hold(np.asarray(v, np.float64), seen[n]) for n, v in values.items()}
-    ages = {n: np.asarray(v) for n, v in (age_s or {}).items()}
-    return Ticks(
-        t_ns=np.asarray(t_ns, np.int64),
-        tags=np.stack([np.nan_to_num(held.get(s.name, absent.astype(float))) for s in tags], 1),
-        observed=np.stack([seen.get(s.name, absent) for s in tags], 1),
-        age_s=columns(ages, 0.0, np.inf),
-        quality=columns(quality, float(Quality.GOOD), float(Quality.BAD)).astype(np.uint8),
-        action=np.stack([_hold_or_middle(held.get(s.name), _middle(s.low, s.high), len(t_ns)) for s in actions], 1)
-        if actions
-        else np.zeros((len(t_ns), 0)),
-        media={},
-        present={},
-        patches={},
-    )
-
-
-def _hold(value: Floats, seen: Bools) -> Floats:
-    """Last known value along T; NaN before the first."""
-    last = np.maximum.accumulate(np.where(seen, np.arange(len(value)), -1))
-    return np.where(last >= 0, value[np.maximum(last, 0)], np.nan)
-
-
-def _hold_or_middle(held: Floats | None, middle: float, ticks: int) -> Floats:
-    if held is None:
-        return np.full(ticks, middle)
-    return np.where(np.isfinite(held), held, middle)

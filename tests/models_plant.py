@@ -8,8 +8,9 @@ from fusion.plant import Gain, Modality, Plant, Role, Signal
 from models.linear.core import LinearConfig
 from models.linear.fit import fit_core
 from models.networks.size import ModelConfig
-from models.ticks import Ticks, from_process_grid
+from models.ticks import Ticks
 from models.training.fitter import build
+from tests.grid_runs import from_process_grid
 
 SHAPES = {"camera": (2, 48, 48), "microphone": (1, 64, 20), "silo_lidar": (2, 24, 24)}
 FEATURES = 5

@@ -9,7 +9,6 @@ from fusion.checkpoint import load_checkpoint
 from fusion.cli import main
 from fusion.errors import ConfigError
 from fusion.evaluation.ablation import NOTHING_MISSING, Ablation
-from fusion.inference import Engine
 from fusion.plant import Modality
 from fusion.plant_file import load_plant
 from fusion.recordings.recording import Recording

@@ -42,7 +42,7 @@ def test_forecast_carries_controlled_and_manipulated_signals_only():
 def test_frame_leaves_media_out_of_values():
     message = to_message(frame(), KILN)
     assert message.values == {"TT1": 80.1235, "IT1": 4.5}
-    assert message.age_s["camera"] == 0.1
+    assert message.age_s["camera"] == 0.5
 
 
 def test_recommendation_states_its_expiry_and_both_courses():

@@ -3,10 +3,11 @@ import pytest
 import torch
 
 from fusion.plant import Modality, Plant, Role, Signal
-from fusion.records import Frame, Quality
+from fusion.records import Quality
 from models.networks.clips import run_view
 from models.scaling import Scaler, Scaling
-from models.ticks import TickBuilder, Ticks, from_process_grid
+from models.ticks import TickBuilder, Ticks
+from tests.grid_runs import frame_of
 
 
 class FakeStem:
@@ -33,32 +34,22 @@ def plant():
     )
 
 
-def frame(t, values, quality=None):
-    return Frame(
-        t_ns=t,
-        values=values,
-        age_s=dict.fromkeys(values, 0.5),
-        coverage={},
-        quality=quality or dict.fromkeys(values, Quality.GOOD),
-    )
-
-
-def frames():
+def frames(plant):
     picture = np.ones((2, 4, 4), np.uint8)
-    yield frame(1, {"T": 5.0, "cam": picture})
-    yield frame(2, {"T": 6.0, "SP": 12.0, "F": 1.0})
-    yield frame(3, {"T": 7.0, "F": 2.0, "cam": picture * 3}, {"T": Quality.BAD, "F": Quality.GOOD})
-    yield frame(4, {"F": float("nan"), "SP": 13.0, "cam": picture[:0]})
+    yield frame_of(plant, 1, {"T": 5.0, "cam": picture})
+    yield frame_of(plant, 2, {"T": 6.0, "SP": 12.0, "F": 1.0})
+    yield frame_of(plant, 3, {"T": 6.0, "SP": 12.0, "F": 2.0, "cam": picture * 3}, {"T": Quality.BAD})
+    yield frame_of(plant, 4, {"T": 6.0, "F": 2.0, "SP": 13.0, "cam": picture[:0]}, {"F": Quality.BAD})
 
 
-def test_builder_holds_the_last_known_value_and_says_what_it_saw(plant):
+def test_builder_takes_what_the_frame_holds_and_says_what_was_seen(plant):
     builder = TickBuilder(plant, FakeStem())
-    for f in frames():
+    for f in frames(plant):
         builder.add(f)
     ticks = builder.ticks()
     assert ticks.tags.tolist() == [[5, 0], [6, 1], [6, 2], [6, 2]]
-    assert ticks.observed.tolist() == [[True, False], [True, True], [False, True], [False, False]]
-    assert ticks.action[:, 0].tolist() == [15, 12, 12, 13]
+    assert ticks.observed.tolist() == [[True, False], [True, True], [False, True], [True, False]]
+    assert ticks.action[1:, 0].tolist() == [12, 12, 13]
     assert ticks.present["cam"].tolist() == [True, False, True, False]
     assert ticks.media["cam"][:, 0].tolist() == [1, 0, 3, 0]
     assert ticks.patches["cam"].shape == (4, 1, 2, 2)
@@ -66,11 +57,19 @@ def test_builder_holds_the_last_known_value_and_says_what_it_saw(plant):
     assert np.isinf(ticks.age_s[0, 1])
 
 
+def test_columns_follow_the_plant_however_a_frame_lists_its_signals(plant):
+    turned = Plant(name="two", signals=plant.signals[::-1])
+    values = {"T": 5.0, "SP": 12.0, "F": 1.0}
+    one, other = (TickBuilder(plant).tick(frame_of(p, 1, values)) for p in (plant, turned))
+    for name, value in one.arrays().items():
+        np.testing.assert_array_equal(other.arrays()[name], value)
+
+
 def test_one_frame_at_a_time_equals_bulk(plant):
     bulk, live = TickBuilder(plant, FakeStem()), TickBuilder(plant, FakeStem())
-    for f in frames():
+    for f in frames(plant):
         bulk.add(f)
-    parts = Ticks.concat([live.tick(f) for f in frames()])
+    parts = Ticks.concat([live.tick(f) for f in frames(plant)])
     for name, value in bulk.drain().arrays().items():
         np.testing.assert_array_equal(parts.arrays()[name], value)
     with pytest.raises(ValueError, match="no ticks"):
@@ -79,7 +78,7 @@ def test_one_frame_at_a_time_equals_bulk(plant):
 
 def test_slices_and_cache_round_trip(plant, tmp_path):
     builder = TickBuilder(plant, FakeStem())
-    for f in frames():
+    for f in frames(plant):
         builder.add(f)
     ticks = builder.ticks()
     ticks.save(tmp_path / "run.npz")
@@ -88,22 +87,6 @@ def test_slices_and_cache_round_trip(plant, tmp_path):
     for name, value in ticks.arrays().items():
         np.testing.assert_array_equal(again.arrays()[name], value)
     assert not ticks.without_media().media
-
-
-def test_process_grid_equals_frames(plant):
-    values = {
-        "T": np.array([5, 6, np.nan, np.nan]),
-        "F": np.array([np.nan, 1, 2, 9.0]),
-        "SP": np.array([np.nan, 12, np.nan, 13]),
-    }
-    grid = from_process_grid(plant, np.arange(1, 5), values, observed={"F": np.array([True, True, True, False])})
-    builder = TickBuilder(plant)
-    for f in frames():
-        builder.add(f)
-    ticks = builder.ticks()
-    for name in ("t_ns", "tags", "observed", "action"):
-        np.testing.assert_array_equal(getattr(grid, name), getattr(ticks, name))
-    assert grid.quality.tolist()[0] == [Quality.GOOD, Quality.BAD]
 
 
 def test_scaler_is_immune_to_nan_constants_outliers_and_unobserved_columns():
@@ -127,13 +110,12 @@ def test_scaler_is_immune_to_nan_constants_outliers_and_unobserved_columns():
 
 def test_a_view_scales_and_hides_what_is_masked(plant):
     builder = TickBuilder(plant, FakeStem())
-    for f in frames():
+    for f in frames(plant):
         builder.add(f)
     ticks = builder.ticks()
     scaling = Scaling.fit([ticks], plant)
     scaling = Scaling.from_state(scaling.state())
     view = run_view(ticks, scaling)
-    assert scaling.action.scaled(ticks.action)[:, 0].tolist() == pytest.approx([0, -0.6, -0.6, -0.4])
     assert view.media["cam"].rows.tolist() == [0, 2]
     assert not run_view(ticks.without_media(), scaling).media
     assert torch.count_nonzero(view.tags_NS[~view.observed_NS]) == 0

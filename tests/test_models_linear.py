@@ -13,7 +13,8 @@ from models.linear.fit import fit_core
 from models.linear.past import feature_names, past
 from models.linear.regression import Moments, ridge
 from models.networks.linear_head import LinearHead
-from models.ticks import Ticks, from_process_grid
+from models.ticks import Ticks
+from tests.grid_runs import from_process_grid
 
 TICKS = 1100
 GAINS = {"SP1": 2.0, "SP2": -0.5}
@@ -135,9 +136,10 @@ def test_one_tick_at_a_time_equals_bulk(core):
     np.testing.assert_allclose(np.concatenate(parts), bulk.z, atol=1e-9)
 
 
-def test_masked_value_does_not_change_the_latent_bit_for_bit(core):
+def test_a_tag_that_was_never_observed_does_not_change_the_latent_bit_for_bit(core):
+    """What was observed once is held by the timeline; see there for values that are BAD."""
     ticks = run(9)[:300]
-    observed = np.random.default_rng(3).random(ticks.tags.shape) > 0.3
+    observed = ticks.observed.copy()
     observed[:, 1] = False
     arrays = ticks.arrays() | {"observed": observed}
 

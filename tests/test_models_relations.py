@@ -6,7 +6,7 @@ import pytest
 from fusion.plant import Plant, Role, Signal
 from models.linear.fit import fit_core
 from models.monitors.relations import NAMES, RelationCarry, Relations
-from models.ticks import from_process_grid
+from tests.grid_runs import from_process_grid
 
 TAGS = ("SPEED", "FLOW", "POWER", "TEMP_A", "TEMP_B", "OTHER")
 EDGES = (("SPEED", "FLOW"), ("SPEED", "POWER"), ("FLOW", "POWER"), ("TEMP_A", "TEMP_B"), ("TEMP_B", "FLOW"))

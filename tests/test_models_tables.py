@@ -13,8 +13,8 @@ from models.monitors.relief import Local, LocalCarry
 from models.monitors.steadiness import Steadiness
 from models.monitors.two_ticks import Lagged, LaggedCarry
 from models.scaling import Scaling
-from models.ticks import from_process_grid
 from tests.benchmarks.tables import plant_of, run_of
+from tests.grid_runs import from_process_grid
 
 HOUR = 3600.0
 

@@ -6,7 +6,7 @@ import pytest
 from fusion.errors import ConfigError
 from fusion.plant import Plant, Signal
 from fusion.records import NS_PER_S, Columns, Frame, Item, Quality
-from fusion.timeline.process import align_columns
+from fusion.timeline.process import ProcessGrid
 from fusion.timeline.timeline import Timeline, TimelineConfig
 from tests.timeline_streams import (
     PLANT,
@@ -335,13 +335,31 @@ def test_process_values_in_bulk_are_those_of_the_frames():
             assert frame.age_s.get(name, np.inf) == grid.age_s[i, j]
 
 
-def test_historian_columns_are_aligned_by_stamp_alone():
-    batch = rows([("TT101", 0.5, 1.0), ("TT101", 2.5, 3.0), ("FT101", 1.0, 9.0)], arrival_s=99.0)
-    grid = align_columns(PLANT, batch, np.array([at(s) for s in range(1, 5)]))
-    assert grid.value[:, 0].tolist() == [1.0, 1.0, 3.0, 3.0]
-    assert grid.observed[:, 1].tolist() == [True, True, True, False]
-    assert grid.age_s[:, 0].tolist() == [0.5, 1.5, 0.5, 1.5]
+def held_beside(garbage: float) -> ProcessGrid:
+    timeline = Timeline(PLANT)
+    for batch in (
+        rows([("TT101", 0.5, 80.0)]),
+        rows([("TT101", 1.5, garbage)], quality=Quality.BAD),
+        rows([("FT101", 3.5, 1.0)]),
+    ):
+        timeline.push(batch)
+    return timeline.flush_process()
+
+
+def test_the_last_usable_value_is_held_while_the_newest_is_bad():
+    grid = held_beside(99.0)
+    setpoint = PLANT.by_name["LIC101.SP"]
+    assert grid.value[:, 0].tolist() == [80.0] * 3
+    assert grid.observed[:, 0].tolist() == [True, False, False]
+    assert grid.quality[:, 0].tolist() == [Quality.GOOD, Quality.BAD, Quality.BAD]
+    assert set(grid.value[:, 2].tolist()) == {(setpoint.low + setpoint.high) / 2}
     assert not grid.observed[:, 2].any()
+
+
+@pytest.mark.parametrize("garbage", [np.nan, 1e300, -np.inf])
+def test_a_masked_value_changes_nothing_bit_for_bit(garbage: float):
+    for field in ("value", "observed", "age_s", "quality", "coverage"):
+        np.testing.assert_array_equal(getattr(held_beside(garbage), field), getattr(held_beside(99.0), field))
 
 
 def test_a_plant_without_process_signals_or_without_media():

@@ -15,17 +15,16 @@ from fusion.records import (
     AnomalyKind,
     AnomalyState,
     Forecast,
-    Frame,
     Health,
     HoldReason,
     Move,
-    Quality,
     Recommendation,
     SignalBlame,
     SourceHealth,
     SourceState,
     Verdict,
 )
+from tests.grid_runs import frame_of
 
 KILN = Plant(
     name="kiln",
@@ -123,13 +122,7 @@ def recommendation(t_ns=None, valid_s=60.0, verdict=Verdict.ADVISE):
 
 
 def frame(t_ns=T0):
-    return Frame(
-        t_ns=t_ns,
-        values={"TT1": 80.123456789, "IT1": np.float32(4.5), "camera": np.zeros((10, 96, 96), np.uint8)},
-        age_s={"TT1": 0.4, "camera": 0.1},
-        coverage={"camera": 1.0},
-        quality={"TT1": Quality.GOOD},
-    )
+    return frame_of(KILN, t_ns, {"TT1": 80.123456789, "IT1": 4.5, "camera": np.zeros((10, 96, 96), np.uint8)})
 
 
 # -- the lime line
@@ -182,13 +175,7 @@ class Story:
         if s > 500:
             values["TIC101.SP"] = 83.0
         values |= {"IT101": 4 + math.sin(s / 50) / 3, "IT103": 12 + math.cos(s / 70), "FT102": 3.3}
-        return Frame(
-            t_ns=self.at(s),
-            values=values,
-            age_s=dict.fromkeys(values, 0.4),
-            coverage={"camera": 1.0},
-            quality=dict.fromkeys(values, Quality.GOOD),
-        )
+        return frame_of(PLANT, self.at(s), values, age_s=0.4)
 
     def at(self, s):
         return self.start_ns + int(s * NS_PER_S)

@@ -66,8 +66,8 @@ class MqttOutlet:
 
     def _previews(self, outcome: Outcome) -> None:
         for signal in self._plant.media:
-            value = outcome.frame.values.get(signal.name)
-            if not isinstance(value, np.ndarray):
+            value = outcome.frame.media[signal.name].value
+            if value is None:
                 continue
             if signal.modality is Modality.VIDEO:
                 self._publisher.publish_preview(signal.name, picture_png(value))

@@ -13,7 +13,7 @@ from fusion.checkpoint import Checkpoint
 from fusion.errors import ConfigError
 from fusion.inference import Engine, calibration_of
 from fusion.plant import Modality, Plant
-from fusion.records import Frame
+from fusion.records import Frame, MediaTick
 
 LATENT, CLASSICAL = "latent", "classical"
 _LATENT_FAMILY = "net."
@@ -55,7 +55,11 @@ class Ablation:
             return frame
         actions = {signal.name for signal in plant.actions}
         gone = {s.name for s in plant.signals if s.modality in self.without and s.name not in actions}
-        return replace(frame, values={name: value for name, value in frame.values.items() if name not in gone})
+        blind = np.array([name in gone for name in frame.signals], bool)
+        media = {name: MediaTick() if name in gone else medium for name, medium in frame.media.items()}
+        return replace(
+            frame, value_S=np.where(blind, 0.0, frame.value_S), observed_S=frame.observed_S & ~blind, media=media
+        )
 
     def limits(self, calibration: Calibration) -> Calibration:
         """The limit on the energies that remain, under the same budget."""

@@ -13,20 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.plant import Modality, Signal
-from fusion.records import NS_PER_S, Quality, Sample
+from fusion.records import NS_PER_S, MediaTick, Quality, Sample
 
 Verdict = Literal["kept", "late", "duplicate"]
 JOIN_NS = 20_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Assembled:
-    """What one signal contributes to one tick; no value where all that came was BAD."""
-
-    value: NDArray[np.generic] | None
-    age_s: float
-    coverage: float
-    quality: Quality
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +56,7 @@ class Track:
             return self._add_late(sample, t_ns, open_ns)
         return self._insert(_Piece(due_ns, t_ns, sample.value, sample.quality))
 
-    def take(self, tick_ns: int) -> Assembled | None:
+    def take(self, tick_ns: int) -> MediaTick:
         """What belongs to the tick that ends at ``tick_ns``."""
         raise NotImplementedError
 
@@ -96,7 +86,7 @@ class Track:
 class PictureTrack(Track):
     """All pictures of the tick, stacked [F, H, W]; absent where none came."""
 
-    def take(self, tick_ns: int) -> Assembled | None:
+    def take(self, tick_ns: int) -> MediaTick:
         """The pictures of the tick that ends at ``tick_ns``."""
         due = self._due(tick_ns)
         good = _usable(due)
@@ -105,7 +95,7 @@ class PictureTrack(Track):
         expected = self._step_ns / NS_PER_S / self._signal.period_s
         pictures = np.stack([piece.value for piece in good])
         age_s = (tick_ns - good[-1].t_ns) / NS_PER_S
-        return Assembled(pictures, age_s, min(1.0, len(good) / expected), _worst(good))
+        return MediaTick(pictures, age_s, min(1.0, len(good) / expected), _worst(good))
 
 
 class CloudTrack(Track):
@@ -117,7 +107,7 @@ class CloudTrack(Track):
         """Any number of points will do."""
         return value.ndim == 2 and value.shape[1:] == self._signal.shape[1:]
 
-    def take(self, tick_ns: int) -> Assembled | None:
+    def take(self, tick_ns: int) -> MediaTick:
         """The newest cloud at ``tick_ns``."""
         due = self._due(tick_ns)
         good = _usable(due)
@@ -126,7 +116,7 @@ class CloudTrack(Track):
             return _nothing_usable(due)
         age_s = (tick_ns - self._last.t_ns) / NS_PER_S
         fresh = self._last.t_ns > tick_ns - max(self._step_ns, self._signal.period_s * NS_PER_S)
-        return Assembled(self._last.value, age_s, float(fresh), self._last.quality)
+        return MediaTick(self._last.value, age_s, float(fresh), self._last.quality)
 
     def _add_late(self, sample: Sample, t_ns: int, open_ns: int) -> Verdict:
         self._insert(_Piece(open_ns, t_ns, sample.value, sample.quality))
@@ -164,7 +154,7 @@ class AudioTrack(Track):
             self._insert(_Piece(open_ns, rest_ns, sample.value[gone:], sample.quality))
         return "late"
 
-    def take(self, tick_ns: int) -> Assembled | None:
+    def take(self, tick_ns: int) -> MediaTick:
         """The sound of the tick that ends at ``tick_ns``."""
         rate = self._signal.rate_hz
         sound = np.zeros(round(rate * self._step_ns / NS_PER_S), np.float32)
@@ -183,7 +173,7 @@ class AudioTrack(Track):
         if not filled.any():
             return _nothing_usable(due)
         age_s = (len(sound) - 1 - int(np.flatnonzero(filled)[-1])) / rate
-        return Assembled(sound, age_s, float(filled.mean()), _worst(good))
+        return MediaTick(sound, age_s, float(filled.mean()), _worst(good))
 
     @staticmethod
     def _place(sound: NDArray[np.float32], filled: NDArray[np.bool_], chunk: NDArray[np.generic], at: int) -> int:
@@ -205,8 +195,8 @@ def _usable(pieces: Sequence[_Piece]) -> list[_Piece]:
     return [piece for piece in pieces if piece.quality != Quality.BAD]
 
 
-def _nothing_usable(pieces: Sequence[_Piece]) -> Assembled | None:
-    return Assembled(None, 0.0, 0.0, Quality.BAD) if pieces else None
+def _nothing_usable(pieces: Sequence[_Piece]) -> MediaTick:
+    return MediaTick(age_s=0.0) if pieces else MediaTick()
 
 
 def _worst(pieces: Sequence[_Piece]) -> Quality:

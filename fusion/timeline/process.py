@@ -1,4 +1,4 @@
-"""Process values on the grid: the last value known at each tick, its age, quality and coverage.
+"""Process values on the grid: the last usable value at each tick, its age, quality and coverage; held here alone.
 
 One vectorised core for one live tick and for years of history. Shape letters: N rows, T ticks, S process signals.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.plant import Modality, Plant, Signal
+from fusion.plant import Modality, Plant, Role, Signal
 from fusion.records import NS_PER_S, Columns, Quality
 
 Ints = NDArray[np.int64]
@@ -25,9 +25,9 @@ LATEST_NS = 2**62  # the year 2116: later stamps would overflow differences of t
 class ProcessGrid:
     """Process values on T ticks, each [T, S] in plant order.
 
-    ``value`` is the last known one (0 where never seen), ``age_s`` the time since it was last confirmed (infinite
-    where never seen), ``observed`` whether it is usable: seen, not BAD, not stale. ``coverage`` is 1 where the signal
-    gave news within its period.
+    ``value`` is the last usable one (before the first, mid-range of what may be moved and 0 of the rest), ``age_s``
+    the time since the newest one was last confirmed (infinite where none came), ``observed`` whether that is usable:
+    seen, not BAD, not stale. ``coverage`` is 1 where the signal gave news within its period.
     """
 
     t_ns: Ints
@@ -93,18 +93,27 @@ class Heartbeats:
 
 @dataclass(slots=True)
 class Held:
-    """What is known of each of S signals: stamp, value and quality of the last one, and its last heartbeat."""
+    """What is known of each of S signals: stamp, value and quality of the newest one, and its last heartbeat.
+
+    ``usable`` is the last value that could be used, which a newest one that is BAD or came too late does not replace.
+    """
 
     t_ns: Ints
     value: Floats
     quality: NDArray[np.uint8]
     heartbeat_ns: Ints
+    usable: Floats
 
     @classmethod
-    def nothing(cls, signals: int) -> Held:
-        """Before the first value."""
-        unseen = np.full(signals, UNSEEN_NS)
-        return cls(unseen, np.zeros(signals), np.zeros(signals, np.uint8), unseen.copy())
+    def before(cls, signals: Sequence[Signal]) -> Held:
+        """Before the first value: mid-range of what may be moved, 0 of the rest."""
+        unseen, nothing = np.full(len(signals), UNSEEN_NS), np.zeros(len(signals))
+        start = np.array([_middle(s) if s.role is Role.MANIPULATED else 0.0 for s in signals])
+        return cls(unseen, nothing, np.zeros(len(signals), np.uint8), unseen.copy(), start)
+
+
+def _middle(signal: Signal) -> float:
+    return 0.0 if signal.low is None or signal.high is None else 0.5 * (signal.low + signal.high)
 
 
 def columns_of(plant: Plant, signals: Sequence[str]) -> Ints:
@@ -136,18 +145,6 @@ def empty_grid(signals: int) -> ProcessGrid:
     )
 
 
-def align_columns(plant: Plant, columns: Columns, t_ns: Ints) -> ProcessGrid:
-    """Values by their stamps on a grid ``t_ns`` [T] of ascending times, as if nothing had ever been late."""
-    rows = process_rows(columns_of(plant, columns.signals), columns)
-    rows = rows[rows.column >= 0]
-    due = np.searchsorted(t_ns, rows.t_ns, side="left")
-    rows, due = rows[due < len(t_ns)], due[due < len(t_ns)]
-    signals = plant.of(Modality.PROCESS)
-    nothing = Heartbeats.concat([])
-    grid, _ = hold(t_ns, signals, rows, due, nothing, nothing.t_ns, Held.nothing(len(signals)), plant.step_s)
-    return grid
-
-
 def hold(
     ticks: Ints,
     signals: Sequence[Signal],
@@ -175,15 +172,25 @@ def hold(
     age_s[stamp == UNSEEN_NS] = np.inf
     stale_s = np.array([s.stale_after_s for s in signals])
     period_s = np.array([max(s.period_s, step_s) for s in signals])
+    observed = (quality != Quality.BAD) & (age_s <= stale_s)
+    usable = _last_usable(value, observed, held.usable)
+    held.usable = usable[-1].copy()
     grid = ProcessGrid(
         t_ns=ticks,
-        value=value,
-        observed=(quality != Quality.BAD) & (age_s <= stale_s),
+        value=usable,
+        observed=observed,
         age_s=age_s,
         quality=quality,
         coverage=(age_s < period_s).astype(np.float64),
     )
     return grid, repeated
+
+
+def _last_usable(value: Floats, observed: Bools, start: Floats) -> Floats:
+    """At each tick the last value [T, S] that was observed; ``start`` [S] before the first."""
+    rows = np.arange(1, len(value) + 1)[:, None]
+    last = np.maximum.accumulate(np.where(observed, rows, 0), axis=0)
+    return np.take_along_axis(np.concatenate([start[None], value]), last, 0)
 
 
 def _newest(column: Ints, due: Ints, t_ns: Ints, held_ns: Ints, ticks: int) -> tuple[Ints, Ints, Ints]:

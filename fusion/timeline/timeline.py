@@ -7,7 +7,6 @@ their arrival times alone: whoever pushes everything that arrived before ``now``
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -108,7 +107,8 @@ class Timeline:
             capacity_s=c.capacity_s,
             capacity_rows=c.capacity_rows,
         )
-        self._held = Held.nothing(len(self._process))
+        self._names = tuple(s.name for s in self._process)
+        self._held = Held.before(self._process)
         self._rows = Rows.concat([])
         self._beats = Heartbeats.concat([])
         self._media: list[Arrived] = []
@@ -283,26 +283,14 @@ class Timeline:
     def _frame(self, closed: _Closed, i: int) -> Frame:
         grid = closed.grid
         t_ns = int(grid.t_ns[i])
-        columns = (grid.value, grid.observed, grid.age_s, grid.quality, grid.coverage)
-        rows = zip(self._process, *(column[i].tolist() for column in columns), strict=True)
-        values: dict[str, float | NDArray[np.generic]] = {}
-        age_s: dict[str, float] = {}
-        coverage: dict[str, float] = {}
-        quality: dict[str, Quality] = {}
-        for signal, value, observed, age, level, share in rows:
-            coverage[signal.name] = share
-            if observed:
-                values[signal.name] = value
-            if age < math.inf:
-                age_s[signal.name], quality[signal.name] = age, _QUALITIES[level]
-        for name, medium in self._tracks.items():
-            part = medium.take(t_ns)
-            coverage[name] = part.coverage if part else 0.0
-            if part is not None:
-                quality[name] = part.quality
-                if part.value is not None:
-                    values[name], age_s[name] = part.value, part.age_s
-        return Frame(t_ns=t_ns, values=values, age_s=age_s, coverage=coverage, quality=quality, flags=closed.flags[i])
-
-
-_QUALITIES = tuple(Quality)
+        return Frame(
+            t_ns=t_ns,
+            signals=self._names,
+            value_S=grid.value[i],
+            observed_S=grid.observed[i],
+            age_s_S=grid.age_s[i],
+            quality_S=grid.quality[i],
+            coverage_S=grid.coverage[i],
+            media={name: medium.take(t_ns) for name, medium in self._tracks.items()},
+            flags=closed.flags[i],
+        )

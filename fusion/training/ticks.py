@@ -9,9 +9,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
 
-from numpy.typing import NDArray
 from rich.progress import Progress
 
 from fusion.errors import ConfigError, PlantMismatch
@@ -20,7 +18,7 @@ from fusion.recordings.recording import MANIFEST, Recording
 from fusion.timeline.history import frames, process_grid
 from fusion.timeline.process import ProcessGrid
 from models.features.stem import FeatureStem
-from models.ticks import TickBuilder, Ticks, from_process_grid
+from models.ticks import TickBuilder, Ticks, process_columns
 
 log = logging.getLogger(__name__)
 
@@ -41,13 +39,18 @@ def ticks(recording: Recording, plant: Plant | None = None) -> Ticks:
 
 def _grid_ticks(recording: Recording, plant: Plant, grid: ProcessGrid) -> Ticks:
     """Bulk way for process values alone; the same masks as a ``Frame`` has."""
-    names = [s.name for s in recording.plant.of(Modality.PROCESS)]
-
-    def columns(values: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        return dict(zip(names, values.T, strict=True))
-
-    parts = {"observed": columns(grid.observed), "age_s": columns(grid.age_s), "quality": columns(grid.quality)}
-    return from_process_grid(plant, grid.t_ns, columns(grid.value), **parts)
+    tags, actions = process_columns(plant, [s.name for s in recording.plant.of(Modality.PROCESS)])
+    return Ticks(
+        t_ns=grid.t_ns,
+        tags=grid.value.take(tags, axis=1),
+        observed=grid.observed.take(tags, axis=1),
+        age_s=grid.age_s.take(tags, axis=1),
+        quality=grid.quality.take(tags, axis=1),
+        action=grid.value.take(actions, axis=1),
+        media={},
+        present={},
+        patches={},
+    )
 
 
 def cache_ticks(recordings: Sequence[Recording], cache: Path, bar: Progress) -> list[Path]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from models.averages import ewma
 from models.linear.rhythm import AHEAD, Rhythm, kept
-from models.scaling import FACTOR_CLIP, FACTORS, MANY_TAGS, Floats, Scaling
+from models.scaling import FACTOR_CLIP, FACTORS, MANY_TAGS, Bools, Floats, Scaling
 from models.ticks import Ticks
 
 TAG_ALPHAS = (0.3, 0.12, 0.05, 0.01, 0.004)
@@ -26,12 +26,12 @@ RHYTHM_COLUMNS = tuple(k - 1 for k in (1, 2, 4, 8, 16, 32, 64, AHEAD))
 
 @dataclass(frozen=True, slots=True)
 class PastCarry:
-    """What a stream of ticks leaves behind: the held tags [S], the sums of each column at each speed, and its age.
+    """What a stream of ticks leaves behind: tags [S] ever observed, the sums of each column at each speed, its age.
 
     ``window`` [W, S] are the last rows of scaled tags, as far back as a rhythm looks.
     """
 
-    held: Floats
+    known: Bools
     tag_sums: Floats
     action_sums: Floats
     factor_sums: Floats | None
@@ -69,7 +69,7 @@ def past(
     ticks: Ticks, scaling: Scaling, carry: PastCarry | None = None, rhythm: Rhythm | None = None
 ) -> tuple[Past, PastCarry]:
     """Features of the past at every tick, and what the next piece needs."""
-    tags, held = _held(ticks, scaling, carry)
+    tags, known = _known_tags(ticks, scaling, carry)
     action = scaling.action.scaled(ticks.action)
     before = 0 if carry is None else carry.ticks
     many = scaling.factors is not None
@@ -82,7 +82,7 @@ def past(
     features = np.concatenate([tags, *tag_parts, *factor_parts, action, *action_parts, *ahead], 1)
     own = (1 + len(OWN_ALPHAS)) * tags.shape[1] if many else 0
     window = tags[:0] if rhythm is None else kept(tags, window)
-    after = PastCarry(held, tag_sums, sums, factor_sums, before + len(ticks), window)
+    after = PastCarry(known, tag_sums, sums, factor_sums, before + len(ticks), window)
     return Past(tags, action, features, own), after
 
 
@@ -98,7 +98,7 @@ def _factor_parts(tags: Floats, scaling: Scaling, carry: PastCarry | None) -> tu
 
 def held_tags(ticks: Ticks, scaling: Scaling) -> Floats:
     """Scaled tags [T, S] of a whole run; a value that is not observed is the last one that was."""
-    return _held(ticks, scaling, None)[0]
+    return _known_tags(ticks, scaling, None)[0]
 
 
 def feature_names(tags: tuple[str, ...], actions: tuple[str, ...]) -> tuple[str, ...]:
@@ -111,13 +111,10 @@ def feature_names(tags: tuple[str, ...], actions: tuple[str, ...]) -> tuple[str,
     return tuple(name + suffix for suffix, names in named for name in names)
 
 
-def _held(ticks: Ticks, scaling: Scaling, carry: PastCarry | None) -> tuple[Floats, Floats]:
-    start = np.zeros(ticks.tags.shape[1]) if carry is None else carry.held
-    scaled = scaling.tags.scaled(ticks.tags)
-    rows = np.arange(1, len(ticks) + 1)[:, None]
-    last = np.maximum.accumulate(np.where(ticks.observed, rows, 0), axis=0)
-    held = np.take_along_axis(np.concatenate([start[None], scaled]), last, 0)
-    return held, held[-1] if len(held) else start
+def _known_tags(ticks: Ticks, scaling: Scaling, carry: PastCarry | None) -> tuple[Floats, Bools]:
+    before = np.zeros(ticks.tags.shape[1], bool) if carry is None else carry.known
+    known = np.logical_or.accumulate(np.concatenate([before[None], ticks.observed]), axis=0)
+    return np.where(known[1:], scaling.tags.scaled(ticks.tags), 0.0), known[-1]
 
 
 def _differences(

@@ -32,8 +32,9 @@ from models.linear.fit import fit_core
 from models.monitors.fit import fit_monitors
 from models.networks.size import preset
 from models.plant_model import PlantModel
-from models.ticks import Ticks, from_process_grid
+from models.ticks import Ticks
 from models.training.fitter import FitConfig, Fitter, build
+from tests.grid_runs import from_process_grid
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
