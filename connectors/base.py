@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 
 from connectors.buffer import Buffer, Overflow, RateMeter, count
 from connectors.settings import Supervision
-from fusion.clock import arrival_ns
+from fusion.clock import CLOCK
 from fusion.errors import SourceError, SourceRefused
 from fusion.plant import Signal
 from fusion.records import Gap, Item, SourceHealth, SourceState
@@ -159,7 +159,7 @@ class Source:
         self._message = "not started"
         self._driver: Driver | None = None
         self._task: asyncio.Task[None] | None = None
-        self._alive_ns = arrival_ns()
+        self._alive_ns = CLOCK.now_ns()
         self._item_s: float | None = None
         self._lost: str | None = None
         self._ended = False
@@ -178,7 +178,7 @@ class Source:
         """Begin connecting in the background; a source that runs already is left alone."""
         if self._task is None or self._task.done():
             self._state, self._message, self._ended = SourceState.CONNECTING, "", False
-            self._alive_ns = arrival_ns()
+            self._alive_ns = CLOCK.now_ns()
             self._task = asyncio.create_task(self._run(), name=f"source {self.name}")
 
     async def stop(self) -> None:
@@ -293,7 +293,7 @@ class Source:
 
     def _back(self) -> None:
         """A sign of life: the source is live, and a gap ends here. Only a read proves that the connection holds."""
-        now_ns = arrival_ns()
+        now_ns = CLOCK.now_ns()
         if self._lost is not None:
             self._gaps.append(Gap(source=self.name, t_from_ns=self._alive_ns, t_to_ns=now_ns, reason=self._lost))
             log.info("source %s is back after %.1f s", self.name, (now_ns - self._alive_ns) / 1e9)

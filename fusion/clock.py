@@ -1,31 +1,37 @@
-"""Clocks: UTC nanoseconds that never jump."""
+"""One time axis: UTC nanoseconds that never jump, made once for a process and handed to whoever asks for the time."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
+from fusion.records import NS_PER_S
 
-class WallClock:
-    """UTC from the system clock at start, carried on by the monotonic clock so that it never jumps."""
 
-    def __init__(self) -> None:
-        self._offset_ns = time.time_ns() - time.monotonic_ns()
+class Clock:
+    """UTC of the system's clock when this one was made, carried on by the monotonic clock.
+
+    A step of the system's clock moves no stamp, closes no tick and lets no advice expire; ``stepped_s`` tells of it.
+    """
+
+    def __init__(
+        self, system_ns: Callable[[], int] = time.time_ns, monotonic_ns: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        self._system_ns, self._monotonic_ns = system_ns, monotonic_ns
+        self._offset_ns = system_ns() - monotonic_ns()
 
     def now_ns(self) -> int:
-        """UTC nanoseconds."""
-        return time.monotonic_ns() + self._offset_ns
+        """UTC nanoseconds now: the axis of every ``received_ns``."""
+        return self.utc_ns(self._monotonic_ns())
+
+    def utc_ns(self, monotonic_ns: int) -> int:
+        """UTC nanoseconds of a reading of the monotonic clock, which all processes of a machine share."""
+        return monotonic_ns + self._offset_ns
+
+    def stepped_s(self) -> float:
+        """How far the system's clock has gone ahead of this one since [s]."""
+        return (self._system_ns() - self.now_ns()) / NS_PER_S
 
 
-_UTC_OFFSET_NS = time.time_ns() - time.monotonic_ns()
-
-
-def arrival_ns(monotonic_ns: int | None = None) -> int:
-    """UTC nanoseconds of the local monotonic clock: the axis of every ``received_ns``; it never jumps."""
-    return (time.monotonic_ns() if monotonic_ns is None else monotonic_ns) + _UTC_OFFSET_NS
-
-
-def utc_clock() -> Callable[[], int]:
-    """UTC nanoseconds that never jump: the system's clock now, carried on by the monotonic one."""
-    base_ns = time.time_ns() - time.monotonic_ns()
-    return lambda: base_ns + time.monotonic_ns()
+CLOCK = Clock()
+"""That of this process."""

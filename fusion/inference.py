@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from control.advice.advisor import Advisor, AdvisorConfig, Situation
+from control.advice.drift import BandWatch
 from control.advice.licence import Level, Licence
 from control.advice.planner import Planner
 from control.anomaly.calibration import Calibration, Surprise
@@ -24,7 +25,7 @@ from control.anomaly.detector import Detector, DetectorConfig
 from control.anomaly.evidence import Contributions
 from fusion.checkpoint import Checkpoint
 from fusion.errors import ModelError
-from fusion.plant import Modality, Plant
+from fusion.plant import Modality, Plant, Role
 from fusion.records import NS_PER_S, Anomaly, Forecast, Frame, Recommendation
 from models.plant_model import ModelState, PlantModel, Seen
 from models.ticks import TickBuilder, Ticks
@@ -39,7 +40,7 @@ TICKS_AT_ONCE = 120
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What one tick produced: ``anomalies`` are changes, ``open_anomalies`` what stands now."""
+    """What one tick produced: ``anomalies`` are changes, ``open_anomalies`` what stands, advice what is new."""
 
     frame: Frame
     surprise: Surprise | None
@@ -82,6 +83,7 @@ class Engine:
     """One plant's inference, tick by tick.
 
     ``calibration`` takes the place of the checkpoint's; without ``networks`` the linear core alone forecasts.
+    ``clock_ns`` is the time of day that a tick ages by; a replay has none but that of its ticks.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Engine:
         cadence: Cadence | None = None,
         calibration: Calibration | None = None,
         networks: bool = True,
+        clock_ns: Callable[[], int] | None = None,
     ) -> None:
         self.plant: Plant = checkpoint.plant
         self.model = PlantModel.from_checkpoint(checkpoint)
@@ -107,7 +110,10 @@ class Engine:
         self._builder = TickBuilder(self.plant, self.model.stem)
         self._state = ModelState()
         self._advisor: Advisor | None = None
+        self._watched = [i for i, s in enumerate(self.plant.tags) if s.role is Role.CONTROLLED]
+        self._bands = BandWatch(self._advisor_config.drift, [self.plant.tags[i].name for i in self._watched])
         self._now_ns = 0
+        self._clock_ns = clock_ns or self.now_ns
         self._due_ns: dict[str, int] = {"forecast": 0, "advice": 0}
         self._seen: Present | None = None
         self._last_action: NDArray[np.float64] | None = None
@@ -129,6 +135,7 @@ class Engine:
         ticks = self._builder.tick(frame)
         (seen,) = self.model.step(ticks, self._state, explain=self.detector.attentive)
         changes = self._judge(frame, ticks, seen)
+        self._watch_bands(ticks)
         forecast, advice = self._look_ahead(frame) if newest else (None, None)
         return Outcome(
             frame=frame,
@@ -162,7 +169,8 @@ class Engine:
     def _judge(self, frame: Frame, tick: Ticks, seen: Seen) -> list[Anomaly]:
         """What changes with one tick."""
         self._seen = Present(tick.tags[-1], tick.action[-1])
-        self.flags = tuple(sorted({*frame.flags, *seen.flags, *self._settling(tick.action[-1]), *self._relieved()}))
+        own = (*self._settling(tick.action[-1]), *self._relieved(), *self._drifted())
+        self.flags = tuple(sorted({*frame.flags, *seen.flags, *own}))
         evidence = None
         if seen.shares is not None and seen.residual is not None and self.detector.attentive:
             evidence = Contributions(
@@ -197,6 +205,21 @@ class Engine:
             return ()
         return (f"relieved:{Modality.PROCESS}",)
 
+    def _watch_bands(self, tick: Ticks) -> None:
+        """Demote the licence where the plant no longer stays inside the bands; nothing but a restart restores it."""
+        if not self._watched:
+            return
+        self._bands.see(self._now_ns, tick.tags[-1, self._watched], tick.observed[-1, self._watched])
+        reason = self._bands.drifted()
+        if reason and self.licence.level.allows(Level.ADVISE):
+            log.warning("the licence is demoted to shadow: %s", reason)
+            self.licence = self.licence.demoted(Level.SHADOW, reason)
+            if self._advisor is not None:
+                self._advisor.licence = self.licence
+
+    def _drifted(self) -> tuple[str, ...]:
+        return ("drift",) if self._bands.drifted() else ()
+
     def _due(self, what: str, every_s: float) -> bool:
         if self._now_ns < self._due_ns[what]:
             return False
@@ -221,20 +244,25 @@ class Engine:
             return None
         half = world.half_band().double().numpy()
         names = tuple(s.name for s in self.plant.tags)
-        return Forecast(
+        forecast = Forecast(
             t_ns=self._now_ns, horizon_s=world.horizon_s, signals=names, mean=mean, low=mean - half, high=mean + half
         )
+        self._bands.foretell(forecast)
+        return forecast
 
     @torch.no_grad()
-    def _advice(self, frame: Frame) -> Recommendation:
+    def _advice(self, frame: Frame) -> Recommendation | None:
         world = self.model.world(self._state)
         if self._advisor is None:
             planner = Planner(self._advisor_config.planner, self.plant, world)
-            self._advisor = Advisor(self._advisor_config, self.plant, planner, self.licence, self.model_id, self.now_ns)
+            self._advisor = Advisor(
+                self._advisor_config, self.plant, planner, self.licence, self.model_id, self._clock_ns
+            )
         situation = Situation(
             t_ns=frame.t_ns,
             anomalies=self.detector.open,
             stale=frame.missing,
+            available=available(self.plant, frame),
             hands_off=not self._cadence.advise,
         )
         return self._advisor.advise(world, situation)
@@ -267,3 +295,9 @@ class Engine:
     def level(self) -> Level:
         """What the model may do."""
         return self.licence.level
+
+
+def available(plant: Plant, frame: Frame) -> dict[str, bool]:
+    """Whether the loops that say so take a setpoint at a tick; one whose word is missing does not."""
+    said = frame.values
+    return {s.name: bool(said.get(s.auto_tag, 0.0)) for s in plant.actions if s.auto_tag}

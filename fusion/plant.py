@@ -42,7 +42,8 @@ class Signal:
     signal without ``max_rate`` [unit/s] conditions the model but is never recommended. ``pose`` places a LiDAR in
     the plant frame: x, y, z [m], roll, pitch, yaw [rad]. Signals of one ``device`` fail together (default: each is its
     own). ``machine`` marks what a valve or drive does (its position, speed or current): where such a tag alone
-    contradicts the others, the machine is at fault and not an instrument.
+    contradicts the others, the machine is at fault and not an instrument. ``auto_tag`` of a manipulated signal names
+    the process signal that is not zero while its loop takes a setpoint; a loop without one always does.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Signal:
     description: str = ""
     device: str = ""
     machine: bool = False
+    auto_tag: str = ""
 
     def __post_init__(self) -> None:
         """Reject limits and periods that no plant has."""
@@ -68,6 +70,8 @@ class Signal:
             raise ConfigError(f"signal {self.name!r}: low {self.low} must be below high {self.high}")
         if self.role is Role.MANIPULATED and (self.low is None or self.high is None):
             raise ConfigError(f"signal {self.name!r}: a manipulated signal needs low and high")
+        if self.auto_tag and self.role is not Role.MANIPULATED:
+            raise ConfigError(f"signal {self.name!r}: auto_tag is for manipulated signals")
         if self.max_rate is not None and self.max_rate <= 0:
             raise ConfigError(f"signal {self.name!r}: max_rate must be positive")
         if self.pose and len(self.pose) != 6:
@@ -171,6 +175,7 @@ class Plant:
 
     def _references(self) -> list[tuple[str, str]]:
         found = [("gains", n) for g in self.gains for n in (g.manipulated, g.controlled)]
+        found += [("auto_tag", s.auto_tag) for s in self.signals if s.auto_tag]
         found += [("balances", n) for b in self.balances for n in b.signals]
         found += [("targets", t.signal) for t in self.targets]
         return found + [("edges", n) for e in self.edges for n in e]
@@ -203,6 +208,9 @@ class Plant:
         """SHA-256 of the canonical form: equal plants have equal fingerprints, in whatever order signals are listed."""
         form = plant_to_dict(self)
         form["signals"].sort(key=lambda signal: signal["name"])
+        for signal in form["signals"]:
+            if not signal["auto_tag"]:
+                del signal["auto_tag"]
         text = json.dumps(form, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 

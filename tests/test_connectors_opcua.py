@@ -16,7 +16,7 @@ from connectors.opcua.config import OpcUaConfig
 from connectors.opcua.nodes import NodeAddress, identifier, parse_node
 from connectors.opcua.notifications import Intake, to_ns, to_quality
 from connectors.opcua.session import refusal_or_loss
-from fusion.clock import arrival_ns
+from fusion.clock import CLOCK
 from fusion.errors import ConfigError, SourceError, SourceRefused
 from fusion.records import Quality, SourceState
 from tests.contract.peers import PLANT, OpcUaPeer, collect, free_port, supervision, until, values
@@ -274,7 +274,7 @@ def test_stamps_fall_back_from_source_to_server_to_arrival():
     empty, future = datetime(1601, 1, 1, tzinfo=UTC), now + timedelta(days=3)
     naive = now.replace(tzinfo=None)
     intake = Intake(("A", "B", "C", "D"), "host", tally := Tally())
-    before_ns = arrival_ns()
+    before_ns = CLOCK.now_ns()
     found = intake.columns(
         publish(
             item(1, 1.0, source=naive, server=now),

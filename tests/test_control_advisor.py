@@ -40,7 +40,8 @@ class Desk:
 
     def ask(self, t=0, world="own", **situation):
         self.now_ns = t * S
-        return self.advisor.advise(self.world if world == "own" else world, Situation(t_ns=t * S, **situation))
+        self.news = self.advisor.advise(self.world if world == "own" else world, Situation(t_ns=t * S, **situation))
+        return self.advisor.said
 
 
 def test_advice_says_all_that_an_operator_needs():
@@ -102,8 +103,20 @@ def test_hold_for_stale_data():
     desk = Desk()
     desk.now_ns = 60 * S
     late = desk.advisor.advise(desk.world, Situation(t_ns=50 * S))
+    assert late is not None
     assert late.reason is HoldReason.STALE_DATA
     assert "10 s old" in late.text
+
+
+def test_what_stands_is_said_once():
+    desk = Desk()
+    assert desk.ask(0) is desk.news
+    assert desk.ask(5).verdict is Verdict.ADVISE
+    assert desk.news is None
+    assert hold(desk, t=10, stale=("T",)) is HoldReason.STALE_DATA
+    assert desk.news is not None
+    hold(desk, t=15, stale=("T",))
+    assert desk.news is None
 
 
 def test_a_stale_camera_is_named_but_does_not_hold():

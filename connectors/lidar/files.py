@@ -15,7 +15,7 @@ from connectors.base import SourceEnded, Tally
 from connectors.lidar.config import LidarConfig
 from connectors.lidar.crop import Crop
 from connectors.settings import utc_ns
-from fusion.clock import arrival_ns
+from fusion.clock import CLOCK
 from fusion.errors import SourceError
 from fusion.plant import Signal
 from fusion.records import NS_PER_S, Item, Quality, Sample
@@ -95,7 +95,7 @@ class CloudPlayer:
         return Sample(
             signal=self._signal.name,
             t_ns=self._t_ns(file, place),
-            received_ns=arrival_ns(),
+            received_ns=CLOCK.now_ns(),
             value=cloud,
             quality=Quality.UNCERTAIN if self._empty else Quality.GOOD,
             clock="file:lidar",

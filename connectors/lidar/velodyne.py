@@ -14,7 +14,7 @@ from connectors.base import ARRIVAL_CLOCK, Tally
 from connectors.inbox import Inbox
 from connectors.lidar.config import LidarConfig
 from connectors.lidar.crop import Crop
-from fusion.clock import arrival_ns
+from fusion.clock import CLOCK
 from fusion.errors import SourceError
 from fusion.records import NS_PER_S, Item, Quality, Sample
 
@@ -88,7 +88,7 @@ class VelodyneListener(asyncio.DatagramProtocol):
         if azimuth < self._azimuth or len(self._turn) >= MAX_PACKETS:
             self._finish_turn()
         self._azimuth = azimuth
-        received_ns = arrival_ns()
+        received_ns = CLOCK.now_ns()
         self._turn.append(velodyne_decoder.VelodynePacket(received_ns / NS_PER_S, data))
         self._received_ns = received_ns
 

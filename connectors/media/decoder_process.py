@@ -14,7 +14,7 @@ import numpy as np
 
 from connectors.base import ARRIVAL_CLOCK, SourceEnded, Tally
 from connectors.media.pipe import SIZES, Job
-from fusion.clock import arrival_ns
+from fusion.clock import CLOCK
 from fusion.errors import SourceError, SourceRefused
 from fusion.records import Item, Quality, Sample
 
@@ -70,7 +70,7 @@ class DecoderProcess:
             Sample(
                 signal=self._signal,
                 t_ns=header["t_ns"],
-                received_ns=arrival_ns(header["mono_ns"]),
+                received_ns=CLOCK.utc_ns(header["mono_ns"]),
                 value=value,
                 quality=Quality(header["quality"]),
                 clock=self._clocks[header["clock"]],

@@ -11,7 +11,7 @@ from connectors.media.config import AudioConfig, MediaConfig, VideoConfig
 from connectors.media.decoder_process import DecoderProcess
 from connectors.media.pipe import Job
 from connectors.settings import redacted, signal_of
-from fusion.clock import arrival_ns
+from fusion.clock import CLOCK
 from fusion.errors import ConfigError
 from fusion.plant import Modality, Plant, Signal
 
@@ -65,7 +65,7 @@ def _source(config: MediaConfig, signal: Signal, name: str, suspicious_after_s: 
             realtime=config.realtime,
             start_ns=config.start_ns(),
             frozen_after_s=suspicious_after_s,
-            utc_offset_ns=arrival_ns(0),
+            utc_offset_ns=CLOCK.utc_ns(0),
         )
         return DecoderProcess(signal.name, job, clock, redacted(config.url), tally)
 

@@ -23,7 +23,7 @@ from connectors.inbox import Inbox
 from connectors.mqtt.config import MqttConfig
 from connectors.mqtt.payload import Extractor
 from connectors.settings import secret
-from fusion.clock import arrival_ns
+from fusion.clock import CLOCK
 from fusion.errors import SourceError, SourceRefused
 from fusion.records import Item
 
@@ -88,7 +88,7 @@ class MqttSession:
         if len(message.payload) > self._config.max_payload_bytes:
             self._tally.lost["payload too large"] += 1
             return
-        received_ns = arrival_ns()
+        received_ns = CLOCK.now_ns()
         for extractor in self._extractors.get(message.topic, ()):
             reading = extractor.reading(bytes(message.payload), received_ns, message.retain)
             clock, t_ns = (ARRIVAL_CLOCK, received_ns) if reading.t_ns is None else (self._clock, reading.t_ns)

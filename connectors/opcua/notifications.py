@@ -8,7 +8,7 @@ from typing import Any
 from connectors.base import ARRIVAL_CLOCK, Tally
 from connectors.columns import UNUSABLE, Rows, number, plausible
 from connectors.settings import datetime_ns
-from fusion.clock import arrival_ns
+from fusion.clock import CLOCK
 from fusion.errors import SourceError
 from fusion.records import Columns, Quality
 
@@ -52,7 +52,7 @@ class Intake:
         Raises:
             SourceError: the server ended the subscription.
         """
-        received_ns = arrival_ns()
+        received_ns = CLOCK.now_ns()
         by_clock: dict[str, Rows] = {}
         for notification in result.NotificationMessage.NotificationData or ():
             if hasattr(notification, "MonitoredItems"):

@@ -15,6 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from control.advice.constraints import clamp_move
+from control.advice.drift import DriftConfig
 from control.advice.licence import Level, Licence
 from control.advice.planner import Plan, Planner, PlannerConfig
 from control.advice.world import World
@@ -56,6 +57,7 @@ class AdvisorConfig:
     deadband: float = 0.01
     least_gain: float = 0.0
     touching: float = 0.1
+    drift: DriftConfig = field(default_factory=DriftConfig)
     planner: PlannerConfig = field(default_factory=PlannerConfig)
 
     def __post_init__(self) -> None:
@@ -89,7 +91,7 @@ class _Hold:
 
 
 class Advisor:
-    """Gives one recommendation per call; an advice that still stands is given again, unchanged."""
+    """Says each recommendation once: an advice that stands, and a HOLD for the same reason, are not said again."""
 
     def __init__(
         self,
@@ -107,12 +109,20 @@ class Advisor:
         self.sequence = sequence
         self._advice: Recommendation | None = None
         self._hold: Recommendation | None = None
+        self.said: Recommendation | None = None
         self._issued_ns: deque[int] = deque(maxlen=config.per_hour)
         self._quiet_until_ns = 0
         self._planned_ns: int | None = None
 
-    def advise(self, world: World | None, situation: Situation) -> Recommendation:
-        """ADVISE or HOLD at a tick; ``world`` is None where the model gave no forecast."""
+    def advise(self, world: World | None, situation: Situation) -> Recommendation | None:
+        """What is new to be said at a tick, None while what was ``said`` last stands; no ``world``: no forecast."""
+        standing = self._standing(world, situation)
+        news = standing if standing is not self.said else None
+        self.said = standing
+        return news
+
+    def _standing(self, world: World | None, situation: Situation) -> Recommendation:
+        """ADVISE or HOLD, the one said before where it still stands."""
         hold = self._forbidden(situation)
         if hold is not None:
             self._advice = None

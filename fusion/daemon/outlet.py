@@ -32,12 +32,11 @@ class Outlet(Protocol):
 
 
 class MqttOutlet:
-    """Publishes records, surprise and previews; a recommendation only when it is a new one."""
+    """Publishes records, surprise and previews."""
 
     def __init__(self, publisher: MqttPublisher, engine: Engine) -> None:
         self._publisher, self._engine = publisher, engine
         self._plant = engine.plant
-        self._last_advice = ""
         publisher.start()
 
     def outcome(self, outcome: Outcome) -> None:
@@ -50,10 +49,8 @@ class MqttOutlet:
             send(anomaly)
         if outcome.forecast is not None:
             send(shown(outcome.forecast, self._plant))
-        advice = outcome.recommendation
-        if advice is not None and advice.id != self._last_advice:
-            self._last_advice = advice.id
-            send(advice)
+        if outcome.recommendation is not None:
+            send(outcome.recommendation)
         self._previews(outcome)
 
     def health(self, health: Health) -> None:
@@ -84,18 +81,12 @@ class FileOutlet:
     def __init__(self, file: Path, plant: Plant, model_id: str) -> None:
         self._stream: IO[bytes] = file.open("wb")
         self._plant, self._model_id = plant, model_id
-        self._last_advice = ""
 
     def outcome(self, outcome: Outcome) -> None:
         """Write what one tick produced."""
-        advice = outcome.recommendation
-        news = [*outcome.anomalies]
-        lines = [to_message(anomaly, self._plant, self._model_id) for anomaly in news]
-        if advice is not None and advice.id != self._last_advice:
-            self._last_advice = advice.id
-            lines.append(to_message(advice, self._plant, self._model_id))
-        for line in lines:
-            self._stream.write(encode(line) + b"\n")
+        advice = () if outcome.recommendation is None else (outcome.recommendation,)
+        for record in (*outcome.anomalies, *advice):
+            self._stream.write(encode(to_message(record, self._plant, self._model_id)) + b"\n")
 
     def health(self, health: Health) -> None:
         """Nothing to write."""

@@ -22,7 +22,7 @@ from connectors.base import Source
 from connectors.kinds import source_of
 from connectors.replay import ReplayConfig, replay_source
 from fusion.checkpoint import load_checkpoint
-from fusion.clock import WallClock
+from fusion.clock import CLOCK, Clock
 from fusion.command import stop_on_signals
 from fusion.daemon.outlet import FileOutlet, MqttOutlet, Outlet, Outlets
 from fusion.daemon.settings import DaemonConfig
@@ -39,6 +39,7 @@ INTAKE_PERIOD_S = 0.05
 HEALTH_PERIOD_S = 2.0
 FRAMES_WAITING = 8
 STOP_DEADLINE_S = 3.0
+HOST_STEP_S = 2.0
 
 
 @dataclass(slots=True)
@@ -56,7 +57,10 @@ class Statistics:
 
 
 class Daemon:
-    """Sources in, records out; ``lossless`` (replay) waits for inference instead of skipping ticks."""
+    """Sources in, records out; ``lossless`` (replay) waits for inference instead of skipping ticks.
+
+    ``clock`` is the one by which sources stamp arrivals.
+    """
 
     def __init__(
         self,
@@ -66,13 +70,14 @@ class Daemon:
         outlet: Outlet,
         *,
         lossless: bool = False,
+        clock: Clock = CLOCK,
     ) -> None:
         self._sources = sources
         self._timeline = timeline
         self._engine = engine
         self._outlet = outlet
         self._lossless = lossless
-        self._clock = WallClock()
+        self._clock = clock
         self._arrival_ns = 0
         self._frames: asyncio.Queue[tuple[Frame, int]] = asyncio.Queue(FRAMES_WAITING)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="inference")
@@ -167,8 +172,14 @@ class Daemon:
             model_id=self._engine.model_id,
             calibrated_hours=self._engine.calibrated_hours,
             licence=str(self._engine.level),
-            flags=tuple(sorted({*self._engine.flags, *(f"clock:{name}" for name in clocks.skewed)})),
+            flags=tuple(
+                sorted({*self._engine.flags, *(f"clock:{name}" for name in clocks.skewed), *self._host_clock()})
+            ),
         )
+
+    def _host_clock(self) -> tuple[str, ...]:
+        """A step of the system's clock since the start: our stamps and others' differ by it until we start again."""
+        return ("clock:host",) if abs(self._clock.stepped_s()) > HOST_STEP_S else ()
 
 
 def _with_clock(health: SourceHealth, signals: Sequence[str], timeline: TimelineHealth) -> SourceHealth:
@@ -209,8 +220,10 @@ def run(config: DaemonConfig) -> None:
     publish = PublisherConfig(**{f.name: getattr(config.publish, f.name) for f in fields(config.publish)})
 
     def build() -> Daemon:
-        engine = Engine(checkpoint, detector=config.detector, advisor=config.advisor, cadence=cadence)
-        outlet = MqttOutlet(MqttPublisher(publish, plant, engine.model_id), engine)
+        engine = Engine(
+            checkpoint, detector=config.detector, advisor=config.advisor, cadence=cadence, clock_ns=CLOCK.now_ns
+        )
+        outlet = MqttOutlet(MqttPublisher(publish, plant, engine.model_id, clock=CLOCK.now_ns), engine)
         return Daemon(sources, Timeline(plant, config.timeline), engine, outlet)
 
     asyncio.run(_until_stopped(build))

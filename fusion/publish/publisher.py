@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from fusion.clock import CLOCK
 from fusion.errors import ConfigError
 from fusion.plant import Plant
 from fusion.publish import encoding, messages
@@ -71,7 +72,7 @@ class MqttPublisher:
         plant: Plant,
         model_id: str = "",
         *,
-        clock: Callable[[], int] = time.time_ns,
+        clock: Callable[[], int] = CLOCK.now_ns,
     ) -> None:
         if not plant.name or any(c in plant.name for c in "+#/"):
             raise ConfigError(f"plant.name: {plant.name!r} cannot be a topic level; expected a name without + # /")

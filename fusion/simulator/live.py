@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from fusion.clock import utc_clock
+from fusion.clock import CLOCK
 from fusion.errors import ConfigError
 from fusion.plant import Modality, Plant, Role
 from fusion.records import NS_PER_S, Item
@@ -248,7 +248,7 @@ class LivePlant:
     ) -> None:
         self._simulation, self._plant, self._config = simulation, plant, config
         self._orders, self._worker, self._out = orders, worker, outlets
-        self._now_ns = utc_clock()
+        self._now_ns = CLOCK.now_ns
         self._outflow = Outflow(self._now_ns)
         self._published = {*config.as_json, *config.as_plain}
         self._pace: Pace | None = None
