@@ -1,6 +1,6 @@
 """Several trainings on the same recordings that differ in their settings, and one table of how they came out.
 
-The settings are expanded by hydra's own sweeper. A sweep that was killed goes on: what is trained stays trained.
+The settings are expanded by hydra's own grammar. A sweep that was killed goes on: what is trained stays trained.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import logging
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ from rich.table import Table
 
 from fusion.checkpoint import DESCRIPTION, load_checkpoint
 from fusion.config import sweep_overrides
+from fusion.plain import plain
 from fusion.training.settings import TrainConfig, train_config
-from fusion.training.train import finite, train
+from fusion.training.train import train
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def _trained(place: Path, config: TrainConfig) -> bool:
     """Whether a folder holds the model of exactly these settings."""
     if not (place / DESCRIPTION).is_file():
         return False
-    return bool(load_checkpoint(place).meta["train"] == finite(asdict(config)))
+    return bool(load_checkpoint(place).meta["train"] == plain(config))
 
 
 def _row(place: Path, overrides: Sequence[str]) -> dict[str, Any]:
