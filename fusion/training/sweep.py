@@ -17,6 +17,7 @@ from rich.table import Table
 
 from fusion.checkpoint import DESCRIPTION, load_checkpoint
 from fusion.config import sweep_overrides
+from fusion.files import whole_file
 from fusion.plain import plain
 from fusion.training.settings import TrainConfig, train_config
 from fusion.training.train import train
@@ -42,9 +43,11 @@ def sweep(recordings: Sequence[Path], out: Path, overrides: Sequence[str]) -> li
         log.info("training %d of %d: %s", number + 1, len(jobs), " ".join(job))
         if not _trained(place, config):
             train(recordings, place, config, ticks)
-            (place / OVERRIDES).write_text(json.dumps(job))
+            with whole_file(place / OVERRIDES) as aside:
+                aside.write_text(json.dumps(job))
         rows.append(_row(place, job))
-        (out / SUMMARY).write_text(json.dumps(rows, indent=1))
+        with whole_file(out / SUMMARY) as aside:
+            aside.write_text(json.dumps(rows, indent=1))
     shutil.rmtree(ticks, ignore_errors=True)
     return rows
 

@@ -29,6 +29,7 @@ from safetensors.torch import load_file, save_file
 from control.anomaly.calibration import Calibration, calibrate, surprise_config
 from fusion.checkpoint import flatten, save_checkpoint
 from fusion.command import carry_out, flat, start_logging, training_arguments
+from fusion.files import whole_file
 from fusion.plain import plain
 from fusion.plant import Plant
 from fusion.recordings.recording import Recording
@@ -142,7 +143,7 @@ def publish(
     meta = {
         "model": model.meta(),
         "train": config,
-        "gauges": trained.gauges.to_dict(),
+        "gauges": trained.gauges,
         "withheld": reasons,
         "licence": licence.to_dict(),
         "card": card,
@@ -150,7 +151,7 @@ def publish(
         "seconds": round(time.monotonic() - started, 1),
     }
     arrays, meta["calibration"] = calibration.state()
-    model_id = save_checkpoint(out, plant, flatten({"calibration": arrays} | model.state()), plain(meta))
+    model_id = save_checkpoint(out, plant, flatten({"calibration": arrays} | model.state()), meta)
     findings = Findings(
         model_id=model_id,
         meta=plain(meta),
@@ -178,7 +179,8 @@ def _claim(work: Path, recordings: Sequence[Recording], config: TrainConfig) -> 
     file = work / "claim.json"
     if not file.is_file() or file.read_text() != claim:
         (work / STATE).unlink(missing_ok=True)
-        file.write_text(claim)
+        with whole_file(file) as aside:
+            aside.write_text(claim)
 
 
 # --- recordings to ticks
@@ -264,9 +266,8 @@ def _write_state(fitter: Fitter, course: Course, work: Path) -> None:
     state = fitter.state_dict()
     if not distributed.is_first():
         return
-    aside = work / "state.partial"
-    save_file(state["arrays"] | course.arrays(), aside, metadata={"meta": json.dumps(state["meta"])})
-    aside.rename(work / STATE)
+    with whole_file(work / STATE) as aside:
+        save_file(state["arrays"] | course.arrays(), aside, metadata={"meta": json.dumps(state["meta"])})
 
 
 def _resume(fitter: Fitter, course: Course, work: Path) -> None:
