@@ -15,6 +15,8 @@ from connectors.mqtt.source import source as mqtt_source
 from connectors.opcua.config import OpcUaConfig
 from connectors.opcua.source import source as opcua_source
 from connectors.replay import ReplayConfig, replay_source
+from fusion.errors import ConfigError
+from fusion.plain import decode
 from fusion.plant import Plant
 
 KINDS: Mapping[str, tuple[type, Callable[..., Source]]] = {
@@ -26,6 +28,21 @@ KINDS: Mapping[str, tuple[type, Callable[..., Source]]] = {
     "replay": (ReplayConfig, replay_source),
 }
 """The settings of each kind, and what makes a supervised source of them."""
+
+
+def settings_of(values: Any, key: str) -> Any:
+    """The settings of a connector from plain values with its ``kind``; ``key`` is where they stand.
+
+    Raises:
+        ConfigError: naming the full key and what would be accepted.
+    """
+    given = dict(values) if isinstance(values, Mapping) else {}
+    kind = given.pop("kind", None)
+    if kind not in tuple(KINDS):
+        said = "missing" if kind is None else f"{kind!r} is not accepted"
+        raise ConfigError(f"{key}.kind: {said}; expected one of {', '.join(KINDS)}")
+    settings, _ = KINDS[kind]
+    return decode(given, settings, key)
 
 
 def source_of(config: Any, plant: Plant, name: str = "") -> Source:

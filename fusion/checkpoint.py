@@ -7,7 +7,6 @@ calibration, gauges, licence, plant, and the hash of the weights). There are no 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from fusion.errors import ConfigError, PlantMismatch
-from fusion.files import sha256_of
+from fusion.files import sha256_of, whole_folder
+from fusion.plain import plain
 from fusion.plant import Plant, plant_to_dict
 from fusion.plant_file import plant_from_dict
 
@@ -52,22 +52,19 @@ def flatten(parts: Mapping[str, Mapping[str, Array]]) -> dict[str, Array]:
 
 def save_checkpoint(path: Path, plant: Plant, arrays: Mapping[str, Array], meta: Mapping[str, Any]) -> str:
     """Write a checkpoint aside and put it in place at once; returns its ``model_id``."""
-    aside = path.with_name(path.name + ".partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, aside / WEIGHTS)
-    digest = sha256_of(aside / WEIGHTS)
-    model_id = f"{plant.name}-{digest[:12]}"
-    description = {
-        "format": FORMAT,
-        "model_id": model_id,
-        "weights_sha256": digest,
-        "fingerprint": plant.fingerprint,
-        "plant": plant_to_dict(plant),
-        "meta": dict(meta),
-    }
-    (aside / DESCRIPTION).write_text(json.dumps(description, indent=1, allow_nan=False))
-    _replace(aside, path)
+    with whole_folder(path, overwrite=True) as aside:
+        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, aside / WEIGHTS)
+        digest = sha256_of(aside / WEIGHTS)
+        model_id = f"{plant.name}-{digest[:12]}"
+        description = {
+            "format": FORMAT,
+            "model_id": model_id,
+            "weights_sha256": digest,
+            "fingerprint": plant.fingerprint,
+            "plant": plant_to_dict(plant),
+            "meta": plain(meta),
+        }
+        (aside / DESCRIPTION).write_text(json.dumps(description, indent=1, allow_nan=False))
     return model_id
 
 
@@ -112,12 +109,3 @@ def _description(file: Path) -> dict[str, Any]:
     if found != FORMAT:
         raise ConfigError(f"{file}: format {found!r} is not accepted; expected {FORMAT!r}")
     return description
-
-
-def _replace(aside: Path, path: Path) -> None:
-    old = path.with_name(path.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if path.exists():
-        path.rename(old)
-    aside.rename(path)
-    shutil.rmtree(old, ignore_errors=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 from fusion.command import carry_out, flat, start_logging, training_arguments
 from fusion.errors import ConfigError
+from fusion.plain import plain
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_PLANT = ROOT / "configs" / "plant" / "lime.yaml"
@@ -338,7 +339,7 @@ def run_whatif(arguments: argparse.Namespace) -> None:
 
 
 def _write(report: dict[str, Any], file: Path | None) -> None:
-    text = json.dumps(report, indent=1)
+    text = json.dumps(plain(report), indent=1)
     if file is None:
         say(text)
     else:

@@ -1,79 +1,72 @@
-"""Configuration: the one file that knows hydra; composes YAML and overrides into the dataclass that a wing hands in.
+"""Configuration: the one file that knows hydra; composes YAML and overrides into plain values.
 
-Schema and defaults travel with the code (each component owns its dataclass), YAML travels with the plant.
+Schema and defaults travel with the code (each component owns its dataclass, see ``fusion.plain.decode``), YAML travels
+with the plant.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import re
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fusion.errors import ConfigError
 
-Schema = TypeVar("Schema")
 
-
-def register(name: str, schema: type, groups: Mapping[str, Mapping[str, type]]) -> None:
-    """Make a dataclass known to hydra as ``NAME_schema``, and those of its groups as ``GROUP/KIND``."""
+def register(schema: str, groups: Mapping[str, Sequence[str]]) -> None:
+    """Make ``GROUP/KIND@place`` of a defaults list mean ``place.kind: KIND``; ``schema`` may head such a list."""
     store = ConfigStore.instance()
-    store.store(name=f"{name}_schema", node=schema)
+    store.store(name=schema, node={})
     for group, kinds in groups.items():
-        for kind, config in kinds.items():
-            store.store(group=group, name=kind, node=config)
+        for kind in kinds:
+            store.store(group=group, name=kind, node={"kind": kind})
 
 
-def compose(
-    file: Path, overrides: Sequence[str], schema: type[Schema], name: str, groups: Mapping[str, Mapping[str, type]]
-) -> Schema:
-    """A YAML file with its defaults list and overrides as a ``schema``.
+def compose(file: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """What a YAML file says with its defaults list, if it has one, and with overrides.
 
     Raises:
-        ConfigError: naming the file, the key and what would be accepted.
+        ConfigError: naming the file, and the key where it is one that hydra refuses.
     """
     if not file.is_file():
         raise ConfigError(f"{file}: no such configuration; expected a YAML file such as configs/demo.yaml")
-    register(name, schema, groups)
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(file.resolve().parent), version_base="1.3"):
-            composed = hydra_compose(file.stem, overrides=list(overrides))
-        config = OmegaConf.to_object(composed)
+            composed = hydra_compose(file.stem, overrides=[_forced(override) for override in parse(overrides)])
+        return _values(composed)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"{file}: {explain(error)}") from error
-    except ConfigError as error:
-        raise ConfigError(f"{file}: {error}") from error
-    if not isinstance(config, schema):
-        raise ConfigError(f"{file}: its defaults list must begin with {name}_schema")
-    return config
 
 
-def merged(schema: type[Schema], overrides: Sequence[str]) -> Schema:
-    """The defaults of a ``schema`` with ``key=value`` overrides, as typed on the command line.
+def settings(overrides: Sequence[str]) -> dict[str, Any]:
+    """What ``key=value`` overrides say, as typed on the command line; a dotted key is one within another.
 
     Raises:
-        ConfigError: naming the key and what would be accepted.
+        ConfigError: on what is not hydra's grammar, or stands for several values.
     """
-    try:
-        config: Any = OmegaConf.to_object(
-            OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.from_dotlist(list(overrides)))
-        )
-    except OmegaConfBaseException as error:
-        raise ConfigError(explain(error)) from error
-    assert isinstance(config, schema)  # noqa: S101 - to_object returns the schema's type
-    return config
+    config = OmegaConf.create()
+    for override in parse(overrides):
+        if override.type is not OverrideType.CHANGE or override.is_sweep_override():
+            raise ConfigError(f"{override.input_line}: expected KEY=VALUE; several values need --multirun")
+        OmegaConf.update(config, override.key_or_group, override.value())
+    return _values(config)
+
+
+def merged(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults with what was given in their place, key by key at every depth."""
+    return _values(OmegaConf.merge(defaults, given))
 
 
 def sweep_overrides(overrides: Sequence[str]) -> list[list[str]]:
@@ -82,23 +75,50 @@ def sweep_overrides(overrides: Sequence[str]) -> list[list[str]]:
     Raises:
         ConfigError: on what is not hydra's grammar.
     """
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-        batches = BasicSweeper.split_arguments(parsed, max_batch_size=None)
-    except HydraException as error:
-        raise ConfigError(f"--multirun: {str(error).splitlines()[0]}") from error
-    return [list(job) for batch in batches for job in batch]
+    return [list(job) for job in itertools.product(*(_expanded(override) for override in parse(overrides)))]
 
 
-def explain(error: Exception) -> str:
-    """One sentence a user can act on: the full key and the accepted ones."""
-    root: BaseException = error
-    while root.__cause__ is not None:
-        root = root.__cause__
-    text = str(root).strip().splitlines()[0]
-    key = getattr(root, "full_key", None)
-    schema = getattr(root, "object_type", None)
-    if dataclasses.is_dataclass(schema) and re.search(r"not in", text):
-        accepted = ", ".join(f.name for f in dataclasses.fields(schema))
-        return f"{key}: unknown key; accepted: {accepted}"
+def parse(overrides: Sequence[str]) -> list[Override]:
+    """Overrides in hydra's grammar.
+
+    Raises:
+        ConfigError: naming one that is not.
+    """
+    parser = OverridesParser.create()
+    found = []
+    for override in overrides:
+        try:
+            found.append(parser.parse_override(override))
+        except HydraException as error:
+            raise ConfigError(f"{override}: {explain(error)}; expected KEY=VALUE") from error
+    return found
+
+
+def explain(error: BaseException) -> str:
+    """One sentence a user can act on, with the full key where there is one."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = str(error).strip().splitlines()[0]
+    key = getattr(error, "full_key", None)
     return f"{key}: {text}" if key else text
+
+
+def _forced(override: Override) -> str:
+    """A plain ``key=value`` may name a key that the file does not give: what exists is for the schema to say."""
+    plain = override.type is OverrideType.CHANGE and override.package is None and "/" not in override.key_or_group
+    return f"++{override.input_line}" if plain else str(override.input_line)
+
+
+def _expanded(override: Override) -> list[str]:
+    key = override.get_key_element()
+    if not override.is_sweep_override():
+        return [f"{key}={override.get_value_element_as_str()}"]
+    try:
+        return [f"{key}={value}" for value in override.sweep_string_iterator()]
+    except HydraException as error:
+        raise ConfigError(f"{override.input_line}: {explain(error)}; expected KEY=A,B,C or KEY=range(N)") from error
+
+
+def _values(config: DictConfig | ListConfig) -> dict[str, Any]:
+    values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    return {str(key): value for key, value in values.items()}

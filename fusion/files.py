@@ -2,11 +2,78 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import file_digest
 from pathlib import Path
+
+from fusion.errors import ConfigError
 
 
 def sha256_of(file: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal digits."""
     with file.open("rb") as stream:
         return file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A file to write, beside ``path``, whose place it takes when it is whole and on disk.
+
+    An exception leaves nothing of it, and what was at ``path`` stays.
+    """
+    aside = _aside(path)
+    try:
+        yield aside
+        _on_disk(aside)
+        aside.replace(path)
+        _on_disk(path.parent)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """An empty folder to fill, beside ``path``, whose place it takes when it is whole and on disk.
+
+    An exception leaves nothing of it, and what was at ``path`` stays.
+
+    Raises:
+        ConfigError: where ``path`` exists, at the beginning or at the end, and is not to be overwritten.
+    """
+    _free(path, overwrite)
+    aside, old = _aside(path), path.with_name(path.name + ".old")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        for found in (*aside.rglob("*"), aside):
+            _on_disk(found)
+        _free(path, overwrite)
+        shutil.rmtree(old, ignore_errors=True)
+        if path.exists():
+            path.rename(old)
+        aside.rename(path)
+        _on_disk(path.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")
+
+
+def _free(path: Path, overwrite: bool) -> None:
+    if path.exists() and not overwrite:
+        raise ConfigError(f"{path}: exists already; choose another folder")
+
+
+def _on_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -8,7 +8,7 @@ import pytest
 from fusion.plant_file import load_plant
 from fusion.simulator.record import record, record_batch
 from fusion.simulator.scenario import Excitation, FaultEvent, Scenario, Sensors
-from fusion.training.settings import TrainConfig
+from fusion.training.settings import train_config
 from fusion.training.train import train
 
 PLANT = load_plant(Path(__file__).parent.parent / "configs" / "plant" / "lime.yaml")
@@ -36,7 +36,7 @@ def recordings(tmp_path_factory):
 @pytest.fixture(scope="session")
 def model(recordings, tmp_path_factory):
     out = tmp_path_factory.mktemp("model") / "model"
-    train(recordings, out, TrainConfig(seconds=4.0, batch=8, threads=1, calibration_share=0.4))
+    train(recordings, out, train_config(["seconds=4", "batch=8", "threads=1", "calibration_share=0.4"]))
     return out
 
 

@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from fusion.errors import ConfigError
 from models import distributed
-from models.training.fitter import FitConfig, Fitter
+from models.training.fitter import Fitter
 from models.training.parallel import Parallel, full
+from models.training.settings import FitConfig
 from tests.models_plant import held_out_runs, make_core, make_model, make_plant, training_runs
 
 STEPS = 12

@@ -2,20 +2,25 @@ from pathlib import Path
 
 import pytest
 
-from connectors.kinds import source_of
+from connectors.kinds import KINDS, settings_of, source_of
 from connectors.opcua.config import OpcUaConfig
+from control.advice.licence import Level
 from fusion.daemon.settings import load_daemon_config
 from fusion.errors import ConfigError
+from fusion.plain import plain
 from fusion.plant_file import load_plant
 from fusion.simulator.scenario import load_scenario
+from fusion.simulator.simulation import Simulation
 from fusion.training.settings import train_config
+from fusion.training.train import decisive
+from models.networks.size import AntiCollapse, preset
+from models.training.parallel import Parallel
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 DEMO = CONFIGS / "demo.yaml"
 
 
-@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda f: f.stem)
-def test_every_daemon_configuration_composes_and_builds(file):
+def build_daemon(file):
     config = load_daemon_config(file)
     plant = load_plant(Path(config.plant))
     sources = [source_of(connector, plant, name=name) for name, connector in config.connectors.items()]
@@ -23,30 +28,65 @@ def test_every_daemon_configuration_composes_and_builds(file):
     assert named == {signal.name for signal in plant.signals}
 
 
-@pytest.mark.parametrize("file", sorted((CONFIGS / "plant").glob("*.yaml")), ids=lambda f: f.stem)
-def test_every_plant_loads(file):
-    assert load_plant(file).tags
+def build_scenario(file):
+    assert Simulation(load_scenario(file), load_plant(CONFIGS / "plant" / "lime.yaml"))
 
 
-@pytest.mark.parametrize("file", sorted((CONFIGS / "scenario").glob("*.yaml")), ids=lambda f: f.stem)
-def test_every_scenario_loads(file):
-    assert load_scenario(file).duration_s > 0
+BUILD = {"configs": build_daemon, "plant": load_plant, "scenario": build_scenario}
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.rglob("*.yaml")), ids=lambda f: f"{f.parent.name}/{f.stem}")
+def test_every_file_composes_and_builds(file):
+    BUILD[file.parent.name](file)
 
 
 def test_overrides_reach_their_place():
-    config = load_daemon_config(DEMO, ["publish.port=1999", "connectors.plc.url=opc.tcp://other:4841"])
+    config = load_daemon_config(
+        DEMO,
+        [
+            "publish.port=1999",
+            "connectors.plc.url=opc.tcp://other:4841",
+            "connectors.plc.username=reader",
+            "~connectors.camera",
+            "detector.evidence.top_signals=3",
+            "advisor.level=shadow",
+            "advisor.planner.constraints.band_share=0.5",
+            "timeline.lateness_s=1e-1",
+        ],
+    )
     assert config.publish.port == 1999
     assert isinstance(config.connectors["plc"], OpcUaConfig)
     assert config.connectors["plc"].url == "opc.tcp://other:4841"
+    assert config.connectors["plc"].username == "reader"
+    assert "camera" not in config.connectors
+    assert config.detector.evidence.top_signals == 3
+    assert config.advisor.level is Level.SHADOW
+    assert config.advisor.planner.constraints.band_share == 0.5
+    assert config.timeline.lateness_s == 0.1
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
         ("connectors.camera.urll=x", "connectors.camera.urll: unknown key; accepted: url, signal"),
+        (
+            "connectors.camera.supervision.stale=1",
+            "connectors.camera.supervision.stale: unknown key; accepted: open_ti",
+        ),
+        ("connectors.camera.kind=opca", "connectors.camera.kind: 'opca' is not accepted; expected one of opcua, mqtt"),
+        ("~connectors.camera.kind", "connectors.camera.kind: missing; expected one of opcua, mqtt, video"),
+        ("~connectors.camera.url", "connectors.camera.url: missing"),
+        (
+            "connectors.camera.transport=post",
+            "connectors.camera: transport: 'post' is not accepted; expected one of tcp",
+        ),
         ("timelin.lateness_s=1", "timelin: unknown key; accepted: plant, model, connectors, timeline"),
-        ("timeline.lateness_s=abc", "timeline.lateness_s.*abc"),
+        ("timeline.lateness_s=abc", "timeline.lateness_s: 'abc' is not accepted; expected a number"),
         ("timeline.lateness_s=-1", "timeline.lateness_s: -1.0 must lie between"),
+        ("advisor.planner.sample=3", "advisor.planner.sample: unknown key; accepted: samples"),
+        ("advisor.level=shout", "advisor.level: 'shout' is not accepted; expected one of observe, shadow, advise"),
+        ("publish.port=high", "publish.port: 'high' is not accepted; expected int"),
+        ("publish.port=[", "publish.port"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(override, message):
@@ -54,17 +94,102 @@ def test_a_wrong_key_or_value_is_named(override, message):
         load_daemon_config(DEMO, [override])
 
 
-def test_a_connector_without_a_kind_says_how_to_give_one(tmp_path):
-    (tmp_path / "bad.yaml").write_text(
-        "defaults: [daemon_schema, _self_]\nplant: p.yaml\nmodel: m\nconnectors: {plc: {url: x}}\n"
-    )
-    with pytest.raises(ConfigError, match="connector/opcua@connectors.plc"):
-        load_daemon_config(tmp_path / "bad.yaml")
+def test_the_kind_may_stand_in_a_defaults_list(tmp_path):
+    short = "plant: p.yaml\nmodel: m\nconnectors: {plc: {kind: replay, path: x}}\n"
+    long = short.replace("kind: replay, ", "")
+    defaults = "defaults: [daemon_schema, connector/replay@connectors.plc, _self_]\n"
+    (tmp_path / "short.yaml").write_text(short)
+    (tmp_path / "long.yaml").write_text(defaults + long)
+    (tmp_path / "none.yaml").write_text(long)
+    assert load_daemon_config(tmp_path / "long.yaml") == load_daemon_config(tmp_path / "short.yaml")
+    with pytest.raises(ConfigError, match=r"none.yaml: connectors.plc.kind: missing; expected one of opcua, mqtt"):
+        load_daemon_config(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_connector_refuses_what_it_does_not_know(kind):
+    with pytest.raises(ConfigError, match=r"connectors\.x\.nothing: unknown key; accepted: .*supervision"):
+        settings_of({"kind": kind, "nothing": 1}, "connectors.x")
 
 
 def test_training_settings_are_typed():
-    assert train_config(["seconds=5", "seed=3"]).seed == 3
+    assert train_config(["seconds=5", "seed=3"]).fit.seed == 3
     with pytest.raises(ConfigError, match="secnds: unknown key; accepted: size, seed, seconds"):
         train_config(["secnds=5"])
-    with pytest.raises(ConfigError, match=r"train.size.*demo or plant"):
+    with pytest.raises(ConfigError, match=r"size.*demo or plant"):
         train_config(["size=huge"])
+    with pytest.raises(ConfigError, match=r"seed=1,2: .*--multirun"):
+        train_config(["seed=1,2"])
+
+
+def test_every_component_of_a_training_is_set_by_name():
+    config = train_config(
+        [
+            "fit.learning_rate=1e-3",
+            "fit.limits.std_min=0.1",
+            "parallel=fsdp",
+            "model.width=96",
+            "model.anti_collapse=vicreg",
+            "surprise.on_delay_s=20",
+            "linear.ranks=[8,16]",
+            "licence.ceiling=supervised",
+            "gains.agree=0.8",
+        ]
+    )
+    assert (config.fit.learning_rate, config.fit.limits.std_min, config.fit.parallel) == (1e-3, 0.1, Parallel.FSDP)
+    assert (config.model.width, config.model.anti_collapse) == (96, AntiCollapse.VICREG)
+    assert (config.surprise.on_delay_s, config.linear.ranks) == (20.0, (8, 16))
+    assert (config.licence.ceiling, config.gains.agree) == (Level.SUPERVISED, 0.8)
+
+
+def test_a_short_name_and_a_full_one_say_the_same():
+    assert train_config(["steps=7", "false_raises_per_day=2"]) == train_config(
+        ["fit.steps=7", "surprise.false_raises_per_day=2"]
+    )
+
+
+def test_a_preset_is_what_the_model_begins_with():
+    assert train_config(["size=plant"]).model == preset("plant")
+    larger = train_config(["model.width=512", "size=plant"]).model
+    assert (larger.width, larger.latent) == (512, preset("plant").latent)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("fit.learning_rat=1", "fit.learning_rat: unknown key; accepted: steps, seconds"),
+        ("fit.limits.std=1", "fit.limits.std: unknown key; accepted: collapsed_share"),
+        ("model.width=50", "model.width: 50 must be a multiple of model.heads 4"),
+        ("model=3", "model: 3 is not accepted; expected a mapping with width"),
+        ("batch=1", "fit.batch: 1 is not accepted; expected at least 2"),
+        ("calibration_share=2", "calibration_share: 2.0 is not accepted; expected a number between 0 and 1"),
+        ("licence.ceiling=king", "licence.ceiling: 'king' is not accepted; expected one of observe"),
+        ("seconds=nan", "fit.seconds: nan is not accepted"),
+    ],
+)
+def test_a_wrong_training_setting_is_named(override, message):
+    with pytest.raises(ConfigError, match=message):
+        train_config([override])
+
+
+@pytest.mark.parametrize(
+    ("override", "other"),
+    [
+        ("fit.learning_rate=1e-3", True),
+        ("model.dropout=0.1", True),
+        ("linear.variates=64", True),
+        ("licence.least_moves=3", True),
+        ("seed=1", True),
+        ("steps=5", False),
+        ("fit.seconds=5", False),
+        ("threads=1", False),
+        ("parallel=ddp", False),
+    ],
+)
+def test_a_training_goes_on_only_under_the_settings_that_make_it(override, other):
+    assert (decisive(train_config([override])) != decisive(train_config())) is other
+
+
+def test_settings_are_plain_and_come_back():
+    assert plain(train_config())["surprise"]["false_raises_per_day"] == 1.0
+    assert plain({"a": float("nan"), "b": (Level.ADVISE, float("inf"))}) == {"a": None, "b": ["advise", None]}

@@ -122,9 +122,7 @@ def test_files_are_played_with_the_time_in_their_name(tmp_path):
     (tmp_path / "scan_1800000001.ply").write_text("no cloud\n")
 
     async def scenario() -> list:
-        config = LidarConfig(
-            signal="lidar", kind="file", paths=[str(tmp_path / "*.*")], timestamps="name", realtime=False
-        )
+        config = LidarConfig(signal="lidar", paths=[str(tmp_path / "*.*")], timestamps="name", realtime=False)
         source = source_of(config, PLANT)
         await source.start()
         items: list = []
@@ -155,7 +153,7 @@ def test_files_by_modification_time(tmp_path):
     os.utime(file, ns=(5 * NS_PER_S, 5 * NS_PER_S))
 
     async def scenario() -> None:
-        source = source_of(LidarConfig(signal="lidar", kind="file", paths=[str(file)], realtime=False), PLANT)
+        source = source_of(LidarConfig(signal="lidar", paths=[str(file)], realtime=False), PLANT)
         await source.start()
         (item,) = await collect(source, lambda items: items, 30)
         assert item.value.tolist() == [[1, 2, 3, 0]]
@@ -168,10 +166,8 @@ def test_files_by_modification_time(tmp_path):
 @pytest.mark.parametrize(
     ("options", "key"),
     [
-        ({"kind": "sonar"}, "vlp16, file"),
         ({"model": "X"}, "VLP16"),
-        ({"kind": "file"}, "lidar.paths"),
-        ({"kind": "file", "paths": ["a"], "timestamps": "start"}, "start_time"),
+        ({"paths": ["a"], "timestamps": "start"}, "start_time"),
         ({"region": [0, 0, 0, 1, 1]}, "lower corner"),
         ({"region": [0, 0, 0, 1, 1, 0]}, "lower corner"),
         ({"port": 70000}, "port"),

@@ -157,7 +157,7 @@ def test_the_command_line_trains_with_two_processes(recordings, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("model small-") == 1
     checkpoint = load_checkpoint(out)
-    assert checkpoint.meta["train"]["steps"] == 6
+    assert checkpoint.meta["train"]["fit"]["steps"] == 6
     assert PlantModel.from_checkpoint(checkpoint).tags == ("TT1", "FT1")
     assert (out / "report.html").is_file()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model"]

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from fusion.errors import ConfigError
-from models.training.fitter import FitConfig, Fitter
+from models.training.fitter import Fitter
+from models.training.settings import FitConfig
 from tests.models_plant import held_out_runs, make_core, make_model, make_plant, training_runs
 
 
@@ -98,7 +99,7 @@ def test_steps_without_any_are_the_linear_core():
 
 
 def test_time_budget_ends_training_and_sets_the_total():
-    fitter = make_fitter(steps=1000, max_seconds=10.0, clock=Clock(), validate_every=100)
+    fitter = make_fitter(steps=1000, seconds=10.0, clock=Clock(), validate_every=100)
     totals = []
     fitter.run(lambda step, total, losses, gauges: totals.append((step, total)))
     assert fitter.progress == 1.0
@@ -181,7 +182,7 @@ def test_batches_mix_runs_with_and_without_media():
 def test_refusals():
     with pytest.raises(ConfigError, match="batch"):
         FitConfig(batch=1)
-    with pytest.raises(ConfigError, match="max_seconds"):
-        FitConfig(max_seconds=0.0)
+    with pytest.raises(ConfigError, match="seconds"):
+        FitConfig(seconds=0.0)
     with pytest.raises(ConfigError, match="at least one run"):
         Fitter(make_model(), make_core(), make_plant(), training_runs(), [], FitConfig())

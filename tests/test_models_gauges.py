@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from fusion.plain import plain
 from models.actions import HORIZONS
 from models.networks.clips import Pool
 from models.training.gauges import Gauges, between_runs, gaussian, passed, ridge_probe, spectrum
@@ -104,7 +105,7 @@ def test_gauges_of_an_untrained_model_are_those_of_the_linear_core():
     assert gauges.action_gap[HORIZONS.index(32)] > 0.1
     assert 0.5 < gauges.std_mean < 1.5
     assert not model.training or model.training
-    text = json.dumps(gauges.to_dict(), allow_nan=False)
+    text = json.dumps(plain(gauges), allow_nan=False)
     assert json.loads(text)["skill"][-1][0] is None  # no run is long enough for the longest horizon
 
 

@@ -7,7 +7,8 @@ import torch
 from fusion.records import ACTION_STEPS
 from models.actions import HORIZONS
 from models.training.calibration import calibrate, fit_energies
-from models.training.fitter import FitConfig, Fitter
+from models.training.fitter import Fitter
+from models.training.settings import FitConfig
 from models.world_model import WorldModel
 from tests.models_plant import held_out_runs, make_core, make_model, make_plant, make_run, replaced, training_runs
 

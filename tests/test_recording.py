@@ -195,7 +195,7 @@ def test_the_media_file_is_plain_foxglove_mcap(recording: Recording):
 
 def test_an_existing_recording_is_only_overwritten_when_asked(tmp_path: Path):
     write(tmp_path / "run", [])
-    with pytest.raises(RecordingError, match="exists already"):
+    with pytest.raises(ConfigError, match="exists already"):
         RecordingWriter(tmp_path / "run", PLANT)
     assert len(write(tmp_path / "run", seconds(0, 1), overwrite=True).columns()) > 0
 
@@ -209,7 +209,7 @@ def test_a_failure_leaves_nothing_behind_and_the_old_recording_in_place(tmp_path
 
 
 def test_a_folder_that_appears_meanwhile_is_not_overwritten(tmp_path: Path):
-    with pytest.raises(RecordingError, match="exists already"), RecordingWriter(tmp_path / "run", PLANT):
+    with pytest.raises(ConfigError, match="exists already"), RecordingWriter(tmp_path / "run", PLANT):
         (tmp_path / "run").mkdir()
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 

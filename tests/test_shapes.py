@@ -12,7 +12,7 @@ from fusion.evaluation.whatif import whatif
 from fusion.inference import Engine
 from fusion.recordings.recording import Recording
 from fusion.timeline.history import frames
-from fusion.training.settings import TrainConfig
+from fusion.training.settings import train_config
 from fusion.training.ticks import ticks
 from fusion.training.train import train
 from models.actions import HORIZONS
@@ -26,9 +26,8 @@ from tests.small_plants import SMALL, small_values, strip_tags, wide_plant, wide
 TURNED = dataclasses.replace(SMALL, signals=SMALL.signals[::-1])
 
 
-def few_steps(**changes):
-    values = {"steps": 4, "seconds": float("inf"), "batch": 4, "threads": 1, "validate_every": 2}
-    return TrainConfig(**values | changes)
+def few_steps(*changes):
+    return train_config(["steps=4", "seconds=inf", "batch=4", "threads=1", "validate_every=2", *changes])
 
 
 def replayed(model, recording, most=None):
@@ -48,7 +47,7 @@ def replayed(model, recording, most=None):
 def small(tmp_path_factory):
     folder = tmp_path_factory.mktemp("small")
     recording = write_recording(folder / "run", SMALL, small_values(0, 3500))
-    train([recording], folder / "model", few_steps(steps=8))
+    train([recording], folder / "model", few_steps("steps=8"))
     return folder / "model"
 
 
@@ -92,7 +91,7 @@ def test_a_plant_of_media_alone_is_trained_judged_and_reported(recordings, tmp_p
     media = [path for path in recordings if Recording(path).has_media]
     seen = [strip_tags(path, tmp_path / path.name) for path in media]
     out = tmp_path / "model"
-    train(seen, out, few_steps(calibration_share=0.4))
+    train(seen, out, few_steps("calibration_share=0.4"))
     model = PlantModel.from_checkpoint(load_checkpoint(out))
     assert model.tags == ()
     assert {s.name for s in model.networks.perception.media} == {s.name for s in Recording(seen[0]).plant.media}
@@ -110,7 +109,7 @@ def test_a_thousand_tags_are_trained_on_and_judged(tmp_path):
     plant = wide_plant(1000)
     recording = write_recording(tmp_path / "run", plant, wide_values(plant, 0, 3500))
     out = tmp_path / "model"
-    train([recording], out, few_steps(steps=2))
+    train([recording], out, few_steps("steps=2"))
     short = write_recording(tmp_path / "short", plant, wide_values(plant, 1, 140))
     energies, _ = replayed(out, short)
     assert np.isfinite(energies[-1]).sum() > 5

@@ -8,25 +8,23 @@ from dataclasses import dataclass, field
 from connectors.settings import Supervision, choose, utc_ns
 from fusion.errors import ConfigError
 
-KINDS = ("vlp16", "file")
 MODELS = ("VLP16", "PuckLite", "PuckHiRes", "HDL32E", "VLP32A", "VLP32B", "VLP32C", "VLS128", "AlphaPrime")
 STAMPS = ("mtime", "name", "start")
 
 
 @dataclass(kw_only=True, slots=True)
 class LidarConfig:
-    """One LiDAR that carries ``signal``.
+    """One LiDAR that carries ``signal``: packets on the network, or the files in ``paths`` where there are any.
 
-    ``kind`` vlp16 listens on ``host:port`` for packets of a Velodyne ``model``; its time counts from the top of the
-    hour, and is believed while it is within ``clock_tolerance_s`` of arrival. ``kind`` file plays ``paths`` (names or
-    patterns, in sorted order), one cloud each ``signal`` period in ``realtime`` or as fast as they are taken; a cloud
-    is of the file's modification time (mtime), of the digits in its name (name: s, ms, us or ns since 1970), or of
-    ``start_time`` plus its place in the series (start). ``region`` (lower and upper corner, six numbers [m]) and
-    ``voxel_m`` thin the clouds; intensities are multiplied by ``intensity_scale``.
+    Packets of a Velodyne ``model`` arrive at ``host:port``; their time counts from the top of the hour, and is believed
+    while it is within ``clock_tolerance_s`` of arrival. ``paths`` are names or patterns, played in sorted order, one
+    cloud each ``signal`` period in ``realtime`` or as fast as they are taken; a cloud is of the file's modification
+    time (mtime), of the digits in its name (name: s, ms, us or ns since 1970), or of ``start_time`` plus its place in
+    the series (start). ``region`` (lower and upper corner, six numbers [m]) and ``voxel_m`` thin the clouds;
+    intensities are multiplied by ``intensity_scale``.
     """
 
     signal: str
-    kind: str = "vlp16"
     host: str = "127.0.0.1"
     port: int = 2368
     model: str = "VLP16"
@@ -43,7 +41,6 @@ class LidarConfig:
 
     def __post_init__(self) -> None:
         """Reject what no LiDAR can be read with."""
-        choose("lidar.kind", self.kind, KINDS)
         choose("lidar.model", self.model, MODELS)
         choose("lidar.timestamps", self.timestamps, STAMPS)
         if not 0 <= self.port < 65536:
@@ -53,9 +50,7 @@ class LidarConfig:
             raise ConfigError("lidar.region: expected x, y, z of the lower corner, then of the upper [m]")
         if self.voxel_m < 0 or self.clock_tolerance_s <= 0:
             raise ConfigError("lidar: voxel_m must not be negative, clock_tolerance_s must be positive")
-        if self.kind == "file" and not self.paths:
-            raise ConfigError("lidar.paths: files or patterns are required where kind is file")
-        if self.kind == "file" and (self.timestamps == "start") != (self.start_time is not None):
+        if self.paths and (self.timestamps == "start") != (self.start_time is not None):
             raise ConfigError("lidar.start_time: give it exactly where timestamps is start")
         utc_ns("lidar.start_time", self.start_time)
 

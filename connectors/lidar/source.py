@@ -24,7 +24,7 @@ def source(config: LidarConfig, plant: Plant, name: str = "lidar") -> Source:
     signal = signal_of(plant, "lidar.signal", config.signal, Modality.LIDAR)
     if len(signal.shape) != 2 or signal.shape[1] != 4:
         raise ConfigError(f"lidar.signal: {signal.name!r} has shape {signal.shape}; expected (points, 4)")
-    return _listener(config, signal, name) if config.kind == "vlp16" else _player(config, signal, name)
+    return _player(config, signal, name) if config.paths else _listener(config, signal, name)
 
 
 def _listener(config: LidarConfig, signal: Signal, name: str) -> Source:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from control.advice.excitation import Excitation
 from control.advice.gains import GainVerdict
 from fusion.errors import ConfigError
+from fusion.plain import plain
 from fusion.plant import Plant
 
 
@@ -113,13 +114,9 @@ class Licence:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold; the inverse of ``from_dict``."""
-        signals = [{**asdict(s), "level": s.level.value, "reasons": list(s.reasons)} for s in self.signals.values()]
-        return {
-            "level": self.level.value,
-            "signals": signals,
-            "reasons": list(self.reasons),
-            "numbers": _plain(self.numbers),
-        }
+        signals = list(self.signals.values())
+        values = {"level": self.level, "signals": signals, "reasons": self.reasons, "numbers": self.numbers}
+        return {name: plain(value) for name, value in values.items()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Licence:
@@ -163,14 +160,8 @@ def grant(
         doubtful = [*_gain_faults(name, gains), *_skill_faults(name, gains, skill, config)]
         level = Level.OBSERVE if blocking else Level.SHADOW if doubtful else cap
         signals[name] = SignalLicence(signal=name, level=level, reasons=(*blocking, *doubtful, *cap_reasons))
-    numbers = {
-        "excitation": {name: asdict(e) for name, e in excitation.items()},
-        "gains": [asdict(g) for g in gains],
-        "skill": {name: asdict(s) for name, s in skill.items()},
-        "coverage": coverage,
-        "shadow_h": shadow_h,
-    }
-    return Licence(signals=signals, reasons=(*common, *cap_reasons), numbers=_plain(numbers))
+    evidence = {"excitation": excitation, "gains": gains, "skill": skill, "coverage": coverage, "shadow_h": shadow_h}
+    return Licence(signals=signals, reasons=(*common, *cap_reasons), numbers=plain(evidence))
 
 
 def _common_faults(skill: Mapping[str, Skill], config: LicenceConfig) -> list[str]:
@@ -225,14 +216,3 @@ def _cap(coverage: float | None, shadow_h: float, config: LicenceConfig) -> tupl
         return Level.SHADOW, [f"{shadow_h:.0f} h in shadow, {config.advise_after_h:.0f} h needed to advise"]
     earned = Level.SUPERVISED if shadow_h >= config.supervised_after_h else Level.ADVISE
     return (earned if config.ceiling.allows(earned) else config.ceiling), []
-
-
-def _plain(value: Any) -> Any:
-    """Values that JSON can hold: numpy scalars and arrays become Python's, what is not finite becomes None."""
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, np.generic | np.ndarray):
-        return _plain(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value

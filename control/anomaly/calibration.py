@@ -339,14 +339,13 @@ def _ticks(seconds: float, step_s: float) -> int:
 SLOW = ("innovation", "cross.process.0.02", "feature.process.0.02", "relation.0.02")
 
 
-def surprise_config(plant: Plant, budget_per_day: float) -> SurpriseConfig:
-    """How energies of a plant are calibrated; media decide which of them raise.
+def surprise_config(plant: Plant, usual: SurpriseConfig) -> SurpriseConfig:
+    """How energies of a plant are calibrated; media decide which of them raise where the settings leave it open.
 
     Without media there is nothing that could contradict a tag but other tags and its own past: the tags all at once
     and the networks speak. What is averaged over fifty ticks does not: it follows levels, which drift.
     """
-    usual = SurpriseConfig(false_raises_per_day=budget_per_day)
-    if plant.media:
+    if plant.media or usual.silent_families != SurpriseConfig().silent_families:
         return usual
     still = tuple(family for family in usual.silent_families if family not in ("lagged", "net"))
     return replace(usual, silent_families=(*still, *SLOW))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.inference import Engine, Outcome
+from fusion.plain import plain
 from fusion.plant import Modality, Plant, Role
 from fusion.publish.encoding import energy_message, to_message
 from fusion.publish.messages import EnergyMessage, Surprise, encode
@@ -137,14 +138,14 @@ def energy_of(outcome: Outcome, engine: Engine) -> EnergyMessage | None:
     if surprise is None:
         return None
     rows = [
-        Surprise(name=name, modality=modality, value=_number(value), limit=calibration.threshold, p_value=None)
+        Surprise(name=name, modality=modality, value=plain(value), limit=calibration.threshold, p_value=None)
         for name, modality, value in zip(calibration.names, calibration.modality, surprise.standardised, strict=True)
     ]
     groups = []
     for modality in dict.fromkeys(calibration.modality):
         values = surprise.standardised[np.array([m == modality for m in calibration.modality])]
         p_value = float(calibration.p_values(np.array([_largest(values)]))[0])
-        value = _number(_largest(values))
+        value = plain(_largest(values))
         groups.append(
             Surprise(name=modality, modality=modality, value=value, limit=calibration.threshold, p_value=p_value)
         )
@@ -158,7 +159,3 @@ def energy_of(outcome: Outcome, engine: Engine) -> EnergyMessage | None:
 def _largest(values: NDArray[np.float64]) -> float:
     present = values[np.isfinite(values)]
     return float(present.max()) if len(present) else float("nan")
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

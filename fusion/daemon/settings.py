@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING
-
-from connectors.kinds import KINDS
+from connectors.kinds import KINDS, settings_of
 from control.advice.advisor import AdvisorConfig
 from control.anomaly.detector import DetectorConfig
-from fusion.config import compose
+from fusion.config import compose, register
 from fusion.errors import ConfigError
+from fusion.plain import decode
 from fusion.timeline.timeline import TimelineConfig
 
 
@@ -33,13 +32,13 @@ class PublishConfig:
 class DaemonConfig:
     """Everything `fusion run` needs; paths are relative to the folder that holds the configuration.
 
-    ``plant`` is a plant YAML, ``model`` a checkpoint folder. ``connectors`` names one source each; give its kind
-    in the defaults list (``- connector/opcua@connectors.plc``) and its settings under the same name. ``advise``
-    switches advice on; it stays HOLD where the model's licence does not allow it.
+    ``plant`` is a plant YAML, ``model`` a checkpoint folder. ``connectors`` names one source each, with its ``kind``
+    beside its settings; hydra's long form says the kind in the defaults list (``- connector/opcua@connectors.plc``).
+    ``advise`` switches advice on; it stays HOLD where the model's licence does not allow it.
     """
 
-    plant: str = MISSING
-    model: str = MISSING
+    plant: str
+    model: str
     connectors: dict[str, Any] = field(default_factory=dict)
     timeline: TimelineConfig = field(default_factory=TimelineConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)
@@ -56,17 +55,13 @@ def load_daemon_config(file: Path, overrides: Sequence[str] = ()) -> DaemonConfi
     Raises:
         ConfigError: naming the key and what would be accepted.
     """
-    config = compose(
-        file,
-        overrides,
-        DaemonConfig,
-        "daemon",
-        {"connector": {kind: settings for kind, (settings, _) in KINDS.items()}},
-    )
-    for name, connector in config.connectors.items():
-        if type(connector) not in {settings for settings, _ in KINDS.values()}:
-            kinds = ", ".join(f"connector/{kind}@connectors.{name}" for kind in KINDS)
-            raise ConfigError(f"connectors.{name}: no kind given; add one to the defaults list: {kinds}")
+    register("daemon_schema", {"connector": tuple(KINDS)})
+    values = compose(file, overrides)
+    try:
+        config = decode(values, DaemonConfig)
+        config.connectors = {n: settings_of(v, f"connectors.{n}") for n, v in config.connectors.items()}
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from error
     base = file.resolve().parent
     config.plant, config.model = str(base / config.plant), str(base / config.model)
     config.publish.outbox = str(base / config.publish.outbox)

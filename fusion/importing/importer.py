@@ -27,6 +27,7 @@ from connectors.historian.rows import ReadOptions, TagInfo
 from connectors.historian.stamps import DAY_FIRST, MONTH_FIRST, zone
 from connectors.historian.states import INFORMATIVE, codes_of, load_state_sets
 from fusion.errors import ConfigError, HistorianError
+from fusion.files import whole_file, whole_folder
 from fusion.importing.proposal import propose, ucum
 from fusion.importing.reading import Rejects, read, reasons
 from fusion.importing.report import FileReport, Imported, missing_tags, write_report
@@ -91,17 +92,15 @@ def import_files(sources: Sequence[str], site: Path, config: ImportConfig | None
         raise HistorianError(
             f"{place}: exists already and is of other files or settings; choose --name, or --again to replace it"
         )
-    aside = place.with_name(name + ".partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    with _nothing_left(aside):
-        aside.mkdir(parents=True)
-        found = _import(sources, site, aside, config, name)
-        _write_summary(aside, found, digest)
-        write_report(aside / REPORT, found)
-        shutil.rmtree(aside / "work")
-        _replace(place, aside)
+    with _in_one_sentence(place):
+        with whole_folder(place, overwrite=True) as aside:
+            found = _import(sources, site, aside, config, name)
+            _write_summary(aside, found, digest)
+            write_report(aside / REPORT, found)
+            shutil.rmtree(aside / "work")
         if not (site / PLANT).exists():
-            _write_plant(found.plant, site / PLANT)
+            with whole_file(site / PLANT) as file:
+                dump_plant(found.plant, file)
     return place
 
 
@@ -208,12 +207,6 @@ def _same_units(plant: Plant, infos: Mapping[str, TagInfo], given: Path) -> None
 # --- the outcome
 
 
-def _write_plant(plant: Plant, file: Path) -> None:
-    aside = file.with_name(file.name + ".partial")
-    dump_plant(plant, aside)
-    aside.rename(file)
-
-
 def _write_summary(aside: Path, found: Imported, digest: str) -> None:
     """What was imported, for programs; the report is for people."""
     summary = {
@@ -241,19 +234,9 @@ def _file_summary(report: FileReport) -> dict[str, Any]:
 # --- safety
 
 
-def _replace(place: Path, aside: Path) -> None:
-    """Put a whole import in its place; the one before is gone only when this one is there."""
-    before = place.with_name(place.name + ".replaced")
-    shutil.rmtree(before, ignore_errors=True)
-    if place.exists():
-        place.rename(before)
-    aside.rename(place)
-    shutil.rmtree(before, ignore_errors=True)
-
-
 @contextmanager
-def _nothing_left(aside: Path) -> Iterator[None]:
-    """Remove what was written so far when anything goes wrong; a full disk is said in one sentence."""
+def _in_one_sentence(place: Path) -> Iterator[None]:
+    """Say a full disk, or what else the system or a table could not do, in words for the user."""
     try:
         yield
     except (OSError, pl.exceptions.PolarsError) as error:
@@ -261,13 +244,10 @@ def _nothing_left(aside: Path) -> Iterator[None]:
         number = getattr(error, "errno", None)
         if number in full or any(f"os error {n}" in str(error) for n in full):
             raise HistorianError(
-                f"{aside.parent}: the disk is full or its quota reached while importing; nothing was kept. An import "
+                f"{place.parent}: the disk is full or its quota reached while importing; nothing was kept. An import "
                 "needs about 60 bytes a row while it runs"
             ) from error
-        raise HistorianError(f"{aside}: {error}") from error
-    finally:
-        if aside.exists():
-            shutil.rmtree(aside, ignore_errors=True)
+        raise HistorianError(f"{place}: {error}") from error
 
 
 def _stem(source: str) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,8 +12,8 @@ from typing import Any, Self
 import polars as pl
 from numpy.typing import NDArray
 
-from fusion.errors import RecordingError
-from fusion.files import sha256_of
+from fusion.files import sha256_of, whole_folder
+from fusion.plain import plain
 from fusion.plant import Plant
 from fusion.plant_file import dump_plant
 from fusion.recordings.media import MediaWriter
@@ -45,7 +44,11 @@ from fusion.records import Columns, Item, Sample
 
 
 class RecordingWriter:
-    """Writes one recording; use as a context manager: an exception inside leaves nothing behind."""
+    """Writes one recording; use as a context manager: an exception inside leaves nothing behind.
+
+    Raises:
+        ConfigError: where ``path`` exists and is not to be overwritten.
+    """
 
     def __init__(
         self,
@@ -57,15 +60,12 @@ class RecordingWriter:
         events: Sequence[Event] = (),
         overwrite: bool = False,
     ) -> None:
-        if path.exists() and not overwrite:
-            raise RecordingError(f"{path}: exists already; choose another folder")
-        self._path, self._aside = path, path.with_name(path.name + ".partial")
         self._plant, self._kind, self._events = plant, kind, events
-        shutil.rmtree(self._aside, ignore_errors=True)
-        self._aside.mkdir(parents=True)
+        self._whole = ExitStack()
+        self._aside = self._whole.enter_context(whole_folder(path, overwrite=overwrite))
+        self._whole.push(self._close)
         dump_plant(plant, self._aside / PLANT)
         (self._aside / SCENARIO).write_text(scenario_text)
-        self._overwrite = overwrite
         self._media: MediaWriter | None = None
         self._process = TableWriter(self._aside / PROCESS, PROCESS_SCHEMA)
         self._heartbeats = TableWriter(self._aside / HEARTBEATS, HEARTBEAT_SCHEMA)
@@ -116,10 +116,16 @@ class RecordingWriter:
         """Append ground truth rows: ``t_ns`` and one column per hidden state or fault severity."""
         self._truth.append(pl.DataFrame(dict(columns)))
 
-    def close(self) -> None:
-        """Write what is left, the manifest, and put the recording in place."""
+    def _close(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Write what is left and the manifest, unless an exception made it useless."""
         if self._media is not None:
             self._media.close()
+        if kind is None:
+            self._write_tables()
+            self._write_manifest()
+
+    def _write_tables(self) -> None:
+        if self._media is not None:
             rows = pl.DataFrame(self._index, schema=INDEX_SCHEMA, orient="row")
             rows.write_parquet(self._aside / MEDIA_INDEX)
         if self._adopted is not None:
@@ -132,18 +138,6 @@ class RecordingWriter:
             pl.concat(self._truth).write_parquet(self._aside / TRUTH)
         if self._states:
             pl.concat(self._states).write_parquet(self._aside / STATES)
-        self._write_manifest()
-        if self._path.exists():
-            if not self._overwrite:
-                raise RecordingError(f"{self._path}: exists already; choose another folder")
-            shutil.rmtree(self._path)
-        self._aside.rename(self._path)
-
-    def discard(self) -> None:
-        """Drop everything written so far."""
-        if self._media is not None:
-            self._media.close()
-        shutil.rmtree(self._aside, ignore_errors=True)
 
     def _write_manifest(self) -> None:
         files = {f.name: {"sha256": sha256_of(f), "bytes": f.stat().st_size} for f in sorted(self._aside.iterdir())}
@@ -156,7 +150,7 @@ class RecordingWriter:
             "kind": self._kind,
             "t0_ns": start,
             "t1_ns": end,
-            "events": [asdict(event) for event in self._events],
+            "events": plain(self._events),
             "files": files,
         }
         (self._aside / MANIFEST).write_text(json.dumps(manifest, indent=1))
@@ -171,9 +165,4 @@ class RecordingWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if kind is None:
-                self.close()
-        finally:
-            if self._aside.exists():
-                self.discard()
+        self._whole.__exit__(kind, error, trace)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from fusion.errors import ConfigError
+from fusion.files import whole_folder
 from fusion.plant import Plant
 from fusion.simulator.line.laws import FOLLOWED, LAWS
 from fusion.simulator.line.physics import Line, Parameters
@@ -90,20 +90,18 @@ def record_pairs(plant: Plant, seed: int, count: int, out: Path, *, workers: int
     Raises:
         ConfigError: where the folder exists or no pair is asked for.
     """
-    if out.exists():
-        raise ConfigError(f"{out}: exists already; choose another folder")
     if count < 1:
         raise ConfigError(f"--count {count}: expected at least 1")
-    aside = out.with_name(out.name + ".partial")
-    shutil.rmtree(aside, ignore_errors=True)
     pairs = list(make_pairs(plant, seed, count))
-    jobs = [
-        (side, aside / p.name / name) for p in pairs for side, name in ((p.lawful, LAWFUL), (p.impossible, IMPOSSIBLE))
-    ]
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers or os.cpu_count() or 1, len(jobs)), mp_context=spawn) as pool:
-        for done in [pool.submit(record, scenario, plant, path) for scenario, path in jobs]:
-            done.result()
-    (aside / LIST).write_text(json.dumps([p.described() for p in pairs], indent=1))
-    aside.rename(out)
+    with whole_folder(out) as aside:
+        jobs = [
+            (scenario, aside / p.name / side)
+            for p in pairs
+            for scenario, side in ((p.lawful, LAWFUL), (p.impossible, IMPOSSIBLE))
+        ]
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(workers or os.cpu_count() or 1, len(jobs)), mp_context=spawn) as pool:
+            for done in [pool.submit(record, scenario, plant, path) for scenario, path in jobs]:
+                done.result()
+        (aside / LIST).write_text(json.dumps([p.described() for p in pairs], indent=1))
     return pairs

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from control.advice.excitation import excitations
-from control.advice.gains import check_gains, model_gains
+from control.advice.gains import GainConfig, GainVerdict, check_gains, model_gains
 from control.advice.licence import Licence, Skill, grant
-from fusion.plant import Plant, Role
+from fusion.plant import Role
+from fusion.training.settings import TrainConfig
 from models.actions import HORIZONS
 from models.networks.clips import Pool
 from models.plant_model import ModelState, PlantModel
@@ -25,17 +26,18 @@ POINTS_PER_RUN = 3
 
 
 def examine_model(
-    model: PlantModel, plant: Plant, later: Sequence[Ticks], fitted: Sequence[Ticks]
+    model: PlantModel, later: Sequence[Ticks], fitted: Sequence[Ticks], config: TrainConfig
 ) -> tuple[Licence, dict[str, Any]]:
     """Licence, and the numbers behind it, from ``later`` normal runs; excitation is that of the ``fitted`` ones.
 
     The reference on the same windows is the linear core, which is at least ARX where ARX was the better of its two
     readouts.
     """
+    plant = model.plant
     movable = [s.name for s in plant.actions if s.max_rate is not None]
     columns = [i for i, s in enumerate(plant.actions) if s.max_rate is not None]
     found = excitations([(run.action[:, columns], run.tags) for run in fitted], movable, plant)
-    gains = check_gains(_gains(model, later), movable, model.tags, plant) if movable else []
+    gains = _checked(model, later, movable, config.gains) if movable else []
     pool = Pool(later, model.core, plant)
     errors = examine(model.networks, pool, spread(pool, model.networks.config.window_ticks, CLIPS))
     gates = model.networks.readout.gate_HS.double().cpu().numpy()
@@ -51,7 +53,8 @@ def examine_model(
     }
     covered = coverage(model, later)
     inside = covered[np.isfinite(covered)]
-    licence = grant(plant, found, gains, skill, coverage=float(inside.mean()) if len(inside) else None)
+    share = float(inside.mean()) if len(inside) else None
+    licence = grant(plant, found, gains, skill, coverage=share, config=config.licence)
     card = {
         "horizon_s": [k * plant.step_s for k in HORIZONS],
         "tags": list(model.tags),
@@ -74,12 +77,12 @@ def coverage(model: PlantModel, runs: Sequence[Ticks]) -> NDArray[np.float64]:
     return share
 
 
-def _gains(model: PlantModel, runs: Sequence[Ticks]) -> NDArray[np.float64]:
-    """Steady-state gains [P, A, S] at operating points spread over the runs."""
+def _checked(model: PlantModel, runs: Sequence[Ticks], movable: Sequence[str], config: GainConfig) -> list[GainVerdict]:
+    """Declared gains against the steady-state gains at operating points spread over the runs."""
     points = []
     for run in runs:
         for end in np.linspace(len(run) // 3, len(run), POINTS_PER_RUN, dtype=int):
             state = ModelState()
             model.step(run[max(0, end - 400) : end], state)
-            points.append(model_gains(model.world(state), model.plant))
-    return np.stack(points)
+            points.append(model_gains(model.world(state), model.plant, config.step))
+    return check_gains(np.stack(points), movable, model.tags, model.plant, config)

@@ -1,65 +1,84 @@
-"""Settings of `fusion train`."""
+"""Settings of `fusion train`: those of the components that it runs, and what is its own."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from fusion.config import merged
+from control.advice.gains import GainConfig
+from control.advice.licence import LicenceConfig
+from control.anomaly.calibration import SurpriseConfig
+from fusion.config import merged, settings
 from fusion.errors import ConfigError
+from fusion.plain import decode, plain
+from models.linear.core import LinearConfig
+from models.networks.size import ModelConfig, preset
+from models.training.settings import FitConfig
+
+SHORT = {
+    **{key: f"fit.{key}" for key in ("seed", "seconds", "steps", "batch", "validate_every", "average_keep")},
+    **{key: f"fit.{key}" for key in ("half_precision", "compile", "parallel")},
+    "false_raises_per_day": "surprise.false_raises_per_day",
+}
+"""What is typed often, by its short name."""
 
 
 @dataclass(kw_only=True, slots=True)
 class TrainConfig:
     """How `fusion train` spends its time.
 
-    ``seconds`` bounds the network's training on this machine, ``steps`` its optimiser steps; whichever ends first. Only
-    with ``seconds=inf`` does the loss curve not depend on the machine. ``average_keep`` is what a step leaves of the
-    average of the weights that is validated and served.
-    ``size`` is the preset (`demo` or `plant`). The latest normal runs calibrate thresholds and bands:
-    ``calibration_share`` of the time with media, or up to ``calibration_hours`` where ``training_hours`` are left;
-    ``validation_share`` of the other runs gate the networks.
+    The latest normal runs calibrate thresholds and bands: ``calibration_share`` of the time with media, or up to
+    ``calibration_hours`` where ``training_hours`` are left; ``validation_share`` of the other runs gate the networks.
 
-    ``device`` is `cpu`, `cuda` or `auto`: a GPU for each process where there are any; ``half_precision`` (bfloat16) and
-    ``compile`` are on for the `plant` size on a GPU unless set. ``batch`` is that of all processes together; they share
-    the networks by ``parallel``: `ddp`, `fsdp` or `auto`, which shards the `plant` size. None waits for another's part
-    of a step for more than ``timeout_s``.
+    ``device`` is `cpu`, `cuda` or `auto`: a GPU for each process where there are any. None waits for another's part of
+    a step for more than ``timeout_s``. State is written every ``checkpoint_every_s``; ``threads`` 0 takes all cores.
     """
 
-    size: str = "demo"
-    seed: int = 0
-    seconds: float = 90.0
-    steps: int = 100_000
-    batch: int = 32
-    validate_every: int = 100
-    average_keep: float = 0.995
+    fit: FitConfig = field(default_factory=lambda: FitConfig(seconds=90.0))
+    model: ModelConfig = field(default_factory=ModelConfig)
+    linear: LinearConfig = field(default_factory=LinearConfig)
+    surprise: SurpriseConfig = field(default_factory=SurpriseConfig)
+    gains: GainConfig = field(default_factory=GainConfig)
+    licence: LicenceConfig = field(default_factory=LicenceConfig)
     calibration_share: float = 0.35
     calibration_hours: float = 24.0
     training_hours: float = 4.0
     validation_share: float = 0.2
-    false_raises_per_day: float = 1.0
     checkpoint_every_s: float = 15.0
     threads: int = 0
     device: str = "auto"
-    half_precision: bool | None = None
-    compile: bool | None = None
-    parallel: str = "auto"
     timeout_s: float = 900.0
 
     def __post_init__(self) -> None:
         """Reject shares that leave nothing to train on."""
-        if self.size not in ("demo", "plant"):
-            raise ConfigError(f"train.size: {self.size!r} is not accepted; expected demo or plant")
-        for key, accepted in (("device", ("auto", "cpu", "cuda")), ("parallel", ("auto", "ddp", "fsdp"))):
-            if getattr(self, key) not in accepted:
-                value = getattr(self, key)
-                raise ConfigError(f"train.{key}: {value!r} is not accepted; expected {', '.join(accepted)}")
-        if not 0 < self.calibration_share < 1 or not 0 < self.validation_share < 1:
-            raise ConfigError("train: calibration_share and validation_share must lie between 0 and 1")
-        if self.seconds <= 0 or self.timeout_s <= 0 or self.steps < 0 or self.batch < 2:
-            raise ConfigError("train: seconds and timeout_s must be positive, steps at least 0, batch at least 2")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ConfigError(f"device: {self.device!r} is not accepted; expected auto, cpu, cuda")
+        for key in ("calibration_share", "validation_share"):
+            if not 0 < getattr(self, key) < 1:
+                raise ConfigError(f"{key}: {getattr(self, key)} is not accepted; expected a number between 0 and 1")
+        if self.timeout_s <= 0:
+            raise ConfigError(f"timeout_s: {self.timeout_s} must be positive")
 
 
 def train_config(overrides: Sequence[str] = ()) -> TrainConfig:
-    """Training defaults with ``key=value`` overrides, as typed on the command line."""
-    return merged(TrainConfig, overrides)
+    """Training defaults with ``key=value`` overrides, as typed on the command line.
+
+    ``size`` is the preset (`demo` or `plant`) that ``model`` begins with.
+
+    Raises:
+        ConfigError: naming the full key and what would be accepted.
+    """
+    given = settings([_full(override) for override in overrides])
+    size = given.pop("size", "demo")
+    accepted = ("size", *SHORT, *(f.name for f in dataclasses.fields(TrainConfig)))
+    for key in given:
+        if key not in accepted:
+            raise ConfigError(f"{key}: unknown key; accepted: {', '.join(accepted)}")
+    defaults = TrainConfig(model=preset(size))
+    return decode(merged(plain(defaults), given), TrainConfig, infinite=True)
+
+
+def _full(override: str) -> str:
+    key, equals, value = override.partition("=")
+    return f"{SHORT.get(key, key)}{equals}{value}"

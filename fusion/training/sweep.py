@@ -1,6 +1,6 @@
 """Several trainings on the same recordings that differ in their settings, and one table of how they came out.
 
-The settings are expanded by hydra's own sweeper. A sweep that was killed goes on: what is trained stays trained.
+The settings are expanded by hydra's own grammar. A sweep that was killed goes on: what is trained stays trained.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import logging
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,10 @@ from rich.table import Table
 
 from fusion.checkpoint import DESCRIPTION, load_checkpoint
 from fusion.config import sweep_overrides
+from fusion.files import whole_file
+from fusion.plain import plain
 from fusion.training.settings import TrainConfig, train_config
-from fusion.training.train import finite, train
+from fusion.training.train import train
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +43,11 @@ def sweep(recordings: Sequence[Path], out: Path, overrides: Sequence[str]) -> li
         log.info("training %d of %d: %s", number + 1, len(jobs), " ".join(job))
         if not _trained(place, config):
             train(recordings, place, config, ticks)
-            (place / OVERRIDES).write_text(json.dumps(job))
+            with whole_file(place / OVERRIDES) as aside:
+                aside.write_text(json.dumps(job))
         rows.append(_row(place, job))
-        (out / SUMMARY).write_text(json.dumps(rows, indent=1))
+        with whole_file(out / SUMMARY) as aside:
+            aside.write_text(json.dumps(rows, indent=1))
     shutil.rmtree(ticks, ignore_errors=True)
     return rows
 
@@ -67,7 +70,7 @@ def _trained(place: Path, config: TrainConfig) -> bool:
     """Whether a folder holds the model of exactly these settings."""
     if not (place / DESCRIPTION).is_file():
         return False
-    return bool(load_checkpoint(place).meta["train"] == finite(asdict(config)))
+    return bool(load_checkpoint(place).meta["train"] == plain(config))
 
 
 def _row(place: Path, overrides: Sequence[str]) -> dict[str, Any]:

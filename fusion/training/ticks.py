@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.progress import Progress
 
 from fusion.errors import ConfigError, PlantMismatch
+from fusion.files import whole_file
 from fusion.plant import Modality, Plant
 from fusion.recordings.recording import MANIFEST, Recording
 from fusion.timeline.history import frames, process_grid
@@ -75,9 +76,8 @@ def cache_ticks(recordings: Sequence[Recording], cache: Path, bar: Progress) -> 
 
 def _cache_ticks(job: tuple[Path, Plant, Path]) -> None:
     path, plant, file = job
-    aside = file.with_suffix(".partial")
-    ticks(Recording(path), plant).save(aside)
-    aside.rename(file)
+    with whole_file(file) as aside:
+        ticks(Recording(path), plant).save(aside)
 
 
 def digest(recording: Recording, plant: Plant) -> str:

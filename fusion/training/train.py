@@ -15,7 +15,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from safetensors.torch import load_file, save_file
 from control.anomaly.calibration import Calibration, calibrate, surprise_config
 from fusion.checkpoint import flatten, save_checkpoint
 from fusion.command import carry_out, flat, start_logging, training_arguments
+from fusion.files import whole_file
+from fusion.plain import plain
 from fusion.plant import Plant
 from fusion.recordings.recording import Recording
 from fusion.training.baselines import floor_skills
@@ -41,22 +43,23 @@ from fusion.training.splitting import Split, hours, split_runs
 from fusion.training.ticks import cache_ticks, digest, one_plant
 from models import distributed
 from models.features.stem import FeatureStem
-from models.linear.core import LinearCore
+from models.linear.core import LinearConfig, LinearCore
 from models.linear.fit import fit_core
 from models.monitors.fit import fit_monitors
 from models.monitors.monitors import Monitors
 from models.networks.jepa import Jepa
-from models.networks.size import preset
 from models.plant_model import PlantModel
 from models.ticks import Ticks
-from models.training.fitter import FitConfig, Fitter, build
+from models.training.fitter import Fitter, build
 from models.training.gauges import Gauges, passed
-from models.training.parallel import Parallel
 
 log = logging.getLogger(__name__)
 
 LOGS, STATE = "logs", "state.safetensors"
-NO_OTHER = ("seconds", "steps", "checkpoint_every_s", "threads", "device", "parallel", "compile", "timeout_s")
+NO_OTHER = {
+    "fit": ("seconds", "steps", "parallel", "compile"),
+    "": ("checkpoint_every_s", "threads", "device", "timeout_s"),
+}
 """Settings of how long a training may take and on what it runs, which make no other training of it."""
 
 
@@ -107,7 +110,7 @@ def train(recordings: Sequence[Path], out: Path, config: TrainConfig, ticks: Pat
         ConfigError: where there is too little normal data, or recordings of different plants.
     """
     started = time.monotonic()
-    distributed.per_rank(config.batch)
+    distributed.per_rank(config.fit.batch)
     torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // distributed.local("WORLD_SIZE", 1)))
     work = out.with_name(out.name + ".work")
     with _bar() as bar:
@@ -133,14 +136,14 @@ def publish(
     """Calibrate limits, judge the model, and write it with its report; ``started`` on the monotonic clock."""
     plant = model.plant
     calibration, energies = calibrate_limits(model, split, config, bar)
-    licence, card = examine_model(model, plant, split.calibration, split.fitted)
+    licence, card = examine_model(model, split.calibration, split.fitted, config)
     floors = floor_skills(model, split.training, split.calibration)
     card |= {f"skill_{name}": skill.tolist() for name, skill in floors.items()}
-    reasons = passed(trained.gauges, plant)
+    reasons = passed(trained.gauges, plant, config.fit.limits)
     meta = {
         "model": model.meta(),
-        "train": asdict(config),
-        "gauges": trained.gauges.to_dict(),
+        "train": config,
+        "gauges": trained.gauges,
         "withheld": reasons,
         "licence": licence.to_dict(),
         "card": card,
@@ -148,10 +151,10 @@ def publish(
         "seconds": round(time.monotonic() - started, 1),
     }
     arrays, meta["calibration"] = calibration.state()
-    model_id = save_checkpoint(out, plant, flatten({"calibration": arrays} | model.state()), finite(meta))
+    model_id = save_checkpoint(out, plant, flatten({"calibration": arrays} | model.state()), meta)
     findings = Findings(
         model_id=model_id,
-        meta=finite(meta),
+        meta=plain(meta),
         course=trained.course,
         calibration=calibration,
         later=split.calibration,
@@ -161,14 +164,23 @@ def publish(
     log.info("%s: model %s after %.0f s", out, model_id, time.monotonic() - started)
 
 
+def decisive(config: TrainConfig) -> dict[str, Any]:
+    """The settings that make a training another one."""
+    settings: dict[str, Any] = plain(config)
+    for part, names in NO_OTHER.items():
+        for name in names:
+            del (settings[part] if part else settings)[name]
+    return settings
+
+
 def _claim(work: Path, recordings: Sequence[Recording], config: TrainConfig) -> None:
     """Drop the state of another training than this one."""
-    settings = {name: value for name, value in asdict(config).items() if name not in NO_OTHER}
-    claim = json.dumps([settings, [digest(recording, recordings[0].plant) for recording in recordings]])
+    claim = json.dumps([decisive(config), [digest(recording, recordings[0].plant) for recording in recordings]])
     file = work / "claim.json"
     if not file.is_file() or file.read_text() != claim:
         (work / STATE).unlink(missing_ok=True)
-        file.write_text(claim)
+        with whole_file(file) as aside:
+            aside.write_text(claim)
 
 
 # --- recordings to ticks
@@ -185,18 +197,18 @@ def prepare(
     _claim(work, found, config)
     files = cache_ticks(found, ticks, bar)
     split = split_runs([Ticks.load(file) for file in files], config)
-    core, monitors = fit_closed_form(plant, split, bar)
+    core, monitors = fit_closed_form(plant, split, config.linear, bar)
     return Basis(plant=plant, files=files, core=core), (split, monitors)
 
 
 # --- the model
 
 
-def fit_closed_form(plant: Plant, split: Split, bar: Progress) -> tuple[LinearCore, Monitors]:
+def fit_closed_form(plant: Plant, split: Split, config: LinearConfig, bar: Progress) -> tuple[LinearCore, Monitors]:
     """Linear core and monitors in closed form."""
     task = bar.add_task("linear core", total=None)
     media = [run for run in split.training if run.media]
-    core = fit_core([*media, *(run for run in split.training if not run.media)], plant)
+    core = fit_core([*media, *(run for run in split.training if not run.media)], plant, config)
     stem, with_media = FeatureStem(plant), [run for run in split.fitted if run.media] or split.fitted
     monitors = fit_monitors(with_media, core, plant, stem, tag_runs=[run for run in split.training if not run.media])
     bar.update(task, total=1, completed=1)
@@ -205,26 +217,11 @@ def fit_closed_form(plant: Plant, split: Split, bar: Progress) -> tuple[LinearCo
 
 def fit(basis: Basis, split: Split, config: TrainConfig, work: Path, bar: Progress) -> Trained:
     """The networks on top of the linear core, by all processes."""
-    place = distributed.device(config.device)
-    networks = build(basis.plant, basis.core, split.training, preset(config.size), config.seed).to(place)
-    chosen = fit_config(config, place)
-    fitter = Fitter(networks, basis.core, basis.plant, split.training, split.held_out, chosen)
+    networks = build(basis.plant, basis.core, split.training, config.model, config.fit.seed)
+    networks = networks.to(distributed.device(config.device))
+    fitter = Fitter(networks, basis.core, basis.plant, split.training, split.held_out, config.fit)
     course, gauges = train_networks(fitter, config, work, bar)
     return Trained(networks=fitter.networks(), course=course, gauges=gauges)
-
-
-def fit_config(config: TrainConfig, place: torch.device) -> FitConfig:
-    """How the networks are trained there: what was left open follows from their size."""
-    large = config.size == "plant"
-    sharded = config.parallel == "fsdp" or (config.parallel == "auto" and large)
-    fast = large and place.type == "cuda"
-    return FitConfig(
-        max_seconds=config.seconds,
-        **{name: getattr(config, name) for name in ("steps", "batch", "validate_every", "average_keep", "seed")},
-        half_precision=fast if config.half_precision is None else config.half_precision,
-        compile=fast if config.compile is None else config.compile,
-        parallel=Parallel.FSDP if sharded else Parallel.DDP,
-    )
 
 
 def train_networks(fitter: Fitter, config: TrainConfig, work: Path, bar: Progress) -> tuple[Course, Gauges]:
@@ -269,9 +266,8 @@ def _write_state(fitter: Fitter, course: Course, work: Path) -> None:
     state = fitter.state_dict()
     if not distributed.is_first():
         return
-    aside = work / "state.partial"
-    save_file(state["arrays"] | course.arrays(), aside, metadata={"meta": json.dumps(state["meta"])})
-    aside.rename(work / STATE)
+    with whole_file(work / STATE) as aside:
+        save_file(state["arrays"] | course.arrays(), aside, metadata={"meta": json.dumps(state["meta"])})
 
 
 def _resume(fitter: Fitter, course: Course, work: Path) -> None:
@@ -299,19 +295,8 @@ def calibrate_limits(
     for run in runs:
         energies.append(model.energies(run))
         bar.advance(task)
-    surprise = surprise_config(model.plant, config.false_raises_per_day)
+    surprise = surprise_config(model.plant, config.surprise)
     return calibrate(energies, model.energy_names, model.energy_modality, surprise, model.plant.step_s), energies
-
-
-def finite(value: Any) -> Any:
-    """JSON has no NaN: what is not known is null."""
-    if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(k): finite(v) for k, v in value.items()}
-    if isinstance(value, np.ndarray):
-        return finite(value.tolist())
-    return [finite(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def _bar() -> Progress:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from fusion.errors import ConfigError
+from fusion.plain import decode, plain
 
 
 class AntiCollapse(StrEnum):
@@ -67,11 +67,11 @@ class ModelConfig:
         for key in ("dropout", "drop_share", "drop_modality", "drop_tag"):
             if not 0 <= getattr(self, key) < 1:
                 raise ConfigError(f"model.{key}: expected a number from 0 to below 1")
-        self.anti_collapse = AntiCollapse(self.anti_collapse)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form; inverse of ``from_dict``."""
-        return {k: v.value if isinstance(v, StrEnum) else v for k, v in dataclasses.asdict(self).items()}
+        values: dict[str, Any] = plain(self)
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
@@ -80,11 +80,7 @@ class ModelConfig:
         Raises:
             ConfigError: on a key that is none.
         """
-        known = {f.name for f in dataclasses.fields(cls)}
-        for key in values:
-            if key not in known:
-                raise ConfigError(f"model.{key}: unknown key; accepted: {', '.join(sorted(known))}")
-        return cls(**values)
+        return decode(values, cls, "model")
 
 
 def preset(size: str) -> ModelConfig:
@@ -108,4 +104,4 @@ def preset(size: str) -> ModelConfig:
             predictor_layers=6,
             head=512,
         )
-    raise ConfigError(f"model size {size!r} is not accepted; expected demo or plant")
+    raise ConfigError(f"size: {size!r} is not accepted; expected demo or plant")

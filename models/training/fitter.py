@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,8 @@ from models.networks.size import ModelConfig
 from models.ticks import Ticks
 from models.training.average import Average
 from models.training.gauges import Gauges, collapsed
-from models.training.parallel import Networks, Parallel, full, placed
+from models.training.parallel import Networks, full, placed
+from models.training.settings import FitConfig, closed
 from models.training.validation import examine, judge, scaled_gains, spread
 
 FAR_ROWS = tuple(row for row, k in enumerate(HORIZONS) if k >= 8)
@@ -36,60 +36,6 @@ GAIN_CLIPS = 64
 
 Callback = Callable[[int, int, Mapping[str, float], Gauges | None], None]
 """Called after each step with step, expected total, losses, and gauges where there was a validation."""
-
-
-@dataclass(kw_only=True, slots=True)
-class FitConfig:
-    """How the networks are trained.
-
-    Training ends after ``steps`` or ``max_seconds`` of wall clock, whichever is first, after ``patience`` validations
-    without progress, or once ``collapse_patience`` validations in a row have found a latent collapsed that was sound
-    before: the forecast alone would not tell, for it does not need the latent. For the first ``alone_share`` of it
-    the short cut of the heads learns alone, from ``short_cut_ticks`` ticks at each step: a step without sensors costs
-    a fifth of one with them, and most of what networks add to a forecast comes from there. It goes on learning with
-    the rest, at ``settled_rate``.
-    ``media_share`` of the ``batch`` clips come from ticks with media. ``perception_rate`` is that of encoders and
-    mixer; both are learning rates as shares of that of the rest: faster encoders put all variance into one direction.
-    ``average_keep`` is what a step leaves of the average of the weights, which is what is judged and kept; 0 keeps the
-    weights themselves. ``validation_clips`` bound a validation, ``gate_clips`` the last one, which fits the gates.
-    ``batch`` and ``short_cut_ticks`` are those of all processes together; ``parallel`` is how they share the networks.
-    """
-
-    steps: int = 100_000
-    max_seconds: float | None = None
-    batch: int = 32
-    learning_rate: float = 4e-3
-    perception_rate: float = 0.3
-    settled_rate: float = 0.2
-    weight_decay: float = 0.5
-    warm_up_steps: int = 40
-    clip: float = 1.0
-    media_share: float = 0.3
-    validate_every: int = 100
-    alone_share: float = 0.4
-    short_cut_ticks: int = 512
-    validation_clips: int = 256
-    gate_clips: int = 1536
-    patience: int = 12
-    collapse_patience: int = 4
-    average_keep: float = 0.995
-    seed: int = 0
-    half_precision: bool = False
-    compile: bool = False
-    parallel: Parallel = Parallel.DDP
-
-    def __post_init__(self) -> None:
-        """Reject what no training can use."""
-        if self.batch < 2:
-            raise ConfigError(f"fit.batch: {self.batch} is not accepted; expected at least 2")
-        if self.steps < 0 or self.validate_every < 1:
-            raise ConfigError("fit.steps must be at least 0 and fit.validate_every at least 1")
-        if self.max_seconds is not None and self.max_seconds <= 0:
-            raise ConfigError("fit.max_seconds must be positive")
-        if not 0 <= self.average_keep < 1:
-            raise ConfigError("fit.average_keep must lie from 0 to below 1")
-        if not 0 <= self.media_share <= 1 or not 0 <= self.alone_share < 1:
-            raise ConfigError("fit.media_share must lie between 0 and 1, fit.alone_share from 0 to below 1")
 
 
 def build(plant: Plant, core: LinearCore, runs: Sequence[Ticks], config: ModelConfig, seed: int = 0) -> Jepa:
@@ -121,7 +67,7 @@ class Fitter:
     ) -> None:
         distributed.per_rank(config.batch)
         self.model = model
-        self.config = config
+        self.config = config = closed(config, model.config, model.device.type)
         self.step = 0
         self._plant, self._core, self._clock = plant, core, clock
         self._training, self._held_out = Pool(training, core, plant), Pool(held_out, core, plant)
@@ -137,11 +83,11 @@ class Fitter:
         self._lost = 0
         self._best_score, self._best_sound = float("inf"), False
         self._best: dict[str, Tensor] = {}
-        model.half_precision = config.half_precision
+        model.half_precision = bool(config.half_precision)
         typical = spread(self._training, ticks, TYPICAL_TICKS)
         self._typical = self._training.views(typical).to(model.device)
         model.fit_scale(self._training.clips(typical, 1).to(model.device))
-        self._networks = Networks(model, config.parallel, compiled=config.compile)
+        self._networks = Networks(model, config.parallel, compiled=bool(config.compile))
         self._optimiser = torch.optim.AdamW(_groups(model, config), lr=config.learning_rate, fused=True)
         self._average = Average(model, config.average_keep)
         self.rate = 0.0
@@ -189,7 +135,7 @@ class Fitter:
     def progress(self) -> float:
         """Share of the budget that is used, 0..1; the learning rate follows it."""
         by_steps = self.step / self.config.steps if self.config.steps else 1.0
-        by_time = self._elapsed_s / self.config.max_seconds if self.config.max_seconds else 0.0
+        by_time = self._elapsed_s / self.config.seconds
         return min(1.0, max(by_steps, by_time))
 
     @property
@@ -201,7 +147,7 @@ class Fitter:
     @property
     def total(self) -> int:
         """Steps expected at the speed so far."""
-        if self.config.max_seconds is None or not self.step:
+        if not self.step:
             return self.config.steps
         return min(self.config.steps, max(self.step, round(self.step / max(self.progress, 1e-9))))
 
@@ -273,7 +219,7 @@ class Fitter:
             self._networks.rest(lambda model: model.perception.settle(self._typical))
             found = self._networks.rest(lambda model: examine(model, self._held_out, self._check))
             gauges = judge(self.model, found, self.step, found.errors.gates())
-            self._keep_best(*distributed.agreed((not collapsed(gauges), gauges.score)))
+            self._keep_best(*distributed.agreed((not collapsed(gauges, self.config.limits), gauges.score)))
         return gauges
 
     def _keep_best(self, sound: bool, score: float) -> None:

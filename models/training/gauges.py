@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,11 +65,6 @@ class Gauges:
         )
         means = {"skill": _finite_mean(self.skill), "skill_over_linear": _finite_mean(self.skill_over_linear)}
         return {name: float(getattr(self, name)) for name in names} | means
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able numbers; what is not known is null."""
-        names = [n for n in self.__dataclass_fields__ if n != "probe"]
-        return {n: _plain(getattr(self, n)) for n in names} | {"probe": {k: _plain(v) for k, v in self.probe.items()}}
 
 
 @dataclass(kw_only=True, slots=True)
@@ -171,13 +165,3 @@ def ridge_probe(z: tuple[Tensor, Tensor], hidden: tuple[Tensor, Tensor], penalty
 def _finite_mean(values: Floats) -> float:
     known = [v for v in values.flatten().tolist() if math.isfinite(v)]
     return sum(known) / len(known) if known else 0.0
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value

@@ -27,8 +27,9 @@ SHARDED = (*COMPILED, HorizonLayers)  # tensors in, one tensor out, as often in 
 
 
 class Parallel(StrEnum):
-    """How processes share the networks: each has a replica, or each a shard of every tensor."""
+    """How processes share the networks: each has a replica, or each a shard of every tensor, or as their size wants."""
 
+    AUTO = "auto"
     DDP = "ddp"
     FSDP = "fsdp"
 

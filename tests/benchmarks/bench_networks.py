@@ -19,7 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from models.networks.clips import Pool
 from models.networks.jepa import Jepa
 from models.networks.size import preset
-from models.training.fitter import FitConfig, Fitter, build
+from models.training.fitter import Fitter, build
+from models.training.settings import FitConfig
 from tests.models_plant import held_out_runs, make_core, make_plant, training_runs
 
 PLANTS = (1, 16, 256)

@@ -33,7 +33,8 @@ from models.monitors.fit import fit_monitors
 from models.networks.size import preset
 from models.plant_model import PlantModel
 from models.ticks import Ticks
-from models.training.fitter import FitConfig, Fitter, build
+from models.training.fitter import Fitter, build
+from models.training.settings import FitConfig
 from tests.grid_runs import from_process_grid
 
 Floats = NDArray[np.float64]
@@ -116,7 +117,7 @@ class System:
         core = fit_core(training, plant)
         monitors = fit_monitors(normal, core, plant, FeatureStem(plant))
         networks = build(plant, core, training, preset("demo"), seed)
-        config = FitConfig(max_seconds=seconds, seed=seed)
+        config = FitConfig(seconds=seconds, seed=seed)
         Fitter(networks, core, plant, training, held_out, config, clock=time.process_time).run()
         later = [run[: cut.limited] for run, cut in pairs]
         model = PlantModel.assemble(plant, core, monitors, networks, later, normal, normal)
@@ -124,7 +125,7 @@ class System:
             return cls(model, {}, ())
         energies = tuple(model.energies(run) for run in runs)
         seen = [e[c.decided : c.limited] for e, c in zip(energies, cuts, strict=True) if c.limited > c.decided]
-        surprise = surprise_config(plant, BUDGET_PER_DAY)
+        surprise = surprise_config(plant, SurpriseConfig(false_raises_per_day=BUDGET_PER_DAY))
         found = calibrate([np.concatenate(seen)], model.energy_names, model.energy_modality, surprise, plant.step_s)
         return cls(model, {name: part.limits(found) for name, part in PARTS.items()}, energies)
 

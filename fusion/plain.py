@@ -1,0 +1,126 @@
+"""Plain values, as YAML and JSON hold them: into dataclasses with every key checked, and back without NaN."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+from msgspec.inspect import (
+    DataclassType,
+    DictType,
+    EnumType,
+    FloatType,
+    ListType,
+    NoneType,
+    StrType,
+    Type,
+    UnionType,
+    VarTupleType,
+    type_info,
+)
+
+from fusion.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def plain(value: Any) -> Any:
+    """What JSON can hold of dataclasses, mappings, arrays and numbers; null where a number is not finite."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, np.generic | np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def decode(value: Any, schema: type[T], key: str = "", *, infinite: bool = False) -> T:
+    """Plain values as a dataclass; ``key`` is where they stand, ``infinite`` whether a number may be infinite.
+
+    Raises:
+        ConfigError: naming the full key, the value, and what would be accepted.
+    """
+    fitted = _fitted(type_info(schema), value, key, infinite)
+    try:
+        return msgspec.convert(fitted, schema, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_explained(str(error), fitted, key)) from error
+    except ConfigError as error:
+        raise ConfigError(str(error) if str(error).startswith(key) else f"{key}: {error}") from error
+
+
+def join(key: str, name: object) -> str:
+    """The full key of what is called ``name`` within another."""
+    return f"{key}.{name}" if key else str(name)
+
+
+def _fitted(kind: Type, value: Any, key: str, infinite: bool) -> Any:
+    """The value as msgspec takes it, with what it would let pass refused."""
+    match kind, value:
+        case DataclassType(), _:
+            return _record(kind, value, key, infinite)
+        case UnionType(), _ if value is not None:
+            kind = next(k for k in kind.types if not isinstance(k, NoneType))
+            return _fitted(kind, value, key, infinite)
+        case ((ListType() | VarTupleType()), (list() | tuple())):
+            return [_fitted(kind.item_type, v, f"{key}[{i}]", infinite) for i, v in enumerate(value)]
+        case DictType(), Mapping():
+            return {str(k): _fitted(kind.value_type, v, join(key, k), infinite) for k, v in value.items()}
+        case EnumType(), _:
+            return _choice(kind.cls, value, key)
+        case FloatType(), _ if not _number(value, infinite):
+            raise ConfigError(f"{key}: {value!r} is not accepted; expected a number")
+        case StrType(), (int() | float()) if not isinstance(value, bool):
+            return str(value)
+    return value
+
+
+def _record(kind: DataclassType, value: Any, key: str, infinite: bool) -> dict[str, Any]:
+    fields = {f.name: f for f in kind.fields}
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{key}: {value!r} is not accepted; expected a mapping with {', '.join(fields)}")
+    for name in value:
+        if name not in fields:
+            raise ConfigError(f"{join(key, name)}: unknown key; accepted: {', '.join(fields)}")
+    for name, field in fields.items():
+        if field.required and name not in value:
+            raise ConfigError(f"{join(key, name)}: missing; it is required")
+    return {name: _fitted(fields[name].type, v, join(key, name), infinite) for name, v in value.items()}
+
+
+def _choice(kind: type[Enum], value: Any, key: str) -> Any:
+    accepted = [member.value for member in kind]
+    chosen = str(value).lower()
+    if chosen not in accepted:
+        raise ConfigError(f"{key}: {value!r} is not accepted; expected one of {', '.join(accepted)}")
+    return chosen
+
+
+def _number(value: Any, infinite: bool) -> bool:
+    """Whether a value is a number or a text that reads as one, such as 1e-3 in YAML 1.1."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return False
+    return math.isfinite(number) or (infinite and math.isinf(number))
+
+
+def _explained(error: str, value: Any, key: str) -> str:
+    """A message of msgspec with the full key and the value: ``Expected `int`, got `str` - at `$.fit.steps```."""
+    expected, _, path = error.partition(" - at `$")
+    for name, index in re.findall(r"\.(\w+)|\[(\d+)\]", path.partition("[...")[0]):
+        key = join(key, name) if name else f"{key}[{index}]"
+        value = value[name] if name else value[int(index)]
+    wanted = re.match(r"Expected `(.+?)`", expected)
+    return f"{key}: {value!r} is not accepted; expected {wanted[1] if wanted else expected}"
