@@ -13,7 +13,8 @@ from wire_examples import PLANT, Story, free_port, listening, until
 
 from fusion.plant import plant_to_dict
 from fusion.publish.preview import cloud_bytes, picture_png, spectrogram
-from fusion.publish.publisher import MqttPublisher, PublisherConfig, PublisherState
+from fusion.mqtt.client import ClientState
+from fusion.publish.publisher import MqttPublisher, PublisherConfig
 from fusion.records import NS_PER_S, AnomalyState, Verdict
 
 ROOT = Path(__file__).parents[1]
@@ -71,7 +72,7 @@ def served(folder):
         out = MqttPublisher(PublisherConfig(port=broker), PLANT, "m-4711")
         out.start()
         stack.callback(out.close)
-        until(lambda: out.state is PublisherState.ONLINE, "publisher")
+        until(lambda: out.state is ClientState.ONLINE, "publisher")
         until(lambda: listening(page), f"dashboard ({log.read_text()})")
         yield out, f"http://127.0.0.1:{page}/", broker, log
 

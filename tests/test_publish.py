@@ -32,7 +32,8 @@ from fusion.publish.encoding import energy_message
 from fusion.publish.messages import Surprise
 from fusion.publish.outbox import Letter, Outbox
 from fusion.publish.preview import picture_png
-from fusion.publish.publisher import MqttPublisher, PublisherConfig, PublisherState
+from fusion.mqtt.client import ClientState
+from fusion.publish.publisher import MqttPublisher, PublisherConfig
 from fusion.records import AnomalyState
 
 ROOT = Path(__file__).parents[1]
@@ -55,7 +56,7 @@ def test_outbox_survives_a_restart_in_order_and_without_repeats(tmp_path):
     with contextlib.closing(Outbox(path)) as outbox:
         rows = outbox.after(0, 10)
         assert [x.message_id for _, x in rows] == ["a", "b"]
-        outbox.remove(rows[0][0])
+        outbox.remove([rows[0][0]])
         assert len(outbox) == 1
 
 
@@ -93,7 +94,7 @@ def test_bad_settings_are_named(settings, text):
 
 def test_missing_secret_and_certificate_are_named(tmp_path):
     with pytest.raises(ConfigError, match="password_file"):
-        MqttPublisher(PublisherConfig(password_file=str(tmp_path / "none")), KILN)
+        MqttPublisher(PublisherConfig(username="x", password_file=str(tmp_path / "none")), KILN)
     with pytest.raises(ConfigError, match="tls"):
         MqttPublisher(PublisherConfig(tls=True, tls_ca=str(tmp_path / "none")), KILN)
     with pytest.raises(ConfigError, match=r"plant\.name"):
@@ -163,7 +164,7 @@ def publisher(port, **settings):
 
 
 def online(publisher):
-    until(lambda: publisher.state is PublisherState.ONLINE, f"online ({publisher.message})")
+    until(lambda: publisher.state is ClientState.ONLINE, f"online ({publisher.message})")
 
 
 @needs_broker
@@ -242,14 +243,14 @@ def test_anomaly_outlives_a_broker_outage_and_expired_advice_does_not(broker, tm
     with publisher(broker.port, outbox=path) as out:
         online(out)
         broker.stop()
-        until(lambda: out.state is PublisherState.DOWN, "outage noticed")
+        until(lambda: out.state is ClientState.DOWN, "outage noticed")
         out.publish(anomaly("during"))
         out.publish(recommendation(valid_s=0.05))
         out.publish(recommendation(valid_s=60))
         out.publish(frame())
         until(lambda: out.waiting == 3 and out.dropped["frame:offline"] == 1, "stored")
         broker.start()
-        until(lambda: out.state is PublisherState.ONLINE and out.waiting == 0, "delivered")
+        until(lambda: out.state is ClientState.ONLINE and out.waiting == 0, "delivered")
         assert out.published["anomaly"] == out.published["recommendation"] == 1
         assert out.dropped["recommendation:expired"] == 1
 
@@ -260,7 +261,7 @@ def test_outbox_of_an_earlier_run_is_delivered(broker, tmp_path):
     with publisher(free_port(), outbox=path) as out:
         out.publish(anomaly("yesterday"))
         until(lambda: out.waiting == 1, "stored")
-        assert out.state in (PublisherState.DOWN, PublisherState.CONNECTING)
+        assert out.state in (ClientState.DOWN, ClientState.CONNECTING)
     reader = broker.read("fusion/kiln/v1/anomaly", timeout_s=8)
     with publisher(broker.port, outbox=path) as out:
         until(lambda: out.published["anomaly"] == 1, "delivered")
@@ -291,7 +292,7 @@ def test_wrong_password_is_visible_and_the_right_one_is_accepted(tmp_path):
     broker = Broker(tmp_path, ("allow_anonymous false", f"password_file {passwords}", "user root"))
     try:
         with publisher(broker.port, username="fusion", password="wrong") as out:
-            until(lambda: out.state is PublisherState.REFUSED, f"refused ({out.message})")
+            until(lambda: out.state is ClientState.REFUSED, f"refused ({out.message})")
             assert "ot authorized" in out.message
         with publisher(broker.port, username="fusion", password_file=str(secret)) as out:
             online(out)
@@ -301,7 +302,7 @@ def test_wrong_password_is_visible_and_the_right_one_is_accepted(tmp_path):
 
 def test_unreachable_broker_is_said_once_and_never_blocks(caplog):
     with publisher(free_port()) as out:
-        until(lambda: out.state is PublisherState.DOWN, "down")
+        until(lambda: out.state is ClientState.DOWN, "down")
         started = time.perf_counter()
         for _ in range(300):
             out.publish(frame())
@@ -310,8 +311,8 @@ def test_unreachable_broker_is_said_once_and_never_blocks(caplog):
         time.sleep(0.4)  # a few attempts
         started = time.perf_counter()
     assert time.perf_counter() - started < 2.0
-    assert len([r for r in caplog.records if r.name == "fusion.publish.publisher"]) == 1
-    assert "cannot be reached" in out.message or out.state is PublisherState.CLOSED
+    assert len([r for r in caplog.records if r.name == "fusion.mqtt.client"]) == 1
+    assert "cannot be reached" in out.message or out.state is ClientState.CLOSED
 
 
 def test_auto_falls_back_to_311_where_5_is_refused():
@@ -389,7 +390,7 @@ def test_tls_is_verified(tmp_path):
             out.publish(anomaly())
             until(lambda: out.published["anomaly"] == 1, "published")
         with publisher(broker.port, tls=True) as out:
-            until(lambda: out.state is PublisherState.DOWN, "refused to trust")
+            until(lambda: out.state is ClientState.DOWN, "refused to trust")
             assert "certificate verify failed" in out.message
     finally:
         broker.stop()

@@ -112,8 +112,9 @@ class Client:
         """Say the last words and leave, in two seconds at most; whether the thread has ended."""
         self._stopping.set()
         self.wake()
-        if self._thread.ident is not None:
-            self._thread.join(CLOSE_DEADLINE_S)
+        if self._thread.ident is None:
+            return False
+        self._thread.join(CLOSE_DEADLINE_S)
         if self._thread.is_alive():
             log.warning("%s: broker %s did not answer in time; left without goodbye", self._client_id, self._where)
         return not self._thread.is_alive()
