@@ -2,8 +2,8 @@
 
 import torch
 
-from fusion.records import ACTION_STEP_S
 from fusion.plant import Gain, Modality, Plant, Role, Signal, Target
+from fusion.records import ACTION_STEP_S
 
 HORIZON_S = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 600.0)
 TARGETS = (

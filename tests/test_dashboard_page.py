@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from wire_examples import PLANT, Story, free_port, listening, until
 
+from fusion.mqtt.client import ClientState
 from fusion.plant import plant_to_dict
 from fusion.publish.preview import cloud_bytes, picture_png, spectrogram
-from fusion.mqtt.client import ClientState
 from fusion.publish.publisher import MqttPublisher, PublisherConfig
 from fusion.records import NS_PER_S, AnomalyState, Verdict
 
@@ -47,7 +47,7 @@ def served(folder):
     script = (
         "import json, sys; from fusion.plant_file import plant_from_dict; from fusion.dashboard.app import *\n"
         "plant = plant_from_dict(json.load(open(sys.argv[3])))\n"
-        "run(DashboardConfig(port=int(sys.argv[1]), broker_port=int(sys.argv[2])), plant)\n"
+        "run(DashboardConfig(port=int(sys.argv[1]), broker=Broker(port=int(sys.argv[2]))), plant)\n"
     )
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with contextlib.ExitStack() as stack:

@@ -27,12 +27,12 @@ from wire_examples import (
 )
 
 from fusion.errors import ConfigError
+from fusion.mqtt.client import ClientState
 from fusion.plant import Plant
 from fusion.publish.encoding import energy_message
 from fusion.publish.messages import Surprise
 from fusion.publish.outbox import Letter, Outbox
 from fusion.publish.preview import picture_png
-from fusion.mqtt.client import ClientState
 from fusion.publish.publisher import MqttPublisher, PublisherConfig
 from fusion.records import AnomalyState
 

@@ -17,7 +17,7 @@ def source(config: MqttConfig, plant: Plant, name: str = "mqtt") -> Source:
     """A source of the configured topics.
 
     Raises:
-        ConfigError: a signal that the plant does not have, no topic at all, or a password or certificate that cannot be read.
+        ConfigError: a signal that the plant does not have, no topic at all, or an unreadable password or certificate.
     """
     if not config.topics:
         raise ConfigError("mqtt.topics: no topics")

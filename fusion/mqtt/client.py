@@ -48,7 +48,7 @@ class Client:
         topics: Sequence[str] = (),
         received: Received | None = None,
         turn: Callable[[Connection | None], None] = lambda _: None,
-        last_words: Callable[[], Message] | None = None,
+        last_words: Callable[[], tuple[str, bytes]] | None = None,
         retry_s: float = 0.5,
         retry_max_s: float = 5.0,
     ) -> None:
@@ -169,7 +169,7 @@ class Client:
             raise BrokerError(f"broker {self._where} was lost: {connection.lost}")
         self._turn(connection)
         if self._last_words is not None:  # a broker acknowledges in order: what was sent before has arrived then, too
-            connection.deliver(*self._last_words(), GOODBYE_S, retain=True)
+            connection.deliver(*self._last_words(), timeout_s=GOODBYE_S, retain=True)
         connection.leave()
 
     def _idle(self, duration_s: float) -> None:

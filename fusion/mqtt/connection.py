@@ -150,7 +150,7 @@ class Connection:
     def _on_message(self, _client: Any, _data: Any, message: MQTTMessage) -> None:
         self._count += 1
         if self._received is not None:
-            self._received(message.topic, message.payload, message.retain)
+            self._received(message.topic, bytes(message.payload), message.retain)
 
     def subscribe(self, topics: Sequence[str], qos: int) -> list[str]:
         """Subscribe, and return the topics that the broker denies.
@@ -177,7 +177,7 @@ class Connection:
         self.wake()
         return info
 
-    def deliver(self, topic: str, payload: bytes, timeout_s: float, *, retain: bool = False) -> None:
+    def deliver(self, topic: str, payload: bytes, *, timeout_s: float, retain: bool = False) -> None:
         """Publish, and wait until the broker has the message.
 
         Raises:
