@@ -93,8 +93,8 @@ def sweep_overrides(overrides: Sequence[str]) -> list[list[str]]:
 def explain(error: Exception) -> str:
     """One sentence a user can act on: the full key and the accepted ones."""
     root: BaseException = error
-    while root.__cause__ is not None:
-        root = root.__cause__
+    while not getattr(root, "full_key", None) and (inner := _inner(root)) is not None:
+        root = inner
     text = str(root).strip().splitlines()[0]
     key = getattr(root, "full_key", None)
     schema = getattr(root, "object_type", None)
@@ -102,3 +102,9 @@ def explain(error: Exception) -> str:
         accepted = ", ".join(f.name for f in dataclasses.fields(schema))
         return f"{key}: unknown key; accepted: {accepted}"
     return f"{key}: {text}" if key else text
+
+
+def _inner(error: BaseException) -> BaseException | None:
+    """What an error came from; of a YAML file hydra does not say so, but was handling it."""
+    handled = error.__context__ if isinstance(error.__context__, OmegaConfBaseException) else None
+    return error.__cause__ or handled
