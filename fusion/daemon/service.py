@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -217,19 +217,20 @@ def run(config: DaemonConfig) -> None:
         forecast_every_s=config.forecast_every_s, advise_every_s=config.advise_every_s, advise=config.advise
     )
     sources = [source_of(connector, plant, name) for name, connector in config.connectors.items()]
-    publish = PublisherConfig(**{f.name: getattr(config.publish, f.name) for f in fields(config.publish)})
 
     def build() -> Daemon:
         engine = Engine(
             checkpoint, detector=config.detector, advisor=config.advisor, cadence=cadence, clock_ns=CLOCK.now_ns
         )
-        outlet = MqttOutlet(MqttPublisher(publish, plant, engine.model_id, clock=CLOCK.now_ns), engine)
+        outlet = MqttOutlet(MqttPublisher(config.publish, plant, engine.model_id, clock=CLOCK.now_ns), engine)
         return Daemon(sources, Timeline(plant, config.timeline), engine, outlet)
 
     asyncio.run(_until_stopped(build))
 
 
-def replay(recording: Path, model: Path, speed: float, publish: str | None, lines: Path | None) -> Statistics:
+def replay(
+    recording: Path, model: Path, speed: float, publish: PublisherConfig | None, lines: Path | None
+) -> Statistics:
     """`fusion replay`: a recording through the daemon path; returns what the daemon counted."""
     plant = Recording(recording).plant
     checkpoint = load_checkpoint(model, plant)
@@ -239,9 +240,7 @@ def replay(recording: Path, model: Path, speed: float, publish: str | None, line
         engine = Engine(checkpoint)
         outlets: list[Outlet] = [FileOutlet(lines, plant, engine.model_id)] if lines else []
         if publish is not None:
-            host, _, port = publish.rpartition(":")
-            config = PublisherConfig(host=host, port=int(port), outbox="")
-            outlets.append(MqttOutlet(MqttPublisher(config, plant, engine.model_id, clock=engine.now_ns), engine))
+            outlets.append(MqttOutlet(MqttPublisher(publish, plant, engine.model_id, clock=engine.now_ns), engine))
         player = replay_source(ReplayConfig(path=str(recording), speed=speed), plant)
         daemons.append(Daemon([player], Timeline(plant), engine, Outlets(outlets), lossless=True))
         return daemons[0]

@@ -74,11 +74,15 @@ class AnomalyMessage(Message, tag="fusion.anomaly/1", kw_only=True, frozen=True)
 
 
 class Delivery(msgspec.Struct, kw_only=True, frozen=True):
-    """What the publisher did so far: messages by kind, losses by kind and reason, rows waiting for the broker."""
+    """What the publisher did so far: messages by kind, losses by kind and reason, rows waiting for the broker.
+
+    ``message`` says what stands in the way of delivery now, if anything.
+    """
 
     published: dict[str, int]
     dropped: dict[str, int]
     waiting: int
+    message: str = ""
 
 
 class HealthMessage(Message, tag="fusion.health/1", kw_only=True, frozen=True):
