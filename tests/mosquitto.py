@@ -39,6 +39,10 @@ class Mosquitto:
         self._process.terminate()
         self._process.wait(5)
 
+    def write(self, topic, payload):
+        command = [shutil.which("mosquitto_pub"), "-h", "127.0.0.1", "-p", str(self.port), *self.login]
+        subprocess.run([*command, "-q", "1", "-t", topic, "-m", payload], check=True, timeout=5)
+
     def read(self, topic, count=1, *options, timeout_s=5):
         """Start Debian's mosquitto_sub and wait for its subscription; it ends after `count` messages."""
         limits = ["-q", "1", "-C", str(count), "-W", str(timeout_s)]

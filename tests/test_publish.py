@@ -39,7 +39,7 @@ from fusion.publish.messages import Surprise
 from fusion.publish.outbox import Letter, Outbox
 from fusion.publish.preview import picture_png
 from fusion.publish.publisher import MqttPublisher, PublisherConfig
-from fusion.records import AnomalyState
+from fusion.records import NS_PER_S, AnomalyState, Answer, AnswerKind, Gap
 from fusion.timeline.timeline import Timeline
 
 ROOT = Path(__file__).parents[1]
@@ -298,8 +298,9 @@ def test_auto_falls_back_to_311_where_5_is_refused():
                 levels.append(hello[hello.index(b"MQTT") + 4])
                 if levels[-1] == 4:
                     client.sendall(b"\x20\x02\x00\x00")
-                    while client.recv(4096):
-                        pass
+                    while packet := client.recv(4096):
+                        if packet[0] == 0x82:  # SUBSCRIBE: the packet id comes back with the quality granted
+                            client.sendall(b"\x90\x03" + packet[2:4] + b"\x01")
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -451,3 +452,21 @@ def test_a_publisher_that_dies_ends_the_daemon_and_leaves_its_will(broker, monke
     assert out.state is ClientState.CLOSED
     ((_, message),) = messages_of(broker.read("fusion/kiln/v1/health"))
     assert message["state"] == "offline"
+
+
+@needs_broker
+def test_answers_come_back_on_the_ack_topic_and_gaps_go_out_through_the_outbox(broker):
+    gap = Gap(source="plc", t_from_ns=T0 - 5 * NS_PER_S, t_to_ns=T0, reason="pulled out")
+    reader = broker.read("fusion/kiln/v1/gap")
+    with publisher(broker.port) as out:
+        until(lambda: out.published["health"] == 1, "connected")
+        out.publish(gap)
+        for payload in ('{"id": "a1", "answer": "rejected", "reason": "not now"}', '{"id": "a1", "answer": "maybe"}'):
+            broker.write("fusion/kiln/v1/recommendation/ack", payload)
+        heard = []
+        until(lambda: heard.extend(out.answers()) or heard, "an answer")
+        until(lambda: out.dropped["answer:not_understood"] == 1, "a payload that is none")
+        until(lambda: out.published["gap"] == 1, "acknowledged")
+    assert heard == [Answer(id="a1", answer=AnswerKind.REJECTED, reason="not now")]
+    ((_, message),) = messages_of(reader)
+    assert (message["source"], message["t_from_ns"], message["t_ns"]) == ("plc", gap.t_from_ns, gap.t_to_ns)

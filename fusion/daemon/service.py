@@ -118,6 +118,8 @@ class Daemon:
     async def _take(self) -> None:
         """Move what arrived into the timeline and hand over the ticks that this closed."""
         for source in self._sources:
+            for gap in source.gaps():
+                self._outlet.gap(gap)
             for item in source.drain():
                 self._timeline.push(item)
                 if self._lossless:
@@ -146,6 +148,8 @@ class Daemon:
         while True:
             frame, closed_ns = await self._frames.get()
             newest = self._frames.empty()
+            for answer in self._outlet.answers():
+                await loop.run_in_executor(self._worker, self._engine.answer, answer)
             outcome = await loop.run_in_executor(self._worker, self._engine.step, frame, newest)
             self._outlet.outcome(outcome)
             self.statistics.ticks += 1

@@ -17,21 +17,22 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fusion.clock import CLOCK
-from fusion.errors import ConfigError
+from fusion.errors import ConfigError, FusionError
 from fusion.mqtt.broker import Broker
 from fusion.mqtt.client import Client, ClientState
 from fusion.mqtt.connection import Connection
 from fusion.plant import Plant
 from fusion.publish import encoding, messages
 from fusion.publish.encoding import Record
-from fusion.publish.messages import AnomalyMessage, Delivery, HealthMessage, Message, RecommendationMessage
+from fusion.publish.messages import AnomalyMessage, Delivery, GapMessage, HealthMessage, Message, RecommendationMessage
 from fusion.publish.outbox import Letter, Outbox
-from fusion.records import NS_PER_S, AnomalyState, Health
+from fusion.records import NS_PER_S, AnomalyState, Answer, Health
 
 log = logging.getLogger(__name__)
 
 INFLIGHT = 20
 VOLATILE_WAITING = 256
+ANSWERS_WAITING = 100
 OUTBOX_RETRY_S = 1.0
 
 
@@ -94,6 +95,7 @@ class MqttPublisher:
         self._letters: deque[Letter] = deque()
         self._volatile: deque[_Volatile] = deque(maxlen=VOLATILE_WAITING)
         self._health: deque[bytes] = deque(maxlen=1)
+        self._answers: deque[Answer] = deque(maxlen=ANSWERS_WAITING)
         self._open: dict[str, AnomalyMessage] = {}
         self._unstored: list[Letter] = []
         self._done: list[int] = []
@@ -106,6 +108,8 @@ class MqttPublisher:
         self._client = Client(
             config,
             f"fusion-{plant.name}-{os.getpid()}",
+            topics=(self.topic("recommendation", "ack"),),
+            received=self._answered,
             turn=self._turn,
             last_words=lambda: (self.topic("health"), self._bare_health("offline")),
             retry_s=config.retry_s,
@@ -159,6 +163,10 @@ class MqttPublisher:
         self._enqueue_volatile("preview", self.topic("preview", signal), data)
         self._client.wake()
 
+    def answers(self) -> list[Answer]:
+        """What was answered to recommendations since the last call."""
+        return [self._answers.popleft() for _ in range(len(self._answers))]
+
     @property
     def delivery(self) -> Delivery:
         """What became of the messages so far."""
@@ -178,7 +186,7 @@ class MqttPublisher:
         payload = messages.encode(message)
         if isinstance(message, HealthMessage):
             self._health.append(payload)
-        elif isinstance(message, AnomalyMessage | RecommendationMessage):
+        elif isinstance(message, AnomalyMessage | RecommendationMessage | GapMessage):
             expires_ns = message.valid_until_ns if isinstance(message, RecommendationMessage) else None
             self._remember(message)
             self._letters.append(
@@ -220,6 +228,17 @@ class MqttPublisher:
         if time.monotonic() >= self._outbox_again_s:
             self._use_outbox(connection)
         self._send_volatile(connection)
+
+    def _answered(self, topic: str, payload: bytes, retained: bool) -> None:
+        """Note an answer; a retained one is old, and one that cannot be read is counted and said."""
+        if retained:
+            self.dropped["answer:retained"] += 1
+            return
+        try:
+            self._answers.append(messages.decode_answer(payload))
+        except FusionError as error:
+            self.dropped["answer:not_understood"] += 1
+            log.warning("%s: %s", topic, error)
 
     def _settle(self) -> None:
         """Note which letters arrived; one that was denied waits for the next connection."""
