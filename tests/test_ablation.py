@@ -9,7 +9,6 @@ from fusion.checkpoint import load_checkpoint
 from fusion.cli import main
 from fusion.errors import ConfigError
 from fusion.evaluation.ablation import NOTHING_MISSING, Ablation
-from fusion.inference import Engine
 from fusion.plant import Modality
 from fusion.plant_file import load_plant
 from fusion.recordings.recording import Recording
@@ -81,7 +80,7 @@ def test_without_a_sense_the_others_find_the_fault(model, slipping, tmp_path):
 
 def test_the_classical_part_forecasts_without_the_networks(model):
     checkpoint = load_checkpoint(model, PLANT)
-    engines = [Engine(checkpoint, ablation=ablation) for ablation in (NOTHING_MISSING, Ablation(only="classical"))]
+    engines = [ablation.engine(checkpoint) for ablation in (NOTHING_MISSING, Ablation(only="classical"))]
     engines[0].model.networks.readout.gate_HS.fill_(0.5)
     assert [bool(engine.model.networks.readout.gate_HS.any()) for engine in engines] == [True, False]
-    assert not Engine(checkpoint, ablation=Ablation(only="classical")).model.world_model.gates.any()
+    assert not Ablation(only="classical").engine(checkpoint).model.world_model.gates.any()
