@@ -7,12 +7,12 @@ import pytest
 
 from fusion.plant_file import load_plant
 from fusion.simulator.record import record, record_batch
-from fusion.simulator.scenario import Excitation, FaultEvent, Scenario, Sensors
+from fusion.simulator.scenario import ExcitationSettings, FaultEvent, Scenario, Sensors
 from fusion.training.settings import train_config
 from fusion.training.train import train
 
 PLANT = load_plant(Path(__file__).parent.parent / "configs" / "plant" / "lime.yaml")
-EXCITED = Excitation(enabled=True, mean_interval_s=300)
+EXCITED = ExcitationSettings(enabled=True, mean_interval_s=300)
 SLOW = Sensors(camera_hz=5, lidar_hz=1)
 ONSET_S = 260
 
@@ -44,5 +44,5 @@ def model(recordings, tmp_path_factory):
 def slipping(tmp_path_factory):
     path = tmp_path_factory.mktemp("fault") / "belt_slip"
     fault = FaultEvent(name="belt_slip", onset_s=ONSET_S, severity=1.0)
-    record(scenario(40, faults=(fault,), excitation=Excitation(), duration_s=360), PLANT, path)
+    record(scenario(40, faults=(fault,), excitation=ExcitationSettings(), duration_s=360), PLANT, path)
     return path

@@ -30,7 +30,7 @@ class Sensors:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Excitation:
+class ExcitationSettings:
     """Random moves of the setpoints: on average one every ``mean_interval_s`` per signal, within ``ranges``.
 
     Half of them are steps, half are ramps. Without ``ranges`` each signal moves within ``share`` of its limits.
@@ -70,7 +70,7 @@ class LawEvent(FaultEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Move:
+class OperatorMove:
     """The operator brings a signal to ``value`` at ``at_s``, at once or over ``ramp_s``."""
 
     signal: str
@@ -108,12 +108,12 @@ class Scenario:
     media: bool = True
     drift: float = 1.0
     sensors: Sensors = field(default_factory=Sensors)
-    excitation: Excitation = field(default_factory=Excitation)
+    excitation: ExcitationSettings = field(default_factory=ExcitationSettings)
     parameters: Mapping[str, float] = field(default_factory=dict)
     setpoints: Mapping[str, float] = field(default_factory=dict)
     faults: tuple[FaultEvent, ...] = ()
     nuisances: tuple[NuisanceEvent, ...] = ()
-    moves: tuple[Move, ...] = ()
+    moves: tuple[OperatorMove, ...] = ()
     laws: tuple[LawEvent, ...] = ()
     network: Network = field(default_factory=Network)
 
