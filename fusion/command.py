@@ -1,4 +1,4 @@
-"""What our entry points share: logs, an error the user can act on as one sentence, an exit code, and some arguments.
+"""Entry points: logs, an error the user can act on as one sentence, an exit code, and arguments that several take.
 
 Exit codes: 0 asked for and done, 1 failed, 2 bad configuration, bad arguments or a foreign checkpoint.
 """
@@ -37,7 +37,7 @@ def carry_out(command: Callable[[], int | None]) -> int:
 
 
 def training_arguments(parser: argparse.ArgumentParser) -> None:
-    """Those of `fusion train` and of `torchrun -m fusion.training`."""
+    """Arguments of `fusion train` and of `torchrun -m fusion.training`."""
     parser.add_argument("--recording", type=Path, nargs="+", required=True, action="extend")
     parser.add_argument("--out", type=Path, required=True, help="model folder to write")
     parser.add_argument("overrides", nargs="*", help="training settings, e.g. seconds=600 seed=1")

@@ -1,4 +1,4 @@
-"""What exists: signals, their modality and role, the plant and its fingerprint; no behaviour beyond lookup."""
+"""The plant: signals, their modality and role, the plant and its fingerprint; no behaviour beyond lookup."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What flows: the frozen records from ``Sample`` to ``Recommendation``, each field with its unit.
+"""Records: what flows through the system from ``Sample`` to ``Recommendation``, frozen, each field with its unit.
 
 Times named ``t_ns`` are UTC nanoseconds at the source; ``received_ns`` are UTC nanoseconds of a monotonic local
 clock, so that a recording and a live stream share one axis. Shape letters: S process signals, H horizons.

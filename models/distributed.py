@@ -165,7 +165,7 @@ def together() -> Iterator[None]:
 
 
 def share(rows: Tensor) -> Tensor:
-    """This process's rows of what all have."""
+    """Rows of this process, of what all have."""
     if not _groups.together:
         return rows
     own = per_rank(len(rows))
@@ -173,7 +173,7 @@ def share(rows: Tensor) -> Tensor:
 
 
 def rows(draw: Callable[[int], Tensor], own: int) -> Tensor:
-    """This process's ``own`` rows of what ``draw`` makes at random for a number of rows; all must draw alike."""
+    """Rows of this process, ``own`` of what ``draw`` makes at random for a number of rows; all must draw alike."""
     return share(draw(own * count() if _groups.together else own))
 
 

@@ -171,11 +171,11 @@ class WorldModel:
         return self._half_width
 
     def with_bands(self, half_width_HS: Floats) -> WorldModel:
-        """The same model with other bands."""
+        """A copy of the model with other bands."""
         return WorldModel(self.plant, self.core, self.networks, half_width_HS, self._ellipsoids, self._told)
 
     def with_energies(self, ellipsoids: Ellipsoids, told: Ellipsoids) -> WorldModel:
-        """The same model with energies of another scale."""
+        """A copy of the model with energies of another scale."""
         return WorldModel(self.plant, self.core, self.networks, self._half_width, ellipsoids, told)
 
     def raw_energies(self, run: Ticks) -> tuple[Tensor, Tensor]:

@@ -69,7 +69,7 @@ class MqttOutlet:
         self._publisher.publish(gap)
 
     def answers(self) -> Sequence[Answer]:
-        """Those that came over MQTT."""
+        """Answers that came over MQTT."""
         return self._publisher.answers()
 
     def close(self) -> None:
@@ -104,13 +104,13 @@ class FileOutlet:
             self._stream.write(encode(to_message(record, self._plant, self._model_id)) + b"\n")
 
     def health(self, health: Health) -> None:
-        """Nothing to write."""
+        """Ignore the state of the daemon."""
 
     def gap(self, gap: Gap) -> None:
         """A recording that is replayed has none of its own."""
 
     def answers(self) -> Sequence[Answer]:
-        """Nobody answers a file."""
+        """No answers: nobody reads a file while it is written."""
         return ()
 
     def close(self) -> None:
@@ -125,22 +125,22 @@ class Outlets:
         self._outlets = outlets
 
     def outcome(self, outcome: Outcome) -> None:
-        """Pass on."""
+        """Give a tick to each."""
         for outlet in self._outlets:
             outlet.outcome(outcome)
 
     def health(self, health: Health) -> None:
-        """Pass on."""
+        """Give the state of the daemon to each."""
         for outlet in self._outlets:
             outlet.health(health)
 
     def gap(self, gap: Gap) -> None:
-        """Pass on."""
+        """Give a gap to each."""
         for outlet in self._outlets:
             outlet.gap(gap)
 
     def answers(self) -> Sequence[Answer]:
-        """All that any of them heard."""
+        """Answers that any of them heard."""
         return [answer for outlet in self._outlets for answer in outlet.answers()]
 
     def close(self) -> None:

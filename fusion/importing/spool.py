@@ -215,7 +215,7 @@ T = TypeVar("T")
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
-    """The same items, one of them made in advance in a thread; polars and numpy leave the interpreter to the other."""
+    """Items as given, the next one made in advance in a thread; polars and numpy leave it the interpreter."""
     with ThreadPoolExecutor(1) as thread:
         coming = thread.submit(next, items, None)
         while (item := coming.result()) is not None:

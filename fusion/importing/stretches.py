@@ -102,7 +102,7 @@ def record(
 
 
 def _without(table: Path, left_out: Sequence[str]) -> Path:
-    """The same table without some tags."""
+    """A table without some of its tags."""
     kept = table.with_suffix(".kept.parquet")
     pl.scan_parquet(table).filter(~pl.col("signal").is_in(left_out)).sink_parquet(kept)
     table.unlink()

@@ -1,4 +1,4 @@
-"""What has arrived and was not used yet: bounded queues, stamps mapped by the model of their clock, progress."""
+"""Arrivals that no tick has used yet: bounded queues, stamps mapped by the model of their clock, progress."""
 
 from __future__ import annotations
 

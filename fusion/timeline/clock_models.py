@@ -1,4 +1,4 @@
-"""How far each clock is off: the lower envelope of arrival minus stamp, in whole seconds of arrival.
+"""Clock models: how far each clock is off, from the lower envelope of arrival minus stamp, by second of arrival.
 
 Decisions depend only on arrivals, never on when they are looked at, so that a recording gives the same answer as the
 live stream it was made of.

@@ -1,4 +1,4 @@
-"""Samples out of order in, frames on a fixed grid out.
+"""The timeline: samples out of order in, frames on a fixed grid out.
 
 Event time with a watermark over the sources that are active, a hard deadline, age, coverage, quality and one offset
 model per clock. No asyncio, no torch, no wall clock: ``advance`` is told what time it is. Frames depend on items and
@@ -134,11 +134,11 @@ class Timeline:
         return self._frames(self._flush())
 
     def advance_process(self, now_ns: int) -> ProcessGrid:
-        """As ``advance``, process values only: the bulk way."""
+        """Close ticks as ``advance`` does, process values only: the bulk way."""
         return self._advance(now_ns).grid
 
     def flush_process(self) -> ProcessGrid:
-        """As ``flush``, process values only."""
+        """Close ticks as ``flush`` does, process values only."""
         return self._flush().grid
 
     def health(self) -> TimelineHealth:

@@ -1,4 +1,4 @@
-"""When a tick closes: as soon as every active source has reached it, never later than the deadline.
+"""Watermark: a tick closes as soon as every active source has reached it, never later than the deadline.
 
 All times are nanoseconds; the moment depends only on what arrived up to it, so any cadence of looking finds the same.
 """

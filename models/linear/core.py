@@ -172,7 +172,7 @@ class LinearCore:
     # --- judgement
 
     def calibrate(self, runs: Sequence[Ticks]) -> LinearCore:
-        """The same core with split-conformal bands from later normal runs.
+        """The core with split-conformal bands from later normal runs.
 
         A horizon that no run is long enough for keeps the band it had. Source: Lei et al. 2018.
         """

@@ -82,7 +82,7 @@ class Clips:
     far_known_BJ: Tensor
 
     def to(self, device: torch.device) -> Clips:
-        """The same on another device."""
+        """Clips on another device."""
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         moved: dict[str, Any] = {k: v if isinstance(v, tuple) else v.to(device) for k, v in values.items()}
         return Clips(**moved)
@@ -103,7 +103,7 @@ class Starts:
     known_NHS: Tensor
 
     def to(self, device: torch.device) -> Starts:
-        """The same on another device."""
+        """Starts on another device."""
         return Starts(*(getattr(self, f.name).to(device) for f in dataclasses.fields(self)))
 
 

@@ -153,7 +153,7 @@ class Jepa(nn.Module):
         return self.foresee(clips, raw, self.perception.standardise(raw))
 
     def foresee(self, clips: Clips, raw_NL: Tensor, z_NL: Tensor) -> Prediction:
-        """The same from latents already made."""
+        """Predictions from latents already made."""
         b, t = clips.shape
         z = z_NL[: b * t].reshape(b, t, -1)
         far = z_NL[b * t :].reshape(b, len(clips.far_J), z.shape[-1])

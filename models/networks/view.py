@@ -79,7 +79,7 @@ class View:
         return ~seen
 
     def to(self, device: torch.device) -> View:
-        """The same on another device."""
+        """A view on another device."""
         return View(
             tags_NS=self.tags_NS.to(device),
             observed_NS=self.observed_NS.to(device),

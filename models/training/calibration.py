@@ -27,7 +27,7 @@ CALIBRATION_CLIPS = 1500
 
 
 def calibrate(world: WorldModel, runs: Sequence[Ticks], clips: int = CALIBRATION_CLIPS) -> WorldModel:
-    """The same model with split-conformal bands from later normal runs. Source: Lei et al. 2018.
+    """The model with split-conformal bands from later normal runs. Source: Lei et al. 2018.
 
     A horizon that no run is long enough for keeps the band it had.
     """
@@ -100,7 +100,7 @@ def _errors(world: WorldModel, pool: Pool, anchors: Tensor) -> Tensor:
 
 
 def fit_energies(world: WorldModel, runs: Sequence[Ticks]) -> WorldModel:
-    """The same model with energies scaled to normal runs, best ones the networks were not trained on."""
+    """The model with energies scaled to normal runs, best ones the networks were not trained on."""
     vectors, hidden = [], []
     for run in runs:
         made, told = world.raw_energies(run)
