@@ -12,8 +12,9 @@ from connectors.base import Backoff, Source, SourceEnded, Tally
 from connectors.buffer import Buffer, Overflow, RateMeter, count
 from connectors.columns import Rows
 from connectors.inbox import Inbox
-from connectors.settings import Supervision, secret
+from connectors.settings import Supervision
 from fusion.clock import arrival_ns
+from fusion.credentials import secret
 from fusion.errors import ConfigError, SourceError, SourceRefused
 from fusion.plant import Signal
 from fusion.records import Columns, Item, Sample, SourceState
