@@ -3,7 +3,8 @@ import sys
 
 import pytest
 
-from fusion.cli import main
+from fusion.cli import build_parser, main
+from fusion.demo import Demo, Ports
 from fusion.errors import ConfigError
 
 
@@ -47,6 +48,12 @@ def test_bad_input_is_one_sentence_without_a_traceback(arguments, message, capsy
 def test_faults_can_be_listed(capsys):
     assert main(["fault", "list"]) == 0
     assert "belt_slip" in capsys.readouterr().out
+
+
+def test_the_demo_starts_its_processes_with_arguments_that_exist(tmp_path):
+    ports = Ports(opcua=1, mqtt=2, rtsp=3, lidar=4, page=5)
+    processes = {name: build_parser().parse_args(words) for name, words, _ in Demo(tmp_path)._processes(ports)}
+    assert processes["plant"].broker == processes["page"].broker == "127.0.0.1:2"
 
 
 def test_a_foreign_package_of_our_name_is_noticed(monkeypatch):

@@ -20,7 +20,7 @@ from fusion.records import Answer, Forecast, Gap, Health
 
 
 class Outlet(Protocol):
-    """What the daemon needs of a place for its results; it never blocks."""
+    """What the daemon needs of a place for its results; it never blocks, and raises once it has failed for good."""
 
     def outcome(self, outcome: Outcome) -> None:
         """Take everything one tick produced."""
