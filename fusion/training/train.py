@@ -31,6 +31,7 @@ from fusion.checkpoint import flatten, save_checkpoint
 from fusion.command import carry_out, flat, start_logging, training_arguments
 from fusion.plant import Plant
 from fusion.recordings.recording import Recording
+from fusion.state import dump_state
 from fusion.training.baselines import floor_skills
 from fusion.training.curves import Course, Log
 from fusion.training.examination import examine_model
@@ -137,8 +138,10 @@ def publish(
     floors = floor_skills(model, split.training, split.calibration)
     card |= {f"skill_{name}": skill.tolist() for name, skill in floors.items()}
     reasons = passed(trained.gauges, plant)
+    (arrays, described), (limits, summed_up) = model.state(), dump_state(calibration)
     meta = {
-        "model": model.meta(),
+        "model": described,
+        "calibration": summed_up,
         "train": asdict(config),
         "gauges": trained.gauges.to_dict(),
         "withheld": reasons,
@@ -147,8 +150,7 @@ def publish(
         "hours": {name: hours(getattr(split, name)) for name in ("training", "held_out", "calibration")},
         "seconds": round(time.monotonic() - started, 1),
     }
-    arrays, meta["calibration"] = calibration.state()
-    model_id = save_checkpoint(out, plant, flatten({"calibration": arrays} | model.state()), finite(meta))
+    model_id = save_checkpoint(out, plant, flatten({"calibration": limits} | arrays), finite(meta))
     findings = Findings(
         model_id=model_id,
         meta=finite(meta),
