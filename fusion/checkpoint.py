@@ -23,7 +23,7 @@ from fusion.plain import plain
 from fusion.plant import Plant, plant_to_dict
 from fusion.plant_file import plant_from_dict
 
-FORMAT = "fusion-model/2"
+FORMAT = "fusion-model/3"
 WEIGHTS = "weights.safetensors"
 DESCRIPTION = "model.json"
 
@@ -107,5 +107,5 @@ def _description(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file}: not JSON ({error})") from error
     found = description.get("format") if isinstance(description, dict) else None
     if found != FORMAT:
-        raise ConfigError(f"{file}: format {found!r} is not accepted; expected {FORMAT!r}")
+        raise ConfigError(f"{file}: format {found!r} is not {FORMAT!r}: written by another version; train again")
     return description

@@ -27,6 +27,7 @@ from fusion.checkpoint import Checkpoint
 from fusion.errors import ModelError
 from fusion.plant import Modality, Plant, Role
 from fusion.records import NS_PER_S, Anomaly, Answer, Forecast, Frame, Recommendation
+from fusion.state import load_state
 from models.plant_model import ModelState, PlantModel, Seen
 from models.ticks import TickBuilder, Ticks
 
@@ -59,7 +60,7 @@ class Outcome:
 
 def calibration_of(checkpoint: Checkpoint) -> Calibration:
     """The calibration that a model was trained with."""
-    return Calibration.from_state(checkpoint.part("calibration"), checkpoint.meta["calibration"])
+    return load_state(Calibration, checkpoint.part("calibration"), checkpoint.meta["calibration"])
 
 
 @dataclass(frozen=True, slots=True)

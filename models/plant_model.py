@@ -20,6 +20,7 @@ from fusion.checkpoint import Checkpoint
 from fusion.errors import ModelError
 from fusion.plant import Plant
 from fusion.records import ACTION_STEPS
+from fusion.state import dump_state, load_state
 from models.features.stem import FeatureStem
 from models.linear.core import LinearCore
 from models.linear.past import PastCarry
@@ -36,6 +37,7 @@ Floats = NDArray[np.float64]
 WARM_UP_TICKS = 60
 LEAST_VARIANCE = 1e-6  # of the largest, or of one: directions that never move do not make a region empty
 REGION_QUANTILE = 0.999
+_SHARED = ("plant", "core", "stem")  # of the monitors, which a checkpoint holds once or not at all
 
 
 @dataclass(slots=True)
@@ -102,17 +104,6 @@ class Region:
         low, high = (torch.as_tensor(bound[list(columns)]) for bound in (self.low, self.high))
         middle, half = (low + high) / 2.0, (high - low).clamp_min(1e-9) / 2.0
         return ((action_NKA.double() - middle).abs() / half).amax(dim=(1, 2))
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Arrays to keep."""
-        arrays = {name: getattr(self, name) for name in ("centre", "whiten", "low", "high")}
-        return arrays | {"limit": np.array([self.limit])}
-
-    @classmethod
-    def from_state(cls, arrays: Mapping[str, NDArray[Any]]) -> Region:
-        """Inverse of ``state``."""
-        rest = {name: np.asarray(arrays[name], np.float64) for name in ("centre", "whiten", "low", "high")}
-        return cls(**rest, limit=float(arrays["limit"][0]))
 
 
 class PlantModel:
@@ -245,22 +236,30 @@ class PlantModel:
 
     # --- at rest
 
-    def state(self) -> dict[str, dict[str, NDArray[Any]]]:
-        """Arrays to keep, by part."""
-        return {"world": self.world_model.state(), "monitors": self.monitors.state(), "region": self.region.state()}
-
-    def meta(self) -> dict[str, Any]:
-        """JSON-able values to keep."""
-        return {"world": self.world_model.meta(), "monitors": self.monitors.meta()}
+    def state(self) -> tuple[dict[str, dict[str, NDArray[Any]]], dict[str, Any]]:
+        """Arrays to keep, by part, and what JSON holds of each."""
+        parts = {
+            "core": dump_state(self.core),
+            "monitors": dump_state(self.monitors, given=_SHARED),
+            "region": dump_state(self.region),
+            "world": (self.world_model.state(), self.world_model.meta()),
+        }
+        return {name: arrays for name, (arrays, _) in parts.items()}, {name: tree for name, (_, tree) in parts.items()}
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint) -> PlantModel:
-        """Rebuild from a checkpoint."""
-        meta, plant = checkpoint.meta["model"], checkpoint.plant
-        world = WorldModel.from_state(plant, checkpoint.part("world"), meta["world"])
-        stem = FeatureStem(plant)
-        monitors = Monitors.from_state(checkpoint.part("monitors"), meta["monitors"], world.core, plant, stem)
-        return cls(world, monitors, Region.from_state(checkpoint.part("region")))
+        """Rebuild from a checkpoint.
+
+        Raises:
+            ModelError: where another version wrote it.
+        """
+        plant, trees = checkpoint.plant, checkpoint.meta["model"]
+        core = load_state(LinearCore, checkpoint.part("core"), trees["core"])
+        given = dict(zip(_SHARED, (plant, core, FeatureStem(plant)), strict=True))
+        monitors = load_state(Monitors, checkpoint.part("monitors"), trees["monitors"], given)
+        region = load_state(Region, checkpoint.part("region"), trees["region"])
+        world = WorldModel.from_state(plant, core, checkpoint.part("world"), trees["world"])
+        return cls(world, monitors, region)
 
 
 class PresentWorld:

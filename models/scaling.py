@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,15 +79,6 @@ class Scaler:
         """Scaled to engineering units; the last axis is F."""
         return values * self.scale + self.centre
 
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Arrays to keep."""
-        return {"centre": self.centre, "scale": self.scale}
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> Scaler:
-        """Inverse of ``state``."""
-        return cls(np.asarray(state["centre"], np.float64), np.asarray(state["scale"], np.float64))
-
 
 def _centre_and_scale(values: Floats) -> tuple[float, float]:
     if not len(values):
@@ -120,24 +111,6 @@ class Scaling:
         tags = Scaler.fit(np.concatenate([r.tags for r in runs]), np.concatenate([r.observed for r in runs]))
         media = {name: _media_scaler([r for r in runs if name in r.media], name) for name in _media_names(runs)}
         return cls(tags, action_scaler(plant), media, factors_of(runs, tags))
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Arrays to keep, by ``group/.../name``."""
-        parts = {"tags": self.tags, "action": self.action, **{f"media/{k}": v for k, v in self.media.items()}}
-        arrays = {f"{part}/{name}": value for part, scaler in parts.items() for name, value in scaler.state().items()}
-        return arrays if self.factors is None else arrays | {"factors": self.factors}
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> Scaling:
-        """Inverse of ``state``."""
-        parts: dict[str, dict[str, NDArray[Any]]] = {}
-        for key, value in state.items():
-            part, _, name = key.rpartition("/")
-            if part:
-                parts.setdefault(part, {})[name] = value
-        scalers = {part: Scaler.from_state(arrays) for part, arrays in parts.items()}
-        media = {p.removeprefix("media/"): s for p, s in scalers.items() if p.startswith("media/")}
-        return cls(scalers["tags"], scalers["action"], media, state.get("factors"))
 
 
 def factors_of(runs: Sequence[Run], scaler: Scaler) -> Floats | None:

@@ -186,9 +186,8 @@ class WorldModel:
     # --- at rest
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Arrays to keep, by name."""
-        arrays = {f"core/{k}": v for k, v in self.core.state().items()}
-        arrays |= {f"net/{k}": v.cpu().numpy() for k, v in self.networks.state_dict().items()}
+        """Arrays to keep, by name, without the core's."""
+        arrays = {f"net/{k}": v.cpu().numpy() for k, v in self.networks.state_dict().items()}
         arrays |= {"half_width": self._half_width}
         for name, cloud in (("energy", self._ellipsoids), ("told", self._told)):
             arrays |= {f"{name}/centre": cloud.centre_EL.cpu().numpy()}
@@ -198,24 +197,24 @@ class WorldModel:
     def meta(self) -> dict[str, Any]:
         """JSON-able values to keep."""
         shapes = {name: [shape.features, list(shape.patches)] for name, shape in self.networks.shapes.items()}
-        return {"core": self.core.meta(), "config": self.networks.config.to_dict(), "shapes": shapes}
+        return {"config": self.networks.config.to_dict(), "shapes": shapes}
 
     @classmethod
     def from_state(
         cls,
         plant: Plant,
+        core: LinearCore,
         state: Mapping[str, NDArray[Any]],
         meta: Mapping[str, Any],
         device: torch.device | str = "cpu",
     ) -> WorldModel:
         """Inverse of ``state`` and ``meta``."""
-        parts = {p: {k.removeprefix(p): v for k, v in state.items() if k.startswith(p)} for p in ("core/", "net/")}
-        core = LinearCore.from_state(parts["core/"], meta["core"])
+        weights = {k.removeprefix("net/"): torch.tensor(v) for k, v in state.items() if k.startswith("net/")}
         shapes = {name: MediaShape(int(f), tuple(int(n) for n in p)) for name, (f, p) in meta["shapes"].items()}
         with torch.random.fork_rng(devices=[]):
             networks = Jepa(plant, core, shapes, ModelConfig.from_dict(meta["config"]))
         networks.teacher = None
-        networks.load_state_dict({k: torch.tensor(v) for k, v in parts["net/"].items()})
+        networks.load_state_dict(weights)
         clouds = (
             Ellipsoids(torch.tensor(state[f"{name}/centre"]), torch.tensor(state[f"{name}/whiten"]))
             for name in ("energy", "told")

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from fusion.checkpoint import DESCRIPTION, WEIGHTS, flatten, load_checkpoint, save_checkpoint
+from fusion.checkpoint import DESCRIPTION, FORMAT, WEIGHTS, flatten, load_checkpoint, save_checkpoint
 from fusion.errors import ConfigError, PlantMismatch
 from fusion.plant import Plant, Signal
 
@@ -42,6 +42,13 @@ def test_damage_names_the_file(model):
     data[-1] ^= 1
     (model / WEIGHTS).write_bytes(data)
     with pytest.raises(ConfigError, match=WEIGHTS):
+        load_checkpoint(model)
+
+
+def test_a_model_of_an_older_version_is_refused_in_one_sentence(model):
+    text = (model / DESCRIPTION).read_text()
+    (model / DESCRIPTION).write_text(text.replace(FORMAT, "fusion-model/2"))
+    with pytest.raises(ConfigError, match="'fusion-model/2' is not 'fusion-model/3': .*another version; train again"):
         load_checkpoint(model)
 
 

@@ -5,7 +5,8 @@ import pytest
 
 from control.anomaly.calibration import Calibration, SurpriseConfig, block_maxima, calibrate, rate_bound, sustained
 from control.anomaly.tail import fit_tail
-from fusion.errors import ConfigError
+from fusion.errors import ConfigError, ModelError
+from fusion.state import dump_state, load_state
 
 NAMES = ("cross.process.0.02", "cross.microphone.0.02", "innovation.8", "health.process")
 MODALITY = ("process", "audio", "process", "process")
@@ -117,12 +118,12 @@ def test_state_survives_json():
     data = slow_noise(1, 9)
     data[:, 1] = np.nan
     calibration = calibrate([data[:1800], data[1800:]], NAMES, MODALITY)
-    arrays, meta = calibration.state()
-    again = Calibration.from_state(arrays, json.loads(json.dumps(meta, allow_nan=False)))
+    arrays, tree = dump_state(calibration)
+    again = load_state(Calibration, arrays, json.loads(json.dumps(tree, allow_nan=False)))
     assert again.score(data[7]).p_value == calibration.score(data[7]).p_value
     assert again.threshold == calibration.threshold
-    with pytest.raises(ConfigError, match="median"):
-        Calibration.from_state({}, meta)
+    with pytest.raises(ModelError, match=r"another version; train again \('median'"):
+        load_state(Calibration, {}, tree)
 
 
 def test_bad_calibration_data_are_refused_by_name():

@@ -4,6 +4,7 @@ import torch
 
 from fusion.plant import Modality, Plant, Role, Signal
 from fusion.records import Quality
+from fusion.state import dump_state, load_state
 from models.networks.clips import run_view
 from models.scaling import Scaler, Scaling
 from models.ticks import TickBuilder, Ticks
@@ -114,7 +115,7 @@ def test_a_view_scales_and_hides_what_is_masked(plant):
         builder.add(f)
     ticks = builder.ticks()
     scaling = Scaling.fit([ticks], plant)
-    scaling = Scaling.from_state(scaling.state())
+    scaling = load_state(Scaling, *dump_state(scaling))
     view = run_view(ticks, scaling)
     assert view.media["cam"].rows.tolist() == [0, 2]
     assert not run_view(ticks.without_media(), scaling).media

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from fusion.plant import Modality, Plant, Signal
+from fusion.state import dump_state, load_state
 from models.features.audio import AudioStem
 from models.features.lidar import LidarStem
 from models.features.stem import FeatureRange, FeatureStem, stem_of
@@ -206,7 +207,7 @@ def test_every_feature_is_documented():
 
 def test_range_tells_what_was_never_seen_and_survives_a_checkpoint():
     x = np.random.default_rng(0).normal(size=(5000, 2))
-    span = FeatureRange.from_state(FeatureRange.fit(x).state())
+    span = load_state(FeatureRange, *dump_state(FeatureRange.fit(x)))
     assert span.calibrated(x).mean() > 0.995
     assert span.calibrated(np.array([0.0, 20.0])).tolist() == [True, False]
 

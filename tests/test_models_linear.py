@@ -7,6 +7,7 @@ import torch
 from fusion.errors import ConfigError
 from fusion.plant import Plant, Role, Signal
 from fusion.records import ACTION_STEPS
+from fusion.state import dump_state, load_state
 from models.actions import HORIZONS, path_summary, path_weights, recorded_summary, step_summary
 from models.linear.core import LinearConfig, LinearCore
 from models.linear.fit import fit_core
@@ -166,8 +167,8 @@ def test_conformal_bands_cover(core):
 
 
 def test_state_round_trip(core):
-    meta = json.loads(json.dumps(core.meta()))
-    again = LinearCore.from_state(core.state(), meta)
+    arrays, tree = dump_state(core)
+    again = load_state(LinearCore, arrays, json.loads(json.dumps(tree)))
     now, _ = core.encode(run(8)[:100])
     there, _ = again.encode(run(8)[:100])
     np.testing.assert_array_equal(core.forecast(now), again.forecast(there))

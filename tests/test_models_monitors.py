@@ -5,6 +5,7 @@ import pytest
 
 from fusion.errors import ConfigError
 from fusion.plant import Balance, Modality, Plant, Role, Signal
+from fusion.state import dump_state, load_state
 from models.linear.core import LinearConfig
 from models.linear.fit import fit_core
 from models.monitors.distance import Distance
@@ -201,8 +202,9 @@ def test_frozen_picture_and_stuck_tag_show_as_sensor_health(monitors, limits):
 
 
 def test_state_round_trip(monitors, plant):
-    meta = json.loads(json.dumps(monitors.meta()))
-    again = Monitors.from_state(monitors.state(), meta, monitors.core, plant, Facts())
+    shared = {"plant": plant, "core": monitors.core, "stem": Facts()}
+    arrays, tree = dump_state(monitors, shared)
+    again = load_state(Monitors, arrays, json.loads(json.dumps(tree)), shared)
     ticks = run(66, 300)
     first, second = judged(monitors, ticks, explain=True), judged(again, ticks, explain=True)
     np.testing.assert_array_equal(first.values, second.values)

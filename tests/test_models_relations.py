@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fusion.plant import Plant, Role, Signal
+from fusion.state import dump_state, load_state
 from models.linear.fit import fit_core
 from models.monitors.relations import NAMES, RelationCarry, Relations
 from tests.grid_runs import from_process_grid
@@ -86,7 +87,7 @@ def test_without_a_graph_the_most_correlated_signals_are_neighbours():
 
 def test_state_round_trip_and_chunks(learned):
     core, relations = learned
-    again = Relations.from_state(relations.state(), make_plant())
+    again = load_state(Relations, *dump_state(relations))
     ticks = run(make_plant(), 9, POWER=0.05)
     whole = judged(learned, ticks)
     encoding, carry, parts = core.encode(ticks)[0], RelationCarry(), []

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from control.anomaly.calibration import SurpriseConfig, calibrate
+from fusion.state import dump_state, load_state
 from models.linear.core import Encoding, LinearCore
 from models.linear.fit import fit_core
 from models.linear.past import TAG_ALPHAS, past
@@ -56,7 +57,7 @@ def test_a_core_with_rhythm_is_kept_and_streams():
     first, carry = core.encode(run[:2100])
     rest, _ = core.encode(run[2100:], carry)
     np.testing.assert_allclose(np.concatenate([first.past, rest.past]), whole.past, atol=1e-9)
-    kept = LinearCore.from_state(core.state(), core.meta())
+    kept = load_state(LinearCore, *dump_state(core))
     np.testing.assert_allclose(kept.encode(run)[0].past, whole.past)
 
 

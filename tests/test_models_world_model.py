@@ -150,7 +150,7 @@ def test_bands_cover_later_normal_runs(world):
 
 def test_state_round_trip(world):
     meta = json.loads(json.dumps(world.meta()))
-    again = WorldModel.from_state(make_plant(), world.state(), meta)
+    again = WorldModel.from_state(make_plant(), world.core, world.state(), meta)
     run = make_run(56, 50, media=True)
     here, there = observed(world, run), observed(again, run)
     assert torch.equal(here.z_TZ, there.z_TZ)

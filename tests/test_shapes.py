@@ -11,6 +11,7 @@ from fusion.evaluation.evaluate import evaluate
 from fusion.evaluation.whatif import whatif
 from fusion.inference import Engine
 from fusion.recordings.recording import Recording
+from fusion.state import dump_state, load_state
 from fusion.timeline.history import frames
 from fusion.training.settings import train_config
 from fusion.training.ticks import ticks
@@ -133,5 +134,5 @@ def test_many_tags_have_features_of_their_own_and_share_those_of_their_factors(t
     made, true = core.hindcast(whole, 64)
     np.testing.assert_allclose(made, core.base(whole)[:-64, HORIZONS.index(64)], atol=1e-9)
     assert 1 - ((true - made) ** 2).sum() / (true**2).sum() > 0.2
-    again = LinearCore.from_state(core.state(), core.meta())
+    again = load_state(LinearCore, *dump_state(core))
     assert np.array_equal(again.base(whole), core.base(whole))

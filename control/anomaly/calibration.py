@@ -8,12 +8,12 @@ Shape letters: T ticks, E energies.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import chi2  # type: ignore[import-untyped]
 
 from control.anomaly.tail import Tail, fit_tail
 from fusion.errors import ConfigError
@@ -102,7 +102,7 @@ class Calibration:
     step_s: float
     on_delay_s: float
     false_raises_per_day: float
-    blocks: Floats
+    blocks: NDArray[np.float32]
     safety: float
     silent: NDArray[np.bool_]
 
@@ -159,38 +159,6 @@ class Calibration:
         """Energies that take no part because normal data did not hold enough of them."""
         return tuple(n for n, s in zip(self.names, self.scale, strict=True) if not np.isfinite(s))
 
-    def state(self) -> tuple[dict[str, NDArray[np.generic]], dict[str, Any]]:
-        """Arrays and JSON-able description; the inverse of ``from_state``."""
-        arrays: dict[str, NDArray[np.generic]] = {"median": self.median, "scale": self.scale, "table": self.table}
-        arrays["blocks"], arrays["silent"] = self.blocks.astype(np.float32), self.silent
-        plain = ("threshold", "hours", "raises", "step_s", "on_delay_s", "false_raises_per_day", "safety")
-        meta = {
-            "names": list(self.names),
-            "modality": list(self.modality),
-            "marginal": asdict(self.marginal),
-            "events": asdict(self.events),
-            **{key: getattr(self, key) for key in plain},
-        }
-        return arrays, meta
-
-    @classmethod
-    def from_state(cls, arrays: Mapping[str, NDArray[np.generic]], meta: Mapping[str, Any]) -> Calibration:
-        """Rebuild what ``state`` gave.
-
-        Raises:
-            ConfigError: where a part is missing.
-        """
-        try:
-            values = {key: np.asarray(arrays[key], np.float64) for key in ("median", "scale", "table", "blocks")}
-            tails = {key: Tail(**meta[key]) for key in ("marginal", "events")}
-            silent = np.asarray(arrays["silent"], bool)
-            lists = {key: tuple(str(v) for v in meta[key]) for key in ("names", "modality")}
-            numbers = ("threshold", "hours", "step_s", "on_delay_s", "false_raises_per_day", "safety")
-            rest = {k: float(meta[k]) for k in numbers}
-            return cls(**values, **tails, **lists, **rest, raises=int(meta["raises"]), silent=silent)  # type: ignore[arg-type]
-        except (KeyError, TypeError) as error:
-            raise ConfigError(f"calibration: {error} is missing or not accepted; calibrate the model again") from error
-
 
 def calibrate(
     runs: Sequence[Floats] | Floats,
@@ -245,15 +213,13 @@ def calibrate(
 
 
 def rate_bound(raises: int, hours: float, confidence: float = 0.95) -> float:
-    """Upper bound per hour of a Poisson rate after ``raises`` in ``hours``: 3 / hours at 95 % when there was none."""
+    """Upper bound per hour of a Poisson rate after ``raises`` in ``hours``: 3 / hours at 95 % when there was none.
+
+    Source: Garwood 1936.
+    """
     if hours <= 0:
         return math.inf
-    low, high = 0.0, 10.0 + 3.0 * raises + 10 * math.sqrt(raises)
-    for _ in range(80):
-        mean = (low + high) / 2
-        terms = (math.exp(k * math.log(mean) - mean - math.lgamma(k + 1)) for k in range(raises + 1))
-        low, high = (mean, high) if sum(terms) > 1 - confidence else (low, mean)
-    return high / hours
+    return float(chi2.ppf(confidence, 2 * (raises + 1))) / 2 / hours
 
 
 def row_maximum(standardised: Floats) -> Floats:
@@ -282,12 +248,12 @@ def block_maxima(levels: Floats, block: int) -> Floats:
     return found[np.isfinite(found)]
 
 
-def _blocks(standardised: Floats, config: SurpriseConfig, step_s: float) -> Floats:
+def _blocks(standardised: Floats, config: SurpriseConfig, step_s: float) -> NDArray[np.float32]:
     """Largest sustained value of each energy in each block [B, E]; minus infinity where it was never present."""
     levels = np.stack([sustained(column, config, step_s) for column in standardised.T], axis=1)
     block = _apart(config, step_s)
     full = len(levels) // block
-    return np.asarray(levels[: full * block].reshape(full, block, levels.shape[1]).max(axis=1))
+    return np.asarray(levels[: full * block].reshape(full, block, levels.shape[1]).max(axis=1), np.float32)
 
 
 def _threshold(maxima: Floats, events: Tail, hours: float, per_day: float, safety: float) -> float:

@@ -33,6 +33,7 @@ from fusion.files import whole_file
 from fusion.plain import plain
 from fusion.plant import Plant
 from fusion.recordings.recording import Recording
+from fusion.state import dump_state
 from fusion.training.baselines import floor_skills
 from fusion.training.curves import Curves, Log
 from fusion.training.examination import examine_model
@@ -140,8 +141,10 @@ def publish(
     floors = floor_skills(model, split.training, split.calibration)
     card |= {f"skill_{name}": skill.tolist() for name, skill in floors.items()}
     reasons = passed(trained.gauges, plant, config.fit.limits)
+    (arrays, described), (limits, summed_up) = model.state(), dump_state(calibration)
     meta = {
-        "model": model.meta(),
+        "model": described,
+        "calibration": summed_up,
         "train": config,
         "gauges": trained.gauges,
         "withheld": reasons,
@@ -150,8 +153,7 @@ def publish(
         "hours": {name: hours(getattr(split, name)) for name in ("training", "held_out", "calibration")},
         "seconds": round(time.monotonic() - started, 1),
     }
-    arrays, meta["calibration"] = calibration.state()
-    model_id = save_checkpoint(out, plant, flatten({"calibration": arrays} | model.state()), meta)
+    model_id = save_checkpoint(out, plant, flatten({"calibration": limits} | arrays), meta)
     findings = TrainingFindings(
         model_id=model_id,
         meta=plain(meta),

@@ -6,7 +6,6 @@ judged: outside the range seen in training a feature is *not calibrated here*, w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -111,12 +110,3 @@ class FeatureRange:
     def calibrated(self, features: Floats) -> Bools:
         """Which features [..., F] lie where the model was trained."""
         return (features >= self.low) & (features <= self.high)
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Arrays to keep."""
-        return {"low": self.low, "high": self.high}
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> FeatureRange:
-        """Inverse of ``state``."""
-        return cls(np.asarray(state["low"], np.float64), np.asarray(state["high"], np.float64))

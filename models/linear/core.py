@@ -8,9 +8,8 @@ Shape letters: T ticks, S tags, A actions, P past features, R rank, H horizons, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +70,7 @@ class Encoding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinearCore:
-    """A fitted core; arrays only, so that it can be kept in a checkpoint.
+    """A fitted core.
 
     ``past_weights`` [H, P, S] of the shared past features (of many tags without the first, which are each tag's own and
     have ``own_weights`` [H, K, S]), ``action_weights`` [H, A * Q, S] and ``offset`` [H, S] give y(t+k) - y(t) in scaled
@@ -183,7 +182,7 @@ class LinearCore:
             if errors and (rows := sum(map(len, errors))) >= 10:
                 level = min(1.0, np.ceil((rows + 1) * self.coverage) / rows)
                 width[row] = np.quantile(np.concatenate(errors), level, axis=0)
-        return _replaced(self, half_width=width)
+        return replace(self, half_width=width)
 
     def skills(self, runs: Sequence[Ticks], warm_up_ticks: int = 60) -> Floats:
         """Skill [H, S] over persistence on runs the fit has not seen; NaN where none is long enough."""
@@ -207,48 +206,6 @@ class LinearCore:
                 made, true = (np.concatenate(p) for p in zip(*pairs, strict=True))
                 skill[row] = 1.0 - ((true - made) ** 2).mean(0) / ((true**2).mean(0) + 1e-12)
         return skill
-
-    # --- at rest
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Arrays to keep."""
-        parts = {f"scaling/{k}": v for k, v in self.scaling.state().items()}
-        parts |= {f"past/{k}": v for k, v in self.past_scaler.state().items()}
-        if self.rhythm is not None:
-            parts |= {f"rhythm/{k}": v for k, v in self.rhythm.state().items()}
-        parts |= {name: getattr(self, name) for name in _ARRAYS}
-        return parts if self.own_weights is None else parts | {"own_weights": self.own_weights}
-
-    def meta(self) -> dict[str, Any]:
-        """JSON-able numbers to keep."""
-        return {"rank": self.rank, "step_s": self.step_s, "coverage": self.coverage}
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> LinearCore:
-        """Inverse of ``state`` and ``meta``."""
-        parts = {
-            p: {k.removeprefix(p): v for k, v in state.items() if k.startswith(p)}
-            for p in ("scaling/", "past/", "rhythm/")
-        }
-        return cls(
-            scaling=Scaling.from_state(parts["scaling/"]),
-            past_scaler=Scaler.from_state(parts["past/"]),
-            step_s=float(meta["step_s"]),
-            rank=int(meta["rank"]),
-            coverage=float(meta["coverage"]),
-            rhythm=Rhythm.from_state(parts["rhythm/"]) if parts["rhythm/"] else None,
-            own_weights=state.get("own_weights"),
-            **{name: np.asarray(state[name]) for name in _ARRAYS},
-        )
-
-
-_WEIGHTS = ("directions", "past_weights", "action_weights", "offset", "arx_weights")
-_ARRAYS = (*_WEIGHTS, "choice", "skill", "skill_arx", "half_width")
-
-
-def _replaced(core: LinearCore, **changes: Any) -> LinearCore:
-    values = {name: getattr(core, name) for name in LinearCore.__dataclass_fields__}
-    return LinearCore(**(values | changes))
 
 
 def _resampled(action: Floats, ticks: int) -> Floats:

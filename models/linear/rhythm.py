@@ -8,12 +8,10 @@ Shape letters: T ticks, S tags, W window, N ticks ahead, H horizons within them.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.linear.regression import Moments, ridge
 from models.scaling import Floats
@@ -65,15 +63,6 @@ class Rhythm:
         ]
         made = np.concatenate(parts) if parts else np.zeros((0, weights.shape[1], tags.shape[1]))
         return np.asarray(made + weights[-1][None, :, None])
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Arrays to keep."""
-        return {"weights": self.weights}
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> Rhythm:
-        """Inverse of ``state``."""
-        return cls(np.asarray(state["weights"], np.float64))
 
 
 def kept(tags: Floats, before: Floats) -> Floats:

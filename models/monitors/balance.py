@@ -6,12 +6,10 @@ on normal data. Shape letters: T ticks, F flows, W windows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fusion.plant import Balance, Plant, factors
 from models.averages import ewma
@@ -135,22 +133,6 @@ class BalanceMonitor:
         thin = max(1, round(FIT_THIN_S / self.step_s))
         change = (smooth[window:] - smooth[:-window])[::thin] / window
         return change[:, 1 : 1 + count], change[:, 1 + count :] / self.step_s, change[:, 0] / self.step_s
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Arrays to keep."""
-        return {
-            "coefficients": self.coefficients,
-            "holdup": self.holdup,
-            "bias": np.array([self.bias, self.least]),
-            "spread": self.spread,
-        }
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, NDArray[Any]], balance: Balance, step_s: float) -> BalanceMonitor:
-        """Inverse of ``state``; the law itself is the plant's."""
-        bias, least = (float(v) for v in state["bias"])
-        coefficients, holdup, spread = (np.asarray(state[k]) for k in ("coefficients", "holdup", "spread"))
-        return cls(balance, coefficients, holdup, bias, spread, least, step_s)
 
 
 def _columns(ticks: Ticks, plant: Plant, signals: Sequence[str]) -> tuple[Floats, Bools]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -198,34 +197,6 @@ class CrossModal:
             weights = self.weights[target, there]
             residual[rows] = true[rows] - design[np.ix_(rows, columns)] @ weights[:-1] - weights[-1]
         return np.where(made.observed, residual, 0.0) if target == PROCESS else residual
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Arrays to keep; a key is ``kind/target number/media set[/speed/name]``."""
-        number = {target: str(i) for i, target in enumerate(self.targets)}
-        state: dict[str, NDArray[Any]] = {f"components/{number[m]}": v for m, v in self.components.items()}
-        state |= {f"weights/{number[target]}/{there}": w for (target, there), w in self.weights.items()}
-        for (target, there, speed), distance in self.distances.items():
-            state |= {f"distance/{number[target]}/{there}/{speed}/{k}": v for k, v in distance.state().items()}
-        state |= {f"limit/{number[target]}/{there}/{speed}": v for (target, there, speed), v in self.limits.items()}
-        return state
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, NDArray[Any]], media: Sequence[str]) -> CrossModal:
-        """Inverse of ``state``."""
-        targets = (PROCESS, *media)
-        keys = [(key.split("/"), np.asarray(value)) for key, value in state.items()]
-        distances: dict[tuple[str, str, str], dict[str, NDArray[Any]]] = {}
-        for parts, value in keys:
-            if parts[0] == "distance":
-                key = (targets[int(parts[1])], parts[2], parts[3])
-                distances.setdefault(key, {})[parts[4]] = value
-        return cls(
-            tuple(media),
-            {targets[int(k[1])]: v for k, v in keys if k[0] == "components"},
-            {(targets[int(k[1])], k[2]): v for k, v in keys if k[0] == "weights"},
-            {key: Distance.from_state(arrays) for key, arrays in distances.items()},
-            {(targets[int(k[1])], k[2], k[3]): v for k, v in keys if k[0] == "limit"},
-        )
 
 
 def _components(features: Floats) -> Floats:

@@ -5,10 +5,8 @@ Shape letters: T ticks, C columns, G signals.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,15 +97,6 @@ class Distance:
         diagonal = np.diag(self.precision)
         total = np.maximum((pulled * centred).sum(1, keepdims=True), 1e-12)
         return np.asarray(np.where(diagonal > 0, pulled**2 / np.where(diagonal > 0, diagonal, 1.0), 0.0) / total)
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Arrays to keep."""
-        return {"mean": self.mean, "precision": self.precision, "group": self.group}
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> Distance:
-        """Inverse of ``state``."""
-        return cls(np.asarray(state["mean"]), np.asarray(state["precision"]), np.asarray(state["group"]))
 
 
 @dataclass(frozen=True, slots=True)

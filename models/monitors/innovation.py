@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,20 +95,6 @@ class Innovations:
                 name = f"{label}.{alpha}"
                 made[name] = _averaged(name, values, alpha, carry)
         return made
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Arrays to keep."""
-        state: dict[str, NDArray[Any]] = {"basis": self.basis, "related": self.related}
-        for name, distance in self.distances.items():
-            state |= {f"distance/{name}/{key}": value for key, value in distance.state().items()}
-        return state
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, NDArray[Any]], names: Sequence[str]) -> Innovations:
-        """Inverse of ``state``; ``names`` gives the order of the energies."""
-        keys = ("mean", "precision", "group")
-        found = {n: Distance.from_state({k: state[f"distance/{n}/{k}"] for k in keys}) for n in names}
-        return cls(np.asarray(state["basis"]), np.asarray(state["related"], np.int64), found)
 
 
 def _distance(name: str, samples: Floats, groups: Mapping[str, NDArray[np.int64]]) -> Distance:

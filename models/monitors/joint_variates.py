@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.actions import recorded_summary
 from models.averages import ewma
@@ -73,20 +71,6 @@ class Joint:
             smooth, carry.outputs[alpha] = ewma(variates, alpha, start)
             found[name] = Judged(smooth, ((rows, self.distances[alpha]),) if len(rows) else ())
         return found
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Arrays to keep."""
-        state: dict[str, NDArray[Any]] = {"directions": self.directions}
-        for alpha, distance in self.distances.items():
-            state |= {f"{alpha}/{key}": value for key, value in distance.state().items()}
-        return state
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> Joint:
-        """Inverse of ``state``."""
-        keys = ("mean", "precision", "group")
-        found = {a: Distance.from_state({k: state[f"{a}/{k}"] for k in keys}) for a in ALPHAS}
-        return cls(np.asarray(state["directions"]), found)
 
 
 def _present(made: Blocks, media: Sequence[str]) -> Bools:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fusion.plant import Modality, Plant
 from fusion.records import EnergyInfo
@@ -264,53 +263,6 @@ class Monitors:
                 there = there & ((~inside).mean(1) <= LEVEL_SHARE)
             made[name] = there
         return made
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Arrays to keep, without the core's."""
-        parts: dict[str, Mapping[str, NDArray[Any]]] = {
-            "cross": self.cross.state(),
-            "innovations": self.innovations.state(),
-            "relations": self.relations.state(),
-            "lagged": self.lagged.state(),
-            "local": {"upper": self.local.upper},
-            "steadiness": self.steadiness.state(),
-        }
-        if self.joint is not None:
-            parts["joint"] = self.joint.state()
-        parts |= {f"balance{i}": b.state() for i, b in enumerate(self.balances)}
-        parts |= {f"range{i}": span.state() for i, span in enumerate(self.ranges.values())}
-        return {f"{part}/{key}": value for part, arrays in parts.items() for key, value in arrays.items()}
-
-    def meta(self) -> dict[str, Any]:
-        """JSON-able names to keep."""
-        return {"media": list(self.ranges), "innovations": list(self.innovations.names)}
-
-    @classmethod
-    def from_state(
-        cls, state: Mapping[str, NDArray[Any]], meta: Mapping[str, Any], core: LinearCore, plant: Plant, stem: StemFacts
-    ) -> Monitors:
-        """Inverse of ``state`` and ``meta``."""
-        parts: dict[str, dict[str, NDArray[Any]]] = {}
-        for key, value in state.items():
-            part, _, name = key.partition("/")
-            parts.setdefault(part, {})[name] = value
-        media = list(meta["media"])
-        ranges = [parts[f"range{i}"] for i in range(len(media))]
-        laws = enumerate(plant.balances)
-        return assembled(
-            plant=plant,
-            core=core,
-            cross=CrossModal.from_state(parts["cross"], media),
-            innovations=Innovations.from_state(parts["innovations"], meta["innovations"]),
-            joint=Joint.from_state(parts["joint"]) if "joint" in parts else None,
-            relations=Relations.from_state(parts["relations"], plant),
-            lagged=Lagged.from_state(parts["lagged"]),
-            local=Local(np.asarray(parts["local"]["upper"], np.float64)),
-            balances=tuple(BalanceMonitor.from_state(parts[f"balance{i}"], b, plant.step_s) for i, b in laws),
-            steadiness=Steadiness.from_state(parts["steadiness"]),
-            ranges={m: FeatureRange.from_state(r) for m, r in zip(media, ranges, strict=True)},
-            stem=stem,
-        )
 
 
 def signals_of(plant: Plant) -> tuple[str, ...]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,28 +149,6 @@ class Relations:
             return {speed: [np.zeros((1, 0)) for _ in self.devices] for speed in ALPHAS}
         scaled = {speed: self.traces / limit[:, None] for speed, limit in self.limits.items()}
         return {speed: [np.linalg.qr(s[:, list(d)])[0] for d in self.devices] for speed, s in scaled.items()}
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Arrays to keep."""
-        state: dict[str, NDArray[Any]] = {f"limit/{speed}": limit for speed, limit in self.limits.items()}
-        state["traces"] = self.traces
-        for i, r in enumerate(self.relations):
-            state |= {f"{i}/tag": np.array([r.tag]), f"{i}/values": r.values, f"{i}/inputs": r.inputs}
-            state[f"{i}/weights"] = r.weights
-        return state
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, NDArray[Any]], plant: Plant) -> Relations:
-        """Inverse of ``state``."""
-        count = sum(key.endswith("/tag") for key in state)
-        found = tuple(
-            Relation(
-                int(state[f"{i}/tag"][0]), *(np.asarray(state[f"{i}/{k}"]) for k in ("values", "inputs", "weights"))
-            )
-            for i in range(count)
-        )
-        limits = {speed: np.asarray(state[f"limit/{speed}"]) for speed in ALPHAS}
-        return cls(found, limits, np.asarray(state["traces"]), _devices(plant))
 
 
 def _pieces(encodings: Sequence[Encoding]) -> list[Encoding]:

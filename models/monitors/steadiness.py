@@ -5,12 +5,10 @@ Shape letters: T ticks, S tags.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.monitors.relief import FIRST_TICKS
 from models.scaling import Bools, Floats
@@ -53,15 +51,6 @@ class Steadiness:
         rests, carry, ended = _rests(ticks, carry)
         excess = np.maximum(np.nan_to_num(rests / np.maximum(self.limit_ticks, 2.0 * ended)) - QUIET, 0.0)
         return np.minimum(np.where(ticks.observed, excess, 0.0), LARGEST), carry
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Arrays to keep."""
-        return {"limit_ticks": self.limit_ticks}
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> Steadiness:
-        """Inverse of ``state``."""
-        return cls(np.asarray(state["limit_ticks"]))
 
 
 def _rests(ticks: Ticks, carry: SteadinessCarry | None) -> tuple[Floats, SteadinessCarry, Floats]:

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.averages import ewma
 from models.linear.core import Encoding
@@ -58,17 +56,6 @@ class Lagged:
             share = distance.contributions(rows, groups) if explain else np.zeros((len(rows), groups))
             made[name] = (smooth, share)
         return made
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Arrays to keep."""
-        parts = {kind: distance.state() for kind, distance in self.distances.items()}
-        return {f"{kind}/{key}": value for kind, part in parts.items() for key, value in part.items()}
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> Lagged:
-        """Inverse of ``state``."""
-        keys = ("mean", "precision", "group")
-        return cls({kind: Distance.from_state({k: state[f"{kind}/{k}"] for k in keys}) for kind in KINDS})
 
 
 def _lagged(tags: Floats, carry: LaggedCarry) -> Floats:
