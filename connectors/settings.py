@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from connectors.buffer import Overflow
@@ -66,22 +65,6 @@ def signal_of(plant: Plant, key: str, name: str, modality: Modality) -> Signal:
         known = ", ".join(s.name for s in plant.of(modality)) or "none"
         raise ConfigError(f"{key}: {name!r} is no {modality} signal of plant {plant.name!r}; it has: {known}")
     return signal
-
-
-def secret(key: str, value: str | None, file: str | None) -> str | None:
-    """A password given directly or in a file (its first line); the text never appears in a message.
-
-    Raises:
-        ConfigError: both were given or the file cannot be read.
-    """
-    if value is not None and file is not None:
-        raise ConfigError(f"{key}: give {key} or {key}_file, not both")
-    if file is None:
-        return value
-    try:
-        return Path(file).read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
-    except OSError as error:
-        raise ConfigError(f"{key}_file: {file} cannot be read: {error.strerror}") from error
 
 
 def redacted(url: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fusion.command import carry_out, flat, start_logging, training_arguments
+from fusion.command import broker_arguments, broker_settings, carry_out, flat, start_logging, training_arguments
 from fusion.errors import ConfigError
 from fusion.plain import plain
 
@@ -70,7 +70,8 @@ def _plant(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     verb.add_argument("--scenario", type=Path, help="scenario YAML; without it normal operation for ever")
     for name, port in (("opcua", 4840), ("mqtt", 1883), ("rtsp", 8554), ("lidar", 2368)):
         verb.add_argument(f"--{name}-port", type=int, default=port)
-    verb.add_argument("--external-broker", action="store_true", help="use the MQTT broker that runs on --mqtt-port")
+    verb.add_argument("--broker", metavar="HOST:PORT", help="an MQTT broker that runs already; else one is started")
+    broker_arguments(verb)
 
 
 def _fault(verbs: _Verbs[argparse.ArgumentParser]) -> None:
@@ -80,8 +81,8 @@ def _fault(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     verb.add_argument("--ramp-s", type=float, default=0.0, help="time to full severity [s]")
     verb.add_argument("--signal", help="the signal a sensor fault acts on")
     verb.add_argument("--plant", default="lime", help="name of the plant")
-    verb.add_argument("--host", default="127.0.0.1")
-    verb.add_argument("--port", type=int, default=None, help="MQTT port; default: that of the running demo, or 1883")
+    verb.add_argument("--broker", metavar="HOST:PORT", help="default: that of the running demo, or 127.0.0.1:1883")
+    broker_arguments(verb)
 
 
 def _record(verbs: _Verbs[argparse.ArgumentParser]) -> None:
@@ -137,6 +138,7 @@ def _replay(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     verb.add_argument("--model", type=Path, required=True)
     verb.add_argument("--speed", type=float, default=0.0, help="times real time; 0 is as fast as possible")
     verb.add_argument("--publish", metavar="HOST:PORT", help="also publish on this MQTT broker")
+    broker_arguments(verb)
     verb.add_argument("--json", type=Path, help="write every anomaly and recommendation, one JSON per line")
 
 
@@ -174,6 +176,7 @@ def _dashboard(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     verb.add_argument("--host", default="127.0.0.1")
     verb.add_argument("--port", type=int, default=8080)
     verb.add_argument("--broker", default="127.0.0.1:1883", metavar="HOST:PORT")
+    broker_arguments(verb)
 
 
 def _plant_argument(verb: argparse.ArgumentParser) -> None:
@@ -192,6 +195,7 @@ def run_plant(arguments: argparse.Namespace) -> None:
     import asyncio
 
     from fusion.command import stop_on_signals
+    from fusion.mqtt.broker import Broker
     from fusion.plant_file import load_plant
     from fusion.simulator.live import LiveConfig, serve
     from fusion.simulator.scenario import load_scenario
@@ -204,7 +208,7 @@ def run_plant(arguments: argparse.Namespace) -> None:
         mqtt_port=arguments.mqtt_port,
         rtsp_port=arguments.rtsp_port,
         lidar_port=arguments.lidar_port,
-        start_broker=not arguments.external_broker,
+        broker=Broker(**broker_settings(arguments.broker, arguments)) if arguments.broker else None,
     )
 
     async def until_stopped() -> None:
@@ -217,6 +221,7 @@ def run_plant(arguments: argparse.Namespace) -> None:
 
 def run_fault(arguments: argparse.Namespace) -> None:
     """Tell the running plant to misbehave, or to stop it."""
+    from fusion.mqtt.broker import Broker
     from fusion.simulator.line.faults import FAULTS
     from fusion.simulator.orders import send_order
 
@@ -226,13 +231,13 @@ def run_fault(arguments: argparse.Namespace) -> None:
         return
     if arguments.name != "clear" and arguments.name not in FAULTS:
         raise ConfigError(f"fault {arguments.name!r} is not known; accepted: clear, list, {', '.join(FAULTS)}")
-    port = arguments.port or _demo_port() or 1883
     order: dict[str, Any] = {"op": "clear"}
     if arguments.name != "clear":
         order = {"op": "fault", "name": arguments.name, "severity": arguments.severity, "ramp_s": arguments.ramp_s}
-    send_order(
-        arguments.host, port, arguments.plant, order | ({"signal": arguments.signal} if arguments.signal else {})
-    )
+    if arguments.signal:
+        order["signal"] = arguments.signal
+    address = arguments.broker or f"127.0.0.1:{_demo_port() or 1883}"
+    send_order(Broker(**broker_settings(address, arguments)), arguments.plant, order)
     say(f"{arguments.plant}: {arguments.name}")
 
 
@@ -302,8 +307,11 @@ def run_daemon(arguments: argparse.Namespace) -> None:
 def run_replay(arguments: argparse.Namespace) -> None:
     """A recording through the daemon path."""
     from fusion.daemon.service import replay
+    from fusion.publish.publisher import PublisherConfig
 
-    replay(arguments.recording, arguments.model, arguments.speed, arguments.publish, arguments.json)
+    address = arguments.publish
+    publish = PublisherConfig(**broker_settings(address, arguments)) if address else None
+    replay(arguments.recording, arguments.model, arguments.speed, publish, arguments.json)
 
 
 def run_evaluate(arguments: argparse.Namespace) -> None:
@@ -353,19 +361,11 @@ def _flat_texts(nested: Sequence[Sequence[str]] | Sequence[str]) -> list[str]:
 def run_dashboard(arguments: argparse.Namespace) -> None:
     """The operator page."""
     from fusion.dashboard.app import DashboardConfig, run
+    from fusion.mqtt.broker import Broker
     from fusion.plant_file import load_plant
 
-    host, port = split_address(arguments.broker)
-    plant = load_plant(arguments.plant)
-    run(DashboardConfig(host=arguments.host, port=arguments.port, broker_host=host, broker_port=port), plant)
-
-
-def split_address(text: str) -> tuple[str, int]:
-    """`host:port` as typed by a user."""
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdigit():
-        raise ConfigError(f"{text!r} is not an address; expected HOST:PORT such as 127.0.0.1:1883")
-    return host, int(port)
+    broker = Broker(**broker_settings(arguments.broker, arguments))
+    run(DashboardConfig(host=arguments.host, port=arguments.port, broker=broker), load_plant(arguments.plant))
 
 
 def say(text: str) -> None:

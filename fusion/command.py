@@ -13,8 +13,9 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from fusion.errors import FusionError
+from fusion.errors import ConfigError, FusionError
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,31 @@ def training_arguments(parser: argparse.ArgumentParser) -> None:
 def flat(nested: Sequence[Sequence[Path]] | Sequence[Path]) -> list[Path]:
     """Paths that were given in one or several lists."""
     return [path for part in nested for path in ([part] if isinstance(part, Path) else part)]
+
+
+def broker_arguments(parser: argparse.ArgumentParser) -> None:
+    """How to reach an MQTT broker whose address is another argument."""
+    group = parser.add_argument_group("MQTT broker")
+    group.add_argument("--protocol", default="auto", help="5, 3.1.1 or auto")
+    group.add_argument("--username")
+    group.add_argument("--password-file", metavar="FILE", help="holds the password alone")
+    group.add_argument("--tls", action="store_true", help="encrypt; the broker's certificate is verified")
+    group.add_argument("--tls-ca", metavar="FILE", help="authority that signed the broker's certificate")
+    group.add_argument("--tls-certificate", metavar="FILE", help="our own certificate")
+    group.add_argument("--tls-key", metavar="FILE", help="our own key")
+
+
+def broker_settings(address: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Settings of a broker at `HOST:PORT`, from the arguments above.
+
+    Raises:
+        ConfigError: the address is none.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ConfigError(f"{address!r} is not an address; expected HOST:PORT such as 127.0.0.1:1883")
+    names = ("protocol", "username", "password_file", "tls", "tls_ca", "tls_certificate", "tls_key")
+    return {"host": host, "port": int(port), **{name: getattr(arguments, name) for name in names}}
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ from fusion.plant_file import load_plant
 from fusion.records import NS_PER_S
 from fusion.simulator.record import record, record_batch
 from fusion.simulator.scenario import Scenario, load_scenario
-from fusion.simulator.servers.broker import Broker
+from fusion.simulator.servers.broker import LocalBroker
 from fusion.training.settings import TrainConfig
 
 log = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ class Demo:
         with stop_on_signals(stop):
             try:
                 async with contextlib.AsyncExitStack() as stack:
-                    await stack.enter_async_context(Broker(port=ports.mqtt))
+                    await stack.enter_async_context(LocalBroker(port=ports.mqtt))
                     await self._start_and_watch(stack, ports, stop)
             except FusionError as error:
                 say(f"fusion: {error}")
@@ -172,8 +172,8 @@ class Demo:
 
     def _processes(self, ports: Ports) -> list[tuple[str, list[str], int | None]]:
         scenario = ["--scenario", str(self._scenario)] if self._scenario else []
-        plant = ["--opcua-port", ports.opcua, "--mqtt-port", ports.mqtt, "--rtsp-port", ports.rtsp]
         broker = f"127.0.0.1:{ports.mqtt}"
+        plant = ["--opcua-port", ports.opcua, "--broker", broker, "--rtsp-port", ports.rtsp]
         overrides = (
             f"model={self._model}",
             f"publish.outbox={self._folder / 'outbox.sqlite'}",
@@ -187,7 +187,7 @@ class Demo:
         return [
             (
                 "plant",
-                [*map(str, ("plant", *plant, "--lidar-port", ports.lidar, "--external-broker")), *scenario],
+                [*map(str, ("plant", *plant, "--lidar-port", ports.lidar)), *scenario],
                 ports.opcua,
             ),
             ("daemon", ["run", "--config", str(CONFIG), *overrides], None),

@@ -32,6 +32,14 @@ class SourceRefused(SourceError):
     """A peer that answered and said no (credentials, certificate, unknown tag): retried slowly, shown as REFUSED."""
 
 
+class BrokerError(FusionError):
+    """An MQTT broker that cannot be reached or was lost; whoever keeps a connection tries again."""
+
+
+class BrokerRefused(BrokerError):
+    """A broker that answered and does not let us in: retried slowly, shown as REFUSED."""
+
+
 class ModelError(FusionError):
     """A model that is late or not finite; the advisor answers it with HOLD."""
 

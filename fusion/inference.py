@@ -26,7 +26,7 @@ from control.anomaly.evidence import Contributions
 from fusion.checkpoint import Checkpoint
 from fusion.errors import ModelError
 from fusion.plant import Modality, Plant, Role
-from fusion.records import NS_PER_S, Anomaly, Forecast, Frame, Recommendation
+from fusion.records import NS_PER_S, Anomaly, Answer, Forecast, Frame, Recommendation
 from models.plant_model import ModelState, PlantModel, Seen
 from models.ticks import TickBuilder, Ticks
 
@@ -266,6 +266,15 @@ class Engine:
             hands_off=not self._cadence.advise,
         )
         return self._advisor.advise(world, situation)
+
+    def answer(self, answer: Answer) -> None:
+        """Take what the operator, or a verifier, says of a recommendation."""
+        known = self._advisor is not None and self._advisor.answer(answer, self._clock_ns())
+        said = f"{answer.id}: {answer.answer}" + (f" ({answer.reason})" if answer.reason else "")
+        if known:
+            log.info("recommendation %s", said)
+        else:
+            log.warning("recommendation %s, but it does not stand any more", said)
 
     @property
     def ready(self) -> bool:

@@ -279,6 +279,25 @@ class Recommendation:
     rollback: Mapping[str, float] = field(default_factory=dict)
 
 
+class AnswerKind(StrEnum):
+    """What became of a recommendation, as the operator or a verifier says."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    APPLIED = "applied"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The answer to the recommendation ``id``."""
+
+    id: str
+    answer: AnswerKind
+    reason: str = ""
+
+
 class SourceState(StrEnum):
     """Where a source's connection stands."""
 

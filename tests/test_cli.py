@@ -33,7 +33,7 @@ def test_a_missing_model_exits_2_and_says_what_was_expected(tmp_path, capsys):
         (["train", "--recording", "nowhere", "--out", "x"], "manifest.json: missing"),
         (["evaluate", "--recording", "nowhere", "--model", "x"], "missing"),
         (["fault", "gremlins"], "'gremlins' is not known; accepted: clear, list, rat_hole"),
-        (["fault", "belt_slip", "--port", "1"], "no MQTT broker at 127.0.0.1:1"),
+        (["fault", "belt_slip", "--broker", "127.0.0.1:1"], "broker 127.0.0.1:1 cannot be reached"),
         (["plant", "--scenario", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
     ],
 )

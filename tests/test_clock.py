@@ -58,7 +58,7 @@ class Listening:
     model_id, calibrated_hours, level, flags = "m", 1.0, "observe", ()
 
     def __init__(self):
-        self.frames, self.said = [], []
+        self.frames, self.said, self.gaps, self.to_answer, self.answered = [], [], [], [], []
 
     def step(self, frame, newest):
         self.frames.append(frame)
@@ -69,6 +69,15 @@ class Listening:
 
     def health(self, health):
         self.said.append(health)
+
+    def gap(self, gap):
+        self.gaps.append(gap)
+
+    def answers(self):
+        return [self.to_answer.pop()] if self.to_answer else []
+
+    def answer(self, answer):
+        self.answered.append(answer)
 
     def close(self):
         pass

@@ -9,7 +9,7 @@ from control.advice.licence import Level, Licence, SignalLicence
 from control.advice.planner import Planner, PlannerConfig
 from fusion.errors import ConfigError
 from fusion.plant import Target
-from fusion.records import Anomaly, AnomalyKind, AnomalyState, HoldReason, SignalBlame, Verdict
+from fusion.records import Anomaly, AnomalyKind, AnomalyState, Answer, AnswerKind, HoldReason, SignalBlame, Verdict
 
 S = 1_000_000_000
 ANOMALY = Anomaly(
@@ -237,8 +237,8 @@ def test_the_same_hold_is_not_told_anew():
 def test_a_rejection_brings_quiet():
     desk = Desk(after_rejection_s=900.0)
     advice = desk.ask(0)
-    assert not desk.advisor.answer("other", accepted=False, t_ns=S)
-    assert desk.advisor.answer(advice.id, accepted=False, t_ns=10 * S)
+    assert not desk.advisor.answer(Answer(id="other", answer=AnswerKind.REJECTED), S)
+    assert desk.advisor.answer(Answer(id=advice.id, answer=AnswerKind.REJECTED, reason="not now"), 10 * S)
     assert hold(desk, t=400) is HoldReason.RATE_LIMITED
     assert desk.ask(911).verdict is Verdict.ADVISE
 

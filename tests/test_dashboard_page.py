@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from wire_examples import PLANT, Story, free_port, listening, until
 
+from fusion.mqtt.client import ClientState
 from fusion.plant import plant_to_dict
 from fusion.publish.preview import cloud_bytes, picture_png, spectrogram
-from fusion.publish.publisher import MqttPublisher, PublisherConfig, PublisherState
+from fusion.publish.publisher import MqttPublisher, PublisherConfig
 from fusion.records import NS_PER_S, AnomalyState, Verdict
 
 ROOT = Path(__file__).parents[1]
@@ -46,7 +47,7 @@ def served(folder):
     script = (
         "import json, sys; from fusion.plant_file import plant_from_dict; from fusion.dashboard.app import *\n"
         "plant = plant_from_dict(json.load(open(sys.argv[3])))\n"
-        "run(DashboardConfig(port=int(sys.argv[1]), broker_port=int(sys.argv[2])), plant)\n"
+        "run(DashboardConfig(port=int(sys.argv[1]), broker=Broker(port=int(sys.argv[2]))), plant)\n"
     )
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with contextlib.ExitStack() as stack:
@@ -71,7 +72,7 @@ def served(folder):
         out = MqttPublisher(PublisherConfig(port=broker), PLANT, "m-4711")
         out.start()
         stack.callback(out.close)
-        until(lambda: out.state is PublisherState.ONLINE, "publisher")
+        until(lambda: out.state is ClientState.ONLINE, "publisher")
         until(lambda: listening(page), f"dashboard ({log.read_text()})")
         yield out, f"http://127.0.0.1:{page}/", broker, log
 

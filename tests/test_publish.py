@@ -1,10 +1,11 @@
+import asyncio
 import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mosquitto import PASSWORD, USER, Mosquitto, needs_broker, needs_tls, secured, with_passwords
 from wire_examples import (
     KILN,
     T0,
@@ -21,24 +23,30 @@ from wire_examples import (
     frame,
     free_port,
     health,
-    listening,
     recommendation,
     until,
 )
 
+from fusion.command import carry_out
+from fusion.daemon.outlet import MqttOutlet
+from fusion.daemon.service import Daemon
+from fusion.daemon.settings import load_daemon_config
 from fusion.errors import ConfigError
+from fusion.mqtt.client import ClientState
 from fusion.plant import Plant
 from fusion.publish.encoding import energy_message
 from fusion.publish.messages import Surprise
 from fusion.publish.outbox import Letter, Outbox
 from fusion.publish.preview import picture_png
-from fusion.publish.publisher import MqttPublisher, PublisherConfig, PublisherState
-from fusion.records import AnomalyState
+from fusion.publish.publisher import MqttPublisher, PublisherConfig
+from fusion.records import NS_PER_S, AnomalyState, Answer, AnswerKind, Gap
+from fusion.timeline.timeline import Timeline
 
 ROOT = Path(__file__).parents[1]
-MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
-READER = shutil.which("mosquitto_sub")
-needs_broker = pytest.mark.skipif(not (MOSQUITTO and READER), reason="mosquitto and mosquitto_sub are not installed")
+
+
+ROOT = Path(__file__).parents[1]
+DEMO = ROOT / "configs" / "demo.yaml"
 
 
 # -- outbox
@@ -55,7 +63,7 @@ def test_outbox_survives_a_restart_in_order_and_without_repeats(tmp_path):
     with contextlib.closing(Outbox(path)) as outbox:
         rows = outbox.after(0, 10)
         assert [x.message_id for _, x in rows] == ["a", "b"]
-        outbox.remove(rows[0][0])
+        outbox.remove([rows[0][0]])
         assert len(outbox) == 1
 
 
@@ -93,7 +101,7 @@ def test_bad_settings_are_named(settings, text):
 
 def test_missing_secret_and_certificate_are_named(tmp_path):
     with pytest.raises(ConfigError, match="password_file"):
-        MqttPublisher(PublisherConfig(password_file=str(tmp_path / "none")), KILN)
+        MqttPublisher(PublisherConfig(username="x", password_file=str(tmp_path / "none")), KILN)
     with pytest.raises(ConfigError, match="tls"):
         MqttPublisher(PublisherConfig(tls=True, tls_ca=str(tmp_path / "none")), KILN)
     with pytest.raises(ConfigError, match=r"plant\.name"):
@@ -103,40 +111,9 @@ def test_missing_secret_and_certificate_are_named(tmp_path):
 # -- a real broker
 
 
-class Broker:
-    def __init__(self, folder, lines=("allow_anonymous true",)):
-        self.port = free_port()
-        self._file = folder / "mosquitto.conf"
-        self._file.write_text("\n".join([f"listener {self.port} 127.0.0.1", "persistence false", *lines]) + "\n")
-        self.start()
-
-    def start(self):
-        self._process = subprocess.Popen(
-            [MOSQUITTO, "-c", str(self._file)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        until(lambda: listening(self.port), "mosquitto listens")
-
-    def signal(self, number):
-        self._process.send_signal(number)
-
-    def stop(self):
-        self._process.terminate()
-        self._process.wait(5)
-
-    def read(self, topic, count=1, *options, timeout_s=5):
-        """Start Debian's mosquitto_sub and wait for its subscription; it ends after `count` messages."""
-        limits = ["-q", "1", "-C", str(count), "-W", str(timeout_s)]
-        command = ["stdbuf", "-oL", READER, "-d", "-p", str(self.port), "-t", topic, *limits]
-        form = options or ("-v",)
-        reader = subprocess.Popen([*command, *form], stdout=subprocess.PIPE, encoding="utf-8", errors="replace")
-        while not (line := reader.stdout.readline()).startswith("Subscribed"):
-            assert line, "mosquitto_sub ended early"
-        return reader
-
-
 @pytest.fixture
 def broker(tmp_path):
-    broker = Broker(tmp_path)
+    broker = Mosquitto(tmp_path)
     yield broker
     broker.stop()
 
@@ -163,7 +140,7 @@ def publisher(port, **settings):
 
 
 def online(publisher):
-    until(lambda: publisher.state is PublisherState.ONLINE, f"online ({publisher.message})")
+    until(lambda: publisher.state is ClientState.ONLINE, f"online ({publisher.message})")
 
 
 @needs_broker
@@ -242,14 +219,14 @@ def test_anomaly_outlives_a_broker_outage_and_expired_advice_does_not(broker, tm
     with publisher(broker.port, outbox=path) as out:
         online(out)
         broker.stop()
-        until(lambda: out.state is PublisherState.DOWN, "outage noticed")
+        until(lambda: out.state is ClientState.DOWN, "outage noticed")
         out.publish(anomaly("during"))
         out.publish(recommendation(valid_s=0.05))
         out.publish(recommendation(valid_s=60))
         out.publish(frame())
         until(lambda: out.waiting == 3 and out.dropped["frame:offline"] == 1, "stored")
         broker.start()
-        until(lambda: out.state is PublisherState.ONLINE and out.waiting == 0, "delivered")
+        until(lambda: out.state is ClientState.ONLINE and out.waiting == 0, "delivered")
         assert out.published["anomaly"] == out.published["recommendation"] == 1
         assert out.dropped["recommendation:expired"] == 1
 
@@ -260,7 +237,7 @@ def test_outbox_of_an_earlier_run_is_delivered(broker, tmp_path):
     with publisher(free_port(), outbox=path) as out:
         out.publish(anomaly("yesterday"))
         until(lambda: out.waiting == 1, "stored")
-        assert out.state in (PublisherState.DOWN, PublisherState.CONNECTING)
+        assert out.state in (ClientState.DOWN, ClientState.CONNECTING)
     reader = broker.read("fusion/kiln/v1/anomaly", timeout_s=8)
     with publisher(broker.port, outbox=path) as out:
         until(lambda: out.published["anomaly"] == 1, "delivered")
@@ -281,19 +258,12 @@ def test_advice_expires_at_the_broker_with_mqtt_5(broker):
 
 @needs_broker
 def test_wrong_password_is_visible_and_the_right_one_is_accepted(tmp_path):
-    passwords = tmp_path / "passwords"
-    secret = tmp_path / "secret"
-    secret.write_text("right\n")
-    tool = shutil.which("mosquitto_passwd")
-    subprocess.run([tool, "-c", "-b", str(passwords), "fusion", "right"], check=True, capture_output=True)
-    passwords.chmod(0o644)
-    tmp_path.chmod(0o755)
-    broker = Broker(tmp_path, ("allow_anonymous false", f"password_file {passwords}", "user root"))
+    broker = Mosquitto(tmp_path, with_passwords(tmp_path))
     try:
-        with publisher(broker.port, username="fusion", password="wrong") as out:
-            until(lambda: out.state is PublisherState.REFUSED, f"refused ({out.message})")
+        with publisher(broker.port, username=USER, password="wrong") as out:
+            until(lambda: out.state is ClientState.REFUSED, f"refused ({out.message})")
             assert "ot authorized" in out.message
-        with publisher(broker.port, username="fusion", password_file=str(secret)) as out:
+        with publisher(broker.port, username=USER, password_file=str(tmp_path / "secret")) as out:
             online(out)
     finally:
         broker.stop()
@@ -301,7 +271,7 @@ def test_wrong_password_is_visible_and_the_right_one_is_accepted(tmp_path):
 
 def test_unreachable_broker_is_said_once_and_never_blocks(caplog):
     with publisher(free_port()) as out:
-        until(lambda: out.state is PublisherState.DOWN, "down")
+        until(lambda: out.state is ClientState.DOWN, "down")
         started = time.perf_counter()
         for _ in range(300):
             out.publish(frame())
@@ -310,8 +280,8 @@ def test_unreachable_broker_is_said_once_and_never_blocks(caplog):
         time.sleep(0.4)  # a few attempts
         started = time.perf_counter()
     assert time.perf_counter() - started < 2.0
-    assert len([r for r in caplog.records if r.name == "fusion.publish.publisher"]) == 1
-    assert "cannot be reached" in out.message or out.state is PublisherState.CLOSED
+    assert len([r for r in caplog.records if r.name == "fusion.mqtt.client"]) == 1
+    assert "cannot be reached" in out.message or out.state is ClientState.CLOSED
 
 
 def test_auto_falls_back_to_311_where_5_is_refused():
@@ -328,8 +298,9 @@ def test_auto_falls_back_to_311_where_5_is_refused():
                 levels.append(hello[hello.index(b"MQTT") + 4])
                 if levels[-1] == 4:
                     client.sendall(b"\x20\x02\x00\x00")
-                    while client.recv(4096):
-                        pass
+                    while packet := client.recv(4096):
+                        if packet[0] == 0x82:  # SUBSCRIBE: the packet id comes back with the quality granted
+                            client.sendall(b"\x90\x03" + packet[2:4] + b"\x01")
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -346,7 +317,7 @@ def test_denied_letter_stays_and_is_named(tmp_path):
     rights = tmp_path / "rights"
     rights.write_text("topic write fusion/kiln/v1/health\n")
     rights.chmod(0o600)
-    broker = Broker(tmp_path, ("allow_anonymous true", f"acl_file {rights}", "user root"))
+    broker = Mosquitto(tmp_path, ("allow_anonymous true", f"acl_file {rights}"))
     try:
         with publisher(broker.port, protocol="5") as out:
             out.publish(anomaly())
@@ -371,25 +342,131 @@ def test_frozen_broker_does_not_hold_up_close(broker):
             broker.signal(signal.SIGCONT)
 
 
-@needs_broker
+@needs_tls
 # paho leaves the socket of a failed handshake to the garbage collector
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed")
-def test_tls_is_verified(tmp_path):
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "1"]
-    files = ["-keyout", str(key), "-out", str(certificate)]
-    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    subprocess.run(["openssl", "req", "-x509", *curve, *files, *subject], check=True, capture_output=True)
-    lines = ("allow_anonymous true", f"certfile {certificate}", f"keyfile {key}", "user root")
-    broker = Broker(tmp_path, lines)
+def test_a_broker_of_an_unknown_authority_is_not_trusted(tmp_path):
+    broker = secured(tmp_path)
     try:
-        with publisher(broker.port, tls=True, tls_ca=str(certificate)) as out:
-            online(out)
-            out.publish(anomaly())
-            until(lambda: out.published["anomaly"] == 1, "published")
-        with publisher(broker.port, tls=True) as out:
-            until(lambda: out.state is PublisherState.DOWN, "refused to trust")
+        with publisher(broker.port, tls=True, username=USER, password=PASSWORD) as out:
+            until(lambda: out.state is ClientState.DOWN, "refused to trust")
             assert "certificate verify failed" in out.message
     finally:
         broker.stop()
+
+
+@needs_tls
+def test_the_publish_section_of_a_daemon_reaches_a_broker_with_tls_and_a_password(tmp_path):
+    """Every key of the section belongs to the publisher; names of files begin at the configuration's folder."""
+    broker = secured(tmp_path)
+    (tmp_path / "site.yaml").write_text(
+        "defaults: [daemon_schema, _self_]\nplant: p.yaml\nmodel: m\n"
+        f"publish: {{port: {broker.port}, client_id: kiln-1, protocol: '5', username: {USER}, password_file: secret,\n"
+        "  tls: true, tls_ca: ca.pem, keepalive_s: 5, connect_timeout_s: 2, retry_s: 0.1, retry_max_s: 1,\n"
+        "  outbox: box.sqlite, outbox_capacity: 5}\n"
+    )
+    config = load_daemon_config(tmp_path / "site.yaml")
+    reader = broker.read("fusion/kiln/v1/anomaly", timeout_s=8)
+    out = MqttPublisher(config.publish, KILN)
+    out.start()
+    try:
+        out.publish(anomaly("over-tls"))
+        ((_, message),) = messages_of(reader)
+        assert message["id"] == "over-tls"
+        assert (tmp_path / "box.sqlite").exists()
+    finally:
+        out.close()
+        broker.stop()
+
+
+def test_unknown_keys_of_the_publish_section_are_refused_with_the_accepted_ones(tmp_path):
+    (tmp_path / "site.yaml").write_text(
+        "defaults: [daemon_schema, _self_]\nplant: p.yaml\nmodel: m\npublish: {tls_cafile: x}\n"
+    )
+    with pytest.raises(ConfigError, match=r"publish.tls_cafile: unknown key; accepted: host, port.*tls_ca.*outbox"):
+        load_daemon_config(tmp_path / "site.yaml")
+    with pytest.raises(ConfigError, match=r"publish.tls: must be true where tls_ca"):
+        load_daemon_config(DEMO, ["publish.tls_ca=ca.pem"])
+
+
+# -- trouble with the outbox, and the end of the thread
+
+
+@needs_broker
+def test_a_locked_outbox_is_said_and_loses_nothing(broker, tmp_path):
+    path = tmp_path / "outbox.sqlite"
+    with publisher(broker.port, outbox=str(path)) as out:
+        online(out)
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            out.publish(anomaly("patient"))
+            until(lambda: "database is locked" in out.message, f"said ({out.message})")
+            assert out.state is ClientState.ONLINE
+            assert (out.waiting, out.published["anomaly"]) == (1, 0)
+            out.publish(health())
+            until(lambda: out.published["health"] == 2, "health goes out meanwhile")
+            ((_, said),) = messages_of(broker.read("fusion/kiln/v1/health"))
+            assert "database is locked" in said["delivery"]["message"]
+        reader = broker.read("fusion/kiln/v1/anomaly")
+        until(lambda: out.published["anomaly"] == 1, "published")
+        assert (out.waiting, out.dropped, out.delivery.message) == (0, {}, "")
+    ((_, message),) = messages_of(reader)
+    assert message["id"] == "patient"
+
+
+def test_a_full_disk_changes_nothing_in_the_outbox():
+    with contextlib.closing(Outbox()) as outbox:
+        outbox.put([letter("a")])
+        pages = outbox._database.execute("PRAGMA page_count").fetchone()[0]
+        outbox._database.execute(f"PRAGMA max_page_count = {pages}")
+        big = Letter(message_id="c", kind="anomaly", topic="t", payload=b"x" * 100_000)
+        with pytest.raises(sqlite3.OperationalError, match="full"):
+            outbox.put([letter("b"), big])
+        assert [x.message_id for _, x in outbox.after(0, 10)] == ["a"]
+
+
+class Idle:
+    """As much of an engine as a daemon without sources asks for."""
+
+    plant, model_id, level, calibrated_hours, flags = KILN, "m1", "observe", 0.0, ()
+
+
+@needs_broker
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_publisher_that_dies_ends_the_daemon_and_leaves_its_will(broker, monkeypatch, capsys):
+    out = MqttPublisher(PublisherConfig(port=broker.port), KILN, "m1")
+
+    async def live():
+        daemon = Daemon([], Timeline(KILN), Idle(), MqttOutlet(out, Idle()))
+        running = asyncio.create_task(daemon.run(asyncio.Event()))
+        await asyncio.to_thread(until, lambda: out.published["health"] >= 2, "health")
+
+        def damaged(*_):
+            raise sqlite3.DatabaseError("database disk image is malformed")
+
+        monkeypatch.setattr(Outbox, "after", damaged)
+        await asyncio.wait_for(running, 10)
+
+    assert carry_out(lambda: asyncio.run(live())) == 1
+    assert "database disk image is malformed" in capsys.readouterr().err
+    assert out.state is ClientState.CLOSED
+    ((_, message),) = messages_of(broker.read("fusion/kiln/v1/health"))
+    assert message["state"] == "offline"
+
+
+@needs_broker
+def test_answers_come_back_on_the_ack_topic_and_gaps_go_out_through_the_outbox(broker):
+    gap = Gap(source="plc", t_from_ns=T0 - 5 * NS_PER_S, t_to_ns=T0, reason="pulled out")
+    reader = broker.read("fusion/kiln/v1/gap")
+    with publisher(broker.port) as out:
+        until(lambda: out.published["health"] == 1, "connected")
+        out.publish(gap)
+        for payload in ('{"id": "a1", "answer": "rejected", "reason": "not now"}', '{"id": "a1", "answer": "maybe"}'):
+            broker.write("fusion/kiln/v1/recommendation/ack", payload)
+        heard = []
+        until(lambda: heard.extend(out.answers()) or heard, "an answer")
+        until(lambda: out.dropped["answer:not_understood"] == 1, "a payload that is none")
+        until(lambda: out.published["gap"] == 1, "acknowledged")
+    assert heard == [Answer(id="a1", answer=AnswerKind.REJECTED, reason="not now")]
+    ((_, message),) = messages_of(reader)
+    assert (message["source"], message["t_from_ns"], message["t_ns"]) == ("plc", gap.t_from_ns, gap.t_to_ns)

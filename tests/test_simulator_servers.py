@@ -20,7 +20,7 @@ from fusion.plant import Modality, Plant, Role, Signal
 from fusion.records import NS_PER_S, Quality
 from fusion.simulator.servers import broker as broker_module
 from fusion.simulator.servers import vlp16
-from fusion.simulator.servers.broker import Broker, find_mosquitto
+from fusion.simulator.servers.broker import LocalBroker, find_mosquitto
 from fusion.simulator.servers.opcua_server import OpcUaServer
 
 PLANT = Plant(
@@ -117,11 +117,11 @@ def published(port, version, *login):
 @needs_mosquitto
 def test_mosquitto_serves_both_versions_and_leaves_nothing_behind():
     async def scenario():
-        async with Broker() as broker:
+        async with LocalBroker() as broker:
             assert broker.speaks_v5
             spoken = [await asyncio.to_thread(published, broker.port, v) for v in ("5", "311")]
             with pytest.raises(ConfigError, match=f"mqtt_port: 127.0.0.1:{broker.port} cannot be used"):
-                await Broker(port=broker.port).__aenter__()
+                await LocalBroker(port=broker.port).__aenter__()
             process = broker._process
         return spoken, process.returncode is not None, broker.port
 
@@ -135,7 +135,7 @@ def test_mosquitto_serves_both_versions_and_leaves_nothing_behind():
 @needs_mosquitto
 def test_mosquitto_asks_for_the_password():
     async def scenario():
-        async with Broker(passwords={"plant": "pw"}) as broker:
+        async with LocalBroker(passwords={"plant": "pw"}) as broker:
             logins = ((), ("-u", "plant", "-P", "no"), ("-u", "plant", "-P", "pw"))
             return [await asyncio.to_thread(published, broker.port, "5", *login) for login in logins]
 
@@ -147,9 +147,9 @@ def test_mosquitto_asks_for_the_password():
 def test_mosquitto_ends_with_a_process_that_is_killed(tmp_path):
     program = (
         "import asyncio, os, signal\n"
-        "from fusion.simulator.servers.broker import Broker\n"
+        "from fusion.simulator.servers.broker import LocalBroker\n"
         "async def main():\n"
-        "    async with Broker() as broker:\n"
+        "    async with LocalBroker() as broker:\n"
         "        print(broker.port, flush=True)\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "asyncio.run(main())\n"
@@ -170,7 +170,7 @@ def test_embedded_broker_stands_in(monkeypatch, caplog):
 
     monkeypatch.setattr(broker_module, "find_mosquitto", lambda: None)
     with pytest.raises(ConfigError, match="passwords need mosquitto"):
-        Broker(passwords={"a": "b"})
+        LocalBroker(passwords={"a": "b"})
 
     def round_trip(port):
         client, got = Client(CallbackAPIVersion.VERSION2, protocol=MQTTv311), []
@@ -186,7 +186,7 @@ def test_embedded_broker_stands_in(monkeypatch, caplog):
         return got
 
     async def scenario():
-        async with Broker() as broker:
+        async with LocalBroker() as broker:
             assert not broker.speaks_v5
             return await asyncio.to_thread(round_trip, broker.port)
 

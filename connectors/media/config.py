@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from connectors.settings import Supervision, choose, redacted, secret, utc_ns
+from connectors.settings import Supervision, choose, redacted, utc_ns
+from fusion.credentials import secret
 from fusion.errors import ConfigError
 
 TRANSPORTS = ("tcp", "udp")

@@ -6,12 +6,12 @@ A payload that is no number is a value of bad quality, never an exception.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import ClassVar
 
 from connectors.settings import Supervision, choose
 from fusion.errors import ConfigError
+from fusion.mqtt.broker import Broker
 
-PROTOCOLS = ("auto", "5", "3.1.1")
 FORMATS = ("json", "plain")
 TIME_UNITS = ("ns", "us", "ms", "s", "iso")
 
@@ -51,44 +51,25 @@ class TopicConfig:
 
 
 @dataclass(kw_only=True, slots=True)
-class MqttConfig:
-    """One broker. ``protocol`` auto tries 5 and, where the broker does not speak it, 3.1.1.
+class MqttConfig(Broker):
+    """One broker and what to take from it.
 
-    ``tls`` verifies the broker against ``tls_ca`` or the system's authorities. ``silence_s`` makes a broker that
-    delivers no message at all for so long count as lost; without it only the keep-alive decides.
+    ``silence_s`` makes a broker that delivers no message at all for so long count as lost; without it only the
+    keep-alive decides.
     """
 
+    SECTION: ClassVar[str] = "mqtt"
+
     topics: list[TopicConfig]
-    host: str = "127.0.0.1"
-    port: int = 1883
-    protocol: str = "auto"
-    client_id: str = ""
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    password_file: str | None = None
-    tls: bool = False
-    tls_ca: str | None = None
-    tls_certificate: str | None = None
-    tls_key: str | None = None
     qos: int = 0
-    keepalive_s: int = 10
     silence_s: float | None = None
     max_payload_bytes: int = 65_536
     supervision: Supervision = field(default_factory=Supervision)
 
     def __post_init__(self) -> None:
         """Reject what no broker can be reached with."""
-        choose("mqtt.protocol", self.protocol, PROTOCOLS)
-        if not self.host:
-            raise ConfigError("mqtt.host: a name or address is required")
-        if not 0 < self.port < 65536:
-            raise ConfigError(f"mqtt.port: {self.port} is not accepted; expected 1..65535")
+        Broker.__post_init__(self)  # a class with slots is made twice: super() would not find itself
         if self.qos not in (0, 1, 2):
             raise ConfigError(f"mqtt.qos: {self.qos} is not accepted; expected 0, 1 or 2")
-        if self.keepalive_s < 1 or self.max_payload_bytes < 1:
-            raise ConfigError("mqtt: keepalive_s and max_payload_bytes must be at least 1")
-        if bool(self.tls_certificate) != bool(self.tls_key):
-            raise ConfigError("mqtt.tls_certificate: needs tls_key, and the other way round")
-        for file in (self.tls_ca, self.tls_certificate, self.tls_key):
-            if file and not (self.tls and Path(file).is_file()):
-                raise ConfigError(f"mqtt.tls: {file} must exist, and tls must be true")
+        if self.max_payload_bytes < 1:
+            raise ConfigError("mqtt.max_payload_bytes: must be at least 1")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 
 from connectors.base import Driver, Source, Tally
 from connectors.mqtt.config import MqttConfig, TopicConfig
 from connectors.mqtt.payload import Extractor
-from connectors.settings import secret, signal_of
+from connectors.settings import signal_of
 from fusion.errors import ConfigError
+from fusion.mqtt.broker import client_name
 from fusion.plant import Modality, Plant
 
 
@@ -17,17 +17,17 @@ def source(config: MqttConfig, plant: Plant, name: str = "mqtt") -> Source:
     """A source of the configured topics.
 
     Raises:
-        ConfigError: a signal that the plant does not have, no topic at all, or an unreadable password file.
+        ConfigError: a signal that the plant does not have, no topic at all, or an unreadable password or certificate.
     """
     if not config.topics:
         raise ConfigError("mqtt.topics: no topics")
-    secret("mqtt.password", config.password, config.password_file)
+    config.check()
     names = [signal for topic in config.topics for _, signal in topic.expanded()]
     signals = [signal_of(plant, "mqtt.topics", tag, Modality.PROCESS) for tag in dict.fromkeys(names)]
     if len(signals) < len(names):
         raise ConfigError("mqtt.topics: a signal is named twice")
     tally = Tally()
-    client_id = config.client_id or f"fusion-{uuid.uuid4().hex[:12]}"
+    client_id = config.client_id or client_name()
     extractors = _extractors(config.topics, [signal.name for signal in signals], tally)
 
     def connect() -> Driver:

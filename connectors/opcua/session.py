@@ -26,7 +26,7 @@ from connectors.inbox import Inbox
 from connectors.opcua.config import OpcUaConfig
 from connectors.opcua.nodes import NodeAddress, identifier
 from connectors.opcua.notifications import Intake
-from connectors.settings import secret
+from fusion.credentials import secret
 from fusion.errors import SourceError, SourceRefused
 from fusion.records import Columns, Item
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from connectors.base import Driver, Source, Tally
 from connectors.opcua.config import OpcUaConfig
-from connectors.settings import secret, signal_of
+from connectors.settings import signal_of
+from fusion.credentials import secret
 from fusion.errors import ConfigError
 from fusion.plant import Modality, Plant
 

@@ -26,6 +26,8 @@ from fusion.records import (
     Anomaly,
     AnomalyKind,
     AnomalyState,
+    Answer,
+    AnswerKind,
     Forecast,
     HoldReason,
     Move,
@@ -135,13 +137,14 @@ class Advisor:
         found = soon or self._planned(world, situation, silent=silent)
         return self._held(found, world, situation) if isinstance(found, _Hold) else found
 
-    def answer(self, advice_id: str, *, accepted: bool, t_ns: int) -> bool:
-        """Note the operator's answer; a rejection keeps the advisor quiet for a while. False if it came too late."""
-        if self._advice is None or self._advice.id != advice_id or t_ns > self._advice.valid_until_ns:
+    def answer(self, answer: Answer, t_ns: int) -> bool:
+        """Note what became of an advice; rejected or failed, no other comes for a while. False if it came too late."""
+        if self._advice is None or self._advice.id != answer.id or t_ns > self._advice.valid_until_ns:
             return False
-        if not accepted:
-            self._advice = None
+        if answer.answer in (AnswerKind.REJECTED, AnswerKind.FAILED):
             self._quiet_until_ns = t_ns + round(self._config.after_rejection_s * NS_PER_S)
+        if answer.answer in (AnswerKind.REJECTED, AnswerKind.FAILED, AnswerKind.EXPIRED):
+            self._advice = None
         return True
 
     # --- reasons that need no plan

@@ -16,7 +16,7 @@ from fusion.publish.encoding import energy_message, to_message
 from fusion.publish.messages import EnergyMessage, Surprise, encode
 from fusion.publish.preview import cloud_bytes, picture_png, spectrogram
 from fusion.publish.publisher import MqttPublisher
-from fusion.records import Forecast, Health
+from fusion.records import Answer, Forecast, Gap, Health
 
 
 class Outlet(Protocol):
@@ -27,6 +27,12 @@ class Outlet(Protocol):
 
     def health(self, health: Health) -> None:
         """Take the state of the daemon."""
+
+    def gap(self, gap: Gap) -> None:
+        """Take a stretch without data of one source."""
+
+    def answers(self) -> Sequence[Answer]:
+        """What was answered to recommendations since the last call."""
 
     def close(self) -> None:
         """Say goodbye."""
@@ -57,6 +63,14 @@ class MqttOutlet:
     def health(self, health: Health) -> None:
         """Publish health, retained."""
         self._publisher.publish(health)
+
+    def gap(self, gap: Gap) -> None:
+        """Publish a gap."""
+        self._publisher.publish(gap)
+
+    def answers(self) -> Sequence[Answer]:
+        """Those that came over MQTT."""
+        return self._publisher.answers()
 
     def close(self) -> None:
         """Publish ``offline`` and disconnect."""
@@ -92,6 +106,13 @@ class FileOutlet:
     def health(self, health: Health) -> None:
         """Nothing to write."""
 
+    def gap(self, gap: Gap) -> None:
+        """A recording that is replayed has none of its own."""
+
+    def answers(self) -> Sequence[Answer]:
+        """Nobody answers a file."""
+        return ()
+
     def close(self) -> None:
         """Finish the file."""
         self._stream.close()
@@ -112,6 +133,15 @@ class Outlets:
         """Pass on."""
         for outlet in self._outlets:
             outlet.health(health)
+
+    def gap(self, gap: Gap) -> None:
+        """Pass on."""
+        for outlet in self._outlets:
+            outlet.gap(gap)
+
+    def answers(self) -> Sequence[Answer]:
+        """All that any of them heard."""
+        return [answer for outlet in self._outlets for answer in outlet.answers()]
 
     def close(self) -> None:
         """Close all."""

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +118,8 @@ class Daemon:
     async def _take(self) -> None:
         """Move what arrived into the timeline and hand over the ticks that this closed."""
         for source in self._sources:
+            for gap in source.gaps():
+                self._outlet.gap(gap)
             for item in source.drain():
                 self._timeline.push(item)
                 if self._lossless:
@@ -146,6 +148,8 @@ class Daemon:
         while True:
             frame, closed_ns = await self._frames.get()
             newest = self._frames.empty()
+            for answer in self._outlet.answers():
+                await loop.run_in_executor(self._worker, self._engine.answer, answer)
             outcome = await loop.run_in_executor(self._worker, self._engine.step, frame, newest)
             self._outlet.outcome(outcome)
             self.statistics.ticks += 1
@@ -217,19 +221,20 @@ def run(config: DaemonConfig) -> None:
         forecast_every_s=config.forecast_every_s, advise_every_s=config.advise_every_s, advise=config.advise
     )
     sources = [source_of(connector, plant, name) for name, connector in config.connectors.items()]
-    publish = PublisherConfig(**{f.name: getattr(config.publish, f.name) for f in fields(config.publish)})
 
     def build() -> Daemon:
         engine = Engine(
             checkpoint, detector=config.detector, advisor=config.advisor, cadence=cadence, clock_ns=CLOCK.now_ns
         )
-        outlet = MqttOutlet(MqttPublisher(publish, plant, engine.model_id, clock=CLOCK.now_ns), engine)
+        outlet = MqttOutlet(MqttPublisher(config.publish, plant, engine.model_id, clock=CLOCK.now_ns), engine)
         return Daemon(sources, Timeline(plant, config.timeline), engine, outlet)
 
     asyncio.run(_until_stopped(build))
 
 
-def replay(recording: Path, model: Path, speed: float, publish: str | None, lines: Path | None) -> Statistics:
+def replay(
+    recording: Path, model: Path, speed: float, publish: PublisherConfig | None, lines: Path | None
+) -> Statistics:
     """`fusion replay`: a recording through the daemon path; returns what the daemon counted."""
     plant = Recording(recording).plant
     checkpoint = load_checkpoint(model, plant)
@@ -239,9 +244,7 @@ def replay(recording: Path, model: Path, speed: float, publish: str | None, line
         engine = Engine(checkpoint)
         outlets: list[Outlet] = [FileOutlet(lines, plant, engine.model_id)] if lines else []
         if publish is not None:
-            host, _, port = publish.rpartition(":")
-            config = PublisherConfig(host=host, port=int(port), outbox="")
-            outlets.append(MqttOutlet(MqttPublisher(config, plant, engine.model_id, clock=engine.now_ns), engine))
+            outlets.append(MqttOutlet(MqttPublisher(publish, plant, engine.model_id, clock=engine.now_ns), engine))
         player = replay_source(ReplayConfig(path=str(recording), speed=speed), plant)
         daemons.append(Daemon([player], Timeline(plant), engine, Outlets(outlets), lossless=True))
         return daemons[0]

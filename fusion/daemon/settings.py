@@ -12,20 +12,10 @@ from control.advice.advisor import AdvisorConfig
 from control.anomaly.detector import DetectorConfig
 from fusion.config import compose, register
 from fusion.errors import ConfigError
+from fusion.mqtt.broker import Broker
 from fusion.plain import decode
+from fusion.publish.publisher import PublisherConfig
 from fusion.timeline.timeline import TimelineConfig
-
-
-@dataclass(kw_only=True, slots=True)
-class PublishConfig:
-    """Where results go: an MQTT broker; ``outbox`` is the file that keeps what was not yet acknowledged."""
-
-    host: str = "127.0.0.1"
-    port: int = 1883
-    protocol: str = "auto"
-    username: str | None = None
-    password_file: str | None = None
-    outbox: str = "var/outbox.sqlite"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -43,7 +33,7 @@ class DaemonConfig:
     timeline: TimelineConfig = field(default_factory=TimelineConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     advisor: AdvisorConfig = field(default_factory=AdvisorConfig)
-    publish: PublishConfig = field(default_factory=PublishConfig)
+    publish: PublisherConfig = field(default_factory=lambda: PublisherConfig(outbox="var/outbox.sqlite"))
     advise: bool = True
     forecast_every_s: float = 5.0
     advise_every_s: float = 30.0
@@ -64,5 +54,9 @@ def load_daemon_config(file: Path, overrides: Sequence[str] = ()) -> DaemonConfi
         raise ConfigError(f"{file}: {error}") from error
     base = file.resolve().parent
     config.plant, config.model = str(base / config.plant), str(base / config.model)
-    config.publish.outbox = str(base / config.publish.outbox)
+    if config.publish.outbox:
+        config.publish.outbox = str(base / config.publish.outbox)
+    for broker in (config.publish, *config.connectors.values()):
+        if isinstance(broker, Broker):
+            broker.beside(base)
     return config

@@ -2,85 +2,55 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
-from fusion.errors import ConfigError
-
-if TYPE_CHECKING:
-    from paho.mqtt.client import Client
-
-log = logging.getLogger(__name__)
+from fusion.mqtt.broker import Broker
+from fusion.mqtt.client import Client, ClientState
 
 WAITING = 4000
-KEEPALIVE_S = 10
 
 
 class Feed:
-    """One subscriber of one plant's topics (any plant when ``plant`` is empty); its callbacks only take notes."""
+    """One subscriber of one plant's topics, or of any plant when ``plant`` is empty."""
 
-    def __init__(
-        self, host: str, port: int, plant: str = "", username: str | None = None, password_file: str | None = None
-    ) -> None:
-        from paho.mqtt.client import Client
-        from paho.mqtt.enums import CallbackAPIVersion
-
-        self.connected = False
-        self.message = f"connecting to MQTT broker {host}:{port}"
-        self._where = f"{host}:{port}"
-        self._address = host, port
-        self._topics = [(f"fusion/{plant or '+'}/v1/#", 1), (f"simulator/{plant or '+'}/status", 1)]
+    def __init__(self, broker: Broker, plant: str = "") -> None:
+        topics = [f"fusion/{plant or '+'}/v1/#", f"simulator/{plant or '+'}/status"]
         self._waiting: deque[tuple[str, bytes]] = deque(maxlen=WAITING)
-        client = Client(CallbackAPIVersion.VERSION2)
-        if username is not None:
-            client.username_pw_set(username, _secret(password_file))
-        client.reconnect_delay_set(1, 5)
-        client.on_connect = lambda c, _u, _f, code, _p: self._on_connect(c, code.is_failure, str(code))
-        client.on_disconnect = lambda _c, _u, _f, code, _p: self._on_disconnect(str(code))
-        client.on_connect_fail = lambda _c, _u: self._on_disconnect("cannot be reached")
-        client.on_message = lambda _c, _u, message: self._waiting.append((message.topic, bytes(message.payload)))
-        self._client: Client = client
+        self._client = Client(broker, topics=topics, received=self._received)
 
-    def _on_connect(self, client: Client, refused: bool, reason: str) -> None:
-        if refused:
-            self._on_disconnect(f"refused: {reason}")
-            return
-        self.connected, self.message = True, f"connected to {self._where}"
-        client.subscribe(self._topics)
+    def _received(self, topic: str, payload: bytes, _retained: bool) -> None:
+        self._waiting.append((topic, payload))
 
-    def _on_disconnect(self, reason: str) -> None:
-        message = f"MQTT broker {self._where}: {reason}; trying again"
-        if message != self.message:
-            log.warning("%s", message)
-        self.connected, self.message = False, message
+    @property
+    def connected(self) -> bool:
+        """Whether the broker is there."""
+        return self._client.state is ClientState.ONLINE
+
+    @property
+    def message(self) -> str:
+        """The state of the connection in words."""
+        return self._client.message
 
     def start(self) -> None:
         """Begin to connect; keeps trying until stopped."""
-        self._client.connect_async(*self._address, KEEPALIVE_S)
-        self._client.loop_start()
+        self._client.start()
 
     def stop(self) -> None:
         """Disconnect and end the network thread."""
-        self._client.disconnect()
-        self._client.loop_stop()
+        self._client.close()
+
+    def check(self) -> None:
+        """Raise a ``BrokerError`` where the network thread has failed."""
+        self._client.check()
 
     def drain(self) -> list[tuple[str, bytes]]:
-        """Topics and payloads that arrived since the last call."""
+        """Topics and payloads that arrived since the last call; raises as ``check`` does."""
+        self.check()
         return [self._waiting.popleft() for _ in range(len(self._waiting))]
 
     def command(self, plant: str, order: dict[str, Any]) -> None:
-        """Ask the simulated plant for something, for example a fault."""
-        self._client.publish(f"simulator/{plant}/command", msgspec.json.encode(order), qos=1)
-
-
-def _secret(password_file: str | None) -> str | None:
-    if not password_file:
-        return None
-    try:
-        return Path(password_file).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise ConfigError(f"dashboard.password_file: {password_file!r} cannot be read ({error})") from error
+        """Ask the simulated plant for something, for example a fault; lost while there is no broker."""
+        self._client.publish(f"simulator/{plant}/command", msgspec.json.encode(order), 1)

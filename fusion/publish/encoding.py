@@ -22,6 +22,7 @@ from fusion.publish.messages import (
     ForecastMessage,
     FrameMessage,
     GainOut,
+    GapMessage,
     HealthMessage,
     MoveOut,
     Number,
@@ -29,9 +30,9 @@ from fusion.publish.messages import (
     SourceOut,
     Surprise,
 )
-from fusion.records import NS_PER_S, Anomaly, Forecast, Frame, Health, Move, Recommendation, SourceHealth
+from fusion.records import NS_PER_S, Anomaly, Forecast, Frame, Gap, Health, Move, Recommendation, SourceHealth
 
-Record = Health | Anomaly | Forecast | Recommendation | Frame
+Record = Health | Anomaly | Forecast | Recommendation | Frame | Gap
 
 
 def iso_time(t_ns: int) -> str:
@@ -61,6 +62,8 @@ def to_message(record: Record, plant: Plant, model_id: str = "") -> AnyMessage:
             return recommendation_message(record, plant)
         case Frame():
             return frame_message(record, plant, model_id)
+        case Gap():
+            return gap_message(record, plant, model_id)
 
 
 def health_message(
@@ -140,6 +143,16 @@ def recommendation_message(advice: Recommendation, plant: Plant) -> Recommendati
         plant_fingerprint=advice.plant_fingerprint,
         requires=list(advice.requires),
         rollback={name: number(value) for name, value in advice.rollback.items()},
+    )
+
+
+def gap_message(gap: Gap, plant: Plant, model_id: str = "") -> GapMessage:
+    """A gap that is over."""
+    return GapMessage(
+        **_head(plant, gap.t_to_ns, model_id, f"gap.{gap.source}.{gap.t_from_ns}"),
+        source=gap.source,
+        t_from_ns=gap.t_from_ns,
+        reason=gap.reason,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from fusion.errors import FusionError
+from fusion.records import Answer, AnswerKind
 
 Number = float | None
 
@@ -74,11 +75,15 @@ class AnomalyMessage(Message, tag="fusion.anomaly/1", kw_only=True, frozen=True)
 
 
 class Delivery(msgspec.Struct, kw_only=True, frozen=True):
-    """What the publisher did so far: messages by kind, losses by kind and reason, rows waiting for the broker."""
+    """What the publisher did so far: messages by kind, losses by kind and reason, rows waiting for the broker.
+
+    ``message`` says what stands in the way of delivery now, if anything.
+    """
 
     published: dict[str, int]
     dropped: dict[str, int]
     waiting: int
+    message: str = ""
 
 
 class HealthMessage(Message, tag="fusion.health/1", kw_only=True, frozen=True):
@@ -207,6 +212,22 @@ class SpectrogramMessage(Message, tag="fusion.spectrogram/1", kw_only=True, froz
     columns: list[list[Number]]
 
 
+class GapMessage(Message, tag="fusion.gap/1", kw_only=True, frozen=True):
+    """A stretch in which a source delivered nothing that it should have, told when it is over; ``t_ns`` is its end."""
+
+    source: str
+    t_from_ns: int
+    reason: str
+
+
+class AnswerMessage(msgspec.Struct, kw_only=True, frozen=True):
+    """What others say on ``recommendation/ack`` of the recommendation ``id``."""
+
+    id: str
+    answer: AnswerKind
+    reason: str = ""
+
+
 AnyMessage = (
     HealthMessage
     | AnomalyMessage
@@ -215,6 +236,7 @@ AnyMessage = (
     | FrameMessage
     | EnergyMessage
     | SpectrogramMessage
+    | GapMessage
 )
 
 KINDS: dict[str, type[Message]] = {
@@ -225,6 +247,7 @@ KINDS: dict[str, type[Message]] = {
     "frame": FrameMessage,
     "energy": EnergyMessage,
     "spectrogram": SpectrogramMessage,
+    "gap": GapMessage,
 }
 
 _ENCODER = msgspec.json.Encoder()
@@ -248,9 +271,24 @@ def decode(payload: bytes) -> AnyMessage:
         raise FusionError(f"not a message of this version: {error}") from error
 
 
+def decode_answer(payload: bytes) -> Answer:
+    """The answer to a recommendation in a payload.
+
+    Raises:
+        FusionError: not JSON, or without ``id`` and a known ``answer``; the text says which.
+    """
+    try:
+        said = msgspec.json.decode(payload, type=AnswerMessage)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        accepted = ", ".join(AnswerKind)
+        raise FusionError(f"not an answer: {error}; expected id, and answer as one of {accepted}") from error
+    return Answer(id=said.id, answer=said.answer, reason=said.reason)
+
+
 def schemas() -> dict[str, dict[str, Any]]:
     """The JSON Schema of every kind of message, by file name."""
-    return {f"{kind}.json": msgspec.json.schema(message) for kind, message in KINDS.items()}
+    known: dict[str, type[msgspec.Struct]] = {**KINDS, "answer": AnswerMessage}
+    return {f"{kind}.json": msgspec.json.schema(message) for kind, message in known.items()}
 
 
 def write_schemas(folder: Path) -> None:

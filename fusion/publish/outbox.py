@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fusion.errors import ConfigError
+
+LOCKED_S = 0.5  # how long a file that somebody else has locked is waited for
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS outbox (
@@ -34,7 +38,8 @@ class Letter:
 class Outbox:
     """Letters in order of arrival, at most ``capacity`` of them; survives a restart when ``path`` is given.
 
-    Opened in one thread and then used by one other: it does no locking of its own.
+    Opened in one thread and then used by one at a time: it does no locking of its own. A full disk or a locked file is
+    an ``sqlite3.OperationalError``, after which nothing has changed.
 
     Raises:
         ConfigError: the file cannot be created or is not an outbox.
@@ -45,7 +50,9 @@ class Outbox:
         try:
             if path:
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(path or ":memory:", check_same_thread=False, isolation_level=None)
+            self._database = sqlite3.connect(
+                path or ":memory:", LOCKED_S, check_same_thread=False, isolation_level=None
+            )
         except (OSError, sqlite3.Error) as error:
             raise ConfigError(f"outbox {path!r}: cannot be opened ({error}); expected a writable file name") from error
         try:
@@ -67,19 +74,23 @@ class Outbox:
             The kinds of the oldest letters that had to leave for lack of room.
         """
         rows = [(x.message_id, x.kind, x.topic, x.payload, x.expires_ns) for x in letters]
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
+        with self._transaction():
             self._database.executemany(
                 "INSERT OR IGNORE INTO outbox (message_id, kind, topic, payload, expires_ns) VALUES (?, ?, ?, ?, ?)",
                 rows,
             )
-            lost = self._trim()
+            return self._trim()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All or nothing; what is committed is on the disk."""
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
             self._database.execute("COMMIT")
-        except sqlite3.Error:
+        finally:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
-            raise
-        return lost
 
     def _trim(self) -> list[str]:
         excess = len(self) - self._capacity
@@ -100,9 +111,10 @@ class Outbox:
             for number, key, kind, topic, payload, expires_ns in found
         ]
 
-    def remove(self, row: int) -> None:
-        """Forget a letter: it was acknowledged or is void."""
-        self._database.execute("DELETE FROM outbox WHERE id = ?", (row,))
+    def remove(self, rows: Sequence[int]) -> None:
+        """Forget letters: they were acknowledged or are void."""
+        with self._transaction():
+            self._database.executemany("DELETE FROM outbox WHERE id = ?", [(row,) for row in rows])
 
     def __len__(self) -> int:
         return int(self._database.execute("SELECT COUNT(*) FROM outbox").fetchone()[0])

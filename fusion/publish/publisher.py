@@ -1,54 +1,63 @@
 """Records out to MQTT: birth and last will, retained health, and an outbox for what must arrive.
 
-One thread owns the connection, the outbox and their order; ``publish`` only encodes and hands over, so it never waits
-for a broker. Each connection gets a fresh driver object, and its callbacks only take notes.
+The thread of an MQTT client owns the outbox and the order of everything; ``publish`` only encodes and hands over, so it
+never waits for a broker.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
-import select
-import socket
 import sqlite3
-import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from typing import ClassVar
 
 from fusion.clock import CLOCK
-from fusion.errors import ConfigError
+from fusion.errors import ConfigError, FusionError
+from fusion.mqtt.broker import Broker
+from fusion.mqtt.client import Client, ClientState
+from fusion.mqtt.connection import Connection
 from fusion.plant import Plant
 from fusion.publish import encoding, messages
-from fusion.publish.connection import INFLIGHT, Connection, PublisherConfig, drain
 from fusion.publish.encoding import Record
-from fusion.publish.messages import AnomalyMessage, Delivery, HealthMessage, Message, RecommendationMessage
+from fusion.publish.messages import AnomalyMessage, Delivery, GapMessage, HealthMessage, Message, RecommendationMessage
 from fusion.publish.outbox import Letter, Outbox
-from fusion.records import NS_PER_S, AnomalyState, Health
-
-__all__ = ["MqttPublisher", "PublisherConfig", "PublisherState"]
+from fusion.records import NS_PER_S, AnomalyState, Answer, Health
 
 log = logging.getLogger(__name__)
 
+INFLIGHT = 20
 VOLATILE_WAITING = 256
-REFUSED_RETRY_S = 10.0
-STEP_S = 0.5
-GOODBYE_S = 1.0
-CLOSE_DEADLINE_S = 2.0
+ANSWERS_WAITING = 100
+OUTBOX_RETRY_S = 1.0
 
 
-class PublisherState(StrEnum):
-    """Where the connection to the broker stands."""
+@dataclass(kw_only=True, slots=True)
+class PublisherConfig(Broker):
+    """The broker that gets the results.
 
-    CONNECTING = "connecting"
-    ONLINE = "online"
-    DOWN = "down"
-    REFUSED = "refused"
-    CLOSED = "closed"
+    ``outbox`` is the file that keeps anomalies and recommendations over a restart of the daemon; without it they
+    survive only a broker's outage. Waits between attempts to connect double from ``retry_s`` to ``retry_max_s``.
+    """
+
+    SECTION: ClassVar[str] = "publish"
+
+    retry_s: float = 0.5
+    retry_max_s: float = 10.0
+    outbox: str = ""
+    outbox_capacity: int = 10_000
+
+    def __post_init__(self) -> None:
+        """Reject what no broker can be reached with, and an outbox without room."""
+        Broker.__post_init__(self)  # a class with slots is made twice: super() would not find itself
+        if not 0 < self.retry_s <= self.retry_max_s:
+            raise ConfigError("publish: retry_s must be positive, retry_max_s not below it")
+        if self.outbox_capacity < 1:
+            raise ConfigError("publish.outbox_capacity: at least 1 is required")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +85,6 @@ class MqttPublisher:
     ) -> None:
         if not plant.name or any(c in plant.name for c in "+#/"):
             raise ConfigError(f"plant.name: {plant.name!r} cannot be a topic level; expected a name without + # /")
-        config.secret(), config.context()
-        self.state = PublisherState.CONNECTING
-        self.message = ""
         self.published: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
         self.waiting = 0
@@ -86,33 +92,61 @@ class MqttPublisher:
         self._plant = plant
         self._model_id = model_id
         self._clock = clock
-        self._client_id = config.client_id or f"fusion-{plant.name}-{os.getpid()}"
-        self._versions = deque(("5", "3.1.1") if config.protocol == "auto" else (config.protocol,))
         self._letters: deque[Letter] = deque()
         self._volatile: deque[_Volatile] = deque(maxlen=VOLATILE_WAITING)
         self._health: deque[bytes] = deque(maxlen=1)
+        self._answers: deque[Answer] = deque(maxlen=ANSWERS_WAITING)
         self._open: dict[str, AnomalyMessage] = {}
+        self._unstored: list[Letter] = []
+        self._done: list[int] = []
         self._sent: dict[int, tuple[int, str]] = {}
         self._row = 0
-        self._closing = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._denied = ""
+        self._trouble = ""
+        self._outbox_again_s = 0.0
+        self._connection: Connection | None = None
+        self._client = Client(
+            config,
+            f"fusion-{plant.name}-{os.getpid()}",
+            topics=(self.topic("recommendation", "ack"),),
+            received=self._answered,
+            turn=self._turn,
+            last_words=lambda: (self.topic("health"), self._bare_health("offline")),
+            retry_s=config.retry_s,
+            retry_max_s=config.retry_max_s,
+        )
 
     def topic(self, *levels: str) -> str:
         """The full topic of a kind of message."""
         return "/".join(("fusion", self._plant.name, "v1", *levels))
 
+    @property
+    def state(self) -> ClientState:
+        """Where the connection to the broker stands."""
+        return self._client.state
+
+    @property
+    def message(self) -> str:
+        """What the operator should know: trouble with a delivery, else the state of the connection in words."""
+        return self._problem or self._client.message
+
+    @property
+    def _problem(self) -> str:
+        return "; ".join(text for text in (self._trouble, self._denied) if text)
+
     def start(self) -> None:
         """Open the outbox and begin to connect; returns at once."""
         self._outbox = Outbox(self._config.outbox, self._config.outbox_capacity)
         self.waiting = len(self._outbox)
-        self._wake_here, self._wake_there = socket.socketpair()
-        self._wake_here.setblocking(False)
-        self._wake_there.setblocking(False)
-        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
-        self._thread.start()
+        self._client.start()
 
     def publish(self, item: Record | Message) -> None:
-        """Send a record or a message; anomalies and recommendations are kept until the broker has them."""
+        """Send a record or a message; anomalies and recommendations are kept until the broker has them.
+
+        Raises:
+            BrokerError: the thread that publishes has failed.
+        """
+        self._client.check()
         if isinstance(item, Health):
             message: Message = encoding.health_message(item, self._plant, self._open.values(), self.delivery)
         elif isinstance(item, Message):
@@ -120,29 +154,30 @@ class MqttPublisher:
         else:
             message = encoding.to_message(item, self._plant, self._model_id)
         self._enqueue(message)
-        self._wake()
+        self._client.wake()
 
     def publish_preview(self, signal: str, payload: bytes | Message) -> None:
-        """Send a small picture, cloud or spectrogram for pages."""
+        """Send a small picture, cloud or spectrogram for pages; raises as ``publish`` does."""
+        self._client.check()
         data = messages.encode(payload) if isinstance(payload, Message) else payload
         self._enqueue_volatile("preview", self.topic("preview", signal), data)
-        self._wake()
+        self._client.wake()
+
+    def answers(self) -> list[Answer]:
+        """What was answered to recommendations since the last call."""
+        return [self._answers.popleft() for _ in range(len(self._answers))]
 
     @property
     def delivery(self) -> Delivery:
         """What became of the messages so far."""
-        return Delivery(published=dict(self.published), dropped=dict(self.dropped), waiting=self.waiting)
+        return Delivery(
+            published=dict(self.published), dropped=dict(self.dropped), waiting=self.waiting, message=self._problem
+        )
 
     def close(self) -> None:
         """Publish "offline", disconnect, keep what was not delivered; takes at most two seconds."""
-        if self._thread is None:
-            return
-        self._closing.set()
-        self._wake()
-        self._thread.join(CLOSE_DEADLINE_S)
-        if self._thread.is_alive():
-            log.warning("publisher: broker %s did not answer in time; left without goodbye", self._where)
-        self._thread = None
+        if self._client.close():
+            self._keep()
 
     # -- handing over, in the caller's thread
 
@@ -151,7 +186,7 @@ class MqttPublisher:
         payload = messages.encode(message)
         if isinstance(message, HealthMessage):
             self._health.append(payload)
-        elif isinstance(message, AnomalyMessage | RecommendationMessage):
+        elif isinstance(message, AnomalyMessage | RecommendationMessage | GapMessage):
             expires_ns = message.valid_until_ns if isinstance(message, RecommendationMessage) else None
             self._remember(message)
             self._letters.append(
@@ -179,170 +214,135 @@ class MqttPublisher:
         else:
             self._open[message.id] = message
 
-    def _wake(self) -> None:
-        if self._thread is not None:
-            with contextlib.suppress(BlockingIOError, OSError):
-                self._wake_there.send(b"\0")
+    # -- in the client's thread
 
-    # -- the publisher's own thread
-
-    def _run(self) -> None:
-        try:
-            retry_s = self._config.retry_s
-            while not self._closing.is_set():
-                if self._session():
-                    retry_s = self._config.retry_s
-                refused = self.state is PublisherState.REFUSED
-                self._idle(REFUSED_RETRY_S if refused else retry_s)
-                retry_s = min(2 * retry_s, self._config.retry_max_s)
-        finally:
-            self._store()
-            self._outbox.close()
-            self._wake_here.close()
-            self._wake_there.close()
-            ended = "closed" if self._closing.is_set() else "publisher thread failed"
-            self.state, self.message = PublisherState.CLOSED, ended
-
-    def _session(self) -> bool:
-        """One connection from hello to loss; False when it never came about."""
-        will = messages.encode(encoding.bare_health(self._plant, self._clock(), "offline", self._model_id))
-        connection = Connection(self._config, self._client_id, self._versions[0], (self.topic("health"), will))
-        try:
-            connection.open()
-        except OSError as error:
-            self._lost(PublisherState.DOWN, f"broker {self._where} cannot be reached: {error}")
-            return False
-        try:
-            return self._greeted(connection) and self._serve(connection)
-        finally:
-            connection.close()
-
-    def _greeted(self, connection: Connection) -> bool:
-        deadline = time.monotonic() + self._config.connect_timeout_s
-        while connection.answer is None and not connection.lost and time.monotonic() < deadline:
-            connection.step(self._wake_here, 0.1)
-            self._store()
-            if self._closing.is_set():
-                return False
-        if connection.answer is not None and connection.answer[0]:
-            return True
-        reason = connection.answer[1] if connection.answer else connection.lost or "no answer"
-        if len(self._versions) > 1 and (connection.answer is None or "protocol" in reason.lower()):
-            self._versions.rotate()
-        refused = connection.answer is not None and "protocol" not in reason.lower()
-        state = PublisherState.REFUSED if refused else PublisherState.DOWN
-        self._lost(state, f"broker {self._where} refused MQTT {connection.version}: {reason}")
-        return False
-
-    def _serve(self, connection: Connection) -> bool:
-        self._back(connection.version)
-        self._sent.clear()
-        self._row = 0
-        if not self._health:
-            birth = encoding.bare_health(self._plant, self._clock(), "online", self._model_id)
-            self._health.append(messages.encode(birth))
-        while not connection.lost and not self._closing.is_set():
-            self._store()
-            self._send(connection)
-            connection.step(self._wake_here, STEP_S)
-            self._settle(connection)
-        if connection.lost:
-            self._lost(PublisherState.DOWN, f"broker {self._where} was lost: {connection.lost}")
-        else:
-            self._goodbye(connection)
-        return True
-
-    def _store(self) -> None:
-        """Move letters from the caller's queue into the outbox."""
-        letters = [self._letters.popleft() for _ in range(len(self._letters))]
-        if not letters:
-            return
-        try:
-            lost = self._outbox.put(letters)
-        except sqlite3.Error as error:
-            lost = [letter.kind for letter in letters]
-            log.error("publisher: the outbox does not take letters: %s", error)
-        for kind in lost:
-            self.dropped[f"{kind}:outbox_full"] += 1
-        self.waiting = len(self._outbox)
-
-    def _send(self, connection: Connection) -> None:
-        if self._health and not connection.busy:
+    def _turn(self, connection: Connection | None) -> None:
+        """Between two steps: health, then the outbox, then what is worth sending only now."""
+        self._settle()
+        if connection is not self._connection:
+            self._renew(connection)
+        self._collect()
+        if connection is not None and self._health and not connection.busy:
             connection.publish(self.topic("health"), self._health.popleft(), 1, retain=True)
             self.published["health"] += 1
-        self._send_letters(connection)
-        while self._volatile and not connection.busy and not connection.lost:
-            item = self._volatile.popleft()
-            done = connection.publish(item.topic, item.payload, 0).rc == 0
-            self._count(item.kind, "" if done else "not_sent")
+        if time.monotonic() >= self._outbox_again_s:
+            self._use_outbox(connection)
+        self._send_volatile(connection)
+
+    def _answered(self, topic: str, payload: bytes, retained: bool) -> None:
+        """Note an answer; a retained one is old, and one that cannot be read is counted and said."""
+        if retained:
+            self.dropped["answer:retained"] += 1
+            return
+        try:
+            self._answers.append(messages.decode_answer(payload))
+        except FusionError as error:
+            self.dropped["answer:not_understood"] += 1
+            log.warning("%s: %s", topic, error)
+
+    def _settle(self) -> None:
+        """Note which letters arrived; one that was denied waits for the next connection."""
+        while self._connection is not None and self._connection.acknowledged:
+            mid, denied = self._connection.acknowledged.popleft()
+            row, kind = self._sent.pop(mid, (0, ""))
+            if denied:
+                self._denied = f"broker {self._config.address} denied {kind or 'health'}: {denied}"
+                log.warning("publisher: %s", self._denied)
+            elif row:
+                self._finish(row, kind, "")
+
+    def _renew(self, connection: Connection | None) -> None:
+        """Begin with the oldest letter again, and with a birth."""
+        self._connection = connection
+        self._sent.clear()
+        self._row, self._denied = 0, ""
+        if connection is not None and not self._health:
+            self._health.append(self._bare_health("online"))
+
+    def _bare_health(self, state: str) -> bytes:
+        return messages.encode(encoding.bare_health(self._plant, self._clock(), state, self._model_id))
+
+    def _collect(self) -> None:
+        """Take letters over from the caller; while the outbox takes none, they wait here."""
+        letters = [self._letters.popleft() for _ in range(len(self._letters))]
+        self._unstored += letters
+        self.waiting += len(letters)
+        excess = max(len(self._unstored) - self._config.outbox_capacity, 0)
+        self._give_up(self._unstored[:excess], "outbox_full")
+        del self._unstored[:excess]
+
+    def _use_outbox(self, connection: Connection | None) -> None:
+        """Bring the outbox up to date and send from it; a full disk or a locked file is said, and tried again."""
+        try:
+            self._store()
+            if connection is not None:
+                self._send_letters(connection)
+        except sqlite3.OperationalError as error:
+            self._outbox_again_s = time.monotonic() + OUTBOX_RETRY_S
+            if not self._trouble:
+                log.error("publisher: outbox %s: %s; trying again", self._config.outbox, error)
+            self._trouble = f"outbox {self._config.outbox}: {error}"
+        else:
+            self._trouble = ""
+
+    def _store(self) -> None:
+        if self._done:
+            self._outbox.remove(self._done)
+            self._done.clear()
+        if self._unstored:
+            for kind in self._outbox.put(self._unstored):
+                self._count(kind, "outbox_full")
+            self._unstored.clear()
+            self.waiting = len(self._outbox)
 
     def _send_letters(self, connection: Connection) -> None:
-        room = INFLIGHT - len(self._sent)
-        if room <= 0 or connection.lost:
-            return
-        for row, letter in self._outbox.after(self._row, room):
+        for row, letter in self._outbox.after(self._row, INFLIGHT - len(self._sent)):
             self._row = row
             left_s = None if letter.expires_ns is None else (letter.expires_ns - self._clock()) / NS_PER_S
             if left_s is not None and left_s <= 0:
-                self._outbox.remove(row)
-                self._count(letter.kind, "expired")
+                self._finish(row, letter.kind, "expired")
                 continue
             expiry_s = None if left_s is None else math.ceil(left_s)
             mid = connection.publish(letter.topic, letter.payload, 1, expiry_s=expiry_s).mid
             self._sent[mid] = (row, letter.kind)
-        self.waiting = len(self._outbox)
 
-    def _settle(self, connection: Connection) -> None:
-        """Take acknowledged letters out of the outbox; one that was denied waits for the next connection."""
-        while connection.acknowledged:
-            mid, failed, reason = connection.acknowledged.popleft()
-            row, kind = self._sent.pop(mid, (0, ""))
-            if failed:
-                self.message = f"broker {self._where} denied {kind or 'health'}: {reason}"
-                log.warning("publisher: %s", self.message)
-            elif row:
-                self._outbox.remove(row)
-                self._count(kind, "")
-                self.waiting = len(self._outbox)
+    def _send_volatile(self, connection: Connection | None) -> None:
+        while self._volatile:
+            if connection is not None and (connection.busy or connection.lost):
+                return
+            item = self._volatile.popleft()
+            if connection is None:
+                self._count(item.kind, "offline")
+            else:
+                sent = connection.publish(item.topic, item.payload).rc == 0
+                self._count(item.kind, "" if sent else "not_sent")
 
-    def _goodbye(self, connection: Connection) -> None:
-        offline = messages.encode(encoding.bare_health(self._plant, self._clock(), "offline", self._model_id))
-        self._store()
-        self._send_letters(connection)
-        last = connection.publish(self.topic("health"), offline, 1, retain=True)
-        deadline = time.monotonic() + GOODBYE_S
-        while not connection.lost and time.monotonic() < deadline and not (last.is_published() and not self._sent):
-            connection.step(self._wake_here, 0.05)
-            self._settle(connection)
-
-    def _idle(self, duration_s: float) -> None:
-        """Wait before the next attempt, storing what arrives and letting go of what would be stale."""
-        deadline = time.monotonic() + duration_s
-        while not self._closing.is_set() and (left_s := deadline - time.monotonic()) > 0:
-            if select.select([self._wake_here], [], [], min(left_s, STEP_S))[0]:
-                drain(self._wake_here)
+    def _keep(self) -> None:
+        """Store what came last and close the outbox; what it does not take now is lost, and said."""
+        self._collect()
+        try:
             self._store()
-            while self._volatile:
-                self._count(self._volatile.popleft().kind, "offline")
+        except sqlite3.Error as error:
+            log.error("publisher: outbox %s: %s; %d letters are lost", self._config.outbox, error, len(self._unstored))
+            self._give_up(self._unstored, "not_stored")
+        self._outbox.close()
+
+    def _finish(self, row: int, kind: str, lost: str) -> None:
+        """A letter has arrived, or is void: the outbox may forget it."""
+        self._done.append(row)
+        self.waiting -= 1
+        self._count(kind, lost)
+
+    def _give_up(self, letters: Sequence[Letter], reason: str) -> None:
+        self.waiting -= len(letters)
+        for letter in letters:
+            self._count(letter.kind, reason)
 
     def _count(self, kind: str, lost: str) -> None:
         if lost:
             self.dropped[f"{kind}:{lost}"] += 1
         else:
             self.published[kind] += 1
-
-    def _lost(self, state: PublisherState, message: str) -> None:
-        if self.state is not state or not self.message:
-            log.warning("publisher: %s; trying again", message)
-        self.state, self.message = state, message
-
-    def _back(self, version: str) -> None:
-        self.state, self.message = PublisherState.ONLINE, f"broker {self._where}, MQTT {version}"
-        log.info("publisher: connected to %s", self.message)
-
-    @property
-    def _where(self) -> str:
-        return f"{self._config.host}:{self._config.port}"
 
 
 def _kind(message: Message) -> str:

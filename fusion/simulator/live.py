@@ -15,11 +15,12 @@ from typing import Any, Protocol
 
 from fusion.clock import CLOCK
 from fusion.errors import ConfigError
+from fusion.mqtt.broker import Broker
 from fusion.plant import Modality, Plant, Role
 from fusion.records import NS_PER_S, Item
 from fusion.simulator.line.faults import FAULTS
 from fusion.simulator.schedule import Due, Media, Outflow, Pace, Packet, due_events
-from fusion.simulator.servers.broker import Broker
+from fusion.simulator.servers.broker import LocalBroker
 from fusion.simulator.servers.mqtt_tags import MqttTags
 from fusion.simulator.servers.opcua_server import OpcUaServer
 from fusion.simulator.servers.rtsp import RtspServer
@@ -60,7 +61,7 @@ class LiveConfig:
     """Where the plant is served. Ports of servers may be 0: a free one is taken and written back here.
 
     The LiDAR sends to ``lidar_port``. Tags in ``as_json`` and ``as_plain`` are published by MQTT, all others are on
-    the OPC UA server. Without ``start_broker`` a broker must listen on ``mqtt_port`` already. ``speed`` is plant
+    the OPC UA server. Without a ``broker`` that runs already, one is started on ``mqtt_port``. ``speed`` is plant
     seconds per second; items are computed ``lead_s`` before their second begins.
     """
 
@@ -69,11 +70,10 @@ class LiveConfig:
     mqtt_port: int = 1883
     rtsp_port: int = 8554
     lidar_port: int = 2368
-    start_broker: bool = True
+    broker: Broker | None = None
     as_json: tuple[str, ...] = AS_JSON
     as_plain: tuple[str, ...] = AS_PLAIN
     opcua_users: dict[str, str] = field(default_factory=dict, repr=False)
-    mqtt_login: tuple[str, str] | None = field(default=None, repr=False)
     rtsp_login: tuple[str, str] | None = field(default=None, repr=False)
     speed: float = 1.0
     lead_s: float = 0.4
@@ -83,10 +83,8 @@ class LiveConfig:
         for name in ("opcua_port", "mqtt_port", "rtsp_port", "lidar_port"):
             if not 0 <= getattr(self, name) < 65536:
                 raise ConfigError(f"{name}: {getattr(self, name)} is not accepted; expected 0..65535")
-        if self.lidar_port == 0 or (self.mqtt_port == 0 and not self.start_broker):
-            raise ConfigError(
-                "lidar_port, and mqtt_port without start_broker, name somebody else's port: 0 is not accepted"
-            )
+        if self.lidar_port == 0:
+            raise ConfigError("lidar_port: names somebody else's port: 0 is not accepted")
         if not self.speed > 0 or not 0 <= self.lead_s <= STEP_S:
             raise ConfigError(f"speed must be positive and lead_s in 0..{STEP_S:g}")
 
@@ -123,7 +121,6 @@ async def _open(
     stack: AsyncExitStack, simulation: Simulated, plant: Plant, config: LiveConfig, orders: Orders
 ) -> LivePlant:
     """Start every server; what was started is stopped in reverse order."""
-    config.mqtt_port = await _broker(stack, config)
     user, password = config.rtsp_login or ("", None)
     media = plant.of(Modality.VIDEO, Modality.AUDIO)
     rtsp = await stack.enter_async_context(
@@ -131,12 +128,10 @@ async def _open(
     )
     tags = MqttTags(
         plant.name,
-        config.host,
-        config.mqtt_port,
+        config.broker or await _local_broker(stack, config),
         as_json=config.as_json,
         as_plain=config.as_plain,
         order=orders.take,
-        login=config.mqtt_login,
     )
     await stack.enter_async_context(tags)
     published = {*config.as_json, *config.as_plain}
@@ -150,11 +145,10 @@ async def _open(
     return LivePlant(simulation, plant, config, orders, worker, Outlets(opcua, rtsp, tags, sender))
 
 
-async def _broker(stack: AsyncExitStack, config: LiveConfig) -> int:
-    if not config.start_broker:
-        return config.mqtt_port
-    passwords = dict([config.mqtt_login]) if config.mqtt_login else None
-    return (await stack.enter_async_context(Broker(config.host, config.mqtt_port, passwords=passwords))).port
+async def _local_broker(stack: AsyncExitStack, config: LiveConfig) -> Broker:
+    server = await stack.enter_async_context(LocalBroker(config.host, config.mqtt_port))
+    config.mqtt_port = server.port
+    return Broker(host=config.host, port=server.port, protocol="auto" if server.speaks_v5 else "3.1.1")
 
 
 @dataclass(frozen=True, slots=True)

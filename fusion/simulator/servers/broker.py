@@ -31,7 +31,7 @@ START_S, STOP_S = 10.0, 2.0
 _PBKDF2_ROUNDS = 101
 
 
-class Broker:
+class LocalBroker:
     """An MQTT broker on ``host:port``, as an async context; port 0 takes a free one.
 
     With ``passwords`` (user to password) nobody else may connect. ``embedded`` forbids or forces the broker inside

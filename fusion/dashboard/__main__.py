@@ -1,5 +1,0 @@
-"""``python -m fusion.dashboard``."""
-
-from fusion.dashboard.app import main
-
-main()

@@ -1,0 +1,54 @@
+"""The daemon's wires: what a source, an operator and a broker do reaches whom it concerns."""
+
+import asyncio
+
+from test_clock import PLANT, Listening, Teller
+
+from connectors.base import Source
+from connectors.settings import Supervision
+from fusion.daemon.service import Daemon
+from fusion.errors import SourceError
+from fusion.records import Answer, AnswerKind
+from fusion.timeline.timeline import Timeline
+
+QUICK = Supervision(backoff_min_s=0.05, backoff_max_s=0.1)
+
+
+class Breaking(Teller):
+    """Loses its connection once."""
+
+    lost = False
+
+    async def read(self):
+        if not Breaking.lost:
+            Breaking.lost = True
+            await asyncio.sleep(0.3)
+            raise SourceError("pulled out")
+        return await super().read()
+
+
+def run(listening, driver, seconds):
+    async def scenario():
+        stop = asyncio.Event()
+        daemon = Daemon([Source("plc", PLANT.signals, driver, QUICK)], Timeline(PLANT), listening, listening)
+        running = asyncio.create_task(daemon.run(stop))
+        await asyncio.sleep(seconds)
+        stop.set()
+        await running
+
+    asyncio.run(scenario())
+
+
+def test_a_gap_that_is_over_goes_out():
+    listening = Listening()
+    run(listening, Breaking, 1.5)
+    (gap,) = listening.gaps
+    assert (gap.source, gap.reason) == ("plc", "pulled out")
+    assert gap.t_from_ns < gap.t_to_ns
+
+
+def test_an_answer_reaches_inference_with_the_next_tick():
+    listening = Listening()
+    listening.to_answer.append(Answer(id="a", answer=AnswerKind.ACCEPTED))
+    run(listening, Teller, 2.5)
+    assert [a.id for a in listening.answered] == ["a"]
