@@ -4,7 +4,7 @@ PY    := $(VENV)/bin/python
 READY := $(VENV)/.ready
 PIP   := $(PY) -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test lint types clean
 .DEFAULT_GOAL := demo
 
 setup: $(READY)
@@ -28,8 +28,10 @@ test: setup
 lint: setup
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
-	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+types: setup
+	$(VENV)/bin/mypy
 
 clean:
 	rm -rf $(VENV) var .mypy_cache .ruff_cache .pytest_cache .hypothesis

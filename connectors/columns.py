@@ -19,7 +19,7 @@ def plausible(t_ns: int | None, received_ns: int) -> bool:
 
 
 @dataclass(slots=True)
-class Rows:
+class ColumnsBuilder:
     """Process values of one clock in the making."""
 
     index: list[int] = field(default_factory=list)

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
@@ -156,17 +156,15 @@ class Plant:
     """
 
     name: str
-    signals: tuple[Signal, ...]
     step_s: float = 1.0
+    signals: tuple[Signal, ...]
     gains: tuple[Gain, ...] = ()
     balances: tuple[Balance, ...] = ()
     targets: tuple[Target, ...] = ()
     edges: tuple[tuple[str, str], ...] = ()
-    by_name: Mapping[str, Signal] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Index the signals and check every reference between the parts."""
-        object.__setattr__(self, "by_name", {s.name: s for s in self.signals})
+        """Check every reference between the parts."""
         if len(self.by_name) != len(self.signals):
             raise ConfigError(f"plant {self.name!r}: signal names must be unique")
         for where, name in self._references():
@@ -179,6 +177,11 @@ class Plant:
         found += [("balances", n) for b in self.balances for n in b.signals]
         found += [("targets", t.signal) for t in self.targets]
         return found + [("edges", n) for e in self.edges for n in e]
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Signal]:
+        """Every signal under its name."""
+        return {s.name: s for s in self.signals}
 
     def of(self, *modalities: Modality) -> tuple[Signal, ...]:
         """Signals of the given modalities, in plant order."""

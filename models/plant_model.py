@@ -22,10 +22,11 @@ from fusion.plant import Plant
 from fusion.records import ACTION_STEPS
 from models.features.stem import FeatureStem
 from models.linear.core import LinearCore
+from models.linear.past import PastCarry
 from models.monitors.crossmodal import OBSERVED_SHARE
 from models.monitors.monitors import Energies, MonitorCarry, Monitors
 from models.networks.jepa import Jepa
-from models.networks.stream import Memory
+from models.networks.stream import Trail
 from models.ticks import Ticks
 from models.training.calibration import calibrate, fit_energies
 from models.world_model import State, WorldModel
@@ -39,9 +40,10 @@ REGION_QUANTILE = 0.999
 
 @dataclass(slots=True)
 class ModelState:
-    """What a stream of ticks leaves behind: memories of the parts, and the state from which to look ahead."""
+    """What a stream of ticks leaves behind: carries of the parts, and the state from which to look ahead."""
 
-    memory: Memory | None = None
+    past: PastCarry | None = None
+    trail: Trail | None = None
     carry: MonitorCarry = field(default_factory=MonitorCarry)
     state: State | None = None
     z: Floats | None = None
@@ -154,10 +156,11 @@ class PlantModel:
 
     @torch.no_grad()
     def step(self, ticks: Ticks, state: ModelState, *, explain: bool = False) -> list[Seen]:
-        """Take in consecutive ticks and judge each; ``state`` is brought up to date."""
-        observed, state.memory = self.world_model.observe(ticks, state.memory)
-        judged, state.carry = self.monitors.step(ticks, state.carry, explain=explain)
-        state.state, state.z, state.action = observed.state, judged.z[-1], ticks.action[-1]
+        """Take in consecutive ticks, encoded once for all parts, and judge each; ``state`` is brought up to date."""
+        encoding, state.past = self.core.encode(ticks, state.past)
+        observed, state.trail = self.world_model.observe(ticks, encoding, state.trail)
+        judged, state.carry = self.monitors.step(ticks, encoding, state.carry, explain=explain)
+        state.state, state.z, state.action = observed.state, encoding.z[-1], ticks.action[-1]
         state.ticks += len(ticks)
         latent = np.where(self._whole(ticks)[:, None], observed.energies_TE, np.nan)
         energies = np.concatenate([judged.values, latent], 1)
@@ -175,8 +178,9 @@ class PlantModel:
     @torch.no_grad()
     def energies(self, run: Ticks) -> Floats:
         """Energies [T, E] of a whole run; NaN where a medium's level was never seen in training."""
-        judged, _ = self.monitors.step(run)
-        latent, _ = self.world_model.surprise(run)
+        encoding, _ = self.core.encode(run)
+        judged, _ = self.monitors.step(run, encoding)
+        latent = self.world_model.observe(run, encoding)[0].energies_TE
         latent[~self._whole(run)] = np.nan
         values = np.concatenate([judged.values, latent], 1)
         for signal, good in judged.calibrated.items():

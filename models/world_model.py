@@ -26,7 +26,7 @@ from models.networks.jepa import Jepa, MediaShape
 from models.networks.latent_energies import Ellipsoids, disagreements, infos, masked, trail_vectors
 from models.networks.linear_head import LinearHead
 from models.networks.size import ModelConfig
-from models.networks.stream import CHUNK, TRAIL_TICKS, Memory, Trail, Unroller, continued
+from models.networks.stream import CHUNK, TRAIL_TICKS, Trail, Unroller, continued
 from models.scaling import Floats
 from models.ticks import Ticks
 
@@ -98,10 +98,10 @@ class WorldModel:
     # --- observing
 
     def observe(
-        self, ticks: Ticks, memory: Memory | None = None, *, energies: bool = True
-    ) -> tuple[Observation, Memory]:
-        """Take in consecutive ticks; one at a time with the memory gives what all at once gives."""
-        encoding, trail, vectors, hidden, past = self._take_in(ticks, memory, energies=energies)
+        self, ticks: Ticks, encoding: Encoding, trail: Trail | None = None, *, energies: bool = True
+    ) -> tuple[Observation, Trail]:
+        """Take in consecutive ticks as the core encoded them; in pieces with the trail as all at once."""
+        trail, vectors, hidden = self._take_in(ticks, encoding, trail, energies=energies)
         found = [self._ellipsoids.energy(vectors), self._told.energy(hidden)] if energies else []
         values = torch.cat(found, 1).double().cpu().numpy() if energies else np.zeros((len(ticks), 0))
         shares = self._told.column_shares(hidden)[:, 0].double().cpu().numpy()
@@ -109,17 +109,7 @@ class WorldModel:
         z_net = trail.z_TL[-len(ticks) :]
         state = self._state(encoding, trail)
         keep = max(TRAIL_TICKS, self.networks.config.window_ticks - 1)
-        return Observation(torch.cat([linear, z_net], 1), values, shares, state), Memory(past, trail.last(keep))
-
-    def encode(self, ticks: Ticks, memory: Memory | None = None) -> tuple[Tensor, Memory]:
-        """Only the latent [T, Z]."""
-        made, memory = self.observe(ticks, memory, energies=False)
-        return made.z_TZ, memory
-
-    def surprise(self, ticks: Ticks, memory: Memory | None = None) -> tuple[Floats, Memory]:
-        """Only the energies [T, E], named by ``infos``."""
-        made, memory = self.observe(ticks, memory)
-        return made.energies_TE, memory
+        return Observation(torch.cat([linear, z_net], 1), values, shares, state), trail.last(keep)
 
     def _state(self, encoding: Encoding, trail: Trail) -> State:
         def last(values: Floats) -> Tensor:
@@ -131,21 +121,19 @@ class WorldModel:
 
     @torch.no_grad()
     def _take_in(
-        self, ticks: Ticks, memory: Memory | None, *, energies: bool
-    ) -> tuple[Encoding, Trail, Tensor, Tensor, Any]:
-        encoding, past = self.core.encode(ticks, None if memory is None else memory.past)
+        self, ticks: Ticks, encoding: Encoding, before: Trail | None, *, energies: bool
+    ) -> tuple[Trail, Tensor, Tensor]:
         view = run_view(ticks, self.core.scaling).to(self.device)
         parts = [
             self._perceive(view.at(index), energies=energies)
             for index in torch.split(torch.arange(len(view), device=self.device), CHUNK)
         ]
         seen, apart, hidden = (torch.cat(list(p)) for p in zip(*parts, strict=True))
-        before = None if memory is None else memory.trail
         actions = continued(None if before is None else before.actions, encoding.action, self.core.step_s, self.device)
         linear, features = (torch.from_numpy(x).float().to(self.device) for x in (encoding.z, encoding.past))
         trail = Unroller(self.networks, before, linear, features, actions).run(seen, view.empty())
         vectors = torch.cat([trail_vectors(self.networks, trail, len(view)), apart], 1) if energies else apart
-        return encoding, trail, vectors, hidden[:, None], past
+        return trail, vectors, hidden[:, None]
 
     def _perceive(self, view: Any, *, energies: bool) -> tuple[Tensor, Tensor, Tensor]:
         perception = self.networks.perception
@@ -192,7 +180,7 @@ class WorldModel:
 
     def raw_energies(self, run: Ticks) -> tuple[Tensor, Tensor]:
         """What the energies of a run are made of: latent vectors [T, E - 1, L], and tags told from others [T, 1, S]."""
-        _, _, vectors, told, _ = self._take_in(run, None, energies=True)
+        _, vectors, told = self._take_in(run, self.core.encode(run)[0], None, energies=True)
         return vectors, told
 
     # --- at rest

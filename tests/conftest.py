@@ -9,12 +9,12 @@ from filelock import FileLock
 
 from fusion.plant_file import load_plant
 from fusion.simulator.record import record, record_batch
-from fusion.simulator.scenario import Excitation, FaultEvent, Scenario, Sensors
+from fusion.simulator.scenario import ExcitationSettings, FaultEvent, Scenario, Sensors
 from fusion.training.settings import train_config
 from fusion.training.train import train
 
 PLANT = load_plant(Path(__file__).parent.parent / "configs" / "plant" / "lime.yaml")
-EXCITED = Excitation(enabled=True, mean_interval_s=300)
+EXCITED = ExcitationSettings(enabled=True, mean_interval_s=300)
 SLOW = Sensors(camera_hz=5, lidar_hz=1)
 ONSET_S = 260
 
@@ -61,7 +61,7 @@ def model(recordings, tmp_path_factory):
 def slipping(tmp_path_factory):
     def make(folder):
         fault = FaultEvent(name="belt_slip", onset_s=ONSET_S, severity=1.0)
-        slip = scenario(40, faults=(fault,), excitation=Excitation(), duration_s=360)
+        slip = scenario(40, faults=(fault,), excitation=ExcitationSettings(), duration_s=360)
         record(slip, PLANT, folder / "belt_slip")
 
     return made_once(tmp_path_factory, "fault", make) / "belt_slip"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from connectors.base import Source, Tally
-from connectors.columns import Rows
+from connectors.columns import ColumnsBuilder
 from connectors.settings import Supervision
 from fusion.clock import CLOCK, Clock
 from fusion.daemon.service import Daemon
@@ -43,7 +43,7 @@ class Teller:
 
     async def read(self):
         await asyncio.sleep(0.2)
-        rows = Rows()
+        rows = ColumnsBuilder()
         for index in range(2):
             rows.add(index, CLOCK.now_ns(), CLOCK.now_ns(), 1.0, 2)
         return [rows.columns(("A", "B"), "server", None)]

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from connectors.base import Backoff, Source, SourceEnded, Tally
 from connectors.buffer import Buffer, Overflow, RateMeter, count
-from connectors.columns import Rows
+from connectors.columns import ColumnsBuilder
 from connectors.inbox import Inbox
-from connectors.settings import Supervision, secret
+from connectors.settings import Supervision
 from fusion.clock import CLOCK
+from fusion.credentials import secret
 from fusion.errors import ConfigError, SourceError, SourceRefused
 from fusion.plant import Signal
 from fusion.records import Columns, Item, Sample, SourceState
@@ -22,7 +23,7 @@ QUICK = Supervision(open_timeout_s=0.2, stale_after_s=0.1, close_timeout_s=0.2, 
 
 
 def batch(values: int, heartbeat_ns: int | None = None) -> Columns:
-    rows = Rows()
+    rows = ColumnsBuilder()
     for i in range(values):
         rows.add(0, i, i, float(i), 2)
     return rows.columns(("A",), "test", heartbeat_ns)

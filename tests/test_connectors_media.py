@@ -16,7 +16,7 @@ from connectors.kinds import source_of
 from connectors.media.config import AudioConfig, VideoConfig
 from connectors.media.decode import StreamClock
 from connectors.media.pictures import Pictures
-from connectors.media.pipe import SIZES, Job, Outlet
+from connectors.media.pipe import SIZES, Job, PipeWriter
 from connectors.media.sound import Chunks
 from fusion.errors import ConfigError
 from fusion.recordings.codec import PictureEncoder
@@ -291,7 +291,7 @@ def test_a_slow_reader_costs_a_live_decoder_its_oldest_and_they_are_counted():
         def flush(self) -> None:
             """Nothing is held back."""
 
-    outlet = Outlet(Slow(), live=True)
+    outlet = PipeWriter(Slow(), live=True)
     writer = threading.Thread(target=outlet.write)
     writer.start()
     for number in range(200):

@@ -14,7 +14,7 @@ from connectors.base import ARRIVAL_CLOCK, Source, Tally
 from connectors.kinds import source_of
 from connectors.opcua.config import OpcUaConfig
 from connectors.opcua.nodes import NodeAddress, identifier, parse_node
-from connectors.opcua.notifications import Intake, to_ns, to_quality
+from connectors.opcua.notifications import NotificationReader, to_ns, to_quality
 from connectors.opcua.session import refusal_or_loss
 from fusion.clock import CLOCK
 from fusion.errors import ConfigError, SourceError, SourceRefused
@@ -262,7 +262,7 @@ def item(handle: int, value: object, status: int | None = GOOD, source: object =
 )
 def test_values_and_qualities(value: object, status: int | None, expected: tuple[float, int]):
     tally = Tally()
-    intake = Intake(("A",), "host", tally)
+    intake = NotificationReader(("A",), "host", tally)
     (batch,) = intake.columns(publish(item(1, value, status, source=datetime.now(UTC))))
     np.testing.assert_equal((batch.value[0], batch.quality[0]), expected)
     assert tally.noted["value not good"] == (expected[1] < 2)
@@ -273,7 +273,7 @@ def test_stamps_fall_back_from_source_to_server_to_arrival():
     now = datetime.now(UTC)
     empty, future = datetime(1601, 1, 1, tzinfo=UTC), now + timedelta(days=3)
     naive = now.replace(tzinfo=None)
-    intake = Intake(("A", "B", "C", "D"), "host", tally := Tally())
+    intake = NotificationReader(("A", "B", "C", "D"), "host", tally := Tally())
     before_ns = CLOCK.now_ns()
     found = intake.columns(
         publish(
@@ -294,7 +294,7 @@ def test_stamps_fall_back_from_source_to_server_to_arrival():
 
 
 def test_heartbeats_name_only_tags_that_are_subscribed_to():
-    intake = Intake(("A", "B"), "host", Tally())
+    intake = NotificationReader(("A", "B"), "host", Tally())
     assert intake.columns(publish()) == []
     intake.subscribed.add("A")
     (beat,) = intake.columns(publish())
@@ -305,7 +305,7 @@ def test_heartbeats_name_only_tags_that_are_subscribed_to():
 
 
 def test_overflow_of_the_server_is_noted_and_the_end_of_a_subscription_is_a_loss():
-    intake = Intake(("A",), "host", tally := Tally())
+    intake = NotificationReader(("A",), "host", tally := Tally())
     intake.columns(publish(item(1, 1.0, 0x480)))
     assert tally.noted["server queue overflow"] == 1
     ended = publish()

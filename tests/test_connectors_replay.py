@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from connectors.base import Source
-from connectors.columns import Rows
+from connectors.columns import ColumnsBuilder
 from connectors.kinds import source_of
 from connectors.replay import ReplayConfig
 from fusion.errors import ConfigError, PlantMismatch, RecordingError
@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with RecordingWriter(path, PLANT) as writer:
         for second in range(20):
             t_ns = T0_NS + second * NS_PER_S
-            rows = Rows()
+            rows = ColumnsBuilder()
             for index in range(2):
                 rows.add(index, t_ns, t_ns + 50_000_000, second + 0.5 * index, 2)
             writer.write(rows.columns(("TT101", "LT101"), "opcua:x"))

@@ -13,7 +13,7 @@ from fusion.dashboard.feed import Feed
 from fusion.errors import ConfigError
 from fusion.mqtt.broker import Broker
 from fusion.publish.encoding import anomaly_message, health_message, to_message
-from fusion.publish.messages import encode
+from fusion.publish.messages import Delivery, encode
 from fusion.records import NS_PER_S, AnomalyState, HoldReason, Verdict
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
@@ -93,6 +93,13 @@ def test_latecomer_sees_open_anomalies_from_health():
     board.take("fusion/lime/v1/health", encode(health_message(STORY.health(21), PLANT, [opened])))
     assert not board.anomalies
     assert "cleared" in panels.anomalies(board)
+
+
+def test_trouble_with_the_outbox_is_shown():
+    delivery = Delivery(published={}, dropped={}, waiting=3, message="outbox x: database or disk is full")
+    board = told(health_message(STORY.health(10), PLANT, delivery=delivery))
+    assert "outbox 3" in panels.sources(board)
+    assert "database or disk is full" in panels.sources(board)
 
 
 def test_simulator_status_lists_faults_in_any_usual_form():

@@ -8,7 +8,7 @@ from wire_examples import KILN, T0, anomaly, forecast, frame, health, recommenda
 
 from fusion.errors import FusionError
 from fusion.publish.encoding import energy_message, to_message
-from fusion.publish.messages import Surprise, decode, encode, schemas
+from fusion.publish.messages import SurpriseOut, decode, encode, schemas
 from fusion.publish.preview import cloud_bytes, picture_png, spectrogram
 from fusion.records import Verdict
 
@@ -54,7 +54,7 @@ def test_recommendation_states_its_expiry_and_both_courses():
 
 
 def test_energy_message_is_rounded():
-    surprise = Surprise(name="process.spe", modality="process", value=1 / 3, limit=3.0, p_value=float("inf"))
+    surprise = SurpriseOut(name="process.spe", modality="process", value=1 / 3, limit=3.0, p_value=float("inf"))
     message = energy_message(KILN, T0, [surprise], [surprise], p_value=0.2, p_limit=1e-4, model_id="m1")
     assert message.by_modality[0].value == 0.333333
     assert message.by_modality[0].p_value is None

@@ -95,14 +95,18 @@ def monitors(plant):
     return fit_monitors(runs, core, plant, Facts())
 
 
+def judged(monitors, ticks, *, explain=False):
+    return monitors.step(ticks, monitors.core.encode(ticks)[0], explain=explain)[0]
+
+
 @pytest.fixture(scope="module")
 def limits(monitors):
-    normal = [monitors.step(run(s))[0].values for s in range(200, 216)]
+    normal = [judged(monitors, run(s)).values for s in range(200, 216)]
     return np.nanmax(np.concatenate(normal), 0) * 1.4
 
 
 def raised(monitors, limits, ticks):
-    found, _ = monitors.step(ticks, explain=True)
+    found = judged(monitors, ticks, explain=True)
     return found, dict(zip(found.names, (found.values > limits).T, strict=True))
 
 
@@ -112,7 +116,7 @@ def changed(ticks, **arrays):
 
 
 def test_normal_energies_are_finite_and_about_one(monitors):
-    found, _ = monitors.step(run(77))
+    found = judged(monitors, run(77))
     assert np.isnan(found.values[:WARM_UP_TICKS]).all()
     late = found.values[400:]
     assert np.isfinite(late).all()
@@ -128,10 +132,12 @@ def test_one_tick_at_a_time_equals_bulk(monitors):
     holes = np.ones(420, bool)
     holes[200:260] = False
     ticks = changed(ticks, present=ticks.present | {"cam": holes})
-    bulk, _ = monitors.step(ticks, MonitorCarry())
-    carry, parts = MonitorCarry(), []
+    bulk = judged(monitors, ticks)
+    past, carry, parts = None, MonitorCarry(), []
     for at in [*range(300), 300]:
-        found, carry = monitors.step(ticks[at : at + 1] if at < 300 else ticks[300:], carry)
+        piece = ticks[at : at + 1] if at < 300 else ticks[300:]
+        encoding, past = monitors.core.encode(piece, past)
+        found, carry = monitors.step(piece, encoding, carry)
         parts.append(found.values)
     np.testing.assert_allclose(np.concatenate(parts), bulk.values, rtol=1e-9, atol=1e-9)
     assert np.isnan(bulk.values[200:260, bulk.names.index("cross.cam.0.1")]).all()
@@ -198,7 +204,7 @@ def test_state_round_trip(monitors, plant):
     meta = json.loads(json.dumps(monitors.meta()))
     again = Monitors.from_state(monitors.state(), meta, monitors.core, plant, Facts())
     ticks = run(66, 300)
-    first, second = monitors.step(ticks, explain=True)[0], again.step(ticks, explain=True)[0]
+    first, second = judged(monitors, ticks, explain=True), judged(again, ticks, explain=True)
     np.testing.assert_array_equal(first.values, second.values)
     assert first.infos == second.infos
     assert first.leading == second.leading
@@ -207,7 +213,7 @@ def test_state_round_trip(monitors, plant):
 def test_tags_only_plants_work_and_short_runs_are_refused(plant):
     runs = [run(s).without_media() for s in range(4)]
     core = fit_core(runs, plant, LinearConfig(ranks=(6,), variates=24))
-    found, _ = fit_monitors(runs, core, plant, Facts()).step(runs[0])
+    found = judged(fit_monitors(runs, core, plant, Facts()), runs[0])
     assert np.isfinite(found.values[400:]).all()
     with pytest.raises(ConfigError, match="monitors"):
         fit_monitors([runs[0][:100]], core, plant, Facts())

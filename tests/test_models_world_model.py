@@ -34,10 +34,16 @@ def world():
     return fit_energies(WorldModel(make_plant(), make_core(), model), held_out_runs())
 
 
+def observed(world, run, **more):
+    return world.observe(run, world.core.encode(run)[0], **more)[0]
+
+
 def in_pieces(world, run, sizes):
-    memory, made, start = None, [], 0
+    past, trail, made, start = None, None, [], 0
     for size in sizes:
-        part, memory = world.observe(run[start : start + size], memory)
+        ticks = run[start : start + size]
+        encoding, past = world.core.encode(ticks, past)
+        part, trail = world.observe(ticks, encoding, trail)
         made.append(part)
         start += size
     return made
@@ -46,7 +52,7 @@ def in_pieces(world, run, sizes):
 def test_before_training_the_model_is_the_linear_core_exactly():
     world, core = WorldModel(make_plant(), make_core(), make_model()), make_core()
     run = make_run(50, 200, media=True)
-    made, _ = world.observe(run)
+    made = observed(world, run)
     encoding, _ = core.encode(run)
     np.testing.assert_allclose(
         world.forecast(made.state, torch.tensor(paths())), core.forecast(encoding, paths()), rtol=1e-12
@@ -58,7 +64,7 @@ def test_before_training_the_model_is_the_linear_core_exactly():
 
 def test_open_gates_change_the_forecast(world):
     run = make_run(50, 200, media=True)
-    made, _ = world.observe(run)
+    made = observed(world, run)
     encoding, _ = make_core().encode(run)
     gap = world.forecast(made.state, torch.tensor(paths())) - torch.tensor(make_core().forecast(encoding, paths()))
     assert gap.abs().max() > 1e-3
@@ -67,11 +73,11 @@ def test_open_gates_change_the_forecast(world):
 @pytest.mark.parametrize("sizes", [[1] * 60, [3, 40, 1, 16], [59, 1]])
 def test_pieces_equal_bulk(world, sizes):
     run = make_run(51, 60, media=True)
-    observed = run.observed.copy()
-    observed[10:12] = observed[30] = False
-    present = {n: p & observed.any(1) for n, p in run.present.items()}
-    run = replaced(run, observed=observed, present=present)
-    whole, _ = world.observe(run)
+    seen = run.observed.copy()
+    seen[10:12] = seen[30] = False
+    present = {n: p & seen.any(1) for n, p in run.present.items()}
+    run = replaced(run, observed=seen, present=present)
+    whole = observed(world, run)
     parts = in_pieces(world, run, sizes)
     torch.testing.assert_close(torch.cat([p.z_TZ for p in parts]), whole.z_TZ, atol=1e-5, rtol=1e-5)
     np.testing.assert_allclose(np.concatenate([p.energies_TE for p in parts]), whole.energies_TE, atol=1e-5, rtol=1e-4)
@@ -83,12 +89,12 @@ def test_pieces_equal_bulk(world, sizes):
 
 def test_a_tick_without_data_keeps_the_predicted_latent(world):
     run = make_run(52, 40)
-    observed = run.observed.copy()
-    observed[35] = False
-    made, _ = world.observe(replaced(run, observed=observed))
+    seen = run.observed.copy()
+    seen[35] = False
+    made = observed(world, replaced(run, observed=seen))
     rank = make_core().rank
     assert made.energies_TE[35, 0] == pytest.approx(centred_zero(world), rel=1e-3)  # no innovation at all
-    whole, _ = world.observe(run)
+    whole = observed(world, run)
     torch.testing.assert_close(made.z_TZ[:35], whole.z_TZ[:35])
     assert not torch.allclose(made.z_TZ[35, rank:], whole.z_TZ[35, rank:], atol=1e-3)
 
@@ -100,25 +106,25 @@ def centred_zero(world):
 
 def test_masked_value_does_not_change_the_latent_bit_for_bit(world):
     run = make_run(53, 40, media=True)
-    observed = np.random.default_rng(0).random(run.tags.shape) > 0.3
-    first, _ = world.observe(replaced(run, observed=observed))
-    second, _ = world.observe(replaced(run, observed=observed, tags=np.where(observed, run.tags, np.nan)))
+    seen = np.random.default_rng(0).random(run.tags.shape) > 0.3
+    first = observed(world, replaced(run, observed=seen))
+    second = observed(world, replaced(run, observed=seen, tags=np.where(seen, run.tags, np.nan)))
     assert torch.equal(first.z_TZ, second.z_TZ)
 
 
 def test_energies_are_named_and_about_one_on_normal_runs(world):
     assert [i.name for i in world.infos] == [f"net.{n}" for n in ENERGIES]
     assert [i.source for i in world.infos][-3:] == ["microphone", "silo_lidar", "process"]
-    values, _ = world.surprise(held_out_runs()[0])
+    values = observed(world, held_out_runs()[0]).energies_TE
     assert np.isnan(values[0, :3]).all()
     assert np.isfinite(values[32:, :4]).all()
     assert 0.3 < np.nanmedian(values[60:]) < 3
-    plain, _ = world.surprise(make_run(54, 50))
+    plain = observed(world, make_run(54, 50)).energies_TE
     assert np.isnan(plain[:, 4:-1]).all()
 
 
 def test_forecast_is_differentiable_in_the_paths(world):
-    made, _ = world.observe(make_run(55, 50))
+    made = observed(world, make_run(55, 50))
     given = torch.tensor(paths(2), requires_grad=True)
     world.forecast(made.state, given)[:, 5, 0].sum().backward()
     assert given.grad.abs().sum() > 0
@@ -131,7 +137,7 @@ def test_bands_cover_later_normal_runs(world):
     inside = []
     for run in fresh:
         for now in range(80, 360, 20):
-            made, _ = calibrated.observe(run[:now], energies=False)
+            made = observed(calibrated, run[:now], energies=False)
             future = replaced(run, action=run.action)
             path = future.action[now : now + 16 : 10]
             given = np.concatenate([path, np.repeat(path[-1:], ACTION_STEPS - len(path), 0)])[None]
@@ -146,7 +152,7 @@ def test_state_round_trip(world):
     meta = json.loads(json.dumps(world.meta()))
     again = WorldModel.from_state(make_plant(), world.state(), meta)
     run = make_run(56, 50, media=True)
-    here, there = world.observe(run)[0], again.observe(run)[0]
+    here, there = observed(world, run), observed(again, run)
     assert torch.equal(here.z_TZ, there.z_TZ)
     np.testing.assert_array_equal(here.energies_TE, there.energies_TE)
     assert torch.equal(world.forecast(here.state), again.forecast(there.state))

@@ -18,7 +18,6 @@ from wire_examples import free_port, until
 from connectors.kinds import source_of
 from connectors.mqtt.config import MqttConfig, TopicConfig
 from fusion.cli import main
-from fusion.dashboard import app
 from fusion.dashboard.feed import Feed
 from fusion.errors import BrokerError, ConfigError
 from fusion.mqtt.broker import Broker
@@ -240,28 +239,37 @@ def test_tags_orders_page_and_connector_meet_on_a_broker_with_tls_and_a_password
     assert [json.loads(order)["op"] for order in orders] == ["clear", "fault"]
 
 
-@pytest.fixture
-def safe_options():
-    pairs = {"broker": "broker.plant:8883", "protocol": "5", "username": "u", "password-file": "p"}
-    files = {"tls-ca": "a", "tls-certificate": "c", "tls-key": "k"}
-    return ["--tls", *(text for key, value in (pairs | files).items() for text in (f"--{key}", value))]
+class Done:
+    """An answer that may be awaited, or not."""
+
+    def __await__(self):
+        return iter(())
 
 
-def test_options_of_the_command_line_reach_the_page(safe_options, monkeypatch):
+VERBS = (
+    ("fusion.dashboard.app.run", ("dashboard", "--broker"), lambda config, plant: config.broker),
+    ("fusion.simulator.orders.send_order", ("fault", "clear", "--broker"), lambda broker, plant, order: broker),
+    ("fusion.simulator.live.serve", ("plant", "--broker"), lambda simulation, plant, config, stop: config.broker),
+    ("fusion.daemon.service.replay", ("replay", "r", "--model", "m", "--publish"), lambda *arguments: arguments[3]),
+)
+
+
+@pytest.mark.parametrize(("target", "verb", "settings_of"), VERBS, ids=[verb[0] for _, verb, _ in VERBS])
+def test_options_of_the_command_line_reach_the_client(target, verb, settings_of, monkeypatch):
     seen = []
-    monkeypatch.setattr(app, "run", lambda config, plant: seen.append(config))
-    assert main(["dashboard", *safe_options]) == 0
-    assert seen[0].broker == Broker(
-        host="broker.plant",
-        port=8883,
-        protocol="5",
-        username="u",
-        password_file="p",
-        tls=True,
-        tls_ca="a",
-        tls_certificate="c",
-        tls_key="k",
-    )
+
+    def called(*arguments):
+        seen.append(settings_of(*arguments))
+        return Done()
+
+    monkeypatch.setattr(target, called)
+    files = {"password_file": "p", "tls_ca": "a", "tls_certificate": "c", "tls_key": "k"}
+    wanted = {"protocol": "5", "username": "u", **files}
+    options = [text for key, value in wanted.items() for text in (f"--{key.replace('_', '-')}", value)]
+    assert main([*verb, "broker.plant:8883", "--tls", *options]) == 0
+    (settings,) = seen
+    assert settings == type(settings)(host="broker.plant", port=8883, tls=True, **wanted)
+    assert main([*verb, "8883"]) == 2
 
 
 @needs_broker

@@ -2,7 +2,7 @@ import pytest
 
 from fusion.errors import ConfigError
 from fusion.plant import Modality, Plant, Role, Signal, plant_to_dict
-from fusion.plant_file import plant_from_dict
+from fusion.plant_file import load_plant, plant_from_dict
 
 DATA = {
     "name": "two",
@@ -55,12 +55,25 @@ def test_any_change_changes_the_fingerprint():
         ({"signals": [{}]}, r"signals\[0\].*name"),
         ({"edges": [["SP", "ghost"]]}, "edges names unknown signal 'ghost'"),
         ({"gains": [{"manipulated": "SP", "controlled": "T", "sign": 2}]}, "sign must be"),
-        ({"name": 3}, "plant.name"),
+        ({"name": ["two"]}, "plant.name"),
     ],
 )
 def test_bad_input_names_the_key(change, message):
     with pytest.raises(ConfigError, match=message):
         plant_from_dict({**DATA, **change})
+
+
+def test_a_part_without_entries_is_empty(tmp_path):
+    (tmp_path / "p.yaml").write_text("name: p\ngains:\nsignals:\n- {name: T, high: 1e-3}\n")
+    plant = load_plant(tmp_path / "p.yaml")
+    assert (plant.gains, plant.signals[0].high) == ((), 0.001)
+
+
+def test_a_file_that_is_no_plant_is_named(tmp_path):
+    for text, message in (("- a", "expected a mapping with name"), ("{", "not YAML"), ("signals: []", "name: missing")):
+        (tmp_path / "p.yaml").write_text(text)
+        with pytest.raises(ConfigError, match=f"p.yaml.*{message}"):
+            load_plant(tmp_path / "p.yaml")
 
 
 def test_names_are_unique():

@@ -35,7 +35,7 @@ from fusion.errors import ConfigError
 from fusion.mqtt.client import ClientState
 from fusion.plant import Plant
 from fusion.publish.encoding import energy_message
-from fusion.publish.messages import Surprise
+from fusion.publish.messages import SurpriseOut
 from fusion.publish.outbox import Letter, Outbox
 from fusion.publish.preview import picture_png
 from fusion.publish.publisher import MqttPublisher, PublisherConfig
@@ -150,7 +150,7 @@ def test_mosquitto_sub_reads_every_kind(broker, protocol):
     with publisher(broker.port, protocol=protocol) as out:
         online(out)
         assert out.message.endswith(f"MQTT {protocol}")
-        surprise = Surprise(name="e", modality="process", value=1.0, limit=3.0, p_value=0.5)
+        surprise = SurpriseOut(name="e", modality="process", value=1.0, limit=3.0, p_value=0.5)
         for record in (health(), anomaly(), forecast(), recommendation(), frame()):
             out.publish(record)
         out.publish(energy_message(KILN, T0, [surprise], []))

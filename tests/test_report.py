@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fusion.training.baselines import floor_skills
-from fusion.training.figures import SHOWN_H, Stretch, chosen, raised_spans
+from fusion.training.figures import SHOWN_H, JudgedStretch, chosen, raised_spans
 from fusion.training.report import shown_tags
 from fusion.training.splitting import Split, hours
 from models.actions import HORIZONS
@@ -51,7 +51,7 @@ def test_spans_above_the_limit_are_told_with_their_date_and_leader():
     level = np.zeros(100)
     level[20:25], level[60:70] = 3.0, 5.0
     peak = level + 0.5
-    part = Stretch("training", 10**9 * np.arange(100), peak, level, np.array(["a"] * 50 + ["b"] * 50))
+    part = JudgedStretch("training", 10**9 * np.arange(100), peak, level, np.array(["a"] * 50 + ["b"] * 50))
     calibration = SimpleNamespace(threshold=2.0, step_s=1.0, on_delay_s=10.0)
     first, second = raised_spans([part], calibration)
     assert (first.t_ns, first.seconds, first.leading) == (60 * 10**9, 20.0, "b")

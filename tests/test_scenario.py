@@ -25,6 +25,8 @@ def test_a_scenario_survives_yaml(tmp_path):
     scenario = Scenario(name="x", seed=3, faults=(FaultEvent(name="leak", onset_s=5.0, severity=0.4),))
     (tmp_path / "x.yaml").write_text(scenario_text(scenario))
     assert load_scenario(tmp_path / "x.yaml") == scenario
+    (tmp_path / "x.yaml").write_text("start: 2026-02-03T04:05:06Z\n")
+    assert load_scenario(tmp_path / "x.yaml").start == "2026-02-03T04:05:06Z"
 
 
 def test_a_file_takes_its_name_where_it_gives_none(tmp_path):
@@ -43,6 +45,8 @@ def test_a_file_takes_its_name_where_it_gives_none(tmp_path):
         ({"faults": [{}]}, r"faults\[0\].*name"),
         ({"nuisances": [{"name": "elephant"}]}, "accepted: fill"),
         ({"duration_s": 0}, "duration_s must be positive"),
+        ({"faults": [{"name": "leak", "onset_s": "soon"}]}, r"scenario.faults\[0\].onset_s: 'soon' is not accepted"),
+        ({"excitation": {"ranges": {"SP": [1, "x"]}}}, r"scenario.excitation.ranges.* is not accepted; expected float"),
         ({"sensors": 3}, "expected a mapping with camera_hz"),
         ({"media": "yes"}, "scenario.media: 'yes' is not accepted; expected bool"),
     ],

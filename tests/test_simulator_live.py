@@ -24,6 +24,7 @@ from fusion.records import NS_PER_S, Columns, Quality, Sample
 from fusion.simulator.live import LiveConfig, Orders, serve
 from fusion.simulator.scenario import Scenario
 from fusion.simulator.schedule import Media, Outflow, Pace, Packet, Values, due_events
+from fusion.simulator.servers.broker import LocalBroker, find_mosquitto
 from fusion.simulator.servers.mqtt_tags import MqttTags, json_payload
 from fusion.simulator.servers.vlp16 import PACKETS
 from fusion.simulator.simulation import Simulation
@@ -351,6 +352,17 @@ async def through_opcua(port, plant):
         assert abs(value.SourceTimestamp.timestamp() - time.time()) < 0.6
         await client.get_node(ua.NodeId("TIC1.SP", index)).write_value(85.0)
         await until(lambda: plant.setpoint == 85.0)
+
+
+@pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")
+def test_plant_uses_a_broker_that_runs_already():
+    async def scenario():
+        async with LocalBroker() as server, running(FakePlant(), config(broker=Broker(port=server.port))):
+            ear = Ear(server.port)
+            await until(lambda: ear.on("plant/tiny/FT1"))
+            ear.close()
+
+    asyncio.run(scenario())
 
 
 def test_slow_plant_stays_near_wall_time_without_bursts(caplog):

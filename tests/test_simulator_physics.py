@@ -11,7 +11,7 @@ from fusion.records import Columns
 from fusion.simulator.fleet import Fleet
 from fusion.simulator.line.faults import FAULTS
 from fusion.simulator.line.physics import DT_S, Line, Parameters
-from fusion.simulator.scenario import Excitation, FaultEvent, Scenario, Sensors
+from fusion.simulator.scenario import ExcitationSettings, FaultEvent, Scenario, Sensors
 from fusion.simulator.simulation import Simulation
 
 PLANT = load_plant(Path(__file__).parent.parent / "configs" / "plant" / "lime.yaml")
@@ -53,7 +53,9 @@ def test_the_tank_keeps_its_balance():
 
 
 def test_a_row_of_a_batch_is_the_run_alone():
-    scenarios = [replace(CALM, seed=s, excitation=Excitation(enabled=True, mean_interval_s=60)) for s in (1, 2, 3)]
+    scenarios = [
+        replace(CALM, seed=s, excitation=ExcitationSettings(enabled=True, mean_interval_s=60)) for s in (1, 2, 3)
+    ]
     together, alone = run(120, *scenarios), run(120, scenarios[1])
     for name, values in alone.items():
         np.testing.assert_allclose(together[name][:, 1], values[:, 0], rtol=1e-9, atol=1e-12)

@@ -11,7 +11,7 @@ import pytest
 from fusion.errors import ConfigError
 from fusion.plant import Modality, Signal
 from fusion.records import NS_PER_S
-from fusion.simulator.servers.rtp import PAYLOAD_BYTES, Sound, Stream, Unit, fragments, split_nals
+from fusion.simulator.servers.rtp import PAYLOAD_BYTES, RtpStream, SoundPayload, Unit, fragments, split_nals
 from fusion.simulator.servers.rtsp import QUEUE_UNITS, Listener, RtspServer
 
 CAMERA = Signal(name="camera", modality=Modality.VIDEO, shape=(96, 96), period_s=0.1)
@@ -37,7 +37,7 @@ def test_nals_are_split_at_both_start_codes():
 
 
 def test_sound_is_network_order_in_even_packets():
-    parts, key = Sound(16000).cut(np.linspace(-1, 1, 1600, dtype=np.float32))
+    parts, key = SoundPayload(16000).cut(np.linspace(-1, 1, 1600, dtype=np.float32))
     assert key
     assert [ticks for ticks, _ in parts] == [0, 534, 1068]
     samples = np.frombuffer(b"".join(data for _, data in parts), ">i2")
@@ -49,7 +49,7 @@ def reports(stream, times_ns):
 
 
 def test_sender_report_carries_the_time_of_the_source():
-    unit = reports(Stream(Sound(16000)), [T_NS])[0]
+    unit = reports(RtpStream(SoundPayload(16000)), [T_NS])[0]
     _, kind, _, _, seconds, fraction, stamp, _, _ = struct.unpack(">BBHIIIIII", unit.report[:28])
     assert kind == 200
     assert abs((seconds - 2_208_988_800) * NS_PER_S + (fraction * NS_PER_S >> 32) - T_NS) < 2
@@ -57,9 +57,9 @@ def test_sender_report_carries_the_time_of_the_source():
 
 
 def test_report_is_due_each_second_and_when_stamps_wrap():
-    stream = Stream(Sound(16000))
+    stream = RtpStream(SoundPayload(16000))
     assert [u.report_due for u in reports(stream, [T_NS + i * NS_PER_S // 2 for i in range(5)])] == [1, 0, 1, 0, 1]
-    wrapping = Stream(Sound(16000))
+    wrapping = RtpStream(SoundPayload(16000))
     wrapping._base = -(T_NS * 16000 // NS_PER_S) - 1600
     assert [u.report_due for u in reports(wrapping, [T_NS, T_NS + NS_PER_S // 5])] == [1, 1]
 

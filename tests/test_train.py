@@ -14,7 +14,7 @@ from tensorboardX.proto.event_pb2 import Event
 
 from fusion.checkpoint import load_checkpoint
 from fusion.errors import ConfigError
-from fusion.training.curves import Course, Log
+from fusion.training.curves import Curves, Log
 from fusion.training.settings import TrainConfig
 from fusion.training.train import train
 from tests.small_plants import SMALL, small_values, write_recording
@@ -88,22 +88,22 @@ def test_a_killed_training_has_the_loss_curve_and_the_weights_of_one_that_was_no
 
 
 def test_a_course_is_kept_whole_and_notes_a_step_once(tmp_path):
-    course = Course()
+    course = Curves()
     for step in (1, 2, 3):
         course.note(step, {"loss/total": 1 / step} | ({"loss/late": 0.5} if step == 3 else {}))
     assert course.note(3, {"loss/total": 9.0}) == {}
-    again = Course()
+    again = Curves()
     again.load(course.arrays())
     assert again == course
     assert again.group("loss")["late"].steps == [3]
 
 
 def test_events_go_on_after_a_kill_without_steps_that_were_lost(tmp_path):
-    course = Course()
+    course = Curves()
     with Log(tmp_path, course) as log:
         for step in (1, 2, 3):
             log.note(step, {"loss/total": float(step)})
-    kept = Course()
+    kept = Curves()
     kept.load({n: a[:2] for n, a in course.arrays().items()})
     with Log(tmp_path, kept) as log:
         log.note(3, {"loss/total": 30.0})

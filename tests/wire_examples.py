@@ -8,7 +8,7 @@ import numpy as np
 
 from fusion.plant import Gain, Modality, Plant, Role, Signal, Target
 from fusion.publish.encoding import energy_message
-from fusion.publish.messages import Surprise
+from fusion.publish.messages import SurpriseOut
 from fusion.records import (
     NS_PER_S,
     Anomaly,
@@ -183,7 +183,7 @@ class Story:
     def energy(self, s):
         grown = {"process": 1 + max(0.0, (s - 700) / 25), "audio": 0.8 + max(0.0, (s - 740) / 50)}
         found = [
-            Surprise(
+            SurpriseOut(
                 name=name,
                 modality=name,
                 value=grown.get(name, 0.9) * (1 + 0.3 * abs(self.random.normal())),

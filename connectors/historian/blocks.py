@@ -17,7 +17,7 @@ DATA, TAGS = "data", "tags"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Blocks:
+class BlockFile:
     """The data as a file of their own, ``offset`` lines into the original, and what the tag block says."""
 
     data: Path
@@ -25,7 +25,7 @@ class Blocks:
     tags: Mapping[str, TagInfo] = field(default_factory=dict)
 
 
-def cut_blocks(file: Path, aside: Path) -> Blocks | None:
+def cut_blocks(file: Path, aside: Path) -> BlockFile | None:
     """The data block of a file with blocks; None where it has none."""
     if not any((m := _BLOCK.match(line)) and plain(m["name"]) == DATA for line in head(file)):
         return None
@@ -43,7 +43,7 @@ def cut_blocks(file: Path, aside: Path) -> Blocks | None:
                 data.write(order.line(line))
             elif where == TAGS and line.strip() and not line.startswith("*"):
                 tags.append(line)
-    return Blocks(data=copy, offset=offset, tags=_tags(tags))
+    return BlockFile(data=copy, offset=offset, tags=_tags(tags))
 
 
 @dataclass(slots=True)

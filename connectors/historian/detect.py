@@ -13,7 +13,7 @@ import polars as pl
 from connectors.historian.blocks import cut_blocks
 from connectors.historian.long import BARE, DIALECTS, GE_ETL, Dialect, LongReader, plan
 from connectors.historian.rows import Reader, ReadOptions, TagInfo
-from connectors.historian.stamps import Clock, choose, recognise
+from connectors.historian.stamps import StampReader, choose, recognise
 from connectors.historian.text import Sheet, as_utf8, cells, find_separator, has_decimal_comma, head, looks
 from connectors.historian.wide import WideReader, make_plan, read_header
 from fusion.errors import HistorianError
@@ -101,7 +101,7 @@ def _make_long(
     how = plan(names, samples, dialects)
     assert how is not None  # noqa: S101 - the caller saw that it fits
     times = samples[how.time]
-    clock = Clock(text.name, choose(text.name, times, options.dates), options.tz)
+    clock = StampReader(text.name, choose(text.name, times, options.dates), options.tz)
     _direct(clock, samples[how.tag] if how.tag else [], times)
     return LongReader(_sheet(text, names, first, samples[how.values[0]]), how, clock, options.rows, text.infos)
 
@@ -136,7 +136,7 @@ def _wide(text: _Text, options: ReadOptions) -> Reader | None:
     if not recognise(pl.Series(stamps[-SAMPLE:], dtype=pl.String)):
         return None
     form = choose(text.name, stamps, options.dates)
-    clock = Clock(text.name, form, options.tz, by_signal=False)
+    clock = StampReader(text.name, form, options.tz, by_signal=False)
     first = _first_data(text.head, times)
     header = read_header(text.name, [row for row in text.head[:first] if len(row) > times], times)
     if first is None or header is None:
@@ -188,7 +188,7 @@ def _unique(header: Sequence[str]) -> list[str]:
     return list(names)
 
 
-def _direct(clock: Clock, tags: Sequence[str], stamps: Sequence[str]) -> None:
+def _direct(clock: StampReader, tags: Sequence[str], stamps: Sequence[str]) -> None:
     """Whether stamps run backwards, and whether the file is in order of time over all its tags."""
     frame = clock.utc(pl.DataFrame({"stamp": list(stamps)}, schema={"stamp": pl.String}))
     steps = frame["t_ns"].drop_nulls().diff().drop_nulls()

@@ -23,7 +23,7 @@ from connectors.historian.quality import (
     worst,
 )
 from connectors.historian.rows import MORE, Batch, TagInfo, finish, refuse_longer
-from connectors.historian.stamps import Clock
+from connectors.historian.stamps import StampReader
 from connectors.historian.text import Sheet, plain
 
 
@@ -177,7 +177,7 @@ class LongReader:
 
     sheet: Sheet
     plan: LongPlan
-    clock: Clock
+    clock: StampReader
     rows: int
     infos: Mapping[str, TagInfo] = field(default_factory=dict)
 
@@ -202,7 +202,7 @@ class LongReader:
 def long_batch(
     frame: pl.DataFrame,
     plan: LongPlan,
-    clock: Clock,
+    clock: StampReader,
     where: str,
     infos: Mapping[str, TagInfo] | None = None,
     *,

@@ -16,7 +16,7 @@ from asyncua.common.node import Node
 from asyncua.ua.uaerrors import UaError
 
 from connectors.historian.rows import Batch, finish
-from connectors.historian.stamps import Clock
+from connectors.historian.stamps import StampReader
 from connectors.opcua.nodes import NodeAddress, identifier, parse_node
 from connectors.opcua.notifications import to_ns, to_quality
 from fusion.errors import ConfigError, HistorianError
@@ -44,7 +44,7 @@ class OpcUaHistoryReader:
     nodes: Sequence[tuple[str, NodeAddress]]
     start: datetime
     end: datetime
-    clock: Clock | None = None
+    clock: StampReader | None = None
     format: str = "OPC UA historical access"
 
     @property

@@ -11,7 +11,7 @@ import polars as pl
 from connectors.historian.long import LongPlan, long_batch, plan
 from connectors.historian.quality import by_evidence
 from connectors.historian.rows import Batch, ReadOptions, TagInfo
-from connectors.historian.stamps import TYPED, TYPED_UTC, Clock, choose
+from connectors.historian.stamps import TYPED, TYPED_UTC, StampReader, choose
 from connectors.historian.text import plain
 from connectors.historian.wide import Header, WidePlan, make_plan, wide_batch
 from fusion.errors import HistorianError
@@ -28,7 +28,7 @@ class ParquetReader:
     file: Path
     plan: LongPlan | WidePlan
     time: str
-    clock: Clock
+    clock: StampReader
     rows: int
     infos: Mapping[str, TagInfo] = field(default_factory=dict)
     format: str = "Parquet"
@@ -100,8 +100,8 @@ def _time(file: Path, schema: Mapping[str, pl.DataType]) -> str:
     return both[0]
 
 
-def _clock(file: Path, head: pl.DataFrame, time: str, options: ReadOptions) -> Clock:
+def _clock(file: Path, head: pl.DataFrame, time: str, options: ReadOptions) -> StampReader:
     kind = head.schema[time]
     if isinstance(kind, pl.Datetime):
-        return Clock(str(file), TYPED_UTC if kind.time_zone else TYPED, options.tz)
-    return Clock(str(file), choose(str(file), [str(v) for v in head[time]], options.dates), options.tz)
+        return StampReader(str(file), TYPED_UTC if kind.time_zone else TYPED, options.tz)
+    return StampReader(str(file), choose(str(file), [str(v) for v in head[time]], options.dates), options.tz)

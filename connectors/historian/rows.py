@@ -9,7 +9,7 @@ from typing import Protocol
 import polars as pl
 
 from connectors.historian.quality import BAD
-from connectors.historian.stamps import Clock
+from connectors.historian.stamps import StampReader
 from connectors.historian.states import NO_DATA, state_of
 
 SCHEMA: Mapping[str, type[pl.DataType]] = {
@@ -76,7 +76,7 @@ class Reader(Protocol):
         """The format that was recognised."""
 
     @property
-    def clock(self) -> Clock | None:
+    def clock(self) -> StampReader | None:
         """How its stamps become UTC, with counts of the hours that a zone repeats."""
 
     def batches(self) -> Iterator[Batch]:

@@ -167,7 +167,7 @@ def _one_zone(where: str, texts: pl.Series) -> None:
 
 
 @dataclass(slots=True)
-class Clock:
+class StampReader:
     """Turns the stamps of one file into UTC; ``ambiguous`` counts those of a repeated hour that nothing told apart.
 
     In the hour that a zone repeats, the first pass ends where the stamps of a tag (of the whole file, where that is in

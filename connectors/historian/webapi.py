@@ -12,7 +12,7 @@ import msgspec
 import polars as pl
 
 from connectors.historian.rows import Batch, ReadOptions, TagInfo, finish
-from connectors.historian.stamps import Clock, choose
+from connectors.historian.stamps import StampReader, choose
 from fusion.errors import HistorianError
 from fusion.records import Quality
 
@@ -24,7 +24,7 @@ SCHEMA = {"line": pl.Int64, "signal": pl.String, "stamp": pl.String, "value": pl
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stream:
+class TagStream:
     """The values of one tag, as they stood in the answer."""
 
     tag: str
@@ -37,8 +37,8 @@ class WebApiReader:
     """A JSON file with the values of one or more streams; a file is held whole, the server caps what it answers."""
 
     name: str
-    streams: list[Stream]
-    clock: Clock
+    streams: list[TagStream]
+    clock: StampReader
     format: str = "PI Web API JSON"
     _line: int = field(default=0)
 
@@ -66,7 +66,7 @@ def _quality(item: Mapping[str, Any]) -> int:
     return int(Quality.UNCERTAIN if item.get("Questionable") or item.get("Substituted") else Quality.GOOD)
 
 
-def _info(stream: Stream) -> TagInfo:
+def _info(stream: TagStream) -> TagInfo:
     """Unit, and the states of a digital tag by code."""
     found = {
         int(v["Value"]): str(v["Name"])
@@ -91,7 +91,9 @@ def open_webapi(file: Path, options: ReadOptions) -> WebApiReader:
     if not values:
         raise HistorianError(f"{file}: no values in its JSON; looked for {SHAPES}")
     stamps = [str(item.get("Timestamp", "")) for item in values[:: max(1, len(values) // 2000)]]
-    return WebApiReader(str(file), streams, Clock(str(file), choose(str(file), stamps, options.dates), options.tz))
+    return WebApiReader(
+        str(file), streams, StampReader(str(file), choose(str(file), stamps, options.dates), options.tz)
+    )
 
 
 def _text(content: bytes) -> str:
@@ -103,7 +105,7 @@ def _timed(items: Any) -> bool:
     return isinstance(items, list) and bool(items) and all(isinstance(i, Mapping) and "Timestamp" in i for i in items)
 
 
-def _streams(data: Any, tag: str, unit: str = "") -> Iterator[Stream]:
+def _streams(data: Any, tag: str, unit: str = "") -> Iterator[TagStream]:
     """Every list of timed values in an answer, with the name nearest to it."""
     if _timed(data):
         data = {"Items": data}
@@ -118,7 +120,7 @@ def _streams(data: Any, tag: str, unit: str = "") -> Iterator[Stream]:
         items = [data["Value"]]
     if _timed(items):
         units = {str(i["UnitsAbbreviation"]) for i in items if i.get("UnitsAbbreviation")}
-        yield Stream(tag=tag, unit="\n".join(sorted(units)) or unit, values=items)
+        yield TagStream(tag=tag, unit="\n".join(sorted(units)) or unit, values=items)
         return
     for key in ("Items", "Content") if items is not None or "Content" in data else data:
         yield from _streams(data.get(key), tag, unit)

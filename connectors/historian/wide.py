@@ -12,7 +12,7 @@ import polars as pl
 
 from connectors.historian.quality import GOOD, Rule, by_evidence
 from connectors.historian.rows import Batch, TagInfo, finish, refuse_longer
-from connectors.historian.stamps import Clock
+from connectors.historian.stamps import StampReader
 from connectors.historian.text import Sheet, plain
 from fusion.errors import HistorianError
 
@@ -187,7 +187,7 @@ class WideReader:
 
     sheet: Sheet
     plan: WidePlan
-    clock: Clock
+    clock: StampReader
     rows: int
     infos: Mapping[str, TagInfo] = field(default_factory=dict)
     format: str = "wide CSV"
@@ -209,7 +209,7 @@ class WideReader:
 def wide_batch(
     frame: pl.DataFrame,
     plan: WidePlan,
-    clock: Clock,
+    clock: StampReader,
     where: str,
     infos: Mapping[str, TagInfo],
     *,

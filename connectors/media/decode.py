@@ -22,7 +22,7 @@ from av.error import FFmpegError, HTTPForbiddenError, HTTPUnauthorizedError, Inv
 from av.video.frame import VideoFrame
 
 from connectors.media.pictures import Pictures
-from connectors.media.pipe import Job, Outlet
+from connectors.media.pipe import Job, PipeWriter
 from connectors.media.sound import Chunks
 
 REFERENCE_TIME = struct.Struct("<q")
@@ -95,7 +95,7 @@ def stream_ns(pts: int, time_base: Fraction) -> int:
 class Decoder:
     """Decodes what one job names and puts it into the outlet."""
 
-    def __init__(self, job: Job, outlet: Outlet) -> None:
+    def __init__(self, job: Job, outlet: PipeWriter) -> None:
         self._job = job
         self._outlet = outlet
         self._start_ns = job.start_ns if job.start_ns is not None else time.monotonic_ns() + job.utc_offset_ns
@@ -198,7 +198,7 @@ class Decoder:
 def run(job: Job, stream: BinaryIO) -> None:
     """Do a job, and say how it ended."""
     av.logging.set_level(None)
-    outlet = Outlet(stream, job.live)
+    outlet = PipeWriter(stream, job.live)
     writer = threading.Thread(target=outlet.write, daemon=True)
     writer.start()
     try:

@@ -57,7 +57,7 @@ def pack(header: dict[str, Any], payload: bytes = b"") -> bytes:
     return SIZES.pack(len(text), len(payload)) + text + payload
 
 
-class Outlet:
+class PipeWriter:
     """The decoder's end: a bounded queue and the loop that writes it out, so that a slow reader never stalls a camera.
 
     Only data may be dropped; each later header says how many were.

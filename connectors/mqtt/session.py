@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from connectors.base import ARRIVAL_CLOCK, SourceSilent, Tally
-from connectors.columns import Rows
+from connectors.columns import ColumnsBuilder
 from connectors.inbox import Inbox
 from connectors.mqtt.config import MqttConfig
 from connectors.mqtt.payload import Extractor
@@ -114,9 +114,9 @@ class MqttSession:
     async def read(self) -> list[Item]:
         """What arrived in the last moment, or nothing where the broker answers but has no news."""
         rows = await self._wait()
-        by_clock: dict[str, Rows] = {}
+        by_clock: dict[str, ColumnsBuilder] = {}
         for clock, row in rows:
-            by_clock.setdefault(clock, Rows()).add(*row)
+            by_clock.setdefault(clock, ColumnsBuilder()).add(*row)
         lost, self._lost_counted = self._inbox.dropped - self._lost_counted, self._inbox.dropped
         self._tally.lost.update({"inbox full": lost} if lost else {})
         return [gathered.columns(self._signals, clock) for clock, gathered in by_clock.items()]

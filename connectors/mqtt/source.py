@@ -27,7 +27,7 @@ def source(config: MqttConfig, plant: Plant, name: str = "mqtt") -> Source:
     if len(signals) < len(names):
         raise ConfigError("mqtt.topics: a signal is named twice")
     tally = Tally()
-    client_id = config.client_id or client_name()
+    client_id = client_name()
     extractors = _extractors(config.topics, [signal.name for signal in signals], tally)
 
     def connect() -> Driver:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from connectors.base import ARRIVAL_CLOCK, Tally
-from connectors.columns import UNUSABLE, Rows, number, plausible
+from connectors.columns import UNUSABLE, ColumnsBuilder, number, plausible
 from connectors.settings import datetime_ns
 from fusion.clock import CLOCK
 from fusion.errors import SourceError
@@ -26,7 +26,7 @@ def to_quality(status: int) -> Quality:
     return Quality(max(2 - (status >> 30), 0))
 
 
-class Intake:
+class NotificationReader:
     """Turns publish responses of one subscription into columns.
 
     ``subscribed`` are the tags whose silence is news (unchanged, alive); ``faults`` the tags whose last value was not
@@ -53,7 +53,7 @@ class Intake:
             SourceError: the server ended the subscription.
         """
         received_ns = CLOCK.now_ns()
-        by_clock: dict[str, Rows] = {}
+        by_clock: dict[str, ColumnsBuilder] = {}
         for notification in result.NotificationMessage.NotificationData or ():
             if hasattr(notification, "MonitoredItems"):
                 for item in notification.MonitoredItems:
@@ -66,10 +66,10 @@ class Intake:
             return [rows.columns(self._tags, clock, heartbeat_ns) for clock, rows in by_clock.items()]
         found = [rows.columns(self._tags, clock) for clock, rows in by_clock.items()]
         if heartbeat_ns is not None:
-            found.append(Rows().columns(alive, self._clocks[0], heartbeat_ns))
+            found.append(ColumnsBuilder().columns(alive, self._clocks[0], heartbeat_ns))
         return found
 
-    def _add(self, item: Any, received_ns: int, by_clock: dict[str, Rows]) -> None:
+    def _add(self, item: Any, received_ns: int, by_clock: dict[str, ColumnsBuilder]) -> None:
         index = item.ClientHandle - FIRST_HANDLE
         if not 0 <= index < len(self._tags):
             self._tally.lost["unknown handle"] += 1
@@ -79,7 +79,7 @@ class Intake:
         value, quality = self._value(data, to_quality(status))
         self._note(self._tags[index], data, status, quality)
         clock, t_ns = self._time(data, received_ns)
-        by_clock.setdefault(clock, Rows()).add(index, t_ns, received_ns, value, quality)
+        by_clock.setdefault(clock, ColumnsBuilder()).add(index, t_ns, received_ns, value, quality)
 
     def _value(self, data: Any, quality: Quality) -> tuple[float, int]:
         value = number(data.Value.Value if data.Value is not None else None)

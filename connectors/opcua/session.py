@@ -25,7 +25,7 @@ from connectors.base import SourceSilent, Tally
 from connectors.inbox import Inbox
 from connectors.opcua.config import OpcUaConfig
 from connectors.opcua.nodes import NodeAddress, identifier
-from connectors.opcua.notifications import Intake
+from connectors.opcua.notifications import NotificationReader
 from fusion.credentials import secret
 from fusion.errors import SourceError, SourceRefused
 from fusion.records import Columns, Item
@@ -55,7 +55,7 @@ class OpcUaSession:
         self._addresses = addresses
         self._client: Client | None = None
         self._inbox: Inbox[Columns] = Inbox()
-        self._intake = Intake(tuple(addresses), urlsplit(config.url).netloc, tally)
+        self._intake = NotificationReader(tuple(addresses), urlsplit(config.url).netloc, tally)
         self._subscription_id = 0
         self._batch = config.batch
         self._silence_s = 0.0

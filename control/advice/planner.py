@@ -94,7 +94,7 @@ class Plan:
 
 
 @dataclass(slots=True)
-class _Batch:
+class _Candidates:
     """Candidates with their cost and violation [N]; an unusable one has infinite violation."""
 
     knots: Tensor
@@ -111,12 +111,12 @@ class _Batch:
         excess = torch.where(good, torch.zeros_like(self.violation), self.violation)
         return by_cost[torch.argsort(excess[by_cost], stable=True)]
 
-    def take(self, index: Tensor) -> _Batch:
-        return _Batch(self.knots[index], self.cost[index], self.violation[index])
+    def take(self, index: Tensor) -> _Candidates:
+        return _Candidates(self.knots[index], self.cost[index], self.violation[index])
 
-    def join(self, other: _Batch) -> _Batch:
+    def join(self, other: _Candidates) -> _Candidates:
         pairs = ((self.knots, other.knots), (self.cost, other.cost), (self.violation, other.violation))
-        return _Batch(*(torch.cat(pair) for pair in pairs))
+        return _Candidates(*(torch.cat(pair) for pair in pairs))
 
 
 class Planner:
@@ -191,7 +191,7 @@ class _Search:
         if not bool(torch.isfinite(self._band_HS).all()):
             raise ModelError("the band of the forecast is not finite")
 
-    def run(self, warm_JA: Tensor | None) -> _Batch:
+    def run(self, warm_JA: Tensor | None) -> _Candidates:
         """The best candidate, as a batch of one."""
         config, hold_JA = self._config, self._now_A.expand(self._config.knots, -1)
         mean_JA = hold_JA if warm_JA is None else warm_JA.clamp(self._low_A, self._high_A)
@@ -210,7 +210,7 @@ class _Search:
         pool = pool.join(self._judge(mean_JA[None])) if config.iterations else pool
         return self._spare(pool.take(pool.order()[:1]))
 
-    def _judge(self, knots_NJA: Tensor) -> _Batch:
+    def _judge(self, knots_NJA: Tensor) -> _Candidates:
         """Roll out candidates; those whose forecast is not finite are unusable."""
         if self._planner.clock() > self._deadline_s:
             raise ModelError(f"planning took longer than {self._config.deadline_s} s")
@@ -222,7 +222,7 @@ class _Search:
         violation = limits + (support - 1).clamp(min=0)
         usable = torch.isfinite(forecast_NHS).flatten(1).all(1) & torch.isfinite(cost) & torch.isfinite(violation)
         worst = torch.full_like(cost, math.inf)
-        return _Batch(knots_NJA, torch.where(usable, cost, worst), torch.where(usable, violation, worst))
+        return _Candidates(knots_NJA, torch.where(usable, cost, worst), torch.where(usable, violation, worst))
 
     def _rollout(self, path_NKA: Tensor) -> Tensor:
         forecast = self._world.rollout(path_NKA)
@@ -231,7 +231,7 @@ class _Search:
             raise ModelError(f"the model's rollout has shape {tuple(forecast.shape)}, expected {expected}")
         return forecast
 
-    def _spare(self, best: _Batch) -> _Batch:
+    def _spare(self, best: _Candidates) -> _Candidates:
         """Leave out moves too small to be worth an operator's hand, one at a time, the least useful first."""
         hold_JA = self._now_A.expand_as(best.knots[0])
         small_A = (best.knots[0] - hold_JA).abs().amax(0) < self._config.deadband * self._planner.box.span
@@ -250,7 +250,7 @@ class _Search:
                 return best
             best = fewer
 
-    def plan(self, best: _Batch, began_s: float) -> Plan:
+    def plan(self, best: _Candidates, began_s: float) -> Plan:
         """Roll out the best candidate beside doing nothing and sum up."""
         planner, hold_JA = self._planner, self._now_A.expand_as(best.knots[0])
         path_NKA = planner.box.paths(torch.stack([best.knots[0], hold_JA]), self._now_A)

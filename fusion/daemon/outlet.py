@@ -13,7 +13,7 @@ from fusion.inference import Engine, Outcome
 from fusion.plain import plain
 from fusion.plant import Modality, Plant, Role
 from fusion.publish.encoding import energy_message, to_message
-from fusion.publish.messages import EnergyMessage, Surprise, encode
+from fusion.publish.messages import EnergyMessage, SurpriseOut, encode
 from fusion.publish.preview import cloud_bytes, picture_png, spectrogram
 from fusion.publish.publisher import MqttPublisher
 from fusion.records import Answer, Forecast, Gap, Health
@@ -168,7 +168,7 @@ def energy_of(outcome: Outcome, engine: Engine) -> EnergyMessage | None:
     if surprise is None:
         return None
     rows = [
-        Surprise(name=name, modality=modality, value=plain(value), limit=calibration.threshold, p_value=None)
+        SurpriseOut(name=name, modality=modality, value=plain(value), limit=calibration.threshold, p_value=None)
         for name, modality, value in zip(calibration.names, calibration.modality, surprise.standardised, strict=True)
     ]
     groups = []
@@ -177,7 +177,7 @@ def energy_of(outcome: Outcome, engine: Engine) -> EnergyMessage | None:
         p_value = float(calibration.p_values(np.array([_largest(values)]))[0])
         value = plain(_largest(values))
         groups.append(
-            Surprise(name=modality, modality=modality, value=value, limit=calibration.threshold, p_value=p_value)
+            SurpriseOut(name=modality, modality=modality, value=value, limit=calibration.threshold, p_value=p_value)
         )
     limit = float(calibration.p_values(np.array([calibration.threshold]))[0])
     t_ns = outcome.frame.t_ns

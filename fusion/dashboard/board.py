@@ -23,7 +23,7 @@ from fusion.publish.messages import (
     HealthMessage,
     RecommendationMessage,
     SpectrogramMessage,
-    Surprise,
+    SurpriseOut,
     decode,
 )
 from fusion.records import NS_PER_S
@@ -260,7 +260,7 @@ class Board:
             str(status.get("state", "")), tuple(_severities(status.get("faults")) or active), active
         )
 
-    def modalities(self) -> list[Surprise]:
+    def modalities(self) -> list[SurpriseOut]:
         """The newest surprise of each modality."""
         return list(self.energy.by_modality) if self.energy else []
 

@@ -200,7 +200,9 @@ def sources(board: Board) -> str:
         f"skipped {health.skipped_ticks}, up {_duration(int((health.uptime_s or 0) * NS_PER_S))}, "
         f"calibrated {_figure(health.calibrated_hours)} h, outbox {waiting}, not sent {lost}"
     )
-    return f'<table>{head}{rows}</table><div class="muted">{own}</div>'
+    trouble = health.delivery.message if health.delivery else ""
+    note = f"<div>{_badge('delivery', 'bad')} {escape(trouble)}</div>" if trouble else ""
+    return f'<table>{head}{rows}</table><div class="muted">{own}</div>{note}'
 
 
 def _source(source: SourceOut) -> str:

@@ -128,9 +128,9 @@ class Client:
                 self._idle(REFUSED_RETRY_S if self.state is ClientState.REFUSED else self._retry_s)
                 self._retry_s = min(2 * self._retry_s, self._retry_max_s)
         finally:
-            self._failure = sys.exception()
-            ended = "closed" if self._failure is None else f"the thread of MQTT client {self._client_id} has failed"
-            self.state, self.message = ClientState.CLOSED, ended
+            failure = sys.exception()
+            ended = "closed" if failure is None else f"the thread of MQTT client {self._client_id} has failed"
+            self.state, self.message, self._failure = ClientState.CLOSED, ended, failure
             self._answered.set()
 
     def _session(self) -> None:

@@ -77,6 +77,7 @@ class Connection:
         self._answer: ReasonCode | None = None
         self._granted: list[ReasonCode] | None = None
         self._count = 0
+        self._thread_id = 0
         self._client: Paho | None = None
         self._here, self._there = socket.socketpair()
         self._here.setblocking(False)
@@ -89,6 +90,7 @@ class Connection:
             BrokerRefused: the broker answered and does not let us in.
             BrokerError: it cannot be reached or does not speak this protocol.
         """
+        self._thread_id = threading.get_ident()
         for version in self._broker.versions:
             try:
                 self._hello(version)
@@ -132,7 +134,7 @@ class Connection:
         client.on_subscribe = self._on_subscribe
         client.on_publish = self._on_publish
         client.on_message = self._on_message
-        client.on_socket_register_write = lambda *_: None  # whoever publishes only queues: we write, and wake ourselves
+        client.on_socket_register_write = lambda *_: None  # only the thread that turns us may write
         return client
 
     def _on_connect(self, _client: Any, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
@@ -168,13 +170,16 @@ class Connection:
     def publish(
         self, topic: str, payload: bytes, qos: int = 0, *, retain: bool = False, expiry_s: int | None = None
     ) -> MQTTMessageInfo:
-        """Queue a message for the thread that turns this connection; only MQTT 5 knows of ``expiry_s``."""
+        """Send a message, or queue it for the thread that turns this connection; only MQTT 5 knows ``expiry_s``."""
         properties = None
         if self.version == "5" and expiry_s is not None:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             properties.MessageExpiryInterval = expiry_s
         info = self._driver.publish(topic, payload, qos, retain, properties)
-        self.wake()
+        if threading.get_ident() == self._thread_id:
+            self._driver.loop_write()
+        else:
+            self.wake()
         return info
 
     def deliver(self, topic: str, payload: bytes, *, timeout_s: float, retain: bool = False) -> None:

@@ -28,7 +28,7 @@ from fusion.publish.messages import (
     Number,
     RecommendationMessage,
     SourceOut,
-    Surprise,
+    SurpriseOut,
 )
 from fusion.records import NS_PER_S, Anomaly, Forecast, Frame, Gap, Health, Move, Recommendation, SourceHealth
 
@@ -173,8 +173,8 @@ def frame_message(frame: Frame, plant: Plant, model_id: str = "") -> FrameMessag
 def energy_message(
     plant: Plant,
     t_ns: int,
-    by_modality: Sequence[Surprise],
-    energies: Sequence[Surprise],
+    by_modality: Sequence[SurpriseOut],
+    energies: Sequence[SurpriseOut],
     *,
     p_value: float | None = None,
     p_limit: float | None = None,
@@ -246,7 +246,7 @@ def _courses(forecast: Forecast | None, plant: Plant, roles: tuple[Role, ...]) -
     ]
 
 
-def _rounded(surprise: Surprise) -> Surprise:
+def _rounded(surprise: SurpriseOut) -> SurpriseOut:
     return msgspec.structs.replace(
         surprise, value=number(surprise.value), limit=number(surprise.limit), p_value=number(surprise.p_value)
     )

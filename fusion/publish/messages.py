@@ -184,7 +184,7 @@ class FrameMessage(Message, tag="fusion.frame/1", kw_only=True, frozen=True):
     revision: int
 
 
-class Surprise(msgspec.Struct, kw_only=True, frozen=True):
+class SurpriseOut(msgspec.Struct, kw_only=True, frozen=True):
     """One standardised surprise with its alarm ``limit`` and calibrated ``p_value``; ``modality`` may be ""."""
 
     name: str
@@ -199,8 +199,8 @@ class EnergyMessage(Message, tag="fusion.energy/1", kw_only=True, frozen=True):
 
     p_value: Number
     p_limit: Number
-    by_modality: list[Surprise]
-    energies: list[Surprise]
+    by_modality: list[SurpriseOut]
+    energies: list[SurpriseOut]
 
 
 class SpectrogramMessage(Message, tag="fusion.spectrogram/1", kw_only=True, frozen=True):

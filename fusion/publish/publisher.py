@@ -314,8 +314,8 @@ class MqttPublisher:
             if connection is None:
                 self._count(item.kind, "offline")
             else:
-                sent = connection.publish(item.topic, item.payload).rc == 0
-                self._count(item.kind, "" if sent else "not_sent")
+                connection.publish(item.topic, item.payload)
+                self._count(item.kind, "not_sent" if connection.lost else "")
 
     def _keep(self) -> None:
         """Store what came last and close the outbox; what it does not take now is lost, and said."""

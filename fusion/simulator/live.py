@@ -142,7 +142,7 @@ async def _open(
     config.opcua_port, config.rtsp_port = opcua.port, rtsp.port
     sender = stack.enter_context(PacketSender(config.host, config.lidar_port))
     worker = stack.enter_context(ThreadPoolExecutor(1, "plant"))
-    return LivePlant(simulation, plant, config, orders, worker, Outlets(opcua, rtsp, tags, sender))
+    return LivePlant(simulation, plant, config, orders, worker, PlantServers(opcua, rtsp, tags, sender))
 
 
 async def _local_broker(stack: AsyncExitStack, config: LiveConfig) -> Broker:
@@ -152,7 +152,7 @@ async def _local_broker(stack: AsyncExitStack, config: LiveConfig) -> Broker:
 
 
 @dataclass(frozen=True, slots=True)
-class Outlets:
+class PlantServers:
     """The servers that the plant speaks through."""
 
     opcua: OpcUaServer
@@ -238,7 +238,7 @@ class LivePlant:
         config: LiveConfig,
         orders: Orders,
         worker: ThreadPoolExecutor,
-        outlets: Outlets,
+        outlets: PlantServers,
     ) -> None:
         self._simulation, self._plant, self._config = simulation, plant, config
         self._orders, self._worker, self._out = orders, worker, outlets

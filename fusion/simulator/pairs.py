@@ -23,7 +23,7 @@ from fusion.simulator.line.laws import FOLLOWED, LAWS
 from fusion.simulator.line.physics import Line, Parameters
 from fusion.simulator.noise import keyed
 from fusion.simulator.record import record
-from fusion.simulator.scenario import LawEvent, Move, Scenario, Sensors
+from fusion.simulator.scenario import LawEvent, OperatorMove, Scenario, Sensors
 
 LIST = "pairs.json"
 LAWFUL, IMPOSSIBLE = "lawful", "impossible"
@@ -75,13 +75,13 @@ def make_pairs(plant: Plant, seed: int, count: int) -> Iterator[Pair]:
         yield Pair(name=quiet.name, kind=kind, seed=own, t_ns=t_ns, lawful=lawful, impossible=impossible)
 
 
-def _move(plant: Plant, signal: str, at_s: int, rng: np.random.Generator) -> Move:
+def _move(plant: Plant, signal: str, at_s: int, rng: np.random.Generator) -> OperatorMove:
     """A step up or down from where the plant's setpoints start."""
     known = plant.by_name[signal]
     low, high = float(known.low or 0.0), float(known.high or 0.0)
     start = float(Line([Parameters()]).sp[signal][0])
     step = STEP_SHARE * (high - low) * (1.0 if rng.uniform() < 0.5 else -1.0)
-    return Move(signal=signal, at_s=float(at_s), value=float(np.clip(start + step, low, high)))
+    return OperatorMove(signal=signal, at_s=float(at_s), value=float(np.clip(start + step, low, high)))
 
 
 def record_pairs(plant: Plant, seed: int, count: int, out: Path, *, workers: int = 0) -> list[Pair]:

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from fusion.errors import ConfigError
+from fusion.plain import decode, plain, read_yaml
 from fusion.simulator.line.faults import FAULTS, NUISANCES
 from fusion.simulator.line.laws import LAWS
 
@@ -29,7 +30,7 @@ class Sensors:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Excitation:
+class ExcitationSettings:
     """Random moves of the setpoints: on average one every ``mean_interval_s`` per signal, within ``ranges``.
 
     Half of them are steps, half are ramps. Without ``ranges`` each signal moves within ``share`` of its limits.
@@ -69,7 +70,7 @@ class LawEvent(FaultEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Move:
+class OperatorMove:
     """The operator brings a signal to ``value`` at ``at_s``, at once or over ``ramp_s``."""
 
     signal: str
@@ -107,12 +108,12 @@ class Scenario:
     media: bool = True
     drift: float = 1.0
     sensors: Sensors = field(default_factory=Sensors)
-    excitation: Excitation = field(default_factory=Excitation)
+    excitation: ExcitationSettings = field(default_factory=ExcitationSettings)
     parameters: Mapping[str, float] = field(default_factory=dict)
     setpoints: Mapping[str, float] = field(default_factory=dict)
     faults: tuple[FaultEvent, ...] = ()
     nuisances: tuple[NuisanceEvent, ...] = ()
-    moves: tuple[Move, ...] = ()
+    moves: tuple[OperatorMove, ...] = ()
     laws: tuple[LawEvent, ...] = ()
     network: Network = field(default_factory=Network)
 
@@ -157,66 +158,21 @@ def load_scenario(path: Path) -> Scenario:
     Raises:
         ConfigError: naming the file, the key and what would be accepted.
     """
+    data = read_yaml(path, "a scenario YAML") or {}
     try:
-        data = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); expected a scenario YAML") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML ({error})") from error
-    try:
-        return scenario_from_dict({"name": path.stem, **(data or {})})
-    except (ConfigError, TypeError) as error:
+        return scenario_from_dict({"name": path.stem} | data if isinstance(data, dict) else data)
+    except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 
 
 def scenario_from_dict(data: Mapping[str, Any]) -> Scenario:
     """A scenario from plain values, with strict keys."""
-    scenario = _build(Scenario, data, "scenario")
-    assert isinstance(scenario, Scenario)  # noqa: S101 - _build returns its first argument's type
-    return scenario
+    return decode(data, Scenario, "scenario")
 
 
 def scenario_text(scenario: Scenario) -> str:
     """The scenario as YAML that ``load_scenario`` reads back."""
-    plain = dataclasses.asdict(scenario)
-    for part in ("faults", "nuisances", "moves", "laws"):
-        plain[part] = list(plain[part])
-    plain["excitation"]["ranges"] = {k: list(v) for k, v in plain["excitation"]["ranges"].items()}
-    return yaml.safe_dump(plain, sort_keys=False)
-
-
-def _build(kind: Any, value: Any, where: str) -> Any:
-    origin = typing.get_origin(kind)
-    if dataclasses.is_dataclass(kind):
-        return _record(kind, value, where)
-    if origin in (types.UnionType, typing.Union):
-        return None if value is None else _build(typing.get_args(kind)[0], value, where)
-    if origin is tuple and isinstance(value, list | tuple):
-        inner = typing.get_args(kind)[0]
-        return tuple(_build(inner, v, f"{where}[{i}]") for i, v in enumerate(value))
-    if origin is not None and issubclass(origin, Mapping) and isinstance(value, Mapping):
-        return {str(k): _build(typing.get_args(kind)[1], v, f"{where}.{k}") for k, v in value.items()}
-    if kind is str and isinstance(value, datetime):
-        return value.isoformat()
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(kind, type) or not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        expected = getattr(kind, "__name__", "list or mapping")
-        raise ConfigError(f"{where}: {value!r} is not accepted; expected {expected}")
-    return value
-
-
-def _record(kind: Any, value: Any, where: str) -> Any:
-    hints = typing.get_type_hints(kind)
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{where}: {value!r} is not accepted; expected a mapping with {', '.join(hints)}")
-    for key in value:
-        if key not in hints:
-            raise ConfigError(f"{where}.{key}: unknown key; accepted: {', '.join(hints)}")
-    try:
-        return kind(**{k: _build(hints[k], v, f"{where}.{k}") for k, v in value.items()})
-    except TypeError as error:
-        raise ConfigError(f"{where}: {error}") from error
+    return yaml.safe_dump(plain(scenario), sort_keys=False)
 
 
 def json_schema() -> dict[str, Any]:

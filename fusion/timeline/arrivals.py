@@ -63,7 +63,7 @@ class _Group:
     samples: Sequence[Sample] = ()
 
 
-class Intake:
+class Arrivals:
     """Takes items in any order and gives them out in order of arrival, each once.
 
     A source is a medium, or the process signals of one clock and period. It is known to have delivered everything up

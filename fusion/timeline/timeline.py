@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fusion.errors import ConfigError
 from fusion.plant import Modality, Plant
 from fusion.records import NS_PER_S, Frame, Item, Quality, Sample
-from fusion.timeline.arrivals import Arrived, Intake
+from fusion.timeline.arrivals import Arrivals, Arrived
 from fusion.timeline.clock_models import ClockModel
 from fusion.timeline.media import track
 from fusion.timeline.process import Heartbeats, Held, ProcessGrid, Rows, empty_grid, hold
@@ -99,7 +99,7 @@ class Timeline:
             round(c.lateness_s * NS_PER_S),
             max(round(c.longest_gap_s * NS_PER_S), 2 * self._step_ns),
         )
-        self._intake = Intake(
+        self._intake = Arrivals(
             plant,
             self._tracks,
             lambda: ClockModel(tolerance_s=c.skew_tolerance_s),

@@ -29,7 +29,7 @@ class Curve:
 
 
 @dataclass(slots=True)
-class Course:
+class Curves:
     """Curves by name: ``loss/total`` and its terms, ``rate/learning``, ``gauge/score`` and the other gauges."""
 
     curves: dict[str, Curve] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class Log:
     Use as a context manager.
     """
 
-    def __init__(self, folder: Path | None, course: Course) -> None:
+    def __init__(self, folder: Path | None, course: Curves) -> None:
         self.course = course
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from control.anomaly.calibration import Calibration, SurpriseConfig, sustained
 from fusion.records import NS_PER_S
-from fusion.training.curves import Course
+from fusion.training.curves import Curves
 from fusion.training.splitting import Split, hours
 from models.plant_model import ModelState, PlantModel
 from models.ticks import Ticks
@@ -38,7 +38,7 @@ SHOWN_H = 6.0  # of training and held-out runs, chosen evenly: judging a run cos
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class JudgedStretch:
     """Consecutive ticks judged: the largest standardised energy [T], and the name of the largest at each."""
 
     use: str
@@ -59,7 +59,7 @@ class Raised:
     leading: str
 
 
-def course_figure(course: Course) -> Figure:
+def course_figure(course: Curves) -> Figure:
     """Losses, learning rate and gauges by step."""
     figure, (left, middle, right) = _figure(1, 3, 3.2)
     for name, curve in course.group("loss").items():
@@ -122,7 +122,9 @@ def fan_figure(model: PlantModel, later: Sequence[Ticks], tags: Sequence[int]) -
 # --- anomalies over the training period
 
 
-def stretches(model: PlantModel, calibration: Calibration, split: Split, energies: Sequence[Floats]) -> list[Stretch]:
+def stretches(
+    model: PlantModel, calibration: Calibration, split: Split, energies: Sequence[Floats]
+) -> list[JudgedStretch]:
     """The training period judged as it would be live, in order of time; ``energies`` are those of the last runs.
 
     Of training and held-out runs at most ``SHOWN_H``, in pieces of an hour chosen evenly.
@@ -148,15 +150,15 @@ def chosen(split: Split, *, with_media: bool) -> list[tuple[str, Ticks]]:
     return [pieces[i] for i in np.unique(np.linspace(0, len(pieces) - 1, keep).round().astype(int))] if pieces else []
 
 
-def _stretch(calibration: Calibration, use: str, run: Ticks, values: Floats) -> Stretch:
+def _stretch(calibration: Calibration, use: str, run: Ticks, values: Floats) -> JudgedStretch:
     standard = np.where(calibration.silent, np.nan, calibration.standardise(values))
     peak = calibration.peaks(values)
     config = SurpriseConfig(on_delay_s=calibration.on_delay_s)
     leading = np.array(calibration.names)[np.nan_to_num(standard, nan=-np.inf).argmax(1)]
-    return Stretch(use, run.t_ns, peak, sustained(peak, config, calibration.step_s), leading)
+    return JudgedStretch(use, run.t_ns, peak, sustained(peak, config, calibration.step_s), leading)
 
 
-def raised_spans(parts: Sequence[Stretch], calibration: Calibration) -> list[Raised]:
+def raised_spans(parts: Sequence[JudgedStretch], calibration: Calibration) -> list[Raised]:
     """Where the limit was exceeded for as long as a raise takes, the strongest first."""
     found = []
     for part in parts:
@@ -169,7 +171,7 @@ def raised_spans(parts: Sequence[Stretch], calibration: Calibration) -> list[Rai
     return sorted(found, key=lambda r: -r.factor)
 
 
-def timeline_figure(parts: Sequence[Stretch], calibration: Calibration) -> Figure:
+def timeline_figure(parts: Sequence[JudgedStretch], calibration: Calibration) -> Figure:
     """Largest energy over its limit, stretch after stretch; gaps between recordings are left out."""
     figure, (axes,) = _figure(1, 1, 3.2)
     start, ticks = 0.0, []

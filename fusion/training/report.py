@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 
 from control.anomaly.calibration import Calibration
 from fusion.plant import Plant, Role
-from fusion.training.curves import Course
+from fusion.training.curves import Curves
 from fusion.training.figures import (
     SHOWN_H,
+    JudgedStretch,
     Raised,
-    Stretch,
     course_figure,
     date,
     fan_figure,
@@ -53,18 +53,18 @@ NOTHING = "<p>This plant has no process tags: there is nothing to forecast in en
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Findings:
+class TrainingFindings:
     """What a training found out, for its report: ``meta`` is the checkpoint's, ``later`` are the calibration runs."""
 
     model_id: str
     meta: Mapping[str, Any]
-    course: Course
+    course: Curves
     calibration: Calibration
     later: Sequence[Ticks]
-    stretches: Sequence[Stretch]
+    stretches: Sequence[JudgedStretch]
 
 
-def write_report(file: Path, model: PlantModel, found: Findings) -> None:
+def write_report(file: Path, model: PlantModel, found: TrainingFindings) -> None:
     """Write the report of one training."""
     plant, meta = model.plant, found.meta
     tags = shown_tags(plant, meta["card"])
@@ -183,7 +183,7 @@ def _gain_cell(value: float | None, sign: int | None) -> str:
     return f"<td{kind}>{arrow} {value:+.3g} (declared {'+-0'[(1, -1, 0).index(sign)]})</td>"
 
 
-def _timeline(parts: Sequence[Stretch], calibration: Calibration) -> str:
+def _timeline(parts: Sequence[JudgedStretch], calibration: Calibration) -> str:
     spans = raised_spans(parts, calibration)
     text = (
         "<p>Every tick judged as it would be live: the largest energy over the limit that was set on the calibration "

@@ -34,10 +34,10 @@ from fusion.plain import plain
 from fusion.plant import Plant
 from fusion.recordings.recording import Recording
 from fusion.training.baselines import floor_skills
-from fusion.training.curves import Course, Log
+from fusion.training.curves import Curves, Log
 from fusion.training.examination import examine_model
 from fusion.training.figures import stretches
-from fusion.training.report import Findings, write_report
+from fusion.training.report import TrainingFindings, write_report
 from fusion.training.settings import TrainConfig, train_config
 from fusion.training.splitting import Split, hours, split_runs
 from fusion.training.ticks import cache_ticks, digest, one_plant
@@ -77,7 +77,7 @@ class Trained:
     """Networks, how they came about, and what they are worth."""
 
     networks: Jepa
-    course: Course
+    course: Curves
     gauges: Gauges
 
 
@@ -152,7 +152,7 @@ def publish(
     }
     arrays, meta["calibration"] = calibration.state()
     model_id = save_checkpoint(out, plant, flatten({"calibration": arrays} | model.state()), meta)
-    findings = Findings(
+    findings = TrainingFindings(
         model_id=model_id,
         meta=plain(meta),
         course=trained.course,
@@ -224,9 +224,9 @@ def fit(basis: Basis, split: Split, config: TrainConfig, work: Path, bar: Progre
     return Trained(networks=fitter.networks(), course=course, gauges=gauges)
 
 
-def train_networks(fitter: Fitter, config: TrainConfig, work: Path, bar: Progress) -> tuple[Course, Gauges]:
+def train_networks(fitter: Fitter, config: TrainConfig, work: Path, bar: Progress) -> tuple[Curves, Gauges]:
     """Run the fitter with a progress bar, writing state, course and events as it goes and going on from them."""
-    course = Course()
+    course = Curves()
     _resume(fitter, course, work)
     task = bar.add_task("networks", total=1.0)
     written = fitter.elapsed_s
@@ -254,7 +254,7 @@ def _named(group: str, values: Mapping[str, float]) -> dict[str, float]:
     return {f"{group}/{name}": value for name, value in values.items()}
 
 
-def _show(bar: Progress, task: TaskID, progress: float, step: int, total: int, course: Course) -> None:
+def _show(bar: Progress, task: TaskID, progress: float, step: int, total: int, course: Curves) -> None:
     text = f"networks: step {step}/{total}, loss {course.curves['loss/total'].values[-1]:.3f}"
     gauges = {name: curve.values[-1] for name, curve in course.group("gauge").items()}
     if gauges:
@@ -262,7 +262,7 @@ def _show(bar: Progress, task: TaskID, progress: float, step: int, total: int, c
     bar.update(task, completed=progress, description=text)
 
 
-def _write_state(fitter: Fitter, course: Course, work: Path) -> None:
+def _write_state(fitter: Fitter, course: Curves, work: Path) -> None:
     state = fitter.state_dict()
     if not distributed.is_first():
         return
@@ -270,7 +270,7 @@ def _write_state(fitter: Fitter, course: Course, work: Path) -> None:
         save_file(state["arrays"] | course.arrays(), aside, metadata={"meta": json.dumps(state["meta"])})
 
 
-def _resume(fitter: Fitter, course: Course, work: Path) -> None:
+def _resume(fitter: Fitter, course: Curves, work: Path) -> None:
     file = work / STATE
     if not distributed.agreed(file.is_file()):
         return

@@ -32,7 +32,7 @@ OWN_PENALTY = 1e-2
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class HorizonSplit:
     """Moments at one horizon of the runs to fit and of those held out."""
 
     fit: Moments
@@ -143,12 +143,12 @@ def _own_weights(pasts: Sequence[Past], horizon: int) -> Floats:
     return np.asarray(np.linalg.solve(square + OWN_PENALTY * rows * np.eye(count), cross[..., None])[..., 0].T)
 
 
-def _split(pasts: Sequence[Past], held: Bools, horizon: int, own: Floats, step_s: float) -> Split:
+def _split(pasts: Sequence[Past], held: Bools, horizon: int, own: Floats, step_s: float) -> HorizonSplit:
     parts = [_moments(p, horizon, own, step_s) for p in pasts]
     fit = [m for m, h in zip(parts, held, strict=True) if m is not None and not h]
     out = [m for m, h in zip(parts, held, strict=True) if m is not None and h]
     empty = _empty(pasts[0], horizon, step_s)
-    return Split(Moments.total(fit or out or [empty]), Moments.total(out or fit or [empty]))
+    return HorizonSplit(Moments.total(fit or out or [empty]), Moments.total(out or fit or [empty]))
 
 
 def _moments(made: Past, horizon: int, own: Floats, step_s: float) -> Moments | None:
@@ -185,7 +185,7 @@ def _directions(pasts: Sequence[Past], step_s: float, config: LinearConfig) -> F
     return found[:, : config.variates]
 
 
-def _best_rank(splits: Sequence[Split], directions: Floats, config: LinearConfig) -> int:
+def _best_rank(splits: Sequence[HorizonSplit], directions: Floats, config: LinearConfig) -> int:
     """The rank whose median held-out skill, averaged over the horizons, is best; none without tags."""
     if not directions.size:
         return 0
@@ -196,7 +196,7 @@ def _best_rank(splits: Sequence[Split], directions: Floats, config: LinearConfig
     return min(int(config.ranks[int(np.argmax(scores))]), int(directions.shape[1]))
 
 
-def _skill(split: Split, weights: Floats) -> Floats:
+def _skill(split: HorizonSplit, weights: Floats) -> Floats:
     return 1.0 - split.held.error(weights) / (split.held.persistence_error() + 1e-12)
 
 
@@ -210,7 +210,7 @@ def _cva_weights(moments: Moments, directions: Floats) -> Floats:
     return np.asarray(matrix @ ridge(moments.mapped(matrix), (CVA_READOUT_PENALTY,))[0])
 
 
-def _rhythm_weights(scaler: Scaler, scaling: Scaling, split: Split, row: int, rhythm: Rhythm | None) -> Floats:
+def _rhythm_weights(scaler: Scaler, scaling: Scaling, split: HorizonSplit, row: int, rhythm: Rhythm | None) -> Floats:
     """The rhythm as it is [P + A * Q + 1, S]: each tag's column of the horizon; persistence where there is none."""
     weights = np.zeros_like(split.fit.xy)
     tags = len(scaling.tags.centre)
@@ -231,7 +231,7 @@ def _candidates(
     return [np.zeros_like(arx), arx, cva, 0.5 * (arx + cva), rhythm]
 
 
-def _choose(split: Split, directions: Floats, rhythm: Floats, config: LinearConfig) -> Choice:
+def _choose(split: HorizonSplit, directions: Floats, rhythm: Floats, config: LinearConfig) -> Choice:
     errors = np.stack([split.held.error(w) for w in ridge(split.fit, config.penalties)])
     penalty = errors.argmin(0)
     skills = np.stack([_skill(split, w) for w in _candidates(split.fit, penalty, directions, rhythm, config)])
@@ -244,7 +244,9 @@ def _choose(split: Split, directions: Floats, rhythm: Floats, config: LinearConf
     return Choice(penalty, candidate, skill, skills[CANDIDATES.index("arx")], deviation)
 
 
-def _refitted(split: Split, choice: Choice, directions: Floats, rhythm: Floats, config: LinearConfig) -> list[Floats]:
+def _refitted(
+    split: HorizonSplit, choice: Choice, directions: Floats, rhythm: Floats, config: LinearConfig
+) -> list[Floats]:
     """Weights of each of ``CANDIDATES``, fitted again on all runs."""
     return _candidates(Moments.total((split.fit, split.held)), choice.penalty, directions, rhythm, config)
 

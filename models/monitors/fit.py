@@ -70,7 +70,8 @@ def fit_monitors(
 def _usual(monitors: Monitors, runs: Sequence[Ticks]) -> Local:
     """What each energy of the process rises to on normal runs; dead sensors and broken balances are never usual."""
     relieved = [i.source == PROCESS and not i.name.startswith(NEVER_USUAL) for i in monitors.infos]
-    return Local.fit(np.concatenate([monitors.step(run)[0].values for run in runs]), np.array(relieved, bool))
+    values = [monitors.step(run, monitors.core.encode(run)[0])[0].values for run in runs]
+    return Local.fit(np.concatenate(values), np.array(relieved, bool))
 
 
 def _there(run: Ticks, medium: str) -> Bools:

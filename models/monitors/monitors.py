@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from fusion.plant import Modality, Plant
 from fusion.records import EnergyInfo
 from models.features.stem import FeatureRange, StemFacts
-from models.linear.core import LinearCore
-from models.linear.past import PastCarry, feature_names
+from models.linear.core import Encoding, LinearCore
+from models.linear.past import feature_names
 from models.monitors.balance import BalanceCarry, BalanceMonitor
 from models.monitors.crossmodal import PROCESS, RESIDUAL_ALPHAS, CrossCarry, CrossModal, blocks
 from models.monitors.distance import Judged
@@ -51,12 +51,11 @@ class Energies:
     ``sensor`` [T, E] is how far, from 0 to 1, an energy speaks of an instrument and not of the plant, NaN where it does
     not say. ``leading`` names the column that stands out most in the last row of each energy that is a distance. These
     four come only where asked for.
-    ``calibrated`` [T] says by medium whether its level is one seen in training; ``z`` [T, R] is the core's latent.
+    ``calibrated`` [T] says by medium whether its level is one seen in training.
     """
 
     infos: tuple[EnergyInfo, ...]
     values: Floats
-    z: Floats
     calibrated: Mapping[str, Bools]
     signals: tuple[str, ...]
     shares: Floats | None = None
@@ -75,7 +74,6 @@ class MonitorCarry:
     """What a stream of ticks leaves behind for the next piece."""
 
     ticks: int = 0
-    past: PastCarry | None = None
     cross: CrossCarry = field(default_factory=CrossCarry)
     innovation: InnovationCarry = field(default_factory=InnovationCarry)
     joint: JointCarry = field(default_factory=JointCarry)
@@ -119,11 +117,13 @@ class Monitors:
         return tuple(name for name in self.ranges if len(self.stem.health(name)))
 
     def step(
-        self, ticks: Ticks, carry: MonitorCarry | None = None, *, explain: bool = False
+        self, ticks: Ticks, encoding: Encoding, carry: MonitorCarry | None = None, *, explain: bool = False
     ) -> tuple[Energies, MonitorCarry]:
-        """Energies of consecutive ticks; with ``explain`` also the evidence. ``carry`` is updated in place."""
+        """Energies of consecutive ticks as the core encoded them; with ``explain`` also the evidence.
+
+        ``carry`` is updated in place.
+        """
         carry = carry or MonitorCarry()
-        encoding, carry.past = self.core.encode(ticks, carry.past)
         calibrated = self._calibrated(ticks)
         made = blocks(ticks, encoding.tags, encoding.action, self.core.scaling, carry.cross.held, calibrated)
         compared, single = self.cross.step(made, carry.cross)
@@ -143,7 +143,6 @@ class Monitors:
         result = Energies(
             infos=self.infos,
             values=values,
-            z=encoding.z,
             calibrated=calibrated,
             signals=self.signals,
             **(self._evidence(judged, plain, error) if explain else {}),

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from models.actions import lag_alphas
 from models.averages import ewma
-from models.linear.past import PastCarry
 from models.networks.clips import ActionMemory
 from models.networks.jepa import Jepa
 from models.scaling import Floats
@@ -42,14 +41,6 @@ class Trail:
         memory = self.actions
         kept = ActionMemory(memory.action_NA[part], memory.total_NA[part], memory.smooth_NAL[part], memory.step_s)
         return Trail(self.inputs_TX[part], self.context_TD[part], self.z_TL[part], kept)
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What a stream of ticks leaves behind for the next piece."""
-
-    past: PastCarry
-    trail: Trail
 
 
 def continued(before: ActionMemory | None, action: Floats, step_s: float, device: torch.device) -> ActionMemory:

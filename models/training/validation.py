@@ -27,7 +27,7 @@ ACTION_STEP = 0.25  # of half the engineering range, to read gains off the whole
 
 
 @dataclass(slots=True)
-class Findings:
+class Examination:
     """Sums over held-out clips; ``latent_error`` holds, by ``FAR``, those of the latent forecast and of persistence."""
 
     errors: Errors
@@ -49,12 +49,12 @@ def spread(pool: Pool, ticks: int, count: int) -> Tensor:
 
 
 @torch.no_grad()
-def examine(model: Jepa, pool: Pool, anchors: Tensor) -> Findings:
+def examine(model: Jepa, pool: Pool, anchors: Tensor) -> Examination:
     """Run the networks, gates open, on the given anchors; leaves the model in the mode it was in."""
     was_training = model.training
     model.eval()
     tags = model.readout.gate_HS.shape[1]
-    found = Findings(
+    found = Examination(
         Errors.zero(len(HORIZONS), tags), Errors.zero(len(HORIZONS), tags), [], [], np.zeros((len(FAR), 2))
     )
     folds = _folds(pool, anchors)
@@ -73,7 +73,7 @@ def _folds(pool: Pool, anchors: Tensor) -> Tensor:
     return (torch.arange(len(anchors)) * 2 >= len(anchors)).long()
 
 
-def _add(found: Findings, model: Jepa, clips: Clips, folds: Tensor) -> None:
+def _add(found: Examination, model: Jepa, clips: Clips, folds: Tensor) -> None:
     made = model.predict(clips)
     known, true = clips.known_BTHS[:, -1], clips.change_BTHS[:, -1]
     _count(found.errors, model, made, folds, true, known)
@@ -101,7 +101,7 @@ def _count(errors: Errors, model: Jepa, made: Prediction, folds: Tensor, true: T
     errors.add(folds.to(net.device), made.linear_BTHS[:, -1], net, true, known)
 
 
-def judge(model: Jepa, found: Findings, step: int, gates: Floats) -> Gauges:
+def judge(model: Jepa, found: Examination, step: int, gates: Floats) -> Gauges:
     """Findings as gauges with these gates [H, S]."""
     z, run = torch.cat(found.z), torch.cat(found.run)
     deviation = z.std(0)
@@ -127,11 +127,11 @@ def judge(model: Jepa, found: Findings, step: int, gates: Floats) -> Gauges:
     )
 
 
-def _both(found: Findings) -> tuple[Errors, Errors]:
+def _both(found: Examination) -> tuple[Errors, Errors]:
     return found.errors, found.shuffled
 
 
-def score(found: Findings, gates: Floats) -> float:
+def score(found: Examination, gates: Floats) -> float:
     """What early stopping watches: the forecast as gated, and a little of what keeps the latent informative.
 
     The error is that of each tag and horizon over the linear core's, so that a horizon on which nothing can be learned

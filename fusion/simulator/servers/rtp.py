@@ -55,7 +55,7 @@ class Payloads(Protocol):
         """Lines of the session description."""
 
 
-class Pictures:
+class PicturePayload:
     """Grey pictures [height, width] as H.264."""
 
     clock_hz = CLOCK_HZ
@@ -92,7 +92,7 @@ class Pictures:
         ]
 
 
-class Sound:
+class SoundPayload:
     """Mono samples in [-1, 1] as signed 16 bit in network byte order."""
 
     payload_type = AUDIO_TYPE
@@ -122,13 +122,13 @@ def payloads_of(signal: Signal) -> Payloads:
         ValueError: a signal that is neither grey video nor audio.
     """
     if signal.modality is Modality.VIDEO and len(signal.shape) == 2:
-        return Pictures(*signal.shape, signal.rate_hz)
+        return PicturePayload(*signal.shape, signal.rate_hz)
     if signal.modality is Modality.AUDIO:
-        return Sound(round(signal.rate_hz))
+        return SoundPayload(round(signal.rate_hz))
     raise ValueError(f"signal {signal.name!r}: only grey video and audio can be streamed")
 
 
-class Stream:
+class RtpStream:
     """One RTP stream: its stamps are a function of source time alone."""
 
     def __init__(self, payloads: Payloads) -> None:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from fusion.errors import ConfigError
 from fusion.plant import Signal
-from fusion.simulator.servers.rtp import Payloads, Stream, Unit, payloads_of
+from fusion.simulator.servers.rtp import Payloads, RtpStream, Unit, payloads_of
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reply:
     """What a request is answered with."""
 
     status: int
@@ -92,7 +92,7 @@ class Channel:
 
     def __init__(self, payloads: Payloads) -> None:
         self._payloads = payloads
-        self._stream = Stream(payloads)
+        self._stream = RtpStream(payloads)
         self._listeners: set[Listener] = set()
 
     def add(self, listener: Listener) -> None:
@@ -159,7 +159,7 @@ class Listener:
         return b"".join(struct.pack(">cBH", b"$", channel, len(data)) + data for channel, data in parts)
 
 
-class Connection:
+class RtspConnection:
     """One client: its requests are answered in order; media flow between the answers."""
 
     def __init__(
@@ -185,7 +185,7 @@ class Connection:
             pass
         except ValueError as error:
             log.info("rtsp: a client sent what is no request: %s", error)
-            self._writer.write(Answer(400).text("0"))
+            self._writer.write(Reply(400).text("0"))
         finally:
             await self._close()
 
@@ -210,36 +210,36 @@ class Connection:
             self._play()
         return request.method != "TEARDOWN"
 
-    def _answer(self, request: Request) -> Answer:
+    def _answer(self, request: Request) -> Reply:
         if request.method == "OPTIONS":
-            return Answer(200, (f"Public: {METHODS}",))
+            return Reply(200, (f"Public: {METHODS}",))
         if not self._admits(request.headers.get("authorization", "")):
-            return Answer(401, ('WWW-Authenticate: Basic realm="plant"',))
+            return Reply(401, ('WWW-Authenticate: Basic realm="plant"',))
         match request.method:
             case "DESCRIBE" | "SETUP":
                 return self._open(request)
             case "PLAY":
-                return Answer(200, (self._session, "Range: npt=now-")) if self._listener else Answer(455)
+                return Reply(200, (self._session, "Range: npt=now-")) if self._listener else Reply(455)
             case "GET_PARAMETER" | "TEARDOWN":
-                return Answer(200, (self._session,))
-        return Answer(501)
+                return Reply(200, (self._session,))
+        return Reply(501)
 
-    def _open(self, request: Request) -> Answer:
+    def _open(self, request: Request) -> Reply:
         channel = self._channels.get(request.path)
         if channel is None:
-            return Answer(404)
+            return Reply(404)
         if request.method == "DESCRIBE":
             base = request.url.rstrip("/") + "/"
-            return Answer(200, (f"Content-Base: {base}", "Content-Type: application/sdp"), channel.description())
+            return Reply(200, (f"Content-Base: {base}", "Content-Type: application/sdp"), channel.description())
         transport = request.headers.get("transport", "")
         if "RTP/AVP/TCP" not in transport.upper():
-            return Answer(461)
+            return Reply(461)
         if self._listener is not None:
-            return Answer(455)
+            return Reply(455)
         found = re.search(r"interleaved=(\d+)-(\d+)", transport)
         pair = (int(found[1]) & 255, int(found[2]) & 255) if found else (0, 1)
         self._channel, self._listener = channel, Listener(pair, self._writer)
-        return Answer(200, (f"Transport: RTP/AVP/TCP;unicast;interleaved={pair[0]}-{pair[1]}", self._session))
+        return Reply(200, (f"Transport: RTP/AVP/TCP;unicast;interleaved={pair[0]}-{pair[1]}", self._session))
 
     def _play(self) -> None:
         if self._sender is None and self._channel is not None and self._listener is not None:
@@ -272,7 +272,7 @@ class RtspServer:
         self._channels = {signal.name: Channel(payloads_of(signal)) for signal in signals}
         self._login = None if password is None else f"{username}:{password}".encode()
         self._server: asyncio.Server | None = None
-        self._clients: dict[asyncio.Task[None], Connection] = {}
+        self._clients: dict[asyncio.Task[None], RtspConnection] = {}
 
     async def __aenter__(self) -> Self:
         """Listen.
@@ -326,7 +326,7 @@ class RtspServer:
         return False
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = Connection(self._channels, self._admits, (reader, writer))
+        connection = RtspConnection(self._channels, self._admits, (reader, writer))
         task = asyncio.create_task(connection.run())
         self._clients[task] = connection
         task.add_done_callback(lambda done: self._clients.pop(done, None))
