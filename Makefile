@@ -2,8 +2,9 @@
 VENV  := .venv
 PY    := $(VENV)/bin/python
 READY := $(VENV)/.ready
+PIP   := $(PY) -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test lint types clean
 .DEFAULT_GOAL := demo
 
 setup: $(READY)
@@ -11,21 +12,26 @@ setup: $(READY)
 $(READY): pyproject.toml constraints.txt deploy/debian-packages
 	@sh deploy/debian-packages
 	@test -x $(PY) || python3 -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@echo "installing torch into $(VENV) (half a minute) ..."
+	@$(PIP) torch
+	@echo "installing everything else (two minutes) ..."
+	@$(PIP) --editable '.[dev]'
 	@touch $@
 
 demo: setup
 	$(VENV)/bin/fusion demo
 
+# One file of tests at a time on each core; one thread each, so that they do not fight for the cores.
 test: setup
-	$(PY) -m pytest
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 lint: setup
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
-	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+types: setup
+	$(VENV)/bin/mypy
 
 clean:
 	rm -rf $(VENV) var .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,9 +1,11 @@
 """A plant model of seconds and recordings for the tests that need one, made once."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from fusion.plant_file import load_plant
 from fusion.simulator.record import record, record_batch
@@ -22,27 +24,44 @@ def scenario(seed, **changes):
     return replace(base, start=f"2026-01-05T{seed % 24:02d}:00:00Z", **changes)
 
 
+def made_once(factory, name, make):
+    """A folder that ``make`` fills once in a session, whichever of several workers asks first."""
+    base = factory.getbasetemp()
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{place}.lock"):
+        if not place.exists():
+            aside = place.with_name(f"{name}.making")
+            aside.mkdir()
+            make(aside)
+            aside.rename(place)
+    return place
+
+
 @pytest.fixture(scope="session")
 def recordings(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("recordings")
-    tags = [scenario(s, media=False, duration_s=900, name="tags") for s in range(6)]
-    paths = record_batch(tags, PLANT, folder)
-    for seed in range(10, 15):
-        record(scenario(seed), PLANT, folder / f"media-{seed}")
-        paths.append(folder / f"media-{seed}")
-    return paths
+    def make(folder):
+        record_batch([scenario(s, media=False, duration_s=900, name="tags") for s in range(6)], PLANT, folder)
+        for seed in range(10, 15):
+            record(scenario(seed), PLANT, folder / f"media-{seed}")
+
+    folder = made_once(tmp_path_factory, "recordings", make)
+    return [*sorted(folder.glob("tags-*")), *sorted(folder.glob("media-*"))]
 
 
 @pytest.fixture(scope="session")
 def model(recordings, tmp_path_factory):
-    out = tmp_path_factory.mktemp("model") / "model"
-    train(recordings, out, train_config(["seconds=4", "batch=8", "threads=1", "calibration_share=0.4"]))
-    return out
+    def make(folder):
+        settings = ["seconds=inf", "steps=16", "validate_every=8", "batch=8", "threads=1", "calibration_share=0.4"]
+        train(recordings, folder / "model", train_config(settings))
+
+    return made_once(tmp_path_factory, "trained", make) / "model"
 
 
 @pytest.fixture(scope="session")
 def slipping(tmp_path_factory):
-    path = tmp_path_factory.mktemp("fault") / "belt_slip"
-    fault = FaultEvent(name="belt_slip", onset_s=ONSET_S, severity=1.0)
-    record(scenario(40, faults=(fault,), excitation=ExcitationSettings(), duration_s=360), PLANT, path)
-    return path
+    def make(folder):
+        fault = FaultEvent(name="belt_slip", onset_s=ONSET_S, severity=1.0)
+        slip = scenario(40, faults=(fault,), excitation=ExcitationSettings(), duration_s=360)
+        record(slip, PLANT, folder / "belt_slip")
+
+    return made_once(tmp_path_factory, "fault", make) / "belt_slip"
