@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -83,6 +83,17 @@ class Recording:
             raise RecordingError(f"{path / PLANT}: missing or damaged ({error})") from error
         if self.plant.fingerprint != self.manifest["fingerprint"] and not self._untouched(PLANT):
             raise PlantMismatch(f"{path / PLANT}: not the plant this recording was made of (fingerprint differs)")
+
+    @classmethod
+    def verified(cls, path: Path) -> Self:
+        """A recording that is as it was written, file by file.
+
+        Raises:
+            RecordingError: naming the first file that is missing or differs.
+        """
+        recording = cls(path)
+        recording.verify()
+        return recording
 
     def _untouched(self, name: str) -> bool:
         """Whether a file is the one that was written: its plant may have been fingerprinted in another way."""
