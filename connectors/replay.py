@@ -42,7 +42,7 @@ def replay_source(config: ReplayConfig, plant: Plant, name: str = "replay") -> S
         PlantMismatch: the recording is of another plant.
         RecordingError: it is missing or damaged.
     """
-    recording = Recording(Path(config.path))
+    recording = Recording.verified(Path(config.path))
     if recording.plant.fingerprint != plant.fingerprint:
         raise PlantMismatch(
             f"replay.path: {config.path} was recorded from another plant ({recording.plant.name!r}, fingerprint "

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The whole surface of the command line, golden-tested."""
+    """The whole surface of the command line; tests/golden/cli.txt holds what it says."""
     parser = argparse.ArgumentParser(prog="fusion", description="A world model for industrial plants.")
     parser.add_argument("--verbose", action="store_true", help="log every detail")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")

@@ -40,7 +40,7 @@ def training_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `fusion train` and of `torchrun -m fusion.training`."""
     parser.add_argument("--recording", type=Path, nargs="+", required=True, action="extend")
     parser.add_argument("--out", type=Path, required=True, help="model folder to write")
-    parser.add_argument("overrides", nargs="*", help="training settings, e.g. seconds=600 seed=1")
+    parser.add_argument("overrides", nargs="*", help="settings, e.g. seconds=600 fit.learning_rate=1e-3")
 
 
 def flat(nested: Sequence[Sequence[Path]] | Sequence[Path]) -> list[Path]:

@@ -178,6 +178,8 @@ def rows(draw: Callable[[int], Tensor], own: int) -> Tensor:
 
 
 class _Sum(torch.autograd.Function):
+    """Ours: torch's all-reduce with a gradient (torch.distributed.nn) is deprecated for one in a private module."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         made = x.clone(memory_format=torch.contiguous_format)

@@ -1,11 +1,29 @@
+import argparse
+import os
 import subprocess
 import sys
+from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from fusion.cli import build_parser, main
 from fusion.demo import Demo, Ports
 from fusion.errors import ConfigError
+
+GOLDEN = Path(__file__).parent / "golden" / "cli.txt"
+
+
+def surface():
+    """What `fusion --help` and `fusion VERB --help` say."""
+    parser = build_parser()
+    (verbs,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    with mock.patch.dict(os.environ, COLUMNS="100", NO_COLOR="1"):
+        return "\n".join(p.format_help() for p in (parser, *verbs.choices.values()))
+
+
+def test_the_command_line_is_what_it_was():
+    assert surface() == GOLDEN.read_text(), "if that is meant: python -m tests.test_cli"
 
 
 def run(*arguments):
@@ -69,3 +87,7 @@ def test_sources_and_simulator_leave_torch_alone():
     modules = "connectors.kinds, fusion.simulator.live"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(surface())

@@ -287,7 +287,7 @@ def test_a_plant_survives_yaml(tmp_path: Path):
     [
         ("name: x\nsignals:\n  - {name: a, colour: red}\n", r"plant\.yaml\.signals\[0\]\.colour: unknown key"),
         ("name: [", "not YAML"),
-        ("", "mapping is required"),
+        ("", "expected a mapping with name"),
     ],
 )
 def test_a_plant_that_is_none_names_file_and_key(tmp_path: Path, text: str, message: str):

@@ -110,7 +110,9 @@ def test_a_thousand_tags_are_trained_on_and_judged(tmp_path):
     plant = wide_plant(1000)
     recording = write_recording(tmp_path / "run", plant, wide_values(plant, 0, 3500))
     out = tmp_path / "model"
-    train([recording], out, few_steps("steps=2", "model.width=16", "model.heads=2", "model.context=32", "model.states=2"))
+    train(
+        [recording], out, few_steps("steps=2", "model.width=16", "model.heads=2", "model.context=32", "model.states=2")
+    )
     short = write_recording(tmp_path / "short", plant, wide_values(plant, 1, 140))
     energies, _ = replayed(out, short)
     assert np.isfinite(energies[-1]).sum() > 5

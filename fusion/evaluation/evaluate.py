@@ -105,7 +105,7 @@ def play_all(
 
 def play(model: Path, path: Path, ablation: Ablation = NOTHING_MISSING) -> Played:
     """One recording through a fresh engine, as it would have gone live; a normal one is also forecast."""
-    recording = Recording(path)
+    recording = Recording.verified(path)
     engine = ablation.engine(load_checkpoint(model, recording.plant))
     seen = (ablation.seen(frame, engine.plant) for frame in frames(recording))
     changes: list[Anomaly] = []

@@ -39,6 +39,7 @@ def judge_pairs(model: Path, folder: Path, *, ablation: Ablation = NOTHING_MISSI
     Raises:
         ConfigError: where the folder holds no pairs.
         PlantMismatch: where they are of another plant than the model.
+        RecordingError: where one is missing or damaged.
     """
     listed = _listed(folder)
     spawn = multiprocessing.get_context("spawn")
@@ -70,7 +71,7 @@ def _judge(model: Path, folder: Path, pair: Mapping[str, Any], ablation: Ablatio
 
 
 def _side(model: Path, path: Path, t_ns: int, ablation: Ablation) -> float:
-    recording = Recording(path)
+    recording = Recording.verified(path)
     engine = ablation.engine(load_checkpoint(model, recording.plant))
     builder = TickBuilder(engine.plant, engine.model.stem)
     for frame in frames(recording):

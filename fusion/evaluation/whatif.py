@@ -55,8 +55,9 @@ def whatif(model: Path, path: Path, at_s: float, moves: Sequence[str], horizon_s
     Raises:
         ConfigError: where a move, the time or the horizon is not accepted.
         PlantMismatch: where the recording is of another plant than the model.
+        RecordingError: where it is missing or damaged.
     """
-    recording = Recording(path)
+    recording = Recording.verified(path)
     engine = Engine(load_checkpoint(model, recording.plant))
     wanted = parse_moves(moves, recording.plant)
     longest = engine.model.world_model.horizon_s[-1]

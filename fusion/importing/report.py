@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,9 @@ from connectors.historian.rows import TagInfo
 from fusion.importing.tag_quality import TagQuality
 from fusion.plant import Plant, Role, Signal
 from fusion.records import NS_PER_S
+from fusion.templates import render
 
-STYLE = """body{font:14px/1.5 system-ui,sans-serif;margin:2em;color:#111}
-h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em;border-bottom:1px solid #ccc}
-table{border-collapse:collapse;font-size:12px}td,th{padding:2px 7px;border:1px solid #ddd;text-align:right}
-td,th{vertical-align:top}th,td:first-child,td.text{text-align:left}
-td{white-space:nowrap}td.text{white-space:normal}td.text:last-child{min-width:22em}.bad{color:#a00}svg{display:block}"""
+TEMPLATE = Path(__file__).with_name("report.html")
 WIDTH, HEIGHT, BINS = 240, 44, 120
 MUCH = 0.05  # share of a tag's rows or time from which a reader should look
 
@@ -65,19 +62,18 @@ class Imported:
 def write_report(file: Path, found: Imported) -> None:
     """Write the report of one import."""
     missing = missing_tags(found.files)
-    title = f"Import of {html.escape(found.plant.name)}"
-    parts = [
-        f"<h1>{title}</h1>",
-        _summary(found),
-        "<h2>Files</h2>",
-        _table(_FILE_COLUMNS, (_file_row(report, missing) for report in found.files)),
-        "<h2>Tags</h2>",
-        "<p>All times are UTC. Red is worth a look. <i>New value every</i> is the mean time between rows that do not "
-        "continue a straight line, <i>frozen</i> the share of time in rests of many rows. The plot is lowest to "
-        "highest of the values kept, over the whole import; red strokes are the longest gaps.</p>",
-        _table(_TAG_COLUMNS, (_tag_row(tag, found) for tag in found.tags)),
-    ]
-    file.write_text(f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>{''.join(parts)}")
+    page = render(
+        TEMPLATE,
+        name=found.plant.name,
+        summary=_summary(found),
+        file_columns=_FILE_COLUMNS,
+        files=[_file_row(report, missing) for report in found.files],
+        tag_columns=_TAG_COLUMNS,
+        tags=[_tag_row(tag, found) for tag in found.tags],
+        width=WIDTH,
+        height=HEIGHT,
+    )
+    file.write_text(page)
 
 
 def missing_tags(files: Sequence[FileReport]) -> dict[str, list[str]]:
@@ -118,9 +114,9 @@ def _suspect_rest(tag: TagQuality, signal: Signal | None) -> bool:
     return tag.frozen_s > MUCH * tag.span_s and not by_nature
 
 
-def _summary(found: Imported) -> str:
+def _summary(found: Imported) -> dict[str, str]:
     plant = "proposed from the data, to be corrected" if found.proposed else "given"
-    rows = {
+    return {
         "rows read": f"{found.rows:,}",
         "repeated rows, counted once": f"{found.repeated:,}",
         "rows of one tag and time that disagree, the later taken": f"{found.conflicting:,}",
@@ -129,8 +125,6 @@ def _summary(found: Imported) -> str:
         "tags left out": ", ".join(found.left_out) or "none",
         "recordings": f"{len(found.recordings)}",
     }
-    body = "".join(f"<tr><td>{html.escape(k)}</td><td class=text>{html.escape(v)}</td></tr>" for k, v in rows.items())
-    return f"<table>{body}</table>"
 
 
 # --- files
@@ -142,7 +136,7 @@ _FILE_COLUMNS = (
 )
 
 
-def _file_row(report: FileReport, missing: Mapping[str, Sequence[str]]) -> list[str]:
+def _file_row(report: FileReport, missing: Mapping[str, Sequence[str]]) -> list[Cell]:
     refused = ", ".join(f"{count} x {reason}" for reason, count in report.rejected.most_common()) or "0"
     lacking = missing.get(Path(report.name).name, ())
     return [
@@ -177,7 +171,7 @@ _TAG_COLUMNS = (
 )
 
 
-def _tag_row(tag: TagQuality, found: Imported) -> list[str]:
+def _tag_row(tag: TagQuality, found: Imported) -> list[Cell]:
     span = max(tag.span_s, 1.0)
     signal = found.plant.by_name.get(tag.name)
     bad, gaps, frozen = tag.bad / max(tag.rows, 1), tag.gap_s / span, tag.frozen_s / span
@@ -188,7 +182,7 @@ def _tag_row(tag: TagQuality, found: Imported) -> list[str]:
     limits = f"{signal.low:g} to {signal.high:g}" if signal and None not in (signal.low, signal.high) else ""
     return [
         _cell(tag.name),
-        f"<td>{_plot(tag)}</td>",
+        _cell(_plot(tag)),
         _cell(unit),
         _cell(f"{tag.rows:,}"),
         _cell(_time(tag.first_ns)),
@@ -210,8 +204,8 @@ def _tag_row(tag: TagQuality, found: Imported) -> list[str]:
     ]
 
 
-def _plot(tag: TagQuality) -> str:
-    """Lowest to highest of the values kept in each of some bins of time, as one SVG path, and the longest gaps."""
+def _plot(tag: TagQuality) -> dict[str, Any] | str:
+    """Lowest to highest of the values kept in each of some bins of time, as SVG paths, and the longest gaps."""
     t_ns, value = tag.sample
     if len(value) < 2 or t_ns[-1] == t_ns[0]:
         return ""
@@ -225,16 +219,11 @@ def _plot(tag: TagQuality) -> str:
     top, bottom = _down(high[seen], tag), _down(low[seen], tag)
     path = " ".join(f"M{x:.0f} {a:.1f}V{b + 0.8:.1f}" for x, a, b in zip(across, top, bottom, strict=True))
     line = " ".join(f"{x:.0f},{y:.1f}" for x, y in zip(across, (top + bottom) / 2, strict=True))
-    strokes = "".join(
-        f'<path d="M{(start - t_ns[0]) / span * WIDTH:.0f} {HEIGHT - 1}h{length * NS_PER_S / span * WIDTH:.1f}" '
-        'stroke="#c00" stroke-width="2"/>'
+    gaps = [
+        f"M{(start - t_ns[0]) / span * WIDTH:.0f} {HEIGHT - 1}h{length * NS_PER_S / span * WIDTH:.1f}"
         for length, start in tag.gaps
-    )
-    return (
-        f'<svg width="{WIDTH}" height="{HEIGHT}" role="img" aria-label="{html.escape(tag.name)}">'
-        f'<path d="{path}" stroke="#468" stroke-width="1.6"/>'
-        f'<polyline points="{line}" fill="none" stroke="#468" stroke-width="0.7"/>{strokes}</svg>'
-    )
+    ]
+    return {"name": tag.name, "path": path, "line": line, "gaps": gaps}
 
 
 def _down(value: NDArray[np.float64], tag: TagQuality) -> NDArray[np.float64]:
@@ -243,19 +232,18 @@ def _down(value: NDArray[np.float64], tag: TagQuality) -> NDArray[np.float64]:
     return np.asarray((1.0 - (value - tag.low) / size) * (HEIGHT - 6) + 2)
 
 
-# --- HTML
+# --- cells
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
-    body = "".join(f"<tr>{''.join(row)}</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"
+class Cell(NamedTuple):
+    """One cell of a table, and how it looks: red where it is ``bad``, wrapped where it is ``text``."""
+
+    value: object
+    classes: str
 
 
-def _cell(value: object, *, bad: bool = False, text: bool = False) -> str:
-    names = " ".join(name for name, on in (("bad", bad), ("text", text)) if on)
-    mark = f' class="{names}"' if names else ""
-    return f"<td{mark}>{html.escape(str(value))}</td>"
+def _cell(value: object, *, bad: bool = False, text: bool = False) -> Cell:
+    return Cell(value, " ".join(name for name, on in (("bad", bad), ("text", text)) if on))
 
 
 def _factor(name: str) -> str:

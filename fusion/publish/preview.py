@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
+import io
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from fusion.plant import Plant, Signal
 from fusion.publish.encoding import iso_time, number
@@ -24,12 +24,9 @@ FLOOR = 1e-10
 def picture_png(picture: NDArray[np.generic]) -> bytes:
     """One grey picture uint8 [H, W], or the last of several [F, H, W], as PNG."""
     plane = np.ascontiguousarray(picture[-1] if picture.ndim == 3 else picture, dtype=np.uint8)
-    height, width = plane.shape
-    rows = np.zeros((height, width + 1), np.uint8)
-    rows[:, 1:] = plane
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    parts = (b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 6)), (b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, data) for name, data in parts)
+    stream = io.BytesIO()
+    Image.fromarray(plane).save(stream, format="png")
+    return stream.getvalue()
 
 
 def cloud_bytes(points: NDArray[np.generic], limit: int = CLOUD_POINTS) -> bytes:
@@ -73,7 +70,3 @@ def _mel(rate_hz: float, size: int) -> tuple[NDArray[np.float64], NDArray[np.flo
     low, centre, high = edges_hz[:-2], edges_hz[1:-1], edges_hz[2:]
     rising, falling = (bins_hz - low) / (centre - low), (high - bins_hz) / (high - centre)
     return centre, np.clip(np.minimum(rising, falling), 0, None)
-
-
-def _chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))

@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -81,12 +81,19 @@ class Recording:
             self.plant = load_plant(path / PLANT)
         except ConfigError as error:
             raise RecordingError(f"{path / PLANT}: missing or damaged ({error})") from error
-        if self.plant.fingerprint != self.manifest["fingerprint"] and not self._untouched(PLANT):
-            raise PlantMismatch(f"{path / PLANT}: not the plant this recording was made of (fingerprint differs)")
+        if sha256_of(path / PLANT) != self.manifest["files"].get(PLANT, {}).get("sha256"):
+            raise PlantMismatch(f"{path / PLANT}: not the plant this recording was made of (its hash differs)")
 
-    def _untouched(self, name: str) -> bool:
-        """Whether a file is the one that was written: its plant may have been fingerprinted in another way."""
-        return bool(sha256_of(self.path / name) == self.manifest["files"].get(name, {}).get("sha256"))
+    @classmethod
+    def verified(cls, path: Path) -> Self:
+        """A recording that is as it was written, file by file.
+
+        Raises:
+            RecordingError: naming the first file that is missing or differs.
+        """
+        recording = cls(path)
+        recording.verify()
+        return recording
 
     @property
     def has_media(self) -> bool:

@@ -77,7 +77,7 @@ def cache_ticks(recordings: Sequence[Recording], cache: Path, bar: Progress) -> 
 def _cache_ticks(job: tuple[Path, Plant, Path]) -> None:
     path, plant, file = job
     with whole_file(file) as aside:
-        ticks(Recording(path), plant).save(aside)
+        ticks(Recording.verified(path), plant).save(aside)
 
 
 def digest(recording: Recording, plant: Plant) -> str:
