@@ -83,8 +83,9 @@ class Cadence:
 class Engine:
     """One plant's inference, tick by tick.
 
-    ``calibration`` takes the place of the checkpoint's; without ``networks`` the linear core alone forecasts.
-    ``clock_ns`` is the time of day that a tick ages by; a replay has none but that of its ticks.
+    ``calibration`` takes the place of the checkpoint's; without ``networks`` the linear core alone forecasts. Energies
+    that may not raise are computed only ``with_silent``. ``clock_ns`` is the time of day that a tick ages by; a replay
+    has none but that of its ticks.
     """
 
     def __init__(
@@ -96,16 +97,20 @@ class Engine:
         cadence: Cadence | None = None,
         calibration: Calibration | None = None,
         networks: bool = True,
+        with_silent: bool = False,
         clock_ns: Callable[[], int] | None = None,
     ) -> None:
         self.plant: Plant = checkpoint.plant
-        self.model = PlantModel.from_checkpoint(checkpoint)
+        known = calibration or calibration_of(checkpoint)
+        self.calibration = known if with_silent else known.heard()
+        self.model = PlantModel.from_checkpoint(checkpoint).hearing(self.calibration.names)
         if not networks:
             self.model.networks.readout.gate_HS.zero_()
         self.model_id = checkpoint.model_id
-        self.calibration = calibration or calibration_of(checkpoint)
         self.licence = Licence.from_dict(checkpoint.meta["licence"])
-        self.detector = Detector(detector or DetectorConfig(), self.calibration, self.plant, self.model_id)
+        config = detector or DetectorConfig()
+        self.detector = Detector(config, self.calibration, self.plant, self.model_id)
+        self._settling_ns = round(config.settling_s * NS_PER_S)
         self._cadence = cadence or Cadence()
         self._advisor_config = advisor or AdvisorConfig()
         self._builder = TickBuilder(self.plant, self.model.stem)
@@ -195,14 +200,14 @@ class Engine:
     def _settling(self, action: NDArray[np.float64]) -> tuple[str, ...]:
         """A move of the operator widens the limits of fast energies for a short while."""
         if self._last_action is not None and not np.allclose(action, self._last_action):
-            self._settling_until_ns = self._now_ns + 60 * NS_PER_S
+            self._settling_until_ns = self._now_ns + self._settling_ns
         self._last_action = action.copy()
         return ("settling",) if self._now_ns < self._settling_until_ns else ()
 
     def _relieved(self) -> tuple[str, ...]:
         """Some energy that could raise stood high from the start and is judged by what is usual since then."""
         relieved = self._state.carry.local.relieved
-        if relieved is None or not (relieved & ~self.calibration.silent[: len(relieved)]).any():
+        if relieved is None or not (relieved & self.calibration.raising[: len(relieved)]).any():
             return ()
         return (f"relieved:{Modality.PROCESS}",)
 

@@ -343,11 +343,50 @@ class Health:
     licence: str = ""
 
 
+class Origin(StrEnum):
+    """What a residual is generated from."""
+
+    AHEAD = "ahead"
+    """The linear core's forecast against what came, and the state it knows."""
+    ACROSS = "across"
+    """One sense from the others."""
+    BESIDE = "beside"
+    """Tags from other tags."""
+    LAW = "law"
+    """Conservation laws."""
+    ALIVE = "alive"
+    """A sensor's own signs of life."""
+    LATER = "later"
+    """The latent of the networks: all that is learned and not in closed form."""
+
+
+class Statistic(StrEnum):
+    """How averaged residuals become one number."""
+
+    T2 = "t2"
+    """A Mahalanobis distance of all columns."""
+    LARGEST = "largest"
+    """The largest column over its own limit."""
+
+
+PROCESS = "process"
+"""The source of energies that watch the process tags as a whole."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EnergyInfo:
-    """What an energy is: ``source`` is ``process`` or a media signal, ``kind`` a hint: process, sensor or unknown."""
+class Energy:
+    """What one judged number is: where its residual comes from, what it watches, and whether it may raise.
+
+    ``source`` is ``PROCESS`` or a media signal; ``family`` names the residual within its origin. ``speed`` is the
+    weight of the newest tick in the average, one without any; ``relative``: less the long mean of the stream.
+    """
 
     name: str
-    modality: Modality
-    source: str
-    kind: str
+    origin: Origin
+    family: str
+    source: str = PROCESS
+    modality: Modality = Modality.PROCESS
+    statistic: Statistic = Statistic.T2
+    speed: float = 1.0
+    relative: bool = False
+    raises: bool = True

@@ -1,4 +1,4 @@
-"""Averages of a stream: exponentially weighted, and over all that was so far.
+"""Averages of a stream: exponentially weighted, and the long mean that tells what is usual on it.
 
 Shape letters: T ticks, C columns.
 """
@@ -22,7 +22,7 @@ def ewma(values: Floats, alpha: float, state: Floats | None = None) -> tuple[Flo
     return np.asarray(smooth), np.asarray(smooth[-1])
 
 
-LONG_TICKS = 1800
+LONG_TICKS = 1800  # long against the growth of a fault, short against a shift
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ Shape letters: T ticks, E energies, G signals, N candidates, K steps of the acti
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from fusion.checkpoint import Checkpoint
 from fusion.errors import ModelError
 from fusion.plant import Plant
-from fusion.records import ACTION_STEPS
+from fusion.records import ACTION_STEPS, Energy
 from fusion.state import dump_state, load_state
 from models.features.stem import FeatureStem
 from models.linear.core import LinearCore
@@ -27,16 +27,17 @@ from models.linear.past import PastCarry
 from models.monitors.crossmodal import OBSERVED_SHARE
 from models.monitors.monitors import Energies, MonitorCarry, Monitors
 from models.networks.jepa import Jepa
+from models.networks.latent_energies import MASKED
 from models.networks.stream import Trail
 from models.ticks import Ticks
 from models.training.calibration import calibrate, fit_energies
-from models.world_model import State, WorldModel
+from models.world_model import Observation, State, WorldModel
 
 Floats = NDArray[np.float64]
 
-WARM_UP_TICKS = 60
+WARM_UP_TICKS = 60  # until a forecast rests on a past and not on the first values
 LEAST_VARIANCE = 1e-6  # of the largest, or of one: directions that never move do not make a region empty
-REGION_QUANTILE = 0.999
+REGION_QUANTILE = 0.999  # of the distances seen in training: the border of the region
 _SHARED = ("plant", "core", "stem")  # of the monitors, which a checkpoint holds once or not at all
 
 
@@ -107,15 +108,15 @@ class Region:
 
 
 class PlantModel:
-    """World model and monitors of one plant."""
+    """World model and monitors of one plant; ``latent`` are the energies that are heard of the networks."""
 
-    def __init__(self, world: WorldModel, monitors: Monitors, region: Region) -> None:
+    def __init__(
+        self, world: WorldModel, monitors: Monitors, region: Region, latent: tuple[Energy, ...] | None = None
+    ) -> None:
         self.plant = world.plant
         self.stem = FeatureStem(self.plant)
         self.world_model, self.monitors, self.region = world, monitors, region
-        infos = (*monitors.infos, *world.infos)
-        self.energy_names = tuple(info.name for info in infos)
-        self.energy_modality = tuple(str(info.modality) for info in infos)
+        self.latent = world.energies if latent is None else latent
         self.tags = tuple(s.name for s in self.plant.tags)
         self.signals = monitors.signals
 
@@ -135,6 +136,16 @@ class PlantModel:
         world = fit_energies(calibrate(WorldModel(plant, core, networks), later), with_media)
         return cls(world, monitors, Region.fit(core, fitted, plant))
 
+    def hearing(self, names: Collection[str]) -> PlantModel:
+        """The model that makes these energies and no other; the same numbers at a lower price."""
+        latent = tuple(energy for energy in self.latent if energy.name in names)
+        return PlantModel(self.world_model, self.monitors.hearing(names), self.region, latent)
+
+    @property
+    def energies(self) -> tuple[Energy, ...]:
+        """What is made of each tick: E columns."""
+        return (*self.monitors.energies, *self.latent)
+
     @property
     def core(self) -> LinearCore:
         """The linear core."""
@@ -149,12 +160,11 @@ class PlantModel:
     def step(self, ticks: Ticks, state: ModelState, *, explain: bool = False) -> list[Seen]:
         """Take in consecutive ticks, encoded once for all parts, and judge each; ``state`` is brought up to date."""
         encoding, state.past = self.core.encode(ticks, state.past)
-        observed, state.trail = self.world_model.observe(ticks, encoding, state.trail)
+        observed, state.trail = self.world_model.observe(ticks, encoding, state.trail, energies=bool(self.latent))
         judged, state.carry = self.monitors.step(ticks, encoding, state.carry, explain=explain)
         state.state, state.z, state.action = observed.state, encoding.z[-1], ticks.action[-1]
         state.ticks += len(ticks)
-        latent = np.where(self._whole(ticks)[:, None], observed.energies_TE, np.nan)
-        energies = np.concatenate([judged.values, latent], 1)
+        energies = np.concatenate([judged.values, self._latent_values(ticks, observed)], 1)
         return [self._seen(i, ticks, energies[i], judged, observed.shares_TS[i]) for i in range(len(ticks))]
 
     def _seen(self, row: int, ticks: Ticks, energies: Floats, judged: Energies, masked: Floats) -> Seen:
@@ -167,16 +177,15 @@ class PlantModel:
         )
 
     @torch.no_grad()
-    def energies(self, run: Ticks) -> Floats:
+    def judge(self, run: Ticks) -> Floats:
         """Energies [T, E] of a whole run; NaN where a medium's level was never seen in training."""
         encoding, _ = self.core.encode(run)
         judged, _ = self.monitors.step(run, encoding)
-        latent = self.world_model.observe(run, encoding)[0].energies_TE
-        latent[~self._whole(run)] = np.nan
-        values = np.concatenate([judged.values, latent], 1)
+        observed, _ = self.world_model.observe(run, encoding, energies=bool(self.latent))
+        values = np.concatenate([judged.values, self._latent_values(run, observed)], 1)
         for signal, good in judged.calibrated.items():
-            modality = str(self.plant.by_name[signal].modality)
-            values[np.ix_(~good, np.array([m == modality for m in self.energy_modality]))] = np.nan
+            own = [energy.modality is self.plant.by_name[signal].modality for energy in self.energies]
+            values[np.ix_(~good, np.array(own, bool))] = np.nan
         return values
 
     @torch.no_grad()
@@ -186,6 +195,13 @@ class PlantModel:
         if rows.start:
             self.step(run[: rows.start], state)
         return self.step(run[rows], state, explain=True)
+
+    def _latent_values(self, ticks: Ticks, observed: Observation) -> Floats:
+        """The latent's energies [T, E] that are heard; NaN where a sense of the training is missing."""
+        column = {energy.name: i for i, energy in enumerate(self.world_model.energies)}
+        heard = [column[energy.name] for energy in self.latent]
+        values = observed.energies_TE[:, heard] if heard else np.zeros((len(ticks), 0))
+        return np.where(self._whole(ticks)[:, None], values, np.nan)
 
     def _whole(self, ticks: Ticks) -> NDArray[np.bool_]:
         """Ticks [T] with every sense of the training: what the networks make of fewer is not judged."""
@@ -203,18 +219,18 @@ class PlantModel:
     def _padded(self, shares: Floats, masked: Floats) -> Floats:
         """Evidence [E, G] of all energies; those of the latent belong to the signals of their modality in equal parts.
 
-        The last, of masked tags, tells the part of each tag [S].
+        That of masked tags tells the part of each tag [S].
         """
         rows = []
-        for info in self.world_model.infos[:-1]:
-            row = np.array([str(self.plant.by_name[s].modality) == str(info.modality) for s in self.signals], float)
-            rows.append(row / max(row.sum(), 1.0))
-        rows.append(np.concatenate([masked, np.zeros(len(self.signals) - len(masked))]))
+        for energy in self.latent:
+            own = np.array([self.plant.by_name[s].modality is energy.modality for s in self.signals], float)
+            told = np.concatenate([masked, np.zeros(len(self.signals) - len(masked))])
+            rows.append(told if energy.family == MASKED else own / max(own.sum(), 1.0))
         return np.concatenate([shares, np.array(rows).reshape(len(rows), shares.shape[1])])
 
     def _padded_sensor(self, sensor: Floats) -> Floats:
         """The same [E] for all energies; the latent's do not say whether an instrument is at fault."""
-        return np.concatenate([sensor, np.full(len(self.world_model.infos), np.nan)])
+        return np.concatenate([sensor, np.full(len(self.latent), np.nan)])
 
     @torch.no_grad()
     def forecast(self, state: ModelState, paths: Tensor) -> Tensor:

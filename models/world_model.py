@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fusion.plant import Plant
-from fusion.records import EnergyInfo
 from models.actions import HORIZONS
 from models.linear.core import Encoding, LinearCore
 from models.networks.clips import run_view
 from models.networks.jepa import Jepa, MediaShape
-from models.networks.latent_energies import Ellipsoids, disagreements, infos, masked, trail_vectors
+from models.networks.latent_energies import Ellipsoids, disagreements, latent_energies, masked, trail_vectors
 from models.networks.linear_head import LinearHead
 from models.networks.size import ModelConfig
 from models.networks.stream import CHUNK, TRAIL_TICKS, Trail, Unroller, continued
@@ -46,7 +45,7 @@ class State:
 class Observation:
     """Of T ticks: the latent [T, Z] (the core's, then the networks'), energies [T, E] (NaN: not known), last state.
 
-    ``shares_TS`` is the part of each tag in the last energy, that of masked tags.
+    ``shares_TS`` is the part of each tag in the last energy, that of masked tags; zero where no energies are asked for.
     """
 
     z_TZ: Tensor
@@ -74,10 +73,10 @@ class WorldModel:
         self.plant, self.core = plant, core
         self.networks = networks.eval().requires_grad_(False)
         self.networks.teacher = None
-        self.infos: tuple[EnergyInfo, ...] = infos(networks.perception)
+        self.energies = latent_energies(networks.perception)
         self._head = LinearHead(core, torch.float64).to(networks.device)
         self._half_width = core.band() if half_width_HS is None else np.asarray(half_width_HS, np.float64)
-        self._ellipsoids = ellipsoids or Ellipsoids.unit(len(self.infos) - 1, networks.config.latent)
+        self._ellipsoids = ellipsoids or Ellipsoids.unit(len(self.energies) - 1, networks.config.latent)
         self._told = told or Ellipsoids.unit(1, len(plant.tags))
 
     @property
@@ -104,7 +103,8 @@ class WorldModel:
         trail, vectors, hidden = self._take_in(ticks, encoding, trail, energies=energies)
         found = [self._ellipsoids.energy(vectors), self._told.energy(hidden)] if energies else []
         values = torch.cat(found, 1).double().cpu().numpy() if energies else np.zeros((len(ticks), 0))
-        shares = self._told.column_shares(hidden)[:, 0].double().cpu().numpy()
+        told = self._told.column_shares(hidden)[:, 0] if energies else hidden[:, 0]
+        shares = told.double().cpu().numpy()
         linear = torch.from_numpy(encoding.z).float().to(self.device)
         z_net = trail.z_TL[-len(ticks) :]
         state = self._state(encoding, trail)

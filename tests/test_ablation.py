@@ -12,17 +12,22 @@ from fusion.evaluation.ablation import NOTHING_MISSING, Ablation
 from fusion.plant import Modality
 from fusion.plant_file import load_plant
 from fusion.recordings.recording import Recording
+from fusion.records import Energy, Origin
 from fusion.timeline.history import frames
 
 PLANT = load_plant(Path(__file__).parent.parent / "configs" / "plant" / "lime.yaml")
-NAMES = ("innovation.1", "cross.camera.0.1", "cross.microphone.0.1", "net.innovation.1")
-MODALITIES = ("process", "video", "audio", "process")
+ENERGIES = (
+    Energy(name="innovation.1", origin=Origin.AHEAD, family="innovation"),
+    Energy(name="cross.camera.0.1", origin=Origin.ACROSS, family="cross", modality=Modality.VIDEO),
+    Energy(name="cross.microphone.0.1", origin=Origin.ACROSS, family="cross", modality=Modality.AUDIO),
+    Energy(name="net.innovation.1", origin=Origin.LATER, family="innovation"),
+)
 
 
 @pytest.fixture(scope="module")
 def calibration():
-    values = np.abs(np.random.default_rng(0).standard_normal((20_000, len(NAMES))))
-    return calibrate(values, NAMES, MODALITIES, SurpriseConfig())
+    values = np.abs(np.random.default_rng(0).standard_normal((20_000, len(ENERGIES))))
+    return calibrate(values, ENERGIES, SurpriseConfig())
 
 
 def test_the_command_line_names_what_it_accepts():
@@ -55,7 +60,7 @@ def test_a_frame_loses_the_sensors_of_a_modality_and_keeps_the_setpoints(recordi
 )
 def test_the_limit_is_set_anew_on_the_energies_that_remain(calibration, ablation, kept):
     limits = ablation.limits(calibration)
-    row = np.full(len(NAMES), 50.0)
+    row = np.full(len(ENERGIES), 50.0)
     speaking = np.flatnonzero(np.isfinite(limits.score(row).standardised))
     assert speaking.tolist() == kept
     assert limits.score(row).peak > limits.threshold
@@ -66,6 +71,17 @@ def test_energies_of_the_networks_alone_speak_although_they_are_silent_beside_ot
     assert calibration.score(row).peak < calibration.threshold
     alone = Ablation(only="latent").limits(calibration)
     assert alone.score(row).peak > alone.threshold
+
+
+def test_only_the_ablation_to_the_latent_pays_for_its_energies(model):
+    checkpoint = load_checkpoint(model, PLANT)
+    usual, latent = (ablation.engine(checkpoint) for ablation in (NOTHING_MISSING, Ablation(only="latent")))
+    assert usual.model.energies
+    assert {e.origin for e in usual.model.energies}.isdisjoint({Origin.LATER})
+    assert all(e.raises for e in usual.calibration.energies)
+    assert {e.origin for e in latent.model.energies} == {Origin.LATER}
+    everything = NOTHING_MISSING.engine(checkpoint, with_silent=True)
+    assert len(everything.model.energies) > len(usual.model.energies) + len(latent.model.energies)
 
 
 def test_without_a_sense_the_others_find_the_fault(model, slipping, tmp_path):

@@ -8,12 +8,29 @@ from control.anomaly.calibration import SurpriseConfig, calibrate
 from control.anomaly.detector import Contributions, Detector, DetectorConfig
 from control.anomaly.evidence import EvidenceConfig, decide_kind, find
 from fusion.errors import ConfigError
-from fusion.records import AnomalyKind, AnomalyState, SignalBlame
+from fusion.plant import Modality
+from fusion.records import AnomalyKind, AnomalyState, Energy, Origin, SignalBlame, Statistic
 
-NAMES = ("cross.process.0.02", "cross.camera.0.02", "cross.microphone.0.02", "innovation.8", "balance.tank.120s")
-MODALITY = ("process", "video", "audio", "process", "process")
+
+def across(source, modality):
+    name = f"cross.{source}.0.02"
+    return Energy(name=name, origin=Origin.ACROSS, family="cross", source=source, modality=modality)
+
+
+def alive(source, modality):
+    return Energy(name=f"health.{source}", origin=Origin.ALIVE, family="health", source=source, modality=modality)
+
+
+ENERGIES = (
+    across("process", Modality.PROCESS),
+    across("camera", Modality.VIDEO),
+    across("microphone", Modality.AUDIO),
+    Energy(name="innovation.8", origin=Origin.AHEAD, family="innovation"),
+    Energy(name="balance.tank.120s", origin=Origin.LAW, family="balance", statistic=Statistic.LARGEST),
+)
+NAMES = tuple(energy.name for energy in ENERGIES)
 SIGNALS = ("T", "L", "F", "camera", "microphone")
-HEALTH = ("health.process", "health.camera")
+HEALTH = (alive("process", Modality.PROCESS), alive("camera", Modality.VIDEO))
 S = 1_000_000_000
 RAISED, HELD, CLEARED = AnomalyState.RAISED, AnomalyState.HELD, AnomalyState.CLEARED
 
@@ -24,7 +41,7 @@ def calibration():
     x[0] *= 0.16
     for t in range(1, len(x)):
         x[t] = 0.95 * x[t - 1] + 0.05 * x[t]
-    return calibrate(np.square(x).sum(2), NAMES, MODALITY, SurpriseConfig(false_raises_per_day=6))
+    return calibrate(np.square(x).sum(2), ENERGIES, SurpriseConfig(false_raises_per_day=6))
 
 
 @pytest.fixture
@@ -200,18 +217,20 @@ def test_open_anomalies_are_taken_over_after_a_restart(detector, calibration):
     ],
 )
 def test_kind_follows_the_first_rule_that_applies(factors, sensor, kind):
-    names, modality = (*NAMES, *HEALTH), (*MODALITY, "process", "video")
-    factor = np.array([factors.get(n, 0.2) for n in names])
-    told = np.array([sensor.get(n, np.nan) for n in names])
-    assert decide_kind(factor, names, modality, told, EvidenceConfig()) is kind
+    energies = (*ENERGIES, *HEALTH)
+    factor = np.array([factors.get(e.name, 0.2) for e in energies])
+    told = np.array([sensor.get(e.name, np.nan) for e in energies])
+    assert decide_kind(factor, energies, told, EvidenceConfig()) is kind
 
 
 def test_finding_without_evidence_is_empty():
-    found = find(np.zeros(5), NAMES, MODALITY, np.zeros(0), None, EvidenceConfig())
+    found = find(np.zeros(5), ENERGIES, np.zeros(0), None, EvidenceConfig())
     assert (dict(found.by_modality), found.top_signals, found.energies) == ({}, (), ())
 
 
 def test_configurations_refuse_nonsense():
+    with pytest.raises(ConfigError, match="settling: 'net' is not accepted; expected some of ahead, across"):
+        DetectorConfig(settling=("ahead", "net"))
     with pytest.raises(ConfigError, match="deadband"):
         DetectorConfig(deadband=1.2)
     with pytest.raises(ConfigError, match="alone"):

@@ -1,15 +1,31 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from control.anomaly.calibration import Calibration, SurpriseConfig, block_maxima, calibrate, rate_bound, sustained
+from control.anomaly.calibration import (
+    Calibration,
+    SurpriseConfig,
+    block_maxima,
+    calibrate,
+    rate_bound,
+    surprise_config,
+    sustained,
+)
 from control.anomaly.tail import fit_tail
 from fusion.errors import ConfigError, ModelError
+from fusion.plant import Modality, Plant, Signal
+from fusion.records import Energy, Origin
 from fusion.state import dump_state, load_state
 
-NAMES = ("cross.process.0.02", "cross.microphone.0.02", "innovation.8", "health.process")
-MODALITY = ("process", "audio", "process", "process")
+ENERGIES = (
+    Energy(name="cross.process.0.02", origin=Origin.ACROSS, family="cross", speed=0.02),
+    Energy(name="cross.microphone.0.02", origin=Origin.ACROSS, family="cross", modality=Modality.AUDIO, speed=0.02),
+    Energy(name="innovation.8", origin=Origin.AHEAD, family="innovation", speed=0.02),
+    Energy(name="health.process", origin=Origin.ALIVE, family="health"),
+)
+LATENT = Energy(name="net.shell", origin=Origin.LATER, family="shell")
 
 
 def slow_noise(hours, seed, columns=4, alpha=0.05):
@@ -33,7 +49,7 @@ def test_the_budget_of_false_raises_holds_on_autocorrelated_noise():
     config = SurpriseConfig(false_raises_per_day=12.0, safety=0.0)
     raises, hours = 0, 0.0
     for seed in range(4):
-        calibration = calibrate(slow_noise(6, seed), NAMES, MODALITY, config)
+        calibration = calibrate(slow_noise(6, seed), ENERGIES, config)
         fresh = slow_noise(6, 100 + seed)
         raises += raises_in(calibration, fresh)
         hours += 6
@@ -43,8 +59,8 @@ def test_the_budget_of_false_raises_holds_on_autocorrelated_noise():
 
 def test_a_tight_budget_extrapolates_beyond_what_was_seen():
     data = slow_noise(3, 5)
-    loose = calibrate(data, NAMES, MODALITY, SurpriseConfig(false_raises_per_day=24))
-    tight = calibrate(data, NAMES, MODALITY, SurpriseConfig(false_raises_per_day=0.2))
+    loose = calibrate(data, ENERGIES, SurpriseConfig(false_raises_per_day=24))
+    tight = calibrate(data, ENERGIES, SurpriseConfig(false_raises_per_day=0.2))
     assert tight.threshold > loose.threshold
     assert tight.raises == 0
     assert tight.bound_per_day == pytest.approx(24 * 2.996 / 3, rel=0.01)
@@ -53,13 +69,13 @@ def test_a_tight_budget_extrapolates_beyond_what_was_seen():
 def test_few_hours_are_paid_with_a_larger_threshold():
     data = slow_noise(4, 6)
     config = SurpriseConfig(false_raises_per_day=6)
-    plain = calibrate(data, NAMES, MODALITY, SurpriseConfig(false_raises_per_day=6, safety=0.0))
-    assert calibrate(data, NAMES, MODALITY, config).threshold > 1.05 * plain.threshold
+    plain = calibrate(data, ENERGIES, SurpriseConfig(false_raises_per_day=6, safety=0.0))
+    assert calibrate(data, ENERGIES, config).threshold > 1.05 * plain.threshold
 
 
 def test_an_absent_energy_takes_no_part():
     data = slow_noise(2, 1)
-    calibration = calibrate(data, NAMES, MODALITY)
+    calibration = calibrate(data, ENERGIES)
     row = data[100].copy()
     row[1] = 1e9
     assert calibration.score(row).p_value < 1e-3
@@ -75,29 +91,29 @@ def test_an_absent_energy_takes_no_part():
 def test_an_energy_hardly_seen_in_calibration_is_not_calibrated():
     data = slow_noise(2, 2)
     data[60:, 1] = np.nan
-    calibration = calibrate(data, NAMES, MODALITY)
+    calibration = calibrate(data, ENERGIES)
     assert calibration.uncalibrated == ("cross.microphone.0.02",)
     assert np.isnan(calibration.score(np.array([0, 1e9, 0, 0.0])).factor[1])
 
 
 def test_one_wild_energy_does_not_set_the_limit_of_all():
     data = slow_noise(3, 3)
-    tame = calibrate(data, NAMES, MODALITY, SurpriseConfig(false_raises_per_day=8))
+    tame = calibrate(data, ENERGIES, SurpriseConfig(false_raises_per_day=8))
     data[5000:5060, 3] += 5000.0
-    wild = calibrate(data, NAMES, MODALITY, SurpriseConfig(false_raises_per_day=8))
+    wild = calibrate(data, ENERGIES, SurpriseConfig(false_raises_per_day=8))
     assert wild.threshold < 2 * tame.threshold
 
 
 def test_a_constant_energy_keeps_a_finite_scale():
     data = slow_noise(2, 4)
     data[:, 3] = 0.0
-    calibration = calibrate(data, NAMES, MODALITY)
+    calibration = calibrate(data, ENERGIES)
     assert calibration.score(np.array([0, 0, 0, 0.5])).factor[3] > 10
 
 
 def test_p_values_are_empirical_inside_and_fall_smoothly_beyond():
     data = slow_noise(3, 7)
-    calibration = calibrate(data, NAMES, MODALITY)
+    calibration = calibrate(data, ENERGIES)
     peaks = calibration.peaks(data)
     p = calibration.p_values(np.quantile(peaks, [0.5, 0.9, 0.98]))
     assert p == pytest.approx([0.5, 0.1, 0.02], rel=0.1)
@@ -108,7 +124,7 @@ def test_p_values_are_empirical_inside_and_fall_smoothly_beyond():
 
 def test_streaming_equals_bulk():
     data = slow_noise(1, 8)
-    calibration = calibrate(data, NAMES, MODALITY)
+    calibration = calibrate(data, ENERGIES)
     scores = [calibration.score(row) for row in data[:50]]
     assert np.array([s.peak for s in scores]) == pytest.approx(calibration.peaks(data[:50]))
     assert np.array([s.p_value for s in scores]) == pytest.approx(calibration.p_values(calibration.peaks(data[:50])))
@@ -117,7 +133,7 @@ def test_streaming_equals_bulk():
 def test_state_survives_json():
     data = slow_noise(1, 9)
     data[:, 1] = np.nan
-    calibration = calibrate([data[:1800], data[1800:]], NAMES, MODALITY)
+    calibration = calibrate([data[:1800], data[1800:]], ENERGIES)
     arrays, tree = dump_state(calibration)
     again = load_state(Calibration, arrays, json.loads(json.dumps(tree, allow_nan=False)))
     assert again.score(data[7]).p_value == calibration.score(data[7]).p_value
@@ -128,11 +144,11 @@ def test_state_survives_json():
 
 def test_bad_calibration_data_are_refused_by_name():
     with pytest.raises(ConfigError, match="4"):
-        calibrate(np.zeros((100, 3)), NAMES, MODALITY)
+        calibrate(np.zeros((100, 3)), ENERGIES)
     with pytest.raises(ConfigError, match="no energies"):
-        calibrate(np.full((100, 4), np.nan), NAMES, MODALITY)
+        calibrate(np.full((100, 4), np.nan), ENERGIES)
     with pytest.raises(ConfigError, match="normal data"):
-        calibrate(slow_noise(0.1, 1), NAMES, MODALITY)
+        calibrate(slow_noise(0.1, 1), ENERGIES)
     with pytest.raises(ConfigError, match="false_raises_per_day"):
         SurpriseConfig(false_raises_per_day=0)
 
@@ -157,3 +173,40 @@ def test_blocks_and_sustained_levels():
     config = SurpriseConfig(on_delay_s=3)
     level = sustained(np.array([1.0, 2.0, 3.0, np.nan, 4.0, 5.0, 6.0]), config, 1.0)
     assert level.tolist() == [-np.inf, -np.inf, 1.0, -np.inf, -np.inf, -np.inf, 4.0]
+
+
+def test_an_energy_that_may_not_raise_changes_no_limit():
+    data, config = slow_noise(3, 3), SurpriseConfig(false_raises_per_day=8)
+    alone = calibrate(data, ENERGIES, config)
+    for wild in (1e-3, 1.0, 30.0):
+        beside = np.abs(np.random.default_rng(1).standard_normal((len(data), 3))) ** wild
+        both = calibrate(np.hstack([data, beside]), (*ENERGIES, *[LATENT] * 3), config)
+        assert both.threshold == alone.threshold
+        assert both.raising.tolist() == [True] * 4 + [False] * 3
+    heard = both.heard()
+    assert heard.energies == alone.energies
+    assert heard.score(data[9]).factor.tolist() == alone.score(data[9]).factor.tolist()
+    loud = np.append(data[9], [1e9] * 3)
+    assert both.score(loud).peak == alone.score(data[9]).peak
+    assert both.restricted(~both.raising).raising.tolist() == [False] * 4 + [True] * 3
+
+
+def test_the_configuration_says_by_record_what_may_raise():
+    config = SurpriseConfig(silent=("innovation", "alive"), least_speed=0.03)
+    fast = replace(ENERGIES[0], speed=0.05)
+    assert [config.lets_raise(e) for e in (*ENERGIES, fast, LATENT)] == [False] * 4 + [True, True]
+    with pytest.raises(ConfigError, match="least_speed"):
+        SurpriseConfig(least_speed=1.0)
+
+
+def test_media_decide_what_may_raise():
+    tags = Plant(name="tags", signals=(Signal(name="T"),))
+    seen = replace(tags, signals=(*tags.signals, Signal(name="cam", modality=Modality.VIDEO, shape=(4, 4))))
+    lagged = Energy(name="lagged.tight", origin=Origin.BESIDE, family="lagged", speed=0.3)
+    both = [surprise_config(plant, 1.0) for plant in (tags, seen)]
+    assert [[c.lets_raise(e) for c in both] for e in (lagged, LATENT, *ENERGIES[::2])] == [
+        [True, False],
+        [True, False],
+        [False, True],
+        [False, True],
+    ]

@@ -6,7 +6,8 @@ import pytest
 from fusion.plant import Plant, Role, Signal
 from fusion.state import dump_state, load_state
 from models.linear.fit import fit_core
-from models.monitors.relations import NAMES, RelationCarry, Relations
+from models.monitors.piece import piece
+from models.monitors.relations import Relations
 from tests.grid_runs import from_process_grid
 
 TAGS = ("SPEED", "FLOW", "POWER", "TEMP_A", "TEMP_B", "OTHER")
@@ -40,7 +41,7 @@ def fitted(plant):
     runs = [run(plant, seed) for seed in range(4)]
     core = fit_core(runs, plant)
     known = [(core.encode(r)[0], r.observed) for r in runs]
-    return core, Relations.fit(known, plant, core.past_scaler.scale, 60)
+    return core, Relations.fit(known, plant, core.past_scaler.scale)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,13 @@ def learned():
 
 def judged(learned, ticks):
     core, relations = learned
-    return relations.step(core.encode(ticks)[0], ticks.observed, len(TAGS) + 1, RelationCarry())
+    return charts(relations, piece(ticks, core.encode(ticks)[0], core.scaling, {}, {}), relations.begin())
+
+
+def charts(relations, read, carry):
+    """Residuals over their limits and shares, by energy."""
+    made = relations.step(read, carry)
+    return {r.energy.name: (r.chart.values, r.chart.contributions(len(TAGS) + 1)) for r in made}
 
 
 def test_normal_runs_stay_within_their_limits(learned):
@@ -72,11 +79,11 @@ def test_the_share_names_the_wrong_thermometer_and_its_partner_only(learned):
 
 
 def test_a_tag_without_neighbours_has_no_relation_and_an_unobserved_one_no_residual(learned):
-    core, relations = learned
+    _, relations = learned
     assert TAGS.index("OTHER") not in {r.tag for r in relations.relations}
     ticks = run(make_plant(), 9)
     blind = dataclasses.replace(ticks, observed=np.zeros_like(ticks.observed))
-    over, _ = relations.step(core.encode(blind)[0], blind.observed, len(TAGS) + 1, RelationCarry())["relation.0.1"]
+    over, _ = judged(learned, blind)["relation.0.1"]
     assert not over.any()
 
 
@@ -87,14 +94,14 @@ def test_without_a_graph_the_most_correlated_signals_are_neighbours():
 
 def test_state_round_trip_and_chunks(learned):
     core, relations = learned
-    again = load_state(Relations, *dump_state(relations))
+    again = load_state(Relations, *dump_state(relations, ("plant",)), {"plant": make_plant()})
     ticks = run(make_plant(), 9, POWER=0.05)
     whole = judged(learned, ticks)
-    encoding, carry, parts = core.encode(ticks)[0], RelationCarry(), []
+    encoding, carry, parts = core.encode(ticks)[0], relations.begin(), []
     for start in range(0, len(ticks), 37):
         part = slice(start, start + 37)
-        parts.append(again.step(encoding[part], ticks.observed[part], len(TAGS) + 1, carry))
-    for name in NAMES:
+        parts.append(charts(again, piece(ticks[part], encoding[part], core.scaling, {}, {}), carry))
+    for name in whole:
         for i in range(2):
             joined = np.concatenate([p[name][i] for p in parts])
             np.testing.assert_allclose(joined, whole[name][i], atol=1e-9)

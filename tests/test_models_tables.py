@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 
 from control.anomaly.calibration import SurpriseConfig, calibrate
+from fusion.records import Energy, Origin
 from fusion.state import dump_state, load_state
 from models.linear.core import Encoding, LinearCore
 from models.linear.fit import fit_core
 from models.linear.past import TAG_ALPHAS, past
 from models.linear.rhythm import AHEAD, WINDOW, Rhythm
 from models.monitors import relief
+from models.monitors.piece import Piece
 from models.monitors.relief import Local, LocalCarry
 from models.monitors.steadiness import Steadiness
-from models.monitors.two_ticks import Lagged, LaggedCarry
+from models.monitors.two_ticks import Lagged
 from models.scaling import Scaling
 from tests.benchmarks.tables import plant_of, run_of
 from tests.grid_runs import from_process_grid
@@ -75,16 +77,22 @@ def test_tags_all_at_once_see_a_broken_relation_and_blame_it():
     random = np.random.default_rng(2)
     common = random.normal(size=(900, 1))
     tags = common + 0.05 * random.normal(size=(900, 4))
-    lagged = Lagged.fit([encoding(tags[:600])], 20)
+    plant = plant_of("four", "abcd", 1.0)
+    lagged = Lagged.fit([encoding(tags[:600])], plant)
     wrong = tags[600:].copy()
     wrong[150:, 2] += 0.5  # half of its usual spread: no limit on the tag itself sees it
-    carry = LaggedCarry()
-    made = lagged.step(encoding(wrong), 4, carry, explain=True)
-    energy, share = made["lagged.tight"]
+
+    def chart(rows, carry):
+        (tight, _) = lagged.step(Piece(run_of(plant, rows), encoding(rows), None), carry)
+        assert tight.energy.name == "lagged.tight"
+        return tight.chart
+
+    made = chart(wrong, lagged.begin())
+    energy, share = made.energy(), made.contributions(4)
     assert energy[160:].min() > 5 * energy[20:150].max()
     assert (share[200:].mean(0).argmax()) == 2
-    half = LaggedCarry()
-    parts = [lagged.step(encoding(p), 4, half, explain=False)["lagged.tight"][0] for p in (wrong[:100], wrong[100:])]
+    carry = lagged.begin()
+    parts = [chart(rows, carry).energy() for rows in (wrong[:100], wrong[100:])]
     np.testing.assert_allclose(np.concatenate(parts), energy)
 
 
@@ -120,7 +128,7 @@ def test_a_rest_that_ended_by_itself_was_no_dead_sensor():
 def test_raises_of_slow_plants_are_apart_by_ticks():
     random = np.random.default_rng(6)
     energy = np.repeat(random.exponential(size=(400, 1)), 10, 0)
-    known = {"names": ("a",), "modality": ("process",), "step_s": HOUR}
+    known = {"energies": (Energy(name="a", origin=Origin.AHEAD, family="innovation"),), "step_s": HOUR}
     apart = calibrate(energy, config=SurpriseConfig(apart_ticks=10), **known)
     each = calibrate(energy, config=SurpriseConfig(apart_ticks=1), **known)
     assert apart.blocks.shape[0] * 10 == each.blocks.shape[0]

@@ -114,8 +114,8 @@ def test_a_tag_that_was_never_observed_does_not_change_the_latent_bit_for_bit(wo
 
 
 def test_energies_are_named_and_about_one_on_normal_runs(world):
-    assert [i.name for i in world.infos] == [f"net.{n}" for n in ENERGIES]
-    assert [i.source for i in world.infos][-3:] == ["microphone", "silo_lidar", "process"]
+    assert [e.name for e in world.energies] == [f"net.{n}" for n in ENERGIES]
+    assert [e.source for e in world.energies][-3:] == ["microphone", "silo_lidar", "process"]
     values = observed(world, held_out_runs()[0]).energies_TE
     assert np.isnan(values[0, :3]).all()
     assert np.isfinite(values[32:, :4]).all()

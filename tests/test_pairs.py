@@ -6,20 +6,23 @@ import pytest
 from fusion.cli import main
 from fusion.errors import ConfigError
 from fusion.evaluation.pairs import judge_pairs, surprise
+from fusion.records import Energy, Origin
 
-NAMES = ("innovation.1", "state.0.1", "relation.0.1")
+ENERGIES = tuple(
+    Energy(name=f"{family}.0.1", origin=Origin.AHEAD, family=family) for family in ("innovation", "state", "relation")
+)
 
 
 def test_surprise_rises_with_every_energy_but_those_of_position():
     calm, loud = np.zeros((10, 3)), np.zeros((10, 3))
     loud[5, 0] = 3.0
-    assert surprise(loud, NAMES) > surprise(calm, NAMES) == 0.0
+    assert surprise(loud, ENERGIES) > surprise(calm, ENERGIES) == 0.0
     loud[:, 1] = 100.0
-    assert surprise(loud, NAMES) == pytest.approx(np.log1p(3.0) / 10)
+    assert surprise(loud, ENERGIES) == pytest.approx(np.log1p(3.0) / 10)
 
 
 def test_below_its_median_or_absent_an_energy_surprises_nobody():
-    assert surprise(np.array([[-2.0, 0.0, np.nan]]), NAMES) == 0.0
+    assert surprise(np.array([[-2.0, 0.0, np.nan]]), ENERGIES) == 0.0
 
 
 def test_pairs_are_recorded_and_judged_by_the_commands(model, tmp_path):

@@ -9,8 +9,9 @@ import pytest
 from fusion.checkpoint import load_checkpoint
 from fusion.evaluation.evaluate import evaluate
 from fusion.evaluation.whatif import whatif
-from fusion.inference import Engine
+from fusion.inference import Engine, calibration_of
 from fusion.recordings.recording import Recording
+from fusion.records import Origin
 from fusion.state import dump_state, load_state
 from fusion.timeline.history import frames
 from fusion.training.settings import train_config
@@ -70,6 +71,23 @@ def test_a_recording_with_its_signals_in_another_order_has_identical_scores(smal
     assert moves[0] == moves[1]
 
 
+def test_a_tick_is_encoded_once(small, tmp_path, monkeypatch):
+    asked, encode = [], LinearCore.encode
+    monkeypatch.setattr(LinearCore, "encode", lambda *given: asked.append(len(given[1])) or encode(*given))
+    replayed(small, write_recording(tmp_path / "run", SMALL, small_values(1, 20)))
+    assert asked
+    assert asked == [1] * len(asked)
+    assert len(asked) <= 20
+
+
+def test_without_media_tags_and_latent_speak_and_slow_averages_do_not(small):
+    engine = Engine(load_checkpoint(small))
+    origins = {energy.origin for energy in engine.model.energies}
+    assert {Origin.BESIDE, Origin.LATER} <= origins
+    assert min(energy.speed for energy in engine.model.energies) > 0.02
+    assert all(energy.raises for energy in engine.calibration.energies)
+
+
 def test_recordings_in_any_order_are_read_into_the_same_columns(tmp_path):
     values = small_values(1, 300)
     listed = Recording(write_recording(tmp_path / "listed", SMALL, values))
@@ -100,7 +118,8 @@ def test_a_plant_of_media_alone_is_trained_judged_and_reported(recordings, tmp_p
     assert report["forecast"] == {}
     assert report["normal_hours"] > 0
     energies, forecasts = replayed(out, seen[0], 150)
-    calibrated = dict(zip(model.energy_names, np.isfinite(energies).any(0), strict=True))
+    names = calibration_of(load_checkpoint(out)).heard().names
+    calibrated = dict(zip(names, np.isfinite(energies).any(0), strict=True))
     assert calibrated["cross.camera.0.02"]
     assert all(names == {} for names in forecasts)
     assert "no process tags" in (out / "report.html").read_text()

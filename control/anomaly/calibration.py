@@ -18,10 +18,13 @@ from scipy.stats import chi2  # type: ignore[import-untyped]
 from control.anomaly.tail import Tail, fit_tail
 from fusion.errors import ConfigError
 from fusion.plant import Plant
+from fusion.records import Energy, Origin
 
 Floats = NDArray[np.float64]
-_TABLE = 2048
-_UPPER = 0.99
+Bools = NDArray[np.bool_]
+LEAST_SPEED = 0.03  # without media: between averages over fifty ticks, which drift, and over twenty
+_TABLE = 2048  # quantiles of the maximum kept: p-values to 1 in 2000, finer ones come from the tail
+_UPPER = 0.99  # quantile of the maximum from which its p-values come from the tail
 
 
 @dataclass(kw_only=True, slots=True)
@@ -34,9 +37,10 @@ class SurpriseConfig:
     noise, raise falsely after a short calibration. An energy seen for less than ``minimum_s`` takes no part. One whose
     largest sustained value is more than ``heaviest`` times that of the median energy is scaled down to that, so that
     a single ill-behaved energy cannot set the limit of all. ``resolution`` is the smallest spread of an energy.
-    Energies of ``silent_families``, given by family or whole name, are kept for evidence and comparison and do not
-    raise: on the simulated line they found no fault that the others had not, and each one more in the maximum costs
-    the others sensitivity.
+    Energies of a family or an origin in ``silent``, and those averaged more slowly than ``least_speed`` (the weight of
+    the newest tick), do not raise, count for no limit and are computed only where an evaluation asks for them: on the
+    simulated line they found no fault that the others had not, and each one more in the maximum costs the others
+    sensitivity.
     """
 
     false_raises_per_day: float = 1.0
@@ -49,7 +53,8 @@ class SurpriseConfig:
     safety_hours: float = 3.5
     heaviest: float = 1.5
     resolution: float = 1e-3
-    silent_families: tuple[str, ...] = ("state", "discarded", "unexplained", "redundancy", "joint", "lagged", "net")
+    silent: tuple[str, ...] = ("state", "discarded", "unexplained", "redundancy", "joint", "lagged", str(Origin.LATER))
+    least_speed: float = 0.0
 
     def __post_init__(self) -> None:
         """Reject what gives no threshold."""
@@ -63,6 +68,12 @@ class SurpriseConfig:
             raise ConfigError(
                 "surprise: on_delay_s, apart_s, minimum_s, safety_hours must be above 0, safety not below"
             )
+        if not 0 <= self.least_speed < 1:
+            raise ConfigError(f"surprise.least_speed: {self.least_speed} must be at least 0 and below 1")
+
+    def lets_raise(self, energy: Energy) -> bool:
+        """Whether an energy counts towards the peak."""
+        return {energy.family, str(energy.origin)}.isdisjoint(self.silent) and energy.speed >= self.least_speed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +81,7 @@ class Surprise:
     """One tick: ``standardised`` [E] (NaN where absent), its maximum ``peak`` and the p-value of that maximum.
 
     ``p_value`` is the share of normal ticks with a maximum at least as large. ``factor`` [E] is ``standardised``
-    over the threshold, NaN for silent energies. With none present ``peak`` is NaN and ``p_value`` is 1.
+    over the threshold, NaN for energies that may not raise. With none present ``peak`` is NaN and ``p_value`` is 1.
     """
 
     p_value: float
@@ -89,8 +100,7 @@ class Calibration:
     ``blocks`` [B, E] are the largest sustained standardised values of each energy, by block.
     """
 
-    names: tuple[str, ...]
-    modality: tuple[str, ...]
+    energies: tuple[Energy, ...]
     median: Floats
     scale: Floats
     table: Floats
@@ -104,24 +114,46 @@ class Calibration:
     false_raises_per_day: float
     blocks: NDArray[np.float32]
     safety: float
-    silent: NDArray[np.bool_]
 
-    def restricted(self, kept: NDArray[np.bool_]) -> Calibration:
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the energies: E."""
+        return tuple(energy.name for energy in self.energies)
+
+    @property
+    def modality(self) -> tuple[str, ...]:
+        """The modality [E] that each energy watches."""
+        return tuple(str(energy.modality) for energy in self.energies)
+
+    @property
+    def raising(self) -> Bools:
+        """Which energies [E] may raise."""
+        return _raising(self.energies)
+
+    def heard(self) -> Calibration:
+        """The calibration of those that may raise alone, which is all that inference needs."""
+        kept = self.raising
+        energies = tuple(energy for energy in self.energies if energy.raises)
+        median, scale, blocks = self.median[kept], self.scale[kept], self.blocks[:, kept]
+        return replace(self, energies=energies, median=median, scale=scale, blocks=blocks)
+
+    def restricted(self, kept: Bools) -> Calibration:
         """The calibration of some energies [E] only, under the same budget; the others count as not calibrated.
 
         The limit rests on what each energy sustained by itself, so an exceedance shared by two does not count. Where
-        only silent energies are kept, they speak.
+        none of those kept may raise, they all do.
         """
-        silent = self.silent if bool((kept & ~self.silent).any()) else np.zeros_like(self.silent)
-        maxima = self.blocks[:, kept & ~silent].max(1, initial=-np.inf)
+        raising = kept & self.raising if bool((kept & self.raising).any()) else kept
+        energies = tuple(replace(e, raises=bool(r)) for e, r in zip(self.energies, raising, strict=True))
+        calibration = replace(self, energies=energies, scale=np.where(kept, self.scale, np.inf))
+        maxima = self.blocks[:, raising].max(1, initial=-np.inf)
         maxima = maxima[np.isfinite(maxima)].astype(np.float64)
-        scale = np.where(kept, self.scale, np.inf)
         if not len(maxima):
-            return replace(self, scale=scale, silent=silent)
+            return calibration
         events = fit_tail(maxima, 0.5, len(maxima) / self.hours)
         threshold = _threshold(maxima, events, self.hours, self.false_raises_per_day, self.safety)
         raises = int((maxima >= threshold).sum())
-        return replace(self, scale=scale, silent=silent, events=events, threshold=threshold, raises=raises)
+        return replace(calibration, events=events, threshold=threshold, raises=raises)
 
     def standardise(self, values: Floats) -> Floats:
         """Energies [..., E] in units of their own normal spread; NaN where absent or not calibrated."""
@@ -131,15 +163,15 @@ class Calibration:
     def score(self, row: Floats) -> Surprise:
         """Surprise of one row of energies [E]."""
         standardised = self.standardise(row)
-        present = np.isfinite(standardised) & ~self.silent
+        present = np.isfinite(standardised) & self.raising
         peak = float(standardised[present].max()) if present.any() else math.nan
         p_value = float(self.p_values(np.array([peak]))[0])
-        factor = np.where(self.silent, np.nan, standardised / self.threshold)
+        factor = np.where(self.raising, standardised / self.threshold, np.nan)
         return Surprise(p_value=p_value, peak=peak, standardised=standardised, factor=factor)
 
     def peaks(self, values: Floats) -> Floats:
-        """Maximum [T] of the standardised energies of ``values`` [T, E] that speak; NaN where none is present."""
-        return row_maximum(self.standardise(values)[:, ~self.silent])
+        """Maximum [T] of the standardised energies of ``values`` [T, E] that may raise; NaN where none is present."""
+        return row_maximum(self.standardise(values)[:, self.raising])
 
     def p_values(self, peaks: Floats) -> Floats:
         """Share of normal ticks at or above each peak; 1 where the peak is NaN."""
@@ -162,25 +194,28 @@ class Calibration:
 
 def calibrate(
     runs: Sequence[Floats] | Floats,
-    names: Sequence[str],
-    modality: Sequence[str],
+    energies: Sequence[Energy],
     config: SurpriseConfig | None = None,
     step_s: float = 1.0,
 ) -> Calibration:
     """Fit on normal runs that are later than the training data; each run is [T, E], NaN where absent.
+
+    The configuration decides which of ``energies`` may raise; where it silences all, all do. The others are scaled for
+    comparison and change no limit.
 
     Raises:
         ConfigError: where the runs are too short or no energy was present.
     """
     config = config or SurpriseConfig()
     parts = [np.asarray(r, np.float64) for r in ([runs] if isinstance(runs, np.ndarray) else runs)]
-    _check(parts, names, modality)
+    _check(parts, energies)
     median, scale = _spread(np.concatenate(parts), config, step_s)
-    silent = np.array([not {name, name.split(".", 1)[0]}.isdisjoint(config.silent_families) for name in names], bool)
-    silent &= not silent.all()
-    scale = scale * _heaviness([(part - median) / scale for part in parts], config, step_s)
+    judged = tuple(replace(energy, raises=config.lets_raise(energy)) for energy in energies)
+    judged = judged if any(e.raises for e in judged) else tuple(replace(e, raises=True) for e in judged)
+    raising = _raising(judged)
+    scale = scale * _heaviness([(part - median) / scale for part in parts], raising, config, step_s)
     spread = np.where(np.isfinite(scale), scale, np.nan)
-    peaks = [row_maximum(((part - median) / spread)[:, ~silent]) for part in parts]
+    peaks = [row_maximum(((part - median) / spread)[:, raising]) for part in parts]
     seen = np.concatenate([p[np.isfinite(p)] for p in peaks])
     hours = len(seen) * step_s / 3600
     apart = _apart(config, step_s)
@@ -193,8 +228,7 @@ def calibrate(
     safety = 1 + config.safety * math.sqrt(config.safety_hours / hours)
     threshold = _threshold(maxima, events, hours, config.false_raises_per_day, safety)
     return Calibration(
-        names=tuple(names),
-        modality=tuple(str(m) for m in modality),
+        energies=judged,
         median=median,
         scale=scale,
         table=np.quantile(seen, np.linspace(0, 1, _TABLE)),
@@ -208,7 +242,6 @@ def calibrate(
         false_raises_per_day=config.false_raises_per_day,
         blocks=np.concatenate([_blocks((part - median) / spread, config, step_s) for part in parts]),
         safety=safety,
-        silent=silent,
     )
 
 
@@ -275,20 +308,27 @@ def _spread(values: Floats, config: SurpriseConfig, step_s: float) -> tuple[Floa
     return median, scale
 
 
-def _heaviness(standardised: Sequence[Floats], config: SurpriseConfig, step_s: float) -> Floats:
-    """Factor [E] >= 1 by which the largest sustained value of an energy exceeds what is allowed to one energy."""
+def _heaviness(standardised: Sequence[Floats], raising: Bools, config: SurpriseConfig, step_s: float) -> Floats:
+    """Factor [E] >= 1 by which the largest sustained value of an energy exceeds what is allowed to one energy.
+
+    What is allowed follows from those that may raise [E] alone.
+    """
     levels = [np.stack([sustained(c, config, step_s) for c in part.T], axis=1).max(axis=0) for part in standardised]
     largest = np.max(levels, axis=0)
     judged = np.isfinite(largest) & (largest > 0)
-    if not judged.any():
+    if not (judged & raising).any():
         return np.ones(len(largest))
-    allowed = config.heaviest * max(float(np.median(largest[judged])), 1.0)
+    allowed = config.heaviest * max(float(np.median(largest[judged & raising])), 1.0)
     return np.where(judged, np.maximum(largest / allowed, 1.0), 1.0)
 
 
-def _check(parts: Sequence[Floats], names: Sequence[str], modality: Sequence[str]) -> None:
-    if not parts or any(p.ndim != 2 or p.shape[1] != len(names) for p in parts) or len(modality) != len(names):
-        raise ConfigError(f"calibration: expected runs of [T, {len(names)}] energies and one modality for each name")
+def _raising(energies: Sequence[Energy]) -> Bools:
+    return np.array([energy.raises for energy in energies], bool)
+
+
+def _check(parts: Sequence[Floats], energies: Sequence[Energy]) -> None:
+    if not parts or any(p.ndim != 2 or p.shape[1] != len(energies) for p in parts):
+        raise ConfigError(f"calibration: expected runs of [T, {len(energies)}] energies, one column for each record")
     if not any(np.isfinite(p).any() for p in parts):
         raise ConfigError("calibration: the normal runs hold no energies")
 
@@ -302,16 +342,13 @@ def _ticks(seconds: float, step_s: float) -> int:
     return max(1, round(seconds / step_s))
 
 
-SLOW = ("innovation", "cross.process.0.02", "feature.process.0.02", "relation.0.02")
-
-
 def surprise_config(plant: Plant, usual: SurpriseConfig) -> SurpriseConfig:
     """How energies of a plant are calibrated; media decide which of them raise where the settings leave it open.
 
     Without media there is nothing that could contradict a tag but other tags and its own past: the tags all at once
     and the networks speak. What is averaged over fifty ticks does not: it follows levels, which drift.
     """
-    if plant.media or usual.silent_families != SurpriseConfig().silent_families:
+    if plant.media or usual.silent != SurpriseConfig().silent:
         return usual
-    still = tuple(family for family in usual.silent_families if family not in ("lagged", "net"))
-    return replace(usual, silent_families=(*still, *SLOW))
+    still = tuple(family for family in usual.silent if family not in ("lagged", Origin.LATER))
+    return replace(usual, silent=still, least_speed=LEAST_SPEED)

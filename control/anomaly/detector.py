@@ -16,15 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from control.anomaly.calibration import Calibration, Surprise
-from control.anomaly.evidence import Contributions, EvidenceConfig, Finding, blame_signals, by_group, family, find
+from control.anomaly.evidence import Contributions, EvidenceConfig, Finding, blame_signals, by_group, find
 from fusion.errors import ConfigError
 from fusion.plant import Plant
-from fusion.records import NS_PER_S, Anomaly, AnomalyKind, AnomalyState
+from fusion.records import NS_PER_S, Anomaly, AnomalyKind, AnomalyState, Origin
 
 Floats = NDArray[np.float64]
 UNCALIBRATED = "uncalibrated:"
 SETTLING = "settling"
-SETTLING_FAMILIES = ("innovation", "state", "discarded", "unexplained", "redundancy", "joint", "net")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -34,8 +33,9 @@ class DetectorConfig:
     Cleared below ``deadband`` of the limit for ``off_delay_s``. Within ``rejoin_s`` of its end a new raise in the same
     modality continues the old anomaly; within ``join_s`` of its raise another modality joins it. Held anomalies are
     reported every ``update_s``. An anomaly whose energies are all absent stays open for ``blind_s``. While the flag
-    ``settling`` is given, energies of ``settling_families`` are judged by a limit larger by ``settling_factor``: a move
-    of the operator takes the whole plant somewhere else, while relations, balances and senses still have to agree.
+    ``settling`` is given, for ``settling_s`` after a move of the operator, energies of the origins in ``settling`` are
+    judged by a limit larger by ``settling_factor``: a move takes the whole plant somewhere else, while relations,
+    balances and senses still have to agree.
     """
 
     deadband: float = 0.7
@@ -46,8 +46,9 @@ class DetectorConfig:
     blind_s: float = 600.0
     largest_gap_s: float = 5.0
     evidence_s: float = 30.0
+    settling_s: float = 60.0
     settling_factor: float = 3.0
-    settling_families: tuple[str, ...] = SETTLING_FAMILIES
+    settling: tuple[str, ...] = (str(Origin.AHEAD), str(Origin.LATER))
     evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
 
     def __post_init__(self) -> None:
@@ -56,7 +57,20 @@ class DetectorConfig:
             raise ConfigError(f"detector.deadband: {self.deadband} must be between 0 and 1")
         if self.settling_factor < 1:
             raise ConfigError(f"detector.settling_factor: {self.settling_factor} must be at least 1")
-        for name in ("off_delay_s", "join_s", "rejoin_s", "update_s", "blind_s", "largest_gap_s", "evidence_s"):
+        if unknown := set(self.settling) - set(Origin):
+            accepted = ", ".join(Origin)
+            raise ConfigError(f"detector.settling: {min(unknown)!r} is not accepted; expected some of {accepted}")
+        delays = (
+            "off_delay_s",
+            "join_s",
+            "rejoin_s",
+            "update_s",
+            "blind_s",
+            "largest_gap_s",
+            "evidence_s",
+            "settling_s",
+        )
+        for name in delays:
             if getattr(self, name) <= 0:
                 raise ConfigError(f"detector.{name}: {getattr(self, name)} must be positive")
 
@@ -91,7 +105,7 @@ class Detector:
         self._factor: Floats | None = None
         self._blame: Floats | None = None
         self.surprise: Surprise | None = None
-        settling = [family(n) in config.settling_families for n in calibration.names]
+        settling = [energy.origin in config.settling for energy in calibration.energies]
         self._relief = np.where(settling, config.settling_factor, 1.0)
 
     @property
@@ -266,8 +280,7 @@ class Detector:
             return None
         known = self._contributions
         blame = o.blame if o.blame is not None else np.zeros(len(known.signals) if known else 0)
-        names, modality = self._calibration.names, self._calibration.modality
-        return find(o.factor, names, modality, blame, known, self._config.evidence)
+        return find(o.factor, self._calibration.energies, blame, known, self._config.evidence)
 
 
 def _blend(old: Floats | None, new: Floats, alpha: float) -> Floats:

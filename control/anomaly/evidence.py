@@ -1,6 +1,6 @@
 """What the energies say about an anomaly: which modality and signal, and whether plant or sensor.
 
-The family of an energy is the part of its name before the first dot. Knows no life cycle and no time.
+Asks of an energy what its record says, never what it is called. Knows no life cycle and no time.
 Shape letters: E energies, G signals.
 """
 
@@ -13,22 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.errors import ConfigError
-from fusion.records import AnomalyKind, SignalBlame
+from fusion.records import AnomalyKind, Energy, Origin, SignalBlame, Statistic
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(kw_only=True, slots=True)
 class EvidenceConfig:
-    """Families of energies and the shares that decide.
+    """The shares that decide.
 
     Another modality agrees from ``agreeing`` of the strongest one's factor. What energies say of the instrument,
     averaged by their weight, decides from ``alone``. Factors below ``faint`` of the limit are no evidence.
     Energies that compare modalities say best which one is wrong: they count ``locating`` times in the blame.
     """
 
-    stream_families: tuple[str, ...] = ("health",)
-    cross_families: tuple[str, ...] = ("cross",)
     agreeing: float = 0.6
     alone: float = 0.7
     faint: float = 0.5
@@ -66,11 +64,6 @@ class Finding:
     energies: tuple[tuple[str, float], ...]
 
 
-def family(name: str) -> str:
-    """Part of an energy's name before the first dot."""
-    return name.split(".", 1)[0]
-
-
 def weights(factor: Floats, config: EvidenceConfig) -> Floats:
     """Weight [E] of each energy as evidence: the square of what its factor has above faint."""
     return np.asarray(np.maximum(np.nan_to_num(factor) - config.faint, 0.0) ** 2)
@@ -85,37 +78,38 @@ def blame_signals(factor: Floats, contributions: Contributions, config: Evidence
 
 def find(
     factor: Floats,
-    names: Sequence[str],
-    modality: Sequence[str],
+    energies: Sequence[Energy],
     blame: Floats,
     contributions: Contributions | None,
     config: EvidenceConfig,
 ) -> Finding:
     """Sum up factors [E] of the limit and the blame [G] of the signals of ``contributions``."""
     top = _top_signals(blame, contributions, config)
-    locating = np.array([config.locating if family(n) in config.cross_families else 1.0 for n in names])
-    by_modality = _by_modality(factor * locating, modality, config)
+    locating = np.array([config.locating if compares_senses(energy) else 1.0 for energy in energies])
+    by_modality = _by_modality(factor * locating, [str(energy.modality) for energy in energies], config)
     order = [int(e) for e in np.argsort(-np.nan_to_num(factor), kind="stable")[: config.top_energies]]
     return Finding(
-        kind=decide_kind(factor, names, modality, None if contributions is None else contributions.sensor, config),
+        kind=decide_kind(factor, energies, None if contributions is None else contributions.sensor, config),
         by_modality=by_modality,
         top_signals=top,
-        energies=tuple((names[e], round(float(factor[e]), 4)) for e in order if factor[e] >= config.faint),
+        energies=tuple((energies[e].name, round(float(factor[e]), 4)) for e in order if factor[e] >= config.faint),
     )
 
 
 def decide_kind(
-    factor: Floats, names: Sequence[str], modality: Sequence[str], sensor: Floats | None, config: EvidenceConfig
+    factor: Floats, energies: Sequence[Energy], sensor: Floats | None, config: EvidenceConfig
 ) -> AnomalyKind:
     """Plant or sensor, by the first rule that applies.
 
-    1. A stream family at its limit: SENSOR (a dead stream says so itself).
+    1. A sign of life at its limit: SENSOR (a dead stream says so itself).
     2. Several modalities agree: PROCESS (two senses do not fail together).
     3. The energies at their limit that can tell say that an instrument explains them: SENSOR.
     4. Anything else at its limit: PROCESS. With nothing there: UNKNOWN.
     """
-    if _strongest(factor, names, config.stream_families) >= 1:
+    dead = np.array([energy.origin is Origin.ALIVE for energy in energies], bool)
+    if (np.nan_to_num(factor[dead]) >= 1).any():
         return AnomalyKind.SENSOR
+    modality = [str(energy.modality) for energy in energies]
     peaks = by_group(factor, modality)
     peak = max(peaks.values(), default=0.0)
     if peak < config.faint:
@@ -140,9 +134,9 @@ def by_group(factor: Floats, modality: Sequence[str]) -> dict[str, float]:
     return peaks
 
 
-def _strongest(factor: Floats, names: Sequence[str], families: Sequence[str]) -> float:
-    found = [float(f) for f, n in zip(factor, names, strict=True) if family(n) in families and np.isfinite(f)]
-    return max(found, default=0.0)
+def compares_senses(energy: Energy) -> bool:
+    """Whether an energy holds all of one sense against the others."""
+    return energy.origin is Origin.ACROSS and energy.statistic is Statistic.T2
 
 
 def _by_modality(factor: Floats, modality: Sequence[str], config: EvidenceConfig) -> dict[str, float]:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-_LARGEST_SHAPE = 0.3
-_SHRINK = 30
+_LARGEST_SHAPE = 0.3  # heavier tails have no third moment, and a few hours cannot tell
+_SHRINK = 30  # exceedances at which the shape is believed by half
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,10 +13,9 @@ from fusion.checkpoint import Checkpoint
 from fusion.errors import ConfigError
 from fusion.inference import Engine, calibration_of
 from fusion.plant import Modality, Plant
-from fusion.records import Frame, MediaTick
+from fusion.records import Energy, Frame, MediaTick, Origin
 
 LATENT, CLASSICAL = "latent", "classical"
-_LATENT_FAMILY = "net."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,22 +62,23 @@ class Ablation:
 
     def limits(self, calibration: Calibration) -> Calibration:
         """The limit on the energies that remain, under the same budget."""
-        kept = self._kept(calibration.names, calibration.modality)
+        kept = self._kept(calibration.energies)
         return calibration if kept.all() else calibration.restricted(kept)
 
-    def engine(self, checkpoint: Checkpoint) -> Engine:
-        """Inference without what is taken away."""
-        return Engine(checkpoint, calibration=self.limits(calibration_of(checkpoint)), networks=self.networks)
+    def engine(self, checkpoint: Checkpoint, *, with_silent: bool = False) -> Engine:
+        """Inference without what is taken away; ``with_silent`` also with the energies that may not raise."""
+        limits = self.limits(calibration_of(checkpoint))
+        return Engine(checkpoint, calibration=limits, networks=self.networks, with_silent=with_silent)
 
     @property
     def networks(self) -> bool:
         """Whether the networks may add to forecasts."""
         return self.only != CLASSICAL
 
-    def _kept(self, names: Sequence[str], modality: Sequence[str]) -> NDArray[np.bool_]:
-        latent = np.array([name.startswith(_LATENT_FAMILY) for name in names], bool)
-        there = np.array([Modality(m) not in self.without for m in modality], bool)
-        part = {None: np.ones(len(names), bool), LATENT: latent, CLASSICAL: ~latent}[self.only]
+    def _kept(self, energies: Sequence[Energy]) -> NDArray[np.bool_]:
+        latent = np.array([energy.origin is Origin.LATER for energy in energies], bool)
+        there = np.array([energy.modality not in self.without for energy in energies], bool)
+        part = {None: np.ones(len(energies), bool), LATENT: latent, CLASSICAL: ~latent}[self.only]
         return np.asarray(part & there)
 
 

@@ -18,19 +18,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from control.anomaly.evidence import family
 from fusion.checkpoint import load_checkpoint
 from fusion.errors import ConfigError
 from fusion.evaluation.ablation import NOTHING_MISSING, Ablation
 from fusion.recordings.recording import Recording
+from fusion.records import Energy
 from fusion.timeline.history import frames
 from models.ticks import TickBuilder
 
 Floats = NDArray[np.float64]
 
 LIST, LAWFUL, IMPOSSIBLE = "pairs.json", "lawful", "impossible"
-POSITION = ("state", "net.shell")
-"""Energies that say how unusual a state is and not whether what happens is lawful."""
+POSITION = ("state", "shell")
+"""Families of energies that say how unusual a state is and not whether what happens is lawful."""
 
 
 def judge_pairs(model: Path, folder: Path, *, ablation: Ablation = NOTHING_MISSING, workers: int = 0) -> dict[str, Any]:
@@ -54,12 +54,12 @@ def judge_pairs(model: Path, folder: Path, *, ablation: Ablation = NOTHING_MISSI
     }
 
 
-def surprise(standardised: Floats, names: Sequence[str]) -> float:
+def surprise(standardised: Floats, energies: Sequence[Energy]) -> float:
     """Mean over ticks of the summed logarithms of what energies [T, E] have above their normal median.
 
     Both sides of a pair share everything but the law, so every rise counts and none drowns the others.
     """
-    kept = np.array([family(name) not in POSITION and name not in POSITION for name in names], bool)
+    kept = np.array([energy.family not in POSITION for energy in energies], bool)
     above = np.maximum(np.nan_to_num(standardised[:, kept], nan=0.0, posinf=0.0, neginf=0.0), 0.0)
     return float(np.log1p(above).sum(1).mean())
 
@@ -72,13 +72,13 @@ def _judge(model: Path, folder: Path, pair: Mapping[str, Any], ablation: Ablatio
 
 def _side(model: Path, path: Path, t_ns: int, ablation: Ablation) -> float:
     recording = Recording.verified(path)
-    engine = ablation.engine(load_checkpoint(model, recording.plant))
+    engine = ablation.engine(load_checkpoint(model, recording.plant), with_silent=True)
     builder = TickBuilder(engine.plant, engine.model.stem)
     for frame in frames(recording):
         builder.add(ablation.seen(frame, recording.plant))
     run = builder.ticks()
-    standardised = engine.calibration.standardise(engine.model.energies(run))
-    return surprise(standardised[run.t_ns > t_ns], engine.model.energy_names)
+    standardised = engine.calibration.standardise(engine.model.judge(run))
+    return surprise(standardised[run.t_ns > t_ns], engine.model.energies)
 
 
 def _listed(folder: Path) -> list[dict[str, Any]]:

@@ -125,15 +125,16 @@ def fan_figure(model: PlantModel, later: Sequence[Ticks], tags: Sequence[int]) -
 def stretches(
     model: PlantModel, calibration: Calibration, split: Split, energies: Sequence[Floats]
 ) -> list[JudgedStretch]:
-    """The training period judged as it would be live, in order of time; ``energies`` are those of the last runs.
+    """The training period judged as it would be live, in order of time; ``energies`` are all those of the last runs.
 
     Of training and held-out runs at most ``SHOWN_H``, in pieces of an hour chosen evenly.
     """
     judged = [run for run in split.calibration if run.media] or split.calibration
-    parts = [("calibration", run, values) for run, values in zip(judged, energies, strict=True)]
+    heard, model = calibration.heard(), model.hearing(calibration.heard().names)
+    parts = [("calibration", run, values[:, calibration.raising]) for run, values in zip(judged, energies, strict=True)]
     for use, run in chosen(split, with_media=bool(judged[0].media)):
-        parts.append((use, run, model.energies(run)))
-    return sorted((_stretch(calibration, *part) for part in parts), key=lambda s: int(s.t_ns[0]))
+        parts.append((use, run, model.judge(run)))
+    return sorted((_stretch(heard, *part) for part in parts), key=lambda s: int(s.t_ns[0]))
 
 
 def chosen(split: Split, *, with_media: bool) -> list[tuple[str, Ticks]]:
@@ -151,7 +152,7 @@ def chosen(split: Split, *, with_media: bool) -> list[tuple[str, Ticks]]:
 
 
 def _stretch(calibration: Calibration, use: str, run: Ticks, values: Floats) -> JudgedStretch:
-    standard = np.where(calibration.silent, np.nan, calibration.standardise(values))
+    standard = calibration.standardise(values)
     peak = calibration.peaks(values)
     config = SurpriseConfig(on_delay_s=calibration.on_delay_s)
     leading = np.array(calibration.names)[np.nan_to_num(standard, nan=-np.inf).argmax(1)]

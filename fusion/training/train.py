@@ -295,10 +295,10 @@ def calibrate_limits(
     task = bar.add_task("calibration", total=len(runs))
     energies = []
     for run in runs:
-        energies.append(model.energies(run))
+        energies.append(model.judge(run))
         bar.advance(task)
     surprise = surprise_config(model.plant, config.surprise)
-    return calibrate(energies, model.energy_names, model.energy_modality, surprise, model.plant.step_s), energies
+    return calibrate(energies, model.energies, surprise, model.plant.step_s), energies
 
 
 def _bar() -> Progress:

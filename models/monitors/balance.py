@@ -8,19 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from fusion.plant import Balance, Plant, factors
+from fusion.records import Energy, Origin, Statistic
 from models.averages import ewma
+from models.monitors.piece import Piece
+from models.monitors.residual import Largest, Residual, signals_of
 from models.scaling import Bools, Floats
 from models.ticks import Ticks
 
 SMOOTHING = 0.06  # EWMA of the stored amount: a level sensor is noisy against a window's change
-FIT_WINDOW_S = 300.0
-FIT_THIN_S = 30.0
+FIT_WINDOW_S = 300.0  # long against the noise of a level, short against a run
+FIT_THIN_S = 30.0  # windows overlap: more rows say nothing new
 PULL = 1e-3  # towards the nominal coefficients, relative to the data
-SETTLE_TICKS = 60
+SETTLE_TICKS = 60  # until the smoothed amount has forgotten its first value
 LEAST_THROUGHPUT = 0.2  # of the mean one
 
 
@@ -56,11 +60,6 @@ class BalanceMonitor:
     def signals(self) -> tuple[str, ...]:
         """The signals of the law, level first."""
         return self.balance.signals
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """One energy per window."""
-        return tuple(f"balance.{self.balance.name}.{round(w)}s" for w in self.balance.window_s)
 
     @classmethod
     def fit(cls, balance: Balance, runs: Sequence[Ticks], plant: Plant) -> BalanceMonitor:
@@ -133,6 +132,51 @@ class BalanceMonitor:
         thin = max(1, round(FIT_THIN_S / self.step_s))
         change = (smooth[window:] - smooth[:-window])[::thin] / window
         return change[:, 1 : 1 + count], change[:, 1 + count :] / self.step_s, change[:, 0] / self.step_s
+
+
+@dataclass(frozen=True, slots=True)
+class Laws:
+    """The conservation laws of a plant, an energy for each window of each."""
+
+    energies: tuple[Energy, ...]
+    plant: Plant
+    monitors: tuple[BalanceMonitor, ...]
+
+    @classmethod
+    def fit(cls, runs: Sequence[Ticks], plant: Plant) -> Laws:
+        """Refined on normal runs."""
+        monitors = tuple(BalanceMonitor.fit(balance, runs, plant) for balance in plant.balances)
+        records = [
+            Energy(
+                name=_name(law, window_s),
+                origin=Origin.LAW,
+                family="balance",
+                statistic=Statistic.LARGEST,
+                speed=SMOOTHING,
+            )
+            for law in plant.balances
+            for window_s in law.window_s
+        ]
+        return cls(tuple(records), plant, monitors)
+
+    def begin(self) -> list[BalanceCarry | None]:
+        """The carry at the start of a stream."""
+        return [None] * len(self.monitors)
+
+    def step(self, piece: Piece, carry: list[BalanceCarry | None]) -> list[Residual]:
+        """Imbalances in their normal spread, and equal shares for the signals of the law; updates ``carry``."""
+        charts: dict[str, Largest] = {}
+        for i, monitor in enumerate(self.monitors):
+            imbalance, carry[i] = monitor.step(piece.ticks, self.plant, carry[i])
+            share = np.isin(signals_of(self.plant), monitor.signals) / len(monitor.signals)
+            blame = partial(np.tile, share, (len(piece), 1))
+            for window_s, column in zip(monitor.balance.window_s, imbalance.T, strict=True):
+                charts[_name(monitor.balance, window_s)] = Largest(column[:, None], blame)
+        return [Residual(energy, charts[energy.name]) for energy in self.energies]
+
+
+def _name(law: Balance, window_s: float) -> str:
+    return f"balance.{law.name}.{round(window_s)}s"
 
 
 def _columns(ticks: Ticks, plant: Plant, signals: Sequence[str]) -> tuple[Floats, Bools]:

@@ -12,91 +12,61 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.plant import Modality, Plant
+from fusion.records import PROCESS, Energy, Origin, Statistic
 from models.averages import Usual, ewma, less_usual
+from models.features.stem import StemFacts
 from models.linear.regression import Moments, ridge
-from models.monitors.distance import Distance, Judged
-from models.scaling import MANY_TAGS, Bools, Floats, Scaling
-from models.ticks import Ticks
+from models.monitors.distance import T2, Distance
+from models.monitors.piece import ACTION, CLIP, Blocks, Piece
+from models.monitors.residual import SPEEDS, WARM_UP_TICKS, Instrument, Largest, Residual, Speed, signals_of
+from models.scaling import MANY_TAGS, Bools, Floats
 
-PROCESS, ACTION = "process", "action"
 ALONE = "alone"  # in place of a media set: no inputs at all
 OBSERVED_SHARE = 0.5  # of the tags, below which there is no process to compare with
-INPUT_ALPHAS = (0.1, 0.02)
-RESIDUAL_ALPHAS = {"0.1": 0.1, "0.02": 0.02, "shift": 0.05}
-SHIFT = "shift"
-CLIP = 8.0  # scaled units: one wild feature must not drown the others
-COMPONENTS, COMPONENT_SHARE = 24, 0.97
-PENALTY = 1e-2
-FOLDS = 3
+INPUT_ALPHAS = (0.1, 0.02)  # averages among the inputs: one sense may lag behind another
+QUALITY_SHARE = 0.13  # weight of all that a picture shows beside its quality, where a lens is suspected
+COMPONENTS, COMPONENT_SHARE = 24, 0.97  # of a medium, or of many tags: at most, and the variance that is enough
+PENALTY = 1e-2  # of the ridge, relative to the data: hundreds of inputs, hours of them
+FOLDS = 3  # each ridge keeps two thirds of the runs
 QUANTILE = 0.995  # of an averaged residual's size when normal: the limit of a single feature
+Sets = Sequence[tuple[str, NDArray[np.int64]]]  # rows by the media that are there besides the target
 
 
 @dataclass(slots=True)
 class CrossCarry:
-    """What a stream leaves behind: held features by medium, input and residual averages by block and speed.
+    """What a stream leaves behind: input and residual averages by block and speed.
 
     ``usual`` is the long mean of each target's residual.
     """
 
-    held: dict[str, Floats] = field(default_factory=dict)
     inputs: dict[tuple[str, float], Floats] = field(default_factory=dict)
-    residuals: dict[tuple[str, str], Floats] = field(default_factory=dict)
+    residuals: dict[tuple[str, float], Floats] = field(default_factory=dict)
     usual: dict[str, Usual] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Blocks:
-    """The columns of each modality [T, C], whether a medium is present [T] and which tags are observed [T, S]."""
-
-    values: Mapping[str, Floats]
-    present: Mapping[str, Bools]
-    observed: Bools
-
-    def __len__(self) -> int:
-        return len(self.values[PROCESS])
-
-
-def blocks(
-    ticks: Ticks,
-    tags: Floats,
-    action: Floats,
-    scaling: Scaling,
-    held: dict[str, Floats],
-    present: Mapping[str, Bools],
-) -> Blocks:
-    """Scaled tags and actions, and the scaled, clipped features of the media in ``present``, held where absent.
-
-    Updates ``held``.
-    """
-    values = {PROCESS: tags, ACTION: action}
-    for name, there in present.items():
-        start = held.get(name, np.zeros(len(scaling.media[name].centre)))
-        given = ticks.media.get(name, np.zeros((len(ticks), len(start))))
-        scaled = np.clip(scaling.media[name].scaled(given), -CLIP, CLIP)
-        last = np.maximum.accumulate(np.where(there, np.arange(1, len(ticks) + 1), 0))
-        values[name] = np.concatenate([start[None], scaled])[last]
-        held[name] = values[name][-1]
-    return Blocks(values, present, ticks.observed)
 
 
 @dataclass(frozen=True, slots=True)
 class CrossModal:
     """The fitted ridges. ``components`` [F, n] reduce a medium, or many tags, to inputs.
 
-    ``weights`` are by target and media set.
-
-    ``limits`` [C] bound every single averaged residual, ``distances`` all of a target together.
+    ``weights`` are by target and media set; ``limits`` [C], which bound every single averaged residual, and
+    ``distances`` of all of a target together also by speed. Of a medium, ``quality`` [F] are the features that speak of
+    the sensor and not of what it looks at.
     """
 
+    energies: tuple[Energy, ...]
+    plant: Plant
     media: tuple[str, ...]
+    quality: Mapping[str, Bools]
     components: Mapping[str, Floats]
     weights: Mapping[tuple[str, str], Floats]
-    distances: Mapping[tuple[str, str, str], Distance]
-    limits: Mapping[tuple[str, str, str], Floats]
+    distances: Mapping[tuple[str, str, float], Distance]
+    limits: Mapping[tuple[str, str, float], Floats]
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -104,10 +74,8 @@ class CrossModal:
         return (PROCESS, *self.media)
 
     @classmethod
-    def fit(
-        cls, runs: Sequence[Blocks], media: tuple[str, ...], groups: Mapping[str, NDArray[np.int64]], warm_up: int
-    ) -> CrossModal:
-        """From normal runs; ``groups`` gives the signal of each target column.
+    def fit(cls, runs: Sequence[Blocks], media: tuple[str, ...], plant: Plant, stem: StemFacts) -> CrossModal:
+        """From normal runs.
 
         Spreads are measured on folds of runs the ridge has not seen, where there are at least ``FOLDS`` runs.
         """
@@ -115,13 +83,15 @@ class CrossModal:
         if runs[0].values[PROCESS].shape[1] > MANY_TAGS:
             components[PROCESS] = _components(np.concatenate([r.values[PROCESS].clip(-CLIP, CLIP) for r in runs]))
         designs = [_design(r, media, components, {}) for r in runs]
-        kept = [_complete(r, media, warm_up) for r in runs]
-        model = cls(media, components, {}, {}, {})
+        kept = [_complete(r, media) for r in runs]
+        quality = {m: stem.quality(m) for m in media}
+        model = cls(_energies(media, plant), plant, media, quality, components, {}, {}, {})
         weights: dict[tuple[str, str], Floats] = {}
-        distances: dict[tuple[str, str, str], Distance] = {}
-        limits: dict[tuple[str, str, str], Floats] = {}
+        distances: dict[tuple[str, str, float], Distance] = {}
+        limits: dict[tuple[str, str, float], Floats] = {}
         for target in model.targets:
             truths = [r.values[target] for r in runs]
+            group = _groups(target, truths[0].shape[1], plant)
             parts = [Moments.of(d[k], t[k]) for d, t, k in zip(designs, truths, kept, strict=True)]
             for there in (*_media_sets(media, target), *((ALONE,) if target != PROCESS else ())):
                 columns = model.columns(target, there, runs[0])
@@ -129,13 +99,13 @@ class CrossModal:
                 weights[key] = _fit(parts, columns)
                 residuals = _fold_residuals(parts, columns, designs, truths)
                 relative = [less_usual(e, Usual())[0] for e in residuals]
-                for speed, alpha in RESIDUAL_ALPHAS.items():
-                    values = relative if speed == SHIFT else residuals
-                    smooth = [ewma(v, alpha, np.zeros(v.shape[1]))[0][k] for v, k in zip(values, kept, strict=True)]
-                    distances[(*key, speed)] = Distance.fit(np.concatenate(smooth), groups[target])
-                    usual = np.quantile(np.abs(np.concatenate(smooth)), QUANTILE, axis=0)
-                    limits[(*key, speed)] = np.where(usual > 1e-9, usual, np.inf)
-        return cls(media, components, weights, distances, limits)
+                for speed in SPEEDS:
+                    pairs = zip(relative if speed.relative else residuals, kept, strict=True)
+                    smooth = np.concatenate([ewma(v, speed.alpha, np.zeros(v.shape[1]))[0][k] for v, k in pairs])
+                    distances[(*key, speed.alpha)] = Distance.fit(smooth, group)
+                    usual = np.quantile(np.abs(smooth), QUANTILE, axis=0)
+                    limits[(*key, speed.alpha)] = np.where(usual > 1e-9, usual, np.inf)
+        return replace(model, weights=weights, distances=distances, limits=limits)
 
     def columns(self, target: str, there: str, made: Blocks) -> NDArray[np.int64]:
         """Which inputs of the design serve a target when these media are there: one digit, 0 or 1, per medium."""
@@ -148,35 +118,66 @@ class CrossModal:
         names = np.repeat(list(widths), [w * (1 + len(INPUT_ALPHAS)) for w in widths.values()])
         return np.flatnonzero(np.isin(names, used))
 
-    def step(
-        self, made: Blocks, carry: CrossCarry
-    ) -> tuple[dict[tuple[str, str], Judged], dict[tuple[str, str], Floats]]:
-        """By target and speed: averaged residuals with what judges each row, and the same over their limits [T, C].
+    def begin(self) -> CrossCarry:
+        """The carry at the start of a stream."""
+        return CrossCarry()
 
-        A residual that cannot be known (absent medium) counts as zero in the averages and is not judged; over its
-        limit it is NaN. Updates ``carry``.
+    def step(self, piece: Piece, carry: CrossCarry) -> list[Residual]:
+        """Averaged residuals by their distance, or each over its limit; updates ``carry``.
+
+        A residual that cannot be known (absent medium) counts as zero in the averages and is not judged.
         """
-        design = _design(made, self.media, self.components, carry.inputs)
-        found, single = {}, {}
+        design = _design(piece.blocks, self.media, self.components, carry.inputs)
+        sets = {target: self._sets(target, piece.blocks) for target in self.targets}
+        smooth: dict[tuple[str, float], Floats] = {}
         for target in self.targets:
-            sets = self._sets(target, made)
-            residual = self._residual(target, made, design, sets)
-            known = np.zeros(len(made), bool)
-            for _, rows in sets:
-                known[rows] = True
+            residual, known = self._residual(target, piece.blocks, design, sets[target])
             relative, carry.usual[target] = less_usual(residual, carry.usual.get(target, Usual()), known)
-            for speed, alpha in RESIDUAL_ALPHAS.items():
-                values = relative if speed == SHIFT else residual
-                start = carry.residuals.get((target, speed), np.zeros(residual.shape[1]))
-                smooth, carry.residuals[target, speed] = ewma(values, alpha, start)
-                judges = tuple((rows, self.distances[target, there, speed]) for there, rows in sets)
-                found[target, speed] = Judged(smooth, judges)
-                single[target, speed] = np.full_like(smooth, np.nan)
-                for there, rows in sets:
-                    single[target, speed][rows] = smooth[rows] / self.limits[target, there, speed]
-        return found, single
+            for speed in self._speeds(target):
+                values, start = relative if speed.relative else residual, np.zeros(residual.shape[1])
+                key = (target, speed.alpha)
+                smooth[key], carry.residuals[key] = ewma(values, speed.alpha, carry.residuals.get(key, start))
+        return [self._judged(e, smooth[e.source, e.speed], sets[e.source]) for e in self.energies]
 
-    def _sets(self, target: str, made: Blocks) -> list[tuple[str, NDArray[np.int64]]]:
+    def _speeds(self, target: str) -> list[Speed]:
+        """The averages of a target that are heard."""
+        heard = {e.speed for e in self.energies if e.source == target}
+        return [speed for speed in SPEEDS if speed.alpha in heard]
+
+    def _judged(self, energy: Energy, smooth: Floats, sets: Sets) -> Residual:
+        key = energy.source, energy.speed
+        if energy.statistic is Statistic.T2:
+            chart = T2(smooth, tuple((rows, self.distances[key[0], there, key[1]]) for there, rows in sets))
+            return Residual(energy, chart, self._lens(energy.source, chart))
+        over = np.full_like(smooth, np.nan)
+        for there, rows in sets:
+            over[rows] = smooth[rows] / self.limits[key[0], there, key[1]]
+        return Residual(energy, Largest(over, partial(self._shares, energy.source, over)))
+
+    def _lens(self, target: str, chart: T2) -> Instrument | None:
+        """The part of the distance that speaks of the sensor and not of what it looks at; None where nothing can."""
+        quality = self.quality.get(target)
+        if quality is None or not quality.any():
+            return None
+
+        def told(shares: Floats, suspects: Bools) -> Floats:
+            own, rest = chart.block_share(quality), chart.block_share(~quality)
+            return np.asarray(own / (own + QUALITY_SHARE * rest + 1e-12))
+
+        return told
+
+    def _shares(self, target: str, over: Floats) -> Floats:
+        """Shares [T, G] of the signals of a target in residuals over their limits [T, C]."""
+        signals = signals_of(self.plant)
+        share = np.zeros((len(over), len(signals)))
+        if target == PROCESS:
+            size = np.nan_to_num(over) ** 2
+            share[:, : size.shape[1]] = size / np.maximum(size.sum(1, keepdims=True), 1e-12)
+        else:
+            share[:, signals.index(target)] = 1.0
+        return share
+
+    def _sets(self, target: str, made: Blocks) -> Sets:
         """The rows where the target is present, by the set of other media present."""
         there = [made.present[m] & (m != target) for m in self.media]
         digits = np.stack([np.where(t, "1", "0") for t in there], 1) if there else np.empty((len(made), 0), str)
@@ -187,16 +188,40 @@ class CrossModal:
             found.setdefault(code if (target, code) in self.weights else "0" * len(self.media), []).append(int(row))
         return [(code, np.array(rows, np.int64)) for code, rows in found.items()]
 
-    def _residual(
-        self, target: str, made: Blocks, design: Floats, sets: Sequence[tuple[str, NDArray[np.int64]]]
-    ) -> Floats:
-        true = made.values[target]
+    def _residual(self, target: str, made: Blocks, design: Floats, sets: Sets) -> tuple[Floats, Bools]:
+        """What the others do not say of a target [T, C], zero where nothing can be said, and where it can [T]."""
+        true, known = made.values[target], np.zeros(len(made), bool)
         residual = np.zeros_like(true)
         for there, rows in sets:
+            known[rows] = True
             columns = self.columns(target, there, made)
             weights = self.weights[target, there]
             residual[rows] = true[rows] - design[np.ix_(rows, columns)] @ weights[:-1] - weights[-1]
-        return np.where(made.observed, residual, 0.0) if target == PROCESS else residual
+        return (np.where(made.observed, residual, 0.0) if target == PROCESS else residual), known
+
+
+def _energies(media: Sequence[str], plant: Plant) -> tuple[Energy, ...]:
+    """Of each target at each speed: all features together, and the worst single one."""
+
+    def energy(family: str, statistic: Statistic, target: str, speed: Speed) -> Energy:
+        return Energy(
+            name=f"{family}.{target}.{speed.label}",
+            origin=Origin.ACROSS,
+            family=family,
+            source=target,
+            modality=Modality.PROCESS if target == PROCESS else plant.by_name[target].modality,
+            statistic=statistic,
+            speed=speed.alpha,
+            relative=speed.relative,
+        )
+
+    kinds = (("cross", Statistic.T2), ("feature", Statistic.LARGEST))
+    return tuple(energy(*kind, target, speed) for kind in kinds for target in (PROCESS, *media) for speed in SPEEDS)
+
+
+def _groups(target: str, columns: int, plant: Plant) -> NDArray[np.int64]:
+    """The blamed signal of each column of a target."""
+    return np.arange(columns) if target == PROCESS else np.full(columns, signals_of(plant).index(target), np.int64)
 
 
 def _components(features: Floats) -> Floats:
@@ -234,9 +259,9 @@ def _media_sets(media: Sequence[str], target: str) -> list[str]:
     return list(dict.fromkeys("".join("01"[d] for d in digits) for digits in (*some, [False] * len(free))))
 
 
-def _complete(made: Blocks, media: Sequence[str], warm_up: int) -> Bools:
+def _complete(made: Blocks, media: Sequence[str]) -> Bools:
     """Rows to learn from: every medium is there and the averages have settled."""
-    kept = np.arange(len(made)) >= warm_up
+    kept = np.arange(len(made)) >= WARM_UP_TICKS
     for medium in media:
         kept &= made.present[medium]
     return kept

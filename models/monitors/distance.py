@@ -100,14 +100,14 @@ class Distance:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """Vectors [T, C] and the distance that judges each row; rows of no distance are not calibrated."""
+class T2:
+    """A chart of vectors [T, C] and the distance that judges each row; rows of no distance are not calibrated."""
 
     values: Floats
     judges: tuple[tuple[NDArray[np.int64], Distance], ...]
 
     @classmethod
-    def by(cls, values: Floats, distance: Distance) -> Judged:
+    def by(cls, values: Floats, distance: Distance) -> T2:
         """All rows judged by one distance."""
         return cls(values, ((np.arange(len(values)), distance),))
 
@@ -131,11 +131,3 @@ class Judged:
         for rows, distance in self.judges:
             share[rows] = distance.block_share(self.values[rows], columns)
         return share
-
-    def leading_column(self) -> int:
-        """The column that stands out most in the last row."""
-        last = len(self.values) - 1 if self.values.shape[1] else -1
-        for rows, distance in self.judges:
-            if last in rows:
-                return int(distance.column_shares(self.values[-1:])[0].argmax())
-        return 0

@@ -6,29 +6,40 @@ Shape letters: T ticks, S tags, V variates, G signals.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.plant import Plant
+from fusion.records import Energy, Origin
 from models.averages import ewma
 from models.linear.core import Encoding, LinearCore
-from models.monitors.distance import SHRINKAGE, Distance, Judged
+from models.linear.past import feature_names
+from models.monitors.distance import SHRINKAGE, T2, Distance
+from models.monitors.piece import Piece
+from models.monitors.residual import WARM_UP_TICKS, Residual, alone, signals_of
 from models.scaling import Bools, Floats
 
-HORIZONS_WATCHED = (1, 8, 32)
+HORIZON = {f"innovation.{k}": k for k in (1, 8, 32)}  # ticks ahead
+FARTHEST = "innovation.32"
+RELATED_AVERAGES = (".ewma0.05", ".ewma0.01", ".ewma0.03")  # the last minutes of a tag, and of an action
 SLOW = 0.02  # faster averages of forecast errors raise on set-point moves
-STATE_ALPHAS = (0.1, 0.02)
-EXPLAINED_SHARE = 0.95
+STATE_ALPHAS = (0.1, 0.02)  # fast and slow, as residuals elsewhere
+EXPLAINED_SHARE = 0.95  # of the variance of the past, beyond which it is unexplained
 TIGHT = 1e-3  # shrinkage that leaves the relation of two thermometers as tight as it is
 
 
 @dataclass(slots=True)
 class InnovationCarry:
-    """The last encodings, as far back as the longest horizon, and the running averages by name."""
+    """The last encodings, as far back as the longest horizon, and the running averages by name.
+
+    ``error`` [T, S] is the slow forecast error at the longest horizon, of the last piece, scaled.
+    """
 
     recent: Encoding | None = None
     means: dict[str, Floats] = field(default_factory=dict)
+    error: Floats = field(default_factory=lambda: np.zeros((0, 0)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,67 +49,93 @@ class Innovations:
     ``related`` are the columns of the past that are judged together: each signal, now and over the last minutes.
     """
 
+    energies: tuple[Energy, ...]
+    plant: Plant
+    core: LinearCore
     basis: Floats
     related: NDArray[np.int64]
     distances: Mapping[str, Distance]
 
     @classmethod
-    def fit(
-        cls,
-        core: LinearCore,
-        runs: Sequence[tuple[Encoding, Bools]],
-        past_group: NDArray[np.int64],
-        related: NDArray[np.int64],
-        warm_up: int,
-    ) -> Innovations:
-        """From encodings of normal runs and which tags were observed; ``past_group`` [P] is each feature's signal."""
-        basis = _basis(np.concatenate([e.past[warm_up:] for e, _ in runs]))
-        model = cls(basis, related, {})
-        tags = core.offset.shape[1]
-        own = np.where(past_group[related] < tags, past_group[related], -1)
-        groups = {"innovation": np.arange(tags), "unexplained": past_group, "redundancy": own}
-        samples: dict[str, list[Floats]] = {}
+    def fit(cls, core: LinearCore, runs: Sequence[tuple[Encoding, Bools]], plant: Plant) -> Innovations:
+        """From encodings of normal runs and which tags were observed."""
+        basis = _basis(np.concatenate([e.past[WARM_UP_TICKS:] for e, _ in runs]))
+        model = cls(_energies(), plant, core, basis, _related(plant), {})
+        groups = _groups(plant, core, model.related)
+        samples: dict[str, list[Floats]] = {energy.name: [] for energy in model.energies}
         for encoding, observed in runs:
-            for name, vectors in model._vectors(core, encoding, observed, InnovationCarry()).items():
-                samples.setdefault(name, []).append(vectors[warm_up:])
-        return cls(basis, related, {name: _distance(name, np.concatenate(s), groups) for name, s in samples.items()})
+            for name, vectors in model._vectors(encoding, observed, InnovationCarry()).items():
+                samples[name].append(vectors[WARM_UP_TICKS:])
+        distances = {e.name: _distance(e.family, np.concatenate(samples[e.name]), groups) for e in model.energies}
+        return replace(model, distances=distances)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Energy names."""
-        return tuple(self.distances)
+    def begin(self) -> InnovationCarry:
+        """The carry at the start of a stream."""
+        return InnovationCarry()
 
-    def step(
-        self, core: LinearCore, encoding: Encoding, observed: Bools, carry: InnovationCarry
-    ) -> tuple[dict[str, Judged], Floats]:
-        """Each energy's vectors and judge, and the slow forecast error [T, S] at the longest horizon; updates carry."""
-        vectors = self._vectors(core, encoding, observed, carry)
-        judged = {name: Judged.by(v, self.distances[name]) for name, v in vectors.items()}
-        return judged, vectors[f"innovation.{HORIZONS_WATCHED[-1]}"]
+    def step(self, piece: Piece, carry: InnovationCarry) -> list[Residual]:
+        """Each energy's vectors and their distance; updates ``carry``, also by forecast errors that are not heard."""
+        vectors = self._vectors(piece.encoding, piece.ticks.observed, carry)
+        instrument = {"redundancy": alone(self.plant)}
+        return [
+            Residual(e, T2.by(vectors[e.name], self.distances[e.name]), instrument.get(e.family)) for e in self.energies
+        ]
 
-    def _vectors(
-        self, core: LinearCore, encoding: Encoding, observed: Bools, carry: InnovationCarry
-    ) -> dict[str, Floats]:
+    def _vectors(self, encoding: Encoding, observed: Bools, carry: InnovationCarry) -> dict[str, Floats]:
+        """The averaged vectors of what is heard, by energy name."""
         joined = encoding if carry.recent is None else _joined(carry.recent, encoding)
+        carry.recent = joined[-max(HORIZON.values()) :]
+        heard = {energy.name for energy in self.energies} | {FARTHEST}
         made = {}
-        for horizon in HORIZONS_WATCHED:
-            name = f"innovation.{horizon}"
-            error = np.where(observed, _errors(core, joined, horizon, len(encoding)), 0.0)
-            made[name] = _averaged(name, error, SLOW, carry)
-        carry.recent = joined[-max(HORIZONS_WATCHED) :]
-        discarded = encoding.variates[:, core.rank :]
-        unexplained = encoding.past - encoding.past @ self.basis @ self.basis.T
-        together = encoding.past[:, self.related]
-        vectors = {"state": encoding.z, "discarded": discarded, "unexplained": unexplained, "redundancy": together}
-        for label, values in vectors.items():
-            for alpha in STATE_ALPHAS:
-                name = f"{label}.{alpha}"
-                made[name] = _averaged(name, values, alpha, carry)
-        return made
+        for name, horizon in HORIZON.items():
+            if name in heard:
+                error = np.where(observed, _errors(self.core, joined, horizon, len(encoding)), 0.0)
+                made[name] = _averaged(name, error, SLOW, carry)
+        carry.error = made[FARTHEST]
+        present = [energy for energy in self.energies if energy.name not in HORIZON]
+        values = {family: self._state(family, encoding) for family in {energy.family for energy in present}}
+        return made | {e.name: _averaged(e.name, values[e.family], e.speed, carry) for e in present}
+
+    def _state(self, family: str, encoding: Encoding) -> Floats:
+        """What the core knows of the present, or leaves out of it [T, V]."""
+        if family == "state":
+            return encoding.z
+        if family == "discarded":
+            return encoding.variates[:, self.core.rank :]
+        if family == "unexplained":
+            return encoding.past - encoding.past @ self.basis @ self.basis.T
+        return encoding.past[:, self.related]
 
 
-def _distance(name: str, samples: Floats, groups: Mapping[str, NDArray[np.int64]]) -> Distance:
-    family = name.split(".", maxsplit=1)[0]
+def _energies() -> tuple[Energy, ...]:
+    ahead = [Energy(name=name, origin=Origin.AHEAD, family="innovation", speed=SLOW) for name in HORIZON]
+    now = [
+        Energy(name=f"{family}.{alpha}", origin=Origin.AHEAD, family=family, speed=alpha)
+        for family in ("state", "discarded", "unexplained", "redundancy")
+        for alpha in STATE_ALPHAS
+    ]
+    return (*ahead, *now)
+
+
+def _related(plant: Plant) -> NDArray[np.int64]:
+    """Past features that say how a signal is now and how it has moved over the last minutes."""
+    names = feature_names(tuple(s.name for s in plant.tags), tuple(s.name for s in plant.actions))
+    kept = [i for i, name in enumerate(names) if ".ewma" not in name or name.endswith(RELATED_AVERAGES)]
+    return np.array(kept, np.int64)
+
+
+def _groups(plant: Plant, core: LinearCore, related: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+    """The blamed signal of each column, by family; of the past none for what many tags share."""
+    number = {name: i for i, name in enumerate(signals_of(plant))}
+    tags, actions = (tuple(s.name for s in part) for part in (plant.tags, plant.actions))
+    past = [number.get(n.rsplit(".ewma", 1)[0], -1) for n in feature_names(tags, actions)]
+    rhythm = len(core.past_scaler.centre) - len(past)
+    group = np.concatenate([np.array(past, np.int64), np.resize(np.arange(len(tags)), rhythm)])
+    own = np.where(group[related] < len(tags), group[related], -1)
+    return {"innovation": np.arange(len(tags)), "unexplained": group, "redundancy": own}
+
+
+def _distance(family: str, samples: Floats, groups: Mapping[str, NDArray[np.int64]]) -> Distance:
     none = np.full(samples.shape[1], -1, np.int64)
     shrinkage = TIGHT if family == "redundancy" else SHRINKAGE
     return Distance.fit(samples, groups.get(family, none), shrinkage)

@@ -11,22 +11,23 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from fusion.records import Energy, Origin
 from models.actions import recorded_summary
 from models.averages import ewma
-from models.linear.core import Encoding
 from models.linear.regression import canonical_directions
-from models.monitors.crossmodal import Blocks, CrossModal
-from models.monitors.distance import Distance, Judged
+from models.monitors.crossmodal import CrossModal
+from models.monitors.distance import T2, Distance
+from models.monitors.piece import Blocks, Piece
+from models.monitors.residual import WARM_UP_TICKS, Residual
 from models.scaling import Bools, Floats
 
 COMPONENTS = 12  # of each medium, the largest
-PAST_ALPHAS = (0.3, 0.05, 0.01)
-TAG_FUTURE, MEDIA_FUTURE, KNOWN = (1, 2, 4, 8, 16, 32, 64), (1, 8, 32, 64), (8, 32)
-KEPT, VARIATES = 32, 120
-PENALTY = 1e-2
-ALPHAS = (0.1, 0.02)
+PAST_ALPHAS = (0.3, 0.05, 0.01)  # of the past of a medium, fewer than of the tags
+TAG_FUTURE, MEDIA_FUTURE, KNOWN = (1, 2, 4, 8, 16, 32, 64), (1, 8, 32, 64), (8, 32)  # ticks ahead; known: of actions
+KEPT, VARIATES = 32, 120  # those that tell the future, and the last whose spread is still well known
+PENALTY = 1e-2  # relative to the data, as across the senses
+ALPHAS = (0.1, 0.02)  # fast and slow, as residuals elsewhere
 WHOLE = 0.95  # share of ticks with every medium that makes a run worth learning from
-NAMES = tuple(f"joint.{alpha}" for alpha in ALPHAS)
 
 
 @dataclass(slots=True)
@@ -39,37 +40,47 @@ class JointCarry:
 
 @dataclass(frozen=True, slots=True)
 class Joint:
-    """Discarded directions [P, V] of the joint past and the normal spread of their averages."""
+    """Discarded directions [P, V] of the joint past and the normal spread of their averages by speed.
 
+    ``components`` [F, n] reduce each medium.
+    """
+
+    energies: tuple[Energy, ...]
+    components: Mapping[str, Floats]
     directions: Floats
     distances: Mapping[float, Distance]
 
     @classmethod
-    def fit(
-        cls, cross: CrossModal, runs: Sequence[tuple[Encoding, Blocks]], step_s: float, warm_up: int
-    ) -> Joint | None:
+    def fit(cls, cross: CrossModal, runs: Sequence[Piece], step_s: float) -> Joint | None:
         """From normal runs with nearly all media all the time; None where there are no media or too few rows."""
-        whole = [(e, b) for e, b in runs if cross.media and _present(b, cross.media)[warm_up:].mean() > WHOLE]
-        rows = sum(len(b) - warm_up - max(TAG_FUTURE) for _, b in whole)
-        features = [_features(cross, e, b, JointCarry()) for e, b in whole]
+        components = {m: cross.components[m][:, :COMPONENTS] for m in cross.media}
+        whole = [p for p in runs if cross.media and _present(p.blocks, cross.media)[WARM_UP_TICKS:].mean() > WHOLE]
+        rows = sum(len(p) - WARM_UP_TICKS - max(TAG_FUTURE) for p in whole)
+        features = [_features(components, p, JointCarry()) for p in whole]
         if not whole or rows < 3 * features[0].shape[1]:
             return None
-        directions = _directions(cross, features, whole, step_s, warm_up)[:, KEPT:VARIATES]
+        directions = _directions(components, features, whole, step_s)[:, KEPT:VARIATES]
         distances = {}
         for alpha in ALPHAS:
-            smooth = [ewma(f @ directions, alpha, np.zeros(directions.shape[1]))[0][warm_up:] for f in features]
+            smooth = [ewma(f @ directions, alpha, np.zeros(directions.shape[1]))[0][WARM_UP_TICKS:] for f in features]
             distances[alpha] = Distance.fit(np.concatenate(smooth), np.full(directions.shape[1], -1, np.int64))
-        return cls(directions, distances)
+        records = [Energy(name=f"joint.{a}", origin=Origin.AHEAD, family="joint", speed=a) for a in ALPHAS]
+        return cls(tuple(records), components, directions, distances)
 
-    def step(self, cross: CrossModal, encoding: Encoding, made: Blocks, carry: JointCarry) -> dict[str, Judged]:
-        """Averages of the variates and their judge, by energy name; updates ``carry``."""
-        variates = _features(cross, encoding, made, carry) @ self.directions
-        rows = np.flatnonzero(_present(made, cross.media))
-        found = {}
-        for name, alpha in zip(NAMES, ALPHAS, strict=True):
-            start = carry.outputs.get(alpha, np.zeros(variates.shape[1]))
-            smooth, carry.outputs[alpha] = ewma(variates, alpha, start)
-            found[name] = Judged(smooth, ((rows, self.distances[alpha]),) if len(rows) else ())
+    def begin(self) -> JointCarry:
+        """The carry at the start of a stream."""
+        return JointCarry()
+
+    def step(self, piece: Piece, carry: JointCarry) -> list[Residual]:
+        """Averages of the variates and their distance; updates ``carry``."""
+        variates = _features(self.components, piece, carry) @ self.directions
+        rows = np.flatnonzero(_present(piece.blocks, tuple(self.components)))
+        found = []
+        for energy in self.energies:
+            start = carry.outputs.get(energy.speed, np.zeros(variates.shape[1]))
+            smooth, carry.outputs[energy.speed] = ewma(variates, energy.speed, start)
+            judges = ((rows, self.distances[energy.speed]),) if len(rows) else ()
+            found.append(Residual(energy, T2(smooth, judges)))
         return found
 
 
@@ -77,14 +88,14 @@ def _present(made: Blocks, media: Sequence[str]) -> Bools:
     return np.asarray(np.logical_and.reduce([made.present[m] for m in media], axis=0))
 
 
-def _media(cross: CrossModal, made: Blocks) -> dict[str, Floats]:
-    return {m: made.values[m] @ cross.components[m][:, :COMPONENTS] for m in cross.media}
+def _media(components: Mapping[str, Floats], made: Blocks) -> dict[str, Floats]:
+    return {m: made.values[m] @ reduce for m, reduce in components.items()}
 
 
-def _features(cross: CrossModal, encoding: Encoding, made: Blocks, carry: JointCarry) -> Floats:
+def _features(components: Mapping[str, Floats], piece: Piece, carry: JointCarry) -> Floats:
     """The core's past and each medium's components with their differences from their averages [T, P]."""
-    parts = [encoding.past]
-    for medium, values in _media(cross, made).items():
+    parts = [piece.encoding.past]
+    for medium, values in _media(components, piece.blocks).items():
         parts.append(values)
         for alpha in PAST_ALPHAS:
             smooth, carry.inputs[medium, alpha] = ewma(values, alpha, carry.inputs.get((medium, alpha)))
@@ -93,18 +104,14 @@ def _features(cross: CrossModal, encoding: Encoding, made: Blocks, carry: JointC
 
 
 def _directions(
-    cross: CrossModal,
-    features: Sequence[Floats],
-    runs: Sequence[tuple[Encoding, Blocks]],
-    step_s: float,
-    warm_up: int,
+    components: Mapping[str, Floats], features: Sequence[Floats], runs: Sequence[Piece], step_s: float
 ) -> Floats:
     past, future, known = [], [], []
-    for made, (encoding, block) in zip(features, runs, strict=True):
-        media = np.concatenate(list(_media(cross, block).values()), 1)[warm_up:]
-        tags, action = encoding.tags[warm_up:], encoding.action[warm_up:]
+    for made, piece in zip(features, runs, strict=True):
+        media = np.concatenate(list(_media(components, piece.blocks).values()), 1)[WARM_UP_TICKS:]
+        tags, action = piece.encoding.tags[WARM_UP_TICKS:], piece.encoding.action[WARM_UP_TICKS:]
         rows = len(tags) - max(TAG_FUTURE)
-        past.append(made[warm_up : warm_up + rows])
+        past.append(made[WARM_UP_TICKS : WARM_UP_TICKS + rows])
         ahead = [tags[k : k + rows] - tags[:rows] for k in TAG_FUTURE]
         ahead += [media[k : k + rows] - media[:rows] for k in MEDIA_FUTURE]
         future.append(np.concatenate(ahead, 1))

@@ -12,30 +12,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusion.plant import Plant
+from fusion.records import Energy, Origin, Statistic
 from models.averages import Usual, ewma, less_usual
 from models.linear.core import Encoding
 from models.linear.past import feature_names
 from models.linear.regression import Moments, ridge
+from models.monitors.piece import Piece
+from models.monitors.residual import SPEEDS, WARM_UP_TICKS, Largest, Residual, alone, signals_of
 from models.scaling import MANY_TAGS, Bools, Floats
 
-ALPHAS = {"0.1": 0.1, "0.02": 0.02, "shift": 0.05}
-SHIFT = "shift"
-NAMES = tuple(f"relation.{speed}" for speed in ALPHAS)
 AVERAGES = (".ewma0.3", ".ewma0.12", ".ewma0.1", ".ewma0.05", ".ewma0.03")
-MOST_NEIGHBOURS = 6
+MOST_NEIGHBOURS = 6  # whose squares and products are 21 inputs
 EXPLAINED = 0.8  # share of a tag's variance, on runs not seen, below which there is no relation
-PENALTY = 1e-3
-FOLDS = 3
-SETTLED_TICKS = 60
+PENALTY = 1e-3  # relative to the data: few inputs, each known well
+FOLDS = 3  # each relation keeps two thirds of the runs
+SETTLED_TICKS = 60  # of a stream, after which the averages among the inputs can be relied on
 RESTING = 0.1  # of the standard deviation; a quartile range below it is that of a signal that rests
 FINEST = 0.03  # share of a tag's spread below which a residual contradicts nothing: no relation holds more exactly
-QUANTILE = 0.995
+QUANTILE = 0.995  # of an averaged residual's size when normal: its limit
 LIMIT = 6.0  # standardised inputs beyond this are new: their squares must not run away
 
 
@@ -46,7 +46,7 @@ class RelationCarry:
     Residuals of the first ticks do not count: the averages among the inputs have not settled.
     """
 
-    smooth: dict[str, Floats] = field(default_factory=dict)
+    smooth: dict[float, Floats] = field(default_factory=dict)
     usual: Usual = field(default_factory=Usual)
     ticks: int = 0
 
@@ -80,18 +80,20 @@ class Relations:
     in those of its neighbours. ``devices`` are the tags that fail together.
     """
 
+    energies: tuple[Energy, ...]
+    plant: Plant
     relations: tuple[Relation, ...]
-    limits: Mapping[str, Floats]
+    limits: Mapping[float, Floats]
     traces: Floats
     devices: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def fit(cls, runs: Sequence[tuple[Encoding, Bools]], plant: Plant, spread: Floats, warm_up: int) -> Relations:
+    def fit(cls, runs: Sequence[tuple[Encoding, Bools]], plant: Plant, spread: Floats) -> Relations:
         """From encodings of normal runs; ``spread`` [P] standardised the past.
 
         Limits are measured on folds of runs that a relation has not seen.
         """
-        encodings = _pieces([encoding[warm_up:] for encoding, _ in runs])
+        encodings = _pieces([encoding[WARM_UP_TICKS:] for encoding, _ in runs])
         devices = _devices(plant)
         variance = np.concatenate([e.tags for e in encodings]).var(0)
         made: list[Relation] = []
@@ -107,46 +109,53 @@ class Relations:
             made.append(_weighted(rough, parts))
             residuals.append(left)
         if not made:
-            return cls((), dict.fromkeys(ALPHAS, np.zeros(0)), np.zeros((0, len(plant.tags))), devices)
+            nothing = {speed.alpha: np.zeros(0) for speed in SPEEDS}
+            return cls(_energies(), plant, (), nothing, np.zeros((0, len(plant.tags))), devices)
         columns = [np.stack(part, 1) for part in zip(*residuals, strict=True)]
         averaged = [_averaged(part, RelationCarry(ticks=SETTLED_TICKS)) for part in columns]
-        limits = {s: np.quantile(np.abs(np.concatenate([a[s] for a in averaged])), QUANTILE, axis=0) for s in ALPHAS}
-        spreads = np.sqrt(variance[[relation.tag for relation in made]])
-        traces = _traces(made, len(plant.tags), spread)
-        return cls(
-            tuple(made), {s: np.maximum(limit, FINEST * spreads + 1e-6) for s, limit in limits.items()}, traces, devices
-        )
+        finest = FINEST * np.sqrt(variance[[relation.tag for relation in made]]) + 1e-6
+        limits = {}
+        for alpha in averaged[0]:
+            usual = np.quantile(np.abs(np.concatenate([a[alpha] for a in averaged])), QUANTILE, axis=0)
+            limits[alpha] = np.maximum(usual, finest)
+        return cls(_energies(), plant, tuple(made), limits, _traces(made, len(plant.tags), spread), devices)
 
-    def step(
-        self, encoding: Encoding, observed: Bools, groups: int, carry: RelationCarry, *, explain: bool = True
-    ) -> dict[str, tuple[Floats, Floats]]:
-        """By energy name: averaged residuals [T, S] over their limits, and shares [T, G]; updates ``carry``.
+    def begin(self) -> RelationCarry:
+        """The carry at the start of a stream."""
+        return RelationCarry()
+
+    def step(self, piece: Piece, carry: RelationCarry) -> list[Residual]:
+        """Averaged residuals [T, S] over their limits; updates ``carry``.
 
         The share of a signal is the part of the residuals that an error of its device explains: near one where it
-        alone is wrong. Without ``explain`` the shares are zero.
+        alone is wrong.
         """
+        encoding, observed = piece.encoding, piece.ticks.observed
         columns = [np.where(observed[:, r.tag], r.residual(encoding), 0.0) for r in self.relations]
         residual = np.stack(columns, 1) if columns else np.zeros((len(encoding), 1))
-        made = {}
-        for speed, smooth in _averaged(residual, carry).items():
-            share = np.zeros((len(smooth), groups))
-            over = smooth / self.limits[speed] if columns else smooth
-            if explain:
-                for device, explained in zip(self.devices, self._explained(over, speed), strict=True):
-                    share[:, list(device)] = explained[:, None]
-            made[f"relation.{speed}"] = (over, share)
-        return made
+        smooth, instrument, found = _averaged(residual, carry), alone(self.plant), []
+        for energy in self.energies:
+            averaged = smooth[energy.speed]
+            over = averaged / self.limits[energy.speed] if columns else averaged
+            found.append(Residual(energy, Largest(over, partial(self._shares, over, energy.speed)), instrument))
+        return found
 
-    def _explained(self, over: Floats, speed: str) -> list[Floats]:
+    def _shares(self, over: Floats, speed: float) -> Floats:
+        share = np.zeros((len(over), len(signals_of(self.plant))))
+        for device, explained in zip(self.devices, self._explained(over, speed), strict=True):
+            share[:, list(device)] = explained[:, None]
+        return share
+
+    def _explained(self, over: Floats, speed: float) -> list[Floats]:
         """For each device the part [T] of squared residuals over limits that lies along its traces."""
         total = np.maximum((over**2).sum(1), 1e-12)
         return [((over @ basis) ** 2).sum(1) / total for basis in self._bases[speed]]
 
     @cached_property
-    def _bases(self) -> dict[str, list[Floats]]:
+    def _bases(self) -> dict[float, list[Floats]]:
         """Orthonormal traces of each device in the residuals over their limits, by speed; none without relations."""
         if not self.relations:
-            return {speed: [np.zeros((1, 0)) for _ in self.devices] for speed in ALPHAS}
+            return {speed: [np.zeros((1, 0)) for _ in self.devices] for speed in self.limits}
         scaled = {speed: self.traces / limit[:, None] for speed, limit in self.limits.items()}
         return {speed: [np.linalg.qr(s[:, list(d)])[0] for d in self.devices] for speed, s in scaled.items()}
 
@@ -234,14 +243,30 @@ def _weighted(rough: Relation, parts: Sequence[Moments]) -> Relation:
     return Relation(rough.tag, rough.values, rough.inputs, weights)
 
 
-def _averaged(residual: Floats, carry: RelationCarry) -> dict[str, Floats]:
+def _energies() -> tuple[Energy, ...]:
+    return tuple(
+        Energy(
+            name=f"relation.{speed.label}",
+            origin=Origin.BESIDE,
+            family="relation",
+            statistic=Statistic.LARGEST,
+            speed=speed.alpha,
+            relative=speed.relative,
+        )
+        for speed in SPEEDS
+    )
+
+
+def _averaged(residual: Floats, carry: RelationCarry) -> dict[float, Floats]:
+    """Averages of the residuals by the weight of the newest tick; updates ``carry``."""
     settled = carry.ticks + np.arange(len(residual)) >= SETTLED_TICKS
     carry.ticks += len(residual)
     residual = np.where(settled[:, None], residual, 0.0)
     relative, carry.usual = less_usual(residual, carry.usual, settled)
     relative = np.where(settled[:, None], relative, 0.0)
     made = {}
-    for speed, alpha in ALPHAS.items():
-        start = carry.smooth.get(speed, np.zeros(residual.shape[1]))
-        made[speed], carry.smooth[speed] = ewma(relative if speed == SHIFT else residual, alpha, start)
+    for speed in SPEEDS:
+        values, start = relative if speed.relative else residual, np.zeros(residual.shape[1])
+        smooth = ewma(values, speed.alpha, carry.smooth.get(speed.alpha, start))
+        made[speed.alpha], carry.smooth[speed.alpha] = smooth
     return made

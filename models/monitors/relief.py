@@ -16,7 +16,7 @@ from models.scaling import Bools, Floats
 
 UPPER = 0.99  # quantile of an energy, on the first ticks and on normal runs
 SETTLED_TICKS = 20  # averages begin at zero
-FIRST_TICKS = 240
+FIRST_TICKS = 240  # long against the averages, short enough that few faults begin in them
 
 
 @dataclass(slots=True)
@@ -38,11 +38,6 @@ class Local:
     """``upper`` [E] of normal runs; infinite for energies that are never relieved."""
 
     upper: Floats
-
-    @classmethod
-    def none(cls, energies: int) -> Local:
-        """Nothing is relieved."""
-        return cls(np.full(energies, np.inf))
 
     @classmethod
     def fit(cls, values: Floats, relieved: Bools) -> Local:

@@ -15,7 +15,7 @@ from models.scaling import Bools, Floats
 from models.ticks import Ticks
 
 LONGEST_JUDGED_TICKS = 10  # a tag that normally rests longer than this cannot be judged by resting
-SHORTEST_TICKS = 20
+SHORTEST_TICKS = 20  # the least limit: short rests happen to every tag that is rounded
 QUIET, LARGEST = 0.75, 20.0  # shares of the limit below which a rest counts as none, and above which as the same
 
 

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
+from fusion.plant import Plant
+from fusion.records import Energy, Origin
 from models.averages import ewma
 from models.linear.core import Encoding
 from models.monitors.distance import SHRINKAGE, Distance
+from models.monitors.piece import Piece
+from models.monitors.residual import WARM_UP_TICKS, Largest, Residual, signals_of
 from models.scaling import Floats
 
-KINDS = {"tight": 1e-3, "loose": SHRINKAGE}
-NAMES = tuple(f"lagged.{kind}" for kind in KINDS)
+SHRINKAGES = {"lagged.tight": 1e-3, "lagged.loose": SHRINKAGE}
 ALPHA = 0.3  # of the average of the energy itself
 LIMIT = 30.0  # scaled units beyond which a value says only that it is far out
 
@@ -33,29 +37,35 @@ class LaggedCarry:
 
 @dataclass(frozen=True, slots=True)
 class Lagged:
-    """The distances of [tags now, tags before] by kind."""
+    """The distances of [tags now, tags before] by energy name."""
 
+    energies: tuple[Energy, ...]
+    plant: Plant
     distances: Mapping[str, Distance]
 
     @classmethod
-    def fit(cls, encodings: Sequence[Encoding], warm_up: int) -> Lagged:
+    def fit(cls, encodings: Sequence[Encoding], plant: Plant) -> Lagged:
         """From encodings of normal runs."""
-        rows = np.concatenate([_lagged(encoding.tags, LaggedCarry())[warm_up:] for encoding in encodings])
+        rows = np.concatenate([_lagged(encoding.tags, LaggedCarry())[WARM_UP_TICKS:] for encoding in encodings])
         group = np.tile(np.arange(rows.shape[1] // 2), 2)
-        return cls({kind: Distance.fit(rows, group, shrinkage) for kind, shrinkage in KINDS.items()})
+        made = {name: Distance.fit(rows, group, shrinkage) for name, shrinkage in SHRINKAGES.items()}
+        records = [Energy(name=name, origin=Origin.BESIDE, family="lagged", speed=ALPHA) for name in made]
+        return cls(tuple(records), plant, made)
 
-    def step(
-        self, encoding: Encoding, groups: int, carry: LaggedCarry, *, explain: bool
-    ) -> dict[str, tuple[Floats, Floats]]:
-        """By energy name: the averaged energy [T, 1] and, where asked for, shares [T, G]; updates ``carry``."""
-        rows = _lagged(encoding.tags, carry)
-        made = {}
-        for name, distance in zip(NAMES, self.distances.values(), strict=True):
-            energy = distance.energy(rows)[:, None]
-            smooth, carry.means[name] = ewma(energy, ALPHA, carry.means.get(name, np.ones(1)))
-            share = distance.contributions(rows, groups) if explain else np.zeros((len(rows), groups))
-            made[name] = (smooth, share)
-        return made
+    def begin(self) -> LaggedCarry:
+        """The carry at the start of a stream."""
+        return LaggedCarry()
+
+    def step(self, piece: Piece, carry: LaggedCarry) -> list[Residual]:
+        """Energies averaged after the distance, not before; updates ``carry``."""
+        rows = _lagged(piece.encoding.tags, carry)
+        groups, found = len(signals_of(self.plant)), []
+        for energy in self.energies:
+            distance = self.distances[energy.name]
+            start = carry.means.get(energy.name, np.ones(1))
+            smooth, carry.means[energy.name] = ewma(distance.energy(rows)[:, None], ALPHA, start)
+            found.append(Residual(energy, Largest(smooth, partial(distance.contributions, rows, groups))))
+        return found
 
 
 def _lagged(tags: Floats, carry: LaggedCarry) -> Floats:

@@ -13,29 +13,27 @@ import torch
 from torch import Tensor
 
 from fusion.plant import Modality
-from fusion.records import EnergyInfo
+from fusion.records import PROCESS, Energy, Origin
 from models.actions import HORIZONS
 from models.networks.jepa import Jepa, Perception
 from models.networks.stream import Trail, predicted
 from models.networks.view import Tokens, View, symlog
 
-INNOVATIONS = (1, 8, 32)
-SHRINKAGE = 0.1
-PROCESS = "process"
-KIND = "unknown"
+INNOVATIONS = (1, 8, 32)  # ticks ahead, as the core's
+SHRINKAGE = 0.1  # towards a ball: few independent ticks for a full covariance
 MASKED, MASKED_PARTS = "masked", 4
 
 
-def infos(perception: Perception) -> tuple[EnergyInfo, ...]:
-    """Names and modalities of the energies: E columns."""
+def latent_energies(perception: Perception) -> tuple[Energy, ...]:
+    """The energies of the latent: E columns, the last that of masked tags."""
 
-    def info(name: str, modality: Modality = Modality.PROCESS, source: str = PROCESS) -> EnergyInfo:
-        return EnergyInfo(name=f"net.{name}", modality=modality, source=source, kind=KIND)
+    def energy(family: str, name: str, modality: Modality = Modality.PROCESS, source: str = PROCESS) -> Energy:
+        return Energy(name=f"net.{name}", origin=Origin.LATER, family=family, modality=modality, source=source)
 
-    general = [*(info(f"innovation.{k}") for k in INNOVATIONS), info("shell")]
-    groups = [info(f"disagreement.{PROCESS}")] if perception.media else []
-    groups += [info(f"disagreement.{s.name}", s.modality, s.name) for s in perception.media]
-    return (*general, *groups, info(MASKED))
+    general = [*(energy("innovation", f"innovation.{k}") for k in INNOVATIONS), energy("shell", "shell")]
+    groups = [energy("disagreement", f"disagreement.{PROCESS}")] if perception.media else []
+    groups += [energy("disagreement", f"disagreement.{s.name}", s.modality, s.name) for s in perception.media]
+    return (*general, *groups, energy(MASKED, MASKED))
 
 
 class Ellipsoids:

@@ -38,6 +38,7 @@ from fusion.evaluation.evaluate import (
 from fusion.plant import Modality, Plant
 from fusion.plant_file import load_plant
 from fusion.recordings.recording import Recording
+from fusion.records import Energy, Origin
 from fusion.simulator.line.faults import FAULTS
 from fusion.simulator.record import record
 from fusion.simulator.scenario import FaultEvent, Scenario, load_scenario
@@ -55,6 +56,7 @@ SLOW = ("rat_hole", "scale_drift", "thermometer_drift", "leak", "line_scaling")
 MOVES_EVERY_S = 2400.0
 NORMAL_S = 1800.0
 WARM_UP_TICKS = 60
+PCA_ENERGIES = tuple(Energy(name=f"pca.{name}", origin=Origin.BESIDE, family="pca") for name in ("t2", "spe"))
 
 
 # --- what is recorded
@@ -174,7 +176,7 @@ def rival(train: list[Path], share: float, budget: float) -> tuple[Pca, Calibrat
     later = [run for run in split.calibration if run.media] or split.calibration
     limits = SurpriseConfig(false_raises_per_day=budget)
     energies = [pca.energies(run) for run in later]
-    return pca, calibrate(energies, ("pca.t2", "pca.spe"), ("process", "process"), limits)
+    return pca, calibrate(energies, PCA_ENERGIES, limits)
 
 
 def play_rival(pca: Pca, limits: Calibration, plant: Plant, path: Path) -> Played:

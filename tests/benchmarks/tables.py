@@ -123,10 +123,10 @@ class System:
         model = PlantModel.assemble(plant, core, monitors, networks, later, normal, normal)
         if not limits:
             return cls(model, {}, ())
-        energies = tuple(model.energies(run) for run in runs)
+        energies = tuple(model.judge(run) for run in runs)
         seen = [e[c.decided : c.limited] for e, c in zip(energies, cuts, strict=True) if c.limited > c.decided]
         surprise = surprise_config(plant, SurpriseConfig(false_raises_per_day=BUDGET_PER_DAY))
-        found = calibrate([np.concatenate(seen)], model.energy_names, model.energy_modality, surprise, plant.step_s)
+        found = calibrate([np.concatenate(seen)], model.energies, surprise, plant.step_s)
         return cls(model, {name: part.limits(found) for name, part in PARTS.items()}, energies)
 
     @contextmanager

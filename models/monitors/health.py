@@ -1,0 +1,92 @@
+"""Signs of life: the longest rest of a tag, and what the features of a medium tell of a dead sensor.
+
+Shape letters: T ticks, S tags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from fusion.plant import Modality, Plant
+from fusion.records import PROCESS, Energy, Origin, Statistic
+from models.features.stem import StemFacts
+from models.monitors.piece import Piece
+from models.monitors.residual import Largest, Residual, signals_of
+from models.monitors.steadiness import Steadiness, SteadinessCarry
+from models.scaling import Bools, Floats
+from models.ticks import Ticks
+
+AT_LIMIT = 1e-3  # of the span between the declared limits
+
+
+@dataclass(slots=True)
+class HealthCarry:
+    """How long each tag has rested."""
+
+    steadiness: SteadinessCarry | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """One energy for all tags, and one for each medium whose stem can tell a dead sensor."""
+
+    energies: tuple[Energy, ...]
+    plant: Plant
+    stem: StemFacts
+    steadiness: Steadiness
+
+    @classmethod
+    def fit(cls, runs: Sequence[Ticks], media: Collection[str], plant: Plant, stem: StemFacts) -> Health:
+        """From normal runs and the media that are watched."""
+        told = [s for s in plant.media if s.name in media and len(stem.health(s.name))]
+        records = [_energy(PROCESS, Modality.PROCESS), *(_energy(s.name, s.modality) for s in told)]
+        return cls(tuple(records), plant, stem, Steadiness.fit(runs))
+
+    def begin(self) -> HealthCarry:
+        """The carry at the start of a stream."""
+        return HealthCarry()
+
+    def step(self, piece: Piece, carry: HealthCarry) -> list[Residual]:
+        """Rests over their limit, and health features as they are; a dead sensor is one. Updates ``carry``."""
+        rest, carry.steadiness = self.steadiness.step(piece.ticks, carry.steadiness)
+        rest = np.where(self._saturated(piece.ticks), 0.0, rest)
+        charts = [
+            self._rests(rest) if e.source == PROCESS else self._signs(e.source, piece.ticks) for e in self.energies
+        ]
+        return [
+            Residual(e, c, lambda shares, _: np.ones(len(shares))) for e, c in zip(self.energies, charts, strict=True)
+        ]
+
+    def _rests(self, rest: Floats) -> Largest:
+        share = np.zeros((len(rest), len(signals_of(self.plant))))
+        share[:, : rest.shape[1]] = rest / np.maximum(rest.sum(1, keepdims=True), 1e-12)
+        return Largest(rest, lambda: share)
+
+    def _signs(self, medium: str, ticks: Ticks) -> Largest:
+        columns = self.stem.health(medium)
+        sign = ticks.media[medium][:, columns] if medium in ticks.media else np.zeros((len(ticks), len(columns)))
+        absent = ~ticks.present.get(medium, np.zeros(len(ticks), bool))
+        own = (np.array(signals_of(self.plant)) == medium).astype(np.float64)
+        return Largest(np.where(absent[:, None], np.nan, sign), partial(np.tile, own, (len(ticks), 1)))
+
+    def _saturated(self, ticks: Ticks) -> Bools:
+        """Tags [T, S] at a declared limit, where a valve may rest and a drive run flat out."""
+        limits = [[np.nan if v is None else v for v in (s.low, s.high)] for s in self.plant.tags]
+        low, high = np.array(limits, np.float64).reshape(-1, 2).T
+        near = AT_LIMIT * (high - low)
+        return np.asarray((ticks.tags <= low + near) | (ticks.tags >= high - near))
+
+
+def _energy(source: str, modality: Modality) -> Energy:
+    return Energy(
+        name=f"health.{source}",
+        origin=Origin.ALIVE,
+        family="health",
+        source=source,
+        modality=modality,
+        statistic=Statistic.LARGEST,
+    )
