@@ -203,7 +203,7 @@ def test_media_decide_what_may_raise():
     tags = Plant(name="tags", signals=(Signal(name="T"),))
     seen = replace(tags, signals=(*tags.signals, Signal(name="cam", modality=Modality.VIDEO, shape=(4, 4))))
     lagged = Energy(name="lagged.tight", origin=Origin.BESIDE, family="lagged", speed=0.3)
-    both = [surprise_config(plant, 1.0) for plant in (tags, seen)]
+    both = [surprise_config(plant, SurpriseConfig()) for plant in (tags, seen)]
     assert [[c.lets_raise(e) for c in both] for e in (lagged, LATENT, *ENERGIES[::2])] == [
         [True, False],
         [True, False],

@@ -10,16 +10,21 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import paho.mqtt.client as mqtt
 import pytest
 
+from control.advice.advisor import AdvisorConfig
+from control.advice.drift import DriftConfig
+from control.advice.licence import Level, Licence, SignalLicence
 from fusion.checkpoint import load_checkpoint
 from fusion.cli import main
 from fusion.daemon.service import replay
-from fusion.inference import Engine
+from fusion.inference import Cadence, Engine
+from fusion.plant import Modality, Role
 from fusion.plant_file import dump_plant, load_plant
 from fusion.recordings.recording import Recording
-from fusion.records import AnomalyState, Verdict
+from fusion.records import NS_PER_S, AnomalyState, HoldReason, Verdict
 from fusion.timeline.history import frames
 
 ROOT = Path(__file__).parent.parent
@@ -83,6 +88,32 @@ def test_advice_is_withheld_while_an_anomaly_stands(spoken):
     during = [o.recommendation for o in spoken if o.open_anomalies and o.recommendation is not None]
     assert during
     assert all(advice.verdict is Verdict.HOLD for advice in during)
+
+
+def test_advice_on_a_tick_that_is_old_by_the_clock_is_withheld(model, slipping):
+    *before, last = list(frames(Recording(slipping)))[:120]
+    engine = Engine(load_checkpoint(model, PLANT), clock_ns=lambda: last.t_ns + 60 * NS_PER_S)
+    engine.catch_up(before)
+    advice = engine.step(last).recommendation
+    assert (advice.verdict, advice.reason) == (Verdict.HOLD, HoldReason.STALE_DATA)
+    assert "60 s old" in advice.text
+
+
+def test_a_plant_that_leaves_the_bands_takes_the_licence_to_advise(model, slipping):
+    config = AdvisorConfig(drift=DriftConfig(horizon_s=8, window_s=30, least_coverage=0.85))
+    engine = Engine(load_checkpoint(model, PLANT), advisor=config, cadence=Cadence(forecast_every_s=1))
+    engine.licence = Licence(signals={s.name: SignalLicence(signal=s.name, level=Level.ADVISE) for s in PLANT.actions})
+    every = list(frames(Recording(slipping)))[:180]
+    engine.catch_up(every[:120])
+    controlled = np.array([s.role is Role.CONTROLLED for s in PLANT.of(Modality.PROCESS)])
+    wild = (
+        replace(f, value_S=f.value_S + np.where(controlled, (-1) ** i * 40.0, 0)) for i, f in enumerate(every[120:])
+    )
+    outcomes = [engine.step(frame) for frame in wild]
+    assert "drift" not in outcomes[0].flags
+    assert "drift" in outcomes[-1].flags
+    assert engine.level is Level.SHADOW
+    assert "90 % bands" in engine.licence.reasons[-1]
 
 
 def test_a_foreign_model_is_refused_with_exit_code_2(model, tmp_path, capsys):
