@@ -120,9 +120,6 @@ def test_operator_sees_the_plant_in_a_browser(tmp_path):
     with served(tmp_path) as (out, url, broker, log):
         html = urllib.request.urlopen(url, timeout=10).read().decode()
         assert "https://" not in html  # works without the internet
-        tell(out, story, 100)
-        status = {"state": "online", "faults": ["bearing_wear", "bridging"], "active": {"bridging": 0.5}}
-        publish_status(broker, status)
         errors, foreign = [], []
         with browser_page("about:blank") as page:
             page.on("pageerror", lambda error: errors.append(str(error)))
@@ -130,6 +127,9 @@ def test_operator_sees_the_plant_in_a_browser(tmp_path):
                 "request",
                 lambda r: foreign.append(r.url) if "127.0.0.1" not in r.url and "data:" not in r.url else None,
             )
+            tell(out, story, 100)
+            status = {"state": "online", "faults": ["bearing_wear", "bridging"], "active": {"bridging": 0.5}}
+            publish_status(broker, status)
             page.goto(url)
             expected = (
                 "lime", "online", "licence advise", "TIC101.SP", "81.4", "if applied", "IT103", "agitator current",
