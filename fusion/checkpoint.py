@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from fusion.errors import ConfigError, PlantMismatch
+from fusion.errors import CheckpointError, ConfigError, PlantMismatch
 from fusion.files import sha256_of, whole_folder
 from fusion.plain import plain
 from fusion.plant import Plant, plant_to_dict
@@ -43,6 +43,19 @@ class Checkpoint:
         """Arrays whose name starts with ``prefix.``, with the prefix removed."""
         start = f"{prefix}."
         return {name.removeprefix(start): value for name, value in self.arrays.items() if name.startswith(start)}
+
+    def tree(self, *keys: str) -> Any:
+        """What JSON holds of a part, by its keys from the outside in.
+
+        Raises:
+            CheckpointError: where there is none.
+        """
+        found: Any = self.meta
+        for key in keys:
+            if not isinstance(found, Mapping) or key not in found:
+                raise CheckpointError(f"{self.model_id}: {'.'.join(keys)} is missing in {DESCRIPTION}; train again")
+            found = found[key]
+        return found
 
 
 def flatten(parts: Mapping[str, Mapping[str, Array]]) -> dict[str, Array]:
@@ -108,4 +121,6 @@ def _description(file: Path) -> dict[str, Any]:
     found = description.get("format") if isinstance(description, dict) else None
     if found != FORMAT:
         raise ConfigError(f"{file}: format {found!r} is not {FORMAT!r}: written by another version; train again")
+    if missing := {"weights_sha256", "plant", "meta", "model_id"} - set(description):
+        raise CheckpointError(f"{file}: {min(missing)} is missing; train again")
     return description

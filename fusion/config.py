@@ -54,13 +54,19 @@ def settings(overrides: Sequence[str]) -> dict[str, Any]:
     """What ``key=value`` overrides say, as typed on the command line; a dotted key is one within another.
 
     Raises:
-        ConfigError: on what is not hydra's grammar, or stands for several values.
+        ConfigError: on what is not hydra's grammar, stands for several values, or refers to what is not there.
     """
     config = OmegaConf.create()
     for override in parse(overrides):
-        if override.type is not OverrideType.CHANGE or override.is_sweep_override():
-            raise ConfigError(f"{override.input_line}: expected KEY=VALUE; several values need --multirun")
-        OmegaConf.update(config, override.key_or_group, override.value())
+        if override.type is not OverrideType.CHANGE:
+            raise ConfigError(f"{override.input_line}: expected KEY=VALUE, without + or ~")
+        if override.is_sweep_override():
+            raise ConfigError(f"{override.input_line}: several values need --multirun")
+        try:
+            OmegaConf.update(config, override.key_or_group, override.value())
+            _values(config)
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{override.input_line}: {explain(error)}") from error
     return _values(config)
 
 

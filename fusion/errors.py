@@ -20,6 +20,10 @@ class PlantMismatch(ConfigError):
     """A checkpoint or recording that belongs to another plant than the one configured."""
 
 
+class CheckpointError(ConfigError):
+    """A checkpoint that holds something else than this version writes; the message names it."""
+
+
 class RecordingError(FusionError):
     """A recording that is missing, damaged or of another format version; the message names the file."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,9 +24,9 @@ from control.anomaly.calibration import Calibration, Surprise
 from control.anomaly.detector import Detector, DetectorConfig
 from control.anomaly.evidence import Contributions
 from fusion.checkpoint import Checkpoint
-from fusion.errors import ModelError
+from fusion.errors import CheckpointError, ModelError
 from fusion.plant import Modality, Plant, Role
-from fusion.records import NS_PER_S, Anomaly, Answer, Forecast, Frame, Recommendation
+from fusion.records import NS_PER_S, Anomaly, Answer, Energy, Forecast, Frame, Recommendation
 from fusion.state import load_state
 from models.plant_model import ModelState, PlantModel, Seen
 from models.ticks import TickBuilder, Ticks
@@ -59,8 +59,16 @@ class Outcome:
 
 
 def calibration_of(checkpoint: Checkpoint) -> Calibration:
-    """The calibration that a model was trained with."""
-    return load_state(Calibration, checkpoint.part("calibration"), checkpoint.meta["calibration"])
+    """The calibration that a model was trained with.
+
+    Raises:
+        CheckpointError: where it is none, or not of as many energies as it names.
+    """
+    found = load_state(Calibration, checkpoint.part("calibration"), checkpoint.tree("calibration"))
+    widths = {len(found.energies), len(found.median), len(found.scale), found.blocks.shape[-1]}
+    if len(widths) > 1:
+        raise CheckpointError(f"{checkpoint.model_id}: its calibration is not of all its energies; train again")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +112,12 @@ class Engine:
         known = calibration or calibration_of(checkpoint)
         self.calibration = known if with_silent else known.heard()
         self.model = PlantModel.from_checkpoint(checkpoint).hearing(self.calibration.names)
+        if not _same(self.model.energies, self.calibration.energies):
+            raise CheckpointError(f"{checkpoint.model_id}: its calibration is of other energies; train again")
         if not networks:
             self.model.networks.readout.gate_HS.zero_()
         self.model_id = checkpoint.model_id
-        self.licence = Licence.from_dict(checkpoint.meta["licence"])
+        self.licence = Licence.from_dict(checkpoint.tree("licence"))
         config = detector or DetectorConfig()
         self.detector = Detector(config, self.calibration, self.plant, self.model_id)
         self._settling_ns = round(config.settling_s * NS_PER_S)
@@ -310,6 +320,11 @@ class Engine:
     def level(self) -> Level:
         """What the model may do."""
         return self.licence.level
+
+
+def _same(one: Sequence[Energy], other: Sequence[Energy]) -> bool:
+    """Whether these are the same energies in the same order, whatever of them may raise."""
+    return [replace(e, raises=True) for e in one] == [replace(e, raises=True) for e in other]
 
 
 def available(plant: Plant, frame: Frame) -> dict[str, bool]:

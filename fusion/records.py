@@ -373,12 +373,23 @@ PROCESS = "process"
 """The source of energies that watch the process tags as a whole."""
 
 
+FAMILIES = (
+    "innovation", "state", "discarded", "unexplained", "redundancy", "joint",  # ahead
+    "cross", "feature",  # across
+    "relation", "lagged",  # beside
+    "balance", "health",  # law, alive
+    "foresight", "shell", "disagreement", "masked",  # later
+)  # fmt: skip
+"""What the models make, by origin."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Energy:
     """What one judged number is: where its residual comes from, what it watches, and whether it may raise.
 
-    ``source`` is ``PROCESS`` or a media signal; ``family`` names the residual within its origin. ``speed`` is the
-    weight of the newest tick in the average, one without any; ``relative``: less the long mean of the stream.
+    ``source`` is ``PROCESS`` or a media signal; ``family``, one of ``FAMILIES``, names the residual within its origin.
+    ``speed`` is the weight of the newest tick in the average, one without any; ``relative``: less the long mean of the
+    stream.
     """
 
     name: str

@@ -17,7 +17,7 @@ from typing import Any, NoReturn, TypeVar, Union, get_args, get_origin, get_type
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.errors import ModelError
+from fusion.errors import CheckpointError
 
 Array = NDArray[np.generic]
 T = TypeVar("T")
@@ -36,7 +36,7 @@ def load_state(kind: type[T], arrays: Mapping[str, Array], tree: Any, given: Map
     """Inverse of ``dump_state``; ``given`` holds the fields that were left out.
 
     Raises:
-        ModelError: where this is not exactly what ``dump_state`` writes of the class today.
+        CheckpointError: where this is not exactly what ``dump_state`` writes of the class today.
     """
     left = dict(arrays)
     made: T = _read(kind, tree, "", left, given or {})
@@ -46,7 +46,7 @@ def load_state(kind: type[T], arrays: Mapping[str, Array], tree: Any, given: Map
 
 
 def _refuse(what: str) -> NoReturn:
-    raise ModelError(f"this checkpoint was written by another version; train again ({what})")
+    raise CheckpointError(f"this checkpoint was written by another version; train again ({what})")
 
 
 # --- writing
@@ -93,7 +93,12 @@ def _read(kind: Any, node: Any, path: str, left: dict[str, Array], given: Mappin
         return _tuple(get_args(kind), _listed(node, path), path, left, given)
     if isinstance(origin, type) and issubclass(origin, Mapping):
         key, value = get_args(kind)
-        items = [(_read(key, k, path, {}, {}), v) for k, v in map(tuple, _listed(node, path))]
+        pairs = [_listed(pair, path) for pair in _listed(node, path)]
+        if any(len(pair) != 2 for pair in pairs):
+            _refuse(f"{path!r} does not hold pairs")
+        items = [(_read(key, k, path, {}, {}), v) for k, v in pairs]
+        if len(dict(items)) < len(items):
+            _refuse(f"{path!r} holds a key twice")
         return {k: _read(value, v, _under(path, k), left, given) for k, v in items}
     return _scalar(kind, node, path)
 

@@ -267,9 +267,10 @@ class PlantModel:
         """Rebuild from a checkpoint.
 
         Raises:
-            ModelError: where another version wrote it.
+            CheckpointError: where another version wrote it.
         """
-        plant, trees = checkpoint.plant, checkpoint.meta["model"]
+        plant = checkpoint.plant
+        trees = {name: checkpoint.tree("model", name) for name in ("core", "monitors", "region", "world")}
         core = load_state(LinearCore, checkpoint.part("core"), trees["core"])
         given = dict(zip(_SHARED, (plant, core, FeatureStem(plant)), strict=True))
         monitors = load_state(Monitors, checkpoint.part("monitors"), trees["monitors"], given)

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fusion.errors import CheckpointError
 from fusion.plant import Plant
 from models.actions import HORIZONS
 from models.linear.core import Encoding, LinearCore
@@ -208,15 +209,23 @@ class WorldModel:
         meta: Mapping[str, Any],
         device: torch.device | str = "cpu",
     ) -> WorldModel:
-        """Inverse of ``state`` and ``meta``."""
+        """Inverse of ``state`` and ``meta``.
+
+        Raises:
+            CheckpointError: where they are not what these wrote.
+        """
         weights = {k.removeprefix("net/"): torch.tensor(v) for k, v in state.items() if k.startswith("net/")}
-        shapes = {name: MediaShape(int(f), tuple(int(n) for n in p)) for name, (f, p) in meta["shapes"].items()}
-        with torch.random.fork_rng(devices=[]):
-            networks = Jepa(plant, core, shapes, ModelConfig.from_dict(meta["config"]))
-        networks.teacher = None
-        networks.load_state_dict(weights)
-        clouds = (
-            Ellipsoids(torch.tensor(state[f"{name}/centre"]), torch.tensor(state[f"{name}/whiten"]))
-            for name in ("energy", "told")
-        )
-        return cls(plant, core, networks.to(device), np.asarray(state["half_width"]), *clouds)
+        try:
+            shapes = {name: MediaShape(int(f), tuple(int(n) for n in p)) for name, (f, p) in meta["shapes"].items()}
+            with torch.random.fork_rng(devices=[]):
+                networks = Jepa(plant, core, shapes, ModelConfig.from_dict(meta["config"]))
+            networks.teacher = None
+            networks.load_state_dict(weights)
+            clouds = [
+                Ellipsoids(torch.tensor(state[f"{name}/centre"]), torch.tensor(state[f"{name}/whiten"]))
+                for name in ("energy", "told")
+            ]
+            half_width = np.asarray(state["half_width"])
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointError(f"the networks are not those of their description; train again ({error})") from error
+        return cls(plant, core, networks.to(device), half_width, *clouds)

@@ -12,7 +12,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tests.benchmarks import batadal, ett, skab, smap_msl, tep
+from fusion.recordings.recording import Recording
+from tests.benchmarks import batadal, bench_faults, ett, skab, smap_msl, tep
 from tests.benchmarks.tables import command, unpacked
 
 DATA = Path(os.environ.get("FUSION_BENCHMARKS", Path(__file__).resolve().parents[2] / "shared" / "data"))
@@ -119,3 +120,10 @@ def test_smap_names_what_is_missing(tmp_path):
     (series,) = smap_msl.read(tmp_path)
     assert series.label.sum() == 3
     assert series.train == 20
+
+
+def test_the_rival_is_fitted_and_limited_on_the_recordings_of_the_model(recordings, slipping):
+    pca, limits = bench_faults.rival(recordings[:6], 0.4, 1.0)
+    played = bench_faults.play_rival(pca, limits, Recording(slipping).plant, slipping)
+    assert limits.hours > 0.2
+    assert [event.name for event in played.faults] == ["belt_slip"]

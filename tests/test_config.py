@@ -165,6 +165,17 @@ def test_a_preset_is_what_the_model_begins_with():
         ("calibration_share=2", "calibration_share: 2.0 is not accepted; expected a number between 0 and 1"),
         ("licence.ceiling=king", "licence.ceiling: 'king' is not accepted; expected one of observe"),
         ("seconds=nan", "fit.seconds: nan is not accepted"),
+        ("fit.seed=${none}", r"fit.seed=\$\{none\}: .*none"),
+        ("fit.seed=???", r"fit.seed=\?\?\?: .*fit.seed"),
+        ("+fit.seed=1", "expected KEY=VALUE, without"),
+        ("seed=1,2", "several values need --multirun"),
+        ("model.heads=0", "model.heads: 0 is not accepted; expected at least 1"),
+        ("model.width=-4", "model.width: -4 is not accepted"),
+        ("fit.learning_rate=-1", "fit.learning_rate: -1.0 must be positive"),
+        ("fit.gate_clips=0", "fit.gate_clips: 0 is not accepted; expected at least 2"),
+        ("linear.penalties=[]", "linear.penalties"),
+        ("threads=-1", "threads: -1 is not accepted"),
+        ("surprise.silent=[net]", "surprise.silent: 'net' is not accepted"),
     ],
 )
 def test_a_wrong_training_setting_is_named(override, message):

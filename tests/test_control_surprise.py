@@ -10,12 +10,11 @@ from control.anomaly.calibration import (
     block_maxima,
     calibrate,
     rate_bound,
-    surprise_config,
     sustained,
 )
 from control.anomaly.tail import fit_tail
-from fusion.errors import ConfigError, ModelError
-from fusion.plant import Modality, Plant, Signal
+from fusion.errors import CheckpointError, ConfigError
+from fusion.plant import Modality
 from fusion.records import Energy, Origin
 from fusion.state import dump_state, load_state
 
@@ -138,7 +137,7 @@ def test_state_survives_json():
     again = load_state(Calibration, arrays, json.loads(json.dumps(tree, allow_nan=False)))
     assert again.score(data[7]).p_value == calibration.score(data[7]).p_value
     assert again.threshold == calibration.threshold
-    with pytest.raises(ModelError, match=r"another version; train again \('median'"):
+    with pytest.raises(CheckpointError, match=r"another version; train again \('median'"):
         load_state(Calibration, {}, tree)
 
 
@@ -199,14 +198,21 @@ def test_the_configuration_says_by_record_what_may_raise():
         SurpriseConfig(least_speed=1.0)
 
 
-def test_media_decide_what_may_raise():
-    tags = Plant(name="tags", signals=(Signal(name="T"),))
-    seen = replace(tags, signals=(*tags.signals, Signal(name="cam", modality=Modality.VIDEO, shape=(4, 4))))
+def test_media_decide_what_may_raise_where_it_is_left_open():
     lagged = Energy(name="lagged.tight", origin=Origin.BESIDE, family="lagged", speed=0.3)
-    both = [surprise_config(plant, SurpriseConfig()) for plant in (tags, seen)]
+    camera = replace(ENERGIES[0], modality=Modality.VIDEO)
+    open_, slow = SurpriseConfig(), SurpriseConfig(least_speed=0.1)
+    both = [open_.closed([LATENT]), open_.closed([LATENT, camera])]
     assert [[c.lets_raise(e) for c in both] for e in (lagged, LATENT, *ENERGIES[::2])] == [
         [True, False],
         [True, False],
         [False, True],
         [False, True],
     ]
+    assert slow.closed([LATENT]).least_speed == 0.1
+    assert SurpriseConfig(silent=()).closed([camera]).silent == ()
+
+
+def test_a_word_that_silences_nothing_is_refused():
+    with pytest.raises(ConfigError, match=r"surprise\.silent: 'net' is not accepted; expected some of innovation, "):
+        SurpriseConfig(silent=("net", "lagged"))

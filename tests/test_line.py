@@ -20,6 +20,7 @@ from control.advice.licence import Level, Licence, SignalLicence
 from fusion.checkpoint import load_checkpoint
 from fusion.cli import main
 from fusion.daemon.service import replay
+from fusion.errors import ConfigError
 from fusion.inference import Cadence, Engine
 from fusion.plant import Modality, Role
 from fusion.plant_file import dump_plant, load_plant
@@ -114,6 +115,24 @@ def test_a_plant_that_leaves_the_bands_takes_the_licence_to_advise(model, slippi
     assert "drift" in outcomes[-1].flags
     assert engine.level is Level.SHADOW
     assert "90 % bands" in engine.licence.reasons[-1]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda meta: meta["model"].pop("core"), "model.core is missing"),
+        (lambda meta: meta.pop("calibration"), "calibration is missing"),
+        (lambda meta: meta["calibration"]["energies"].reverse(), "its calibration is of other energies"),
+        (lambda meta: meta["calibration"]["energies"].pop(), "not of all its energies"),
+        (lambda meta: meta["model"]["world"]["config"].update(latent=64), "the networks are not those"),
+        (lambda meta: meta["model"]["world"]["config"].update(latent="x"), "model.latent"),
+    ],
+)
+def test_a_checkpoint_is_read_as_it_was_written_or_refused(model, spoil, message):
+    checkpoint = load_checkpoint(model, PLANT)
+    spoil(checkpoint.meta)
+    with pytest.raises(ConfigError, match=message):
+        Engine(checkpoint)
 
 
 def test_a_foreign_model_is_refused_with_exit_code_2(model, tmp_path, capsys):

@@ -8,7 +8,7 @@ import torch
 from fusion.plain import plain
 from models.actions import HORIZONS
 from models.networks.clips import Pool
-from models.training.gauges import Gauges, between_runs, gaussian, passed, ridge_probe, spectrum
+from models.training.gauges import Gauges, between_runs, gaussian, passed, spectrum
 from models.training.validation import examine, judge, scaled_gains, spread
 from tests.models_plant import held_out_runs, make_core, make_model, make_plant
 
@@ -82,15 +82,6 @@ def test_variance_between_runs():
     z = randn(400, 4)
     assert between_runs(z, run) < 0.05
     assert between_runs(z + 10 * run[:, None], run) > 0.9
-
-
-def test_ridge_probe_finds_what_is_there():
-    z, w = randn(600, 6), randn(6, 2, seed=1)
-    hidden = z @ w + 5
-    hidden[:, 1] = randn(600, seed=2)
-    r2 = ridge_probe((z[:400], z[400:]), (hidden[:400], hidden[400:]))
-    assert r2[0] > 0.99
-    assert r2[1] < 0.1
 
 
 def test_gauges_of_an_untrained_model_are_those_of_the_linear_core():

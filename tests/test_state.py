@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fusion.errors import ModelError
+from fusion.errors import CheckpointError
 from fusion.state import dump_state, load_state
 
 
@@ -84,7 +84,7 @@ def test_what_is_nested_comes_back_as_it_was():
 )
 def test_a_state_of_another_version_is_refused_and_never_misread(changes):
     arrays, tree = through_json(made(), **changes)
-    with pytest.raises(ModelError, match="this checkpoint was written by another version; train again"):
+    with pytest.raises(CheckpointError, match="this checkpoint was written by another version; train again"):
         read(arrays, tree)
 
 
@@ -92,7 +92,7 @@ def test_arrays_too_many_too_few_and_of_another_kind_are_refused_by_name():
     arrays, tree = through_json(made())
     name = "parts/1/values"
     for wrong in (arrays | {"late": np.zeros(1)}, arrays | {name: np.zeros(3, np.int64)}):
-        with pytest.raises(ModelError, match="train again"):
+        with pytest.raises(CheckpointError, match="train again"):
             read(wrong, tree)
-    with pytest.raises(ModelError, match=name):
+    with pytest.raises(CheckpointError, match=name):
         read({key: value for key, value in arrays.items() if key != name}, tree)

@@ -17,11 +17,13 @@ from scipy.stats import chi2  # type: ignore[import-untyped]
 
 from control.anomaly.tail import Tail, fit_tail
 from fusion.errors import ConfigError
-from fusion.plant import Plant
-from fusion.records import Energy, Origin
+from fusion.plant import Modality
+from fusion.records import FAMILIES, Energy, Origin
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+SILENT = ("state", "discarded", "unexplained", "redundancy", "joint")
+SILENT_BESIDE_MEDIA = ("lagged", str(Origin.LATER))
 LEAST_SPEED = 0.03  # without media: between averages over fifty ticks, which drift, and over twenty
 _TABLE = 2048  # quantiles of the maximum kept: p-values to 1 in 2000, finer ones come from the tail
 _UPPER = 0.99  # quantile of the maximum from which its p-values come from the tail
@@ -40,7 +42,7 @@ class SurpriseConfig:
     Energies of a family or an origin in ``silent``, and those averaged more slowly than ``least_speed`` (the weight of
     the newest tick), do not raise, count for no limit and are computed only where an evaluation asks for them: on the
     simulated line they found no fault that the others had not, and each one more in the maximum costs the others
-    sensitivity.
+    sensitivity. Both follow from the energies where they are left open, see ``closed``.
     """
 
     false_raises_per_day: float = 1.0
@@ -53,8 +55,8 @@ class SurpriseConfig:
     safety_hours: float = 3.5
     heaviest: float = 1.5
     resolution: float = 1e-3
-    silent: tuple[str, ...] = ("state", "discarded", "unexplained", "redundancy", "joint", "lagged", str(Origin.LATER))
-    least_speed: float = 0.0
+    silent: tuple[str, ...] | None = None
+    least_speed: float | None = None
 
     def __post_init__(self) -> None:
         """Reject what gives no threshold."""
@@ -68,12 +70,33 @@ class SurpriseConfig:
             raise ConfigError(
                 "surprise: on_delay_s, apart_s, minimum_s, safety_hours must be above 0, safety not below"
             )
-        if not 0 <= self.least_speed < 1:
+        if self.least_speed is not None and not 0 <= self.least_speed < 1:
             raise ConfigError(f"surprise.least_speed: {self.least_speed} must be at least 0 and below 1")
+        accepted = (*FAMILIES, *Origin)
+        for word in self.silent or ():
+            if word not in accepted:
+                raise ConfigError(f"surprise.silent: {word!r} is not accepted; expected some of {', '.join(accepted)}")
+
+    def closed(self, energies: Sequence[Energy]) -> SurpriseConfig:
+        """Settings without anything left open.
+
+        Beside media the tags all at once and the latent find nothing of their own. Without media nothing contradicts a
+        tag but other tags and its own past: then they speak, and what is averaged over fifty ticks does not, since it
+        follows levels, which drift.
+        """
+        media = any(energy.modality is not Modality.PROCESS for energy in energies)
+        silent = (*SILENT, *SILENT_BESIDE_MEDIA) if media else SILENT
+        least_speed = 0.0 if media else LEAST_SPEED
+        return replace(
+            self,
+            silent=silent if self.silent is None else self.silent,
+            least_speed=least_speed if self.least_speed is None else self.least_speed,
+        )
 
     def lets_raise(self, energy: Energy) -> bool:
-        """Whether an energy counts towards the peak."""
-        return {energy.family, str(energy.origin)}.isdisjoint(self.silent) and energy.speed >= self.least_speed
+        """Whether an energy counts towards the peak; what is left open silences nothing."""
+        named = {energy.family, str(energy.origin)}.isdisjoint(self.silent or ())
+        return named and energy.speed >= (self.least_speed or 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +229,7 @@ def calibrate(
     Raises:
         ConfigError: where the runs are too short or no energy was present.
     """
-    config = config or SurpriseConfig()
+    config = (config or SurpriseConfig()).closed(energies)
     parts = [np.asarray(r, np.float64) for r in ([runs] if isinstance(runs, np.ndarray) else runs)]
     _check(parts, energies)
     median, scale = _spread(np.concatenate(parts), config, step_s)
@@ -340,15 +363,3 @@ def _apart(config: SurpriseConfig, step_s: float) -> int:
 
 def _ticks(seconds: float, step_s: float) -> int:
     return max(1, round(seconds / step_s))
-
-
-def surprise_config(plant: Plant, usual: SurpriseConfig) -> SurpriseConfig:
-    """How energies of a plant are calibrated; media decide which of them raise where the settings leave it open.
-
-    Without media there is nothing that could contradict a tag but other tags and its own past: the tags all at once
-    and the networks speak. What is averaged over fifty ticks does not: it follows levels, which drift.
-    """
-    if plant.media or usual.silent != SurpriseConfig().silent:
-        return usual
-    still = tuple(family for family in usual.silent if family not in ("lagged", Origin.LATER))
-    return replace(usual, silent=still, least_speed=LEAST_SPEED)

@@ -57,8 +57,12 @@ class TrainConfig:
         for key in ("calibration_share", "validation_share"):
             if not 0 < getattr(self, key) < 1:
                 raise ConfigError(f"{key}: {getattr(self, key)} is not accepted; expected a number between 0 and 1")
-        if self.timeout_s <= 0:
-            raise ConfigError(f"timeout_s: {self.timeout_s} must be positive")
+        for key in ("timeout_s", "checkpoint_every_s"):
+            if getattr(self, key) <= 0:
+                raise ConfigError(f"{key}: {getattr(self, key)} must be positive")
+        for key in ("threads", "calibration_hours", "training_hours"):
+            if getattr(self, key) < 0:
+                raise ConfigError(f"{key}: {getattr(self, key)} is not accepted; expected at least 0")
 
 
 def train_config(overrides: Sequence[str] = ()) -> TrainConfig:

@@ -26,7 +26,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from control.anomaly.calibration import Calibration, calibrate, surprise_config
+from control.anomaly.calibration import Calibration, calibrate
 from fusion.checkpoint import flatten, save_checkpoint
 from fusion.command import carry_out, flat, start_logging, training_arguments
 from fusion.files import whole_file
@@ -297,8 +297,7 @@ def calibrate_limits(
     for run in runs:
         energies.append(model.judge(run))
         bar.advance(task)
-    surprise = surprise_config(model.plant, config.surprise)
-    return calibrate(energies, model.energies, surprise, model.plant.step_s), energies
+    return calibrate(energies, model.energies, config.surprise, model.plant.step_s), energies
 
 
 def _bar() -> Progress:

@@ -42,6 +42,12 @@ class LinearConfig:
 
     def __post_init__(self) -> None:
         """Reject what no fit can use."""
+        if self.warm_up_ticks < 0:
+            raise ConfigError(f"linear.warm_up_ticks: {self.warm_up_ticks} must be at least 0")
+        if not self.penalties or min(*self.penalties, self.cva_penalty) <= 0:
+            raise ConfigError(
+                "linear.penalties and linear.cva_penalty: expected positive numbers, at least one penalty"
+            )
         if not self.ranks or min(self.ranks) < 1 or max(self.ranks) > self.variates:
             raise ConfigError(f"linear.ranks: {self.ranks} is not accepted; expected ranks of 1 to {self.variates}")
         if not 0 < self.held_out_share < 1 or not 0 < self.coverage < 1:
@@ -186,28 +192,11 @@ class LinearCore:
 
     def skills(self, runs: Sequence[Ticks], warm_up_ticks: int = 60) -> Floats:
         """Skill [H, S] over persistence on runs the fit has not seen; NaN where none is long enough."""
-        return self._skills([self.encode(run)[0][warm_up_ticks:] for run in runs], shuffled=False)
-
-    def shuffled_action_gap(self, runs: Sequence[Ticks], warm_up_ticks: int = 60) -> Floats:
-        """Skill [H] (mean over tags) lost when every run is given the actions of the next one; 0 says: unused."""
         encodings = [self.encode(run)[0][warm_up_ticks:] for run in runs]
-        gap = self._skills(encodings, shuffled=False) - self._skills(encodings, shuffled=True)
-        return np.asarray(gap.mean(1))
-
-    def _skills(self, encodings: Sequence[Encoding], *, shuffled: bool) -> Floats:
         skill = np.full(self.offset.shape, np.nan)
         for row, horizon in enumerate(HORIZONS):
-            pairs = [
-                self.hindcast(e, horizon, _resampled(encodings[i - 1].action, len(e)) if shuffled else None)
-                for i, e in enumerate(encodings)
-                if len(e) > horizon
-            ]
+            pairs = [self.hindcast(e, horizon) for e in encodings if len(e) > horizon]
             if pairs:
                 made, true = (np.concatenate(p) for p in zip(*pairs, strict=True))
                 skill[row] = 1.0 - ((true - made) ** 2).mean(0) / ((true**2).mean(0) + 1e-12)
         return skill
-
-
-def _resampled(action: Floats, ticks: int) -> Floats:
-    """Another run's actions brought to a length by repeating them."""
-    return np.asarray(np.resize(action, (ticks, action.shape[1])))

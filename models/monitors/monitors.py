@@ -97,7 +97,10 @@ class Monitors:
         return tuple(energy for generator in generators for energy in generator.energies)
 
     def hearing(self, names: Collection[str]) -> Monitors:
-        """The monitors that make these energies and no other; the same numbers at a lower price."""
+        """The monitors that make these energies and no other; the same numbers at a lower price.
+
+        A law that is not heard clears no instrument of suspicion either.
+        """
         heard = np.array([energy.name in names for energy in self.energies], bool)
         others = [hearing(other, names) for other in self.others]
         kept, local = tuple(other for other in others if other.energies), Local(self.local.upper[heard])

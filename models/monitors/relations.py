@@ -229,7 +229,7 @@ def _correlated(
     names = [*tags, *actions]
     values = np.concatenate([e.past[:, [number[n] for n in names]] for e in encodings])
     with np.errstate(invalid="ignore", divide="ignore"):
-        strength = np.nan_to_num(np.abs(np.corrcoef(values.T)))
+        strength = np.nan_to_num(np.abs(np.atleast_2d(np.corrcoef(values.T))))
     np.fill_diagonal(strength, 0.0)
     low, high = np.quantile(values, [0.25, 0.75], axis=0)
     moving = high - low > RESTING * values.std(0)

@@ -30,7 +30,7 @@ def latent_energies(perception: Perception) -> tuple[Energy, ...]:
     def energy(family: str, name: str, modality: Modality = Modality.PROCESS, source: str = PROCESS) -> Energy:
         return Energy(name=f"net.{name}", origin=Origin.LATER, family=family, modality=modality, source=source)
 
-    general = [*(energy("innovation", f"innovation.{k}") for k in INNOVATIONS), energy("shell", "shell")]
+    general = [*(energy("foresight", f"innovation.{k}") for k in INNOVATIONS), energy("shell", "shell")]
     groups = [energy("disagreement", f"disagreement.{PROCESS}")] if perception.media else []
     groups += [energy("disagreement", f"disagreement.{s.name}", s.modality, s.name) for s in perception.media]
     return (*general, *groups, energy(MASKED, MASKED))

@@ -58,12 +58,15 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Reject what cannot be built."""
+        for key in ("width", "context", "heads", "states", "latent", "window_ticks", "head"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"model.{key}: {getattr(self, key)} is not accepted; expected at least 1")
         for key in ("width", "context"):
             if getattr(self, key) % self.heads:
                 raise ConfigError(f"model.{key}: {getattr(self, key)} must be a multiple of model.heads {self.heads}")
-        for key in ("states", "latent", "window_ticks", "head"):
-            if getattr(self, key) < 1:
-                raise ConfigError(f"model.{key}: expected at least 1")
+        for key in ("graph_layers", "mixer_layers", "predictor_layers", "input_noise", "far_horizons"):
+            if getattr(self, key) < 0:
+                raise ConfigError(f"model.{key}: {getattr(self, key)} is not accepted; expected at least 0")
         for key in ("dropout", "drop_share", "drop_modality", "drop_tag"):
             if not 0 <= getattr(self, key) < 1:
                 raise ConfigError(f"model.{key}: expected a number from 0 to below 1")

@@ -6,8 +6,7 @@ Shape letters: N ticks, D latent, H horizons, S tags, A actions, R runs, X hidde
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -29,7 +28,7 @@ class Gauges:
     latent's variance that lies between runs. ``latent_skill`` [H] is over persistence of the latent, ``action_gap``
     [H] the error with other clips' actions over the error with the true ones, minus one. ``skill`` [H, S] is over
     persistence and ``skill_over_linear`` [H, S] over the linear core, both gated; NaN where nothing is known.
-    ``gains`` [S, A] are of the whole model after the longest horizon. ``probe`` holds R2 of hidden states.
+    ``gains`` [S, A] are of the whole model after the longest horizon.
     """
 
     step: int
@@ -48,7 +47,6 @@ class Gauges:
     gates_open: float
     score: float
     gains: Floats | None = None
-    probe: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def numbers(self) -> dict[str, float]:
@@ -148,18 +146,6 @@ def gaussian(z_ND: Tensor) -> float:
     """The Epps-Pulley statistic of standardised latents on fixed directions."""
     drawn = directions(z_ND.shape[1], DIRECTIONS, torch.Generator().manual_seed(1))
     return float(epps_pulley(z_ND, drawn.to(z_ND.device)))
-
-
-def ridge_probe(z: tuple[Tensor, Tensor], hidden: tuple[Tensor, Tensor], penalty: float = 1e-2) -> Tensor:
-    """R2 [X] on the second of two sets of latents and hidden states of a ridge fitted on the first."""
-    x, y = (torch.cat([part, torch.ones(len(part), 1)], 1).double() for part in z)
-    mean, scale = hidden[0].double().mean(0), hidden[0].double().std(0).clamp_min(1e-9)
-    target = (hidden[0].double() - mean) / scale
-    eye = penalty * len(x) * torch.eye(x.shape[1], dtype=x.dtype)
-    weights = torch.linalg.solve(x.T @ x + eye, x.T @ target)
-    true = (hidden[1].double() - mean) / scale
-    left = (true - y @ weights).square().mean(0)
-    return torch.as_tensor(1.0 - left / true.var(0, correction=0).clamp_min(1e-12))
 
 
 def _finite_mean(values: Floats) -> float:

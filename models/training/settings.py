@@ -10,6 +10,12 @@ from models.networks.size import ModelConfig, preset
 from models.training.gauges import GaugeLimits
 from models.training.parallel import Parallel
 
+LEAST = {
+    **dict.fromkeys(("steps", "warm_up_steps", "weight_decay", "seed"), 0),
+    **dict.fromkeys(("validate_every", "short_cut_ticks", "patience", "collapse_patience"), 1),
+    **dict.fromkeys(("batch", "validation_clips", "gate_clips"), 2),
+}
+
 
 @dataclass(kw_only=True, slots=True)
 class FitConfig:
@@ -56,12 +62,12 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         """Reject what no training can use."""
-        if self.batch < 2:
-            raise ConfigError(f"fit.batch: {self.batch} is not accepted; expected at least 2")
-        if self.steps < 0 or self.validate_every < 1:
-            raise ConfigError("fit.steps must be at least 0 and fit.validate_every at least 1")
-        if self.seconds <= 0:
-            raise ConfigError(f"fit.seconds: {self.seconds} must be positive")
+        for key, least in LEAST.items():
+            if getattr(self, key) < least:
+                raise ConfigError(f"fit.{key}: {getattr(self, key)} is not accepted; expected at least {least}")
+        for key in ("seconds", "learning_rate", "perception_rate", "settled_rate", "clip"):
+            if getattr(self, key) <= 0:
+                raise ConfigError(f"fit.{key}: {getattr(self, key)} must be positive")
         if not 0 <= self.average_keep < 1:
             raise ConfigError("fit.average_keep must lie from 0 to below 1")
         if not 0 <= self.media_share <= 1 or not 0 <= self.alone_share < 1:

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from control.anomaly.calibration import Calibration, SurpriseConfig, calibrate
 from control.anomaly.detector import Detector, DetectorConfig
 from fusion.checkpoint import load_checkpoint
-from fusion.errors import ConfigError
 from fusion.evaluation.evaluate import (
     Played,
     check_plant,
@@ -117,13 +116,14 @@ class Run:
     def __len__(self) -> int:
         return len(self.t_ns)
 
+    def __getitem__(self, part: slice) -> Run:
+        return Run(self.t_ns[part], self.tags[part], self.media)
+
 
 def read_tags(path: Path) -> Run:
     """The process side of a recording; media are not decoded."""
     recording = Recording(path)
     grid = process_grid(recording)
-    if grid is None:
-        raise ConfigError(f"{path}: the stamps of its tags need a clock model, which the rival does not have")
     names = [s.name for s in recording.plant.of(Modality.PROCESS)]
     columns = [names.index(s.name) for s in recording.plant.tags]
     return Run(grid.t_ns, grid.value[:, columns], recording.has_media)
@@ -283,7 +283,7 @@ def judge(arguments: argparse.Namespace, paths: list[Path], plant: Plant) -> tup
     report = summary(played, checkpoint.meta, plant.step_s)
     theirs = None
     if arguments.train:
-        budget = float(checkpoint.meta["train"]["false_raises_per_day"])
+        budget = float(checkpoint.meta["train"]["surprise"]["false_raises_per_day"])
         pca, limits = rival(arguments.train, arguments.calibration, budget)
         theirs = Scores({str(path): play_rival(pca, limits, plant, path) for path in paths})
     ours = Scores({p.recording: p for p in played})

@@ -136,6 +136,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the files go; needs about 150 bytes a row")
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
+    if asked.folder:
+        asked.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-import-", dir=asked.folder) as name:
         folder = Path(name)
         files = write_history(folder, asked.rows, asked.tags, asked.form)

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from control.anomaly.calibration import Calibration, SurpriseConfig, calibrate, surprise_config, sustained
+from control.anomaly.calibration import Calibration, SurpriseConfig, calibrate, sustained
 from control.anomaly.detector import Detector, DetectorConfig
 from control.anomaly.evidence import Contributions, EvidenceConfig, blame_signals
 from fusion.evaluation.ablation import CLASSICAL, LATENT, Ablation
@@ -125,7 +125,7 @@ class System:
             return cls(model, {}, ())
         energies = tuple(model.judge(run) for run in runs)
         seen = [e[c.decided : c.limited] for e, c in zip(energies, cuts, strict=True) if c.limited > c.decided]
-        surprise = surprise_config(plant, SurpriseConfig(false_raises_per_day=BUDGET_PER_DAY))
+        surprise = SurpriseConfig(false_raises_per_day=BUDGET_PER_DAY)
         found = calibrate([np.concatenate(seen)], model.energies, surprise, plant.step_s)
         return cls(model, {name: part.limits(found) for name, part in PARTS.items()}, energies)
 
