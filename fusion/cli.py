@@ -310,7 +310,7 @@ def run_replay(arguments: argparse.Namespace) -> None:
     from fusion.publish.publisher import PublisherConfig
 
     address = arguments.publish
-    publish = PublisherConfig(**broker_settings(address, arguments)) if address else None
+    publish = PublisherConfig(outbox="", **broker_settings(address, arguments)) if address else None
     replay(arguments.recording, arguments.model, arguments.speed, publish, arguments.json)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from fusion.records import NS_PER_S
 
@@ -35,3 +36,9 @@ class Clock:
 
 CLOCK = Clock()
 """That of this process."""
+
+
+def iso_time(t_ns: int) -> str:
+    """UTC nanoseconds as ISO 8601 with milliseconds."""
+    when = datetime.fromtimestamp(t_ns // NS_PER_S, UTC).replace(microsecond=t_ns % NS_PER_S // 1000)
+    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")

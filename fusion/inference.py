@@ -128,6 +128,7 @@ class Engine:
         self._advisor: Advisor | None = None
         self._watched = [i for i, s in enumerate(self.plant.tags) if s.role is Role.CONTROLLED]
         self._bands = BandWatch(self._advisor_config.drift, [self.plant.tags[i].name for i in self._watched])
+        self._has_drifted = False
         self._now_ns = 0
         self._clock_ns = clock_ns or self.now_ns
         self._due_ns: dict[str, int] = {"forecast": 0, "advice": 0}
@@ -222,11 +223,17 @@ class Engine:
         return (f"relieved:{Modality.PROCESS}",)
 
     def _watch_bands(self, tick: Ticks) -> None:
-        """Demote the licence where the plant no longer stays inside the bands; nothing but a restart restores it."""
+        """Demote the licence where the plant no longer stays inside the bands; nothing but a restart restores it.
+
+        A forecast assumes that nothing is moved: after a move, those made before it say nothing of the model.
+        """
         if not self._watched:
             return
+        if self._now_ns < self._settling_until_ns:
+            self._bands.forget()
         self._bands.see(self._now_ns, tick.tags[-1, self._watched], tick.observed[-1, self._watched])
         reason = self._bands.drifted()
+        self._has_drifted = self._has_drifted or bool(reason)
         if reason and self.licence.level.allows(Level.ADVISE):
             log.warning("the licence is demoted to shadow: %s", reason)
             self.licence = self.licence.demoted(Level.SHADOW, reason)
@@ -234,7 +241,7 @@ class Engine:
                 self._advisor.licence = self.licence
 
     def _drifted(self) -> tuple[str, ...]:
-        return ("drift",) if self._bands.drifted() else ()
+        return ("drift",) if self._has_drifted else ()
 
     def _due(self, what: str, every_s: float) -> bool:
         if self._now_ns < self._due_ns[what]:
@@ -263,7 +270,8 @@ class Engine:
         forecast = Forecast(
             t_ns=self._now_ns, horizon_s=world.horizon_s, signals=names, mean=mean, low=mean - half, high=mean + half
         )
-        self._bands.foretell(forecast)
+        if self._watched:
+            self._bands.foretell(forecast)
         return forecast
 
     @torch.no_grad()

@@ -170,6 +170,8 @@ class Plant:
         for where, name in self._references():
             if name not in self.by_name:
                 raise ConfigError(f"plant {self.name!r}: {where} names unknown signal {name!r}")
+            if where == "auto_tag" and self.by_name[name].modality is not Modality.PROCESS:
+                raise ConfigError(f"plant {self.name!r}: auto_tag names {name!r}; expected a process tag")
 
     def _references(self) -> list[tuple[str, str]]:
         found = [("gains", n) for g in self.gains for n in (g.manipulated, g.controlled)]

@@ -94,6 +94,12 @@ def test_a_wrong_key_or_value_is_named(override, message):
         load_daemon_config(DEMO, [override])
 
 
+def test_letters_are_kept_on_disk_whatever_else_is_said_of_the_broker(tmp_path):
+    (tmp_path / "site.yaml").write_text("plant: p.yaml\nmodel: m\npublish: {host: broker.plant}\n")
+    assert load_daemon_config(tmp_path / "site.yaml").publish.outbox == str(tmp_path / "var/outbox.sqlite")
+    assert load_daemon_config(tmp_path / "site.yaml", ["publish.outbox="]).publish.outbox == ""
+
+
 def test_the_kind_may_stand_in_a_defaults_list(tmp_path):
     short = "plant: p.yaml\nmodel: m\nconnectors: {plc: {kind: replay, path: x}}\n"
     long = short.replace("kind: replay, ", "")
@@ -132,14 +138,14 @@ def test_every_component_of_a_training_is_set_by_name():
             "model.anti_collapse=vicreg",
             "surprise.on_delay_s=20",
             "linear.ranks=[8,16]",
-            "licence.ceiling=supervised",
+            "licence.ceiling=shadow",
             "gains.agree=0.8",
         ]
     )
     assert (config.fit.learning_rate, config.fit.limits.std_min, config.fit.parallel) == (1e-3, 0.1, Parallel.FSDP)
     assert (config.model.width, config.model.anti_collapse) == (96, AntiCollapse.VICREG)
     assert (config.surprise.on_delay_s, config.linear.ranks) == (20.0, (8, 16))
-    assert (config.licence.ceiling, config.gains.agree) == (Level.SUPERVISED, 0.8)
+    assert (config.licence.ceiling, config.gains.agree) == (Level.SHADOW, 0.8)
 
 
 def test_a_short_name_and_a_full_one_say_the_same():

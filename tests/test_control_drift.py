@@ -39,6 +39,15 @@ def test_nothing_is_judged_before_a_whole_window_or_on_what_was_not_observed():
     assert watched((9.0, 9.0), observed=(False, False)).coverage is None
 
 
+def test_what_a_move_has_overtaken_is_not_judged():
+    watch = BandWatch(QUICK, ["A", "B"])
+    for t in range(120):
+        watch.foretell(forecast(t))
+        watch.forget()
+        watch.see(t * NS_PER_S, np.array((9.0, 9.0)), np.array((True, True)))
+    assert watch.coverage is None
+
+
 @pytest.mark.parametrize("options", [{"horizon_s": 0.0}, {"window_s": 10.0}, {"least_coverage": 0.95}])
 def test_settings_that_cannot_be_meant(options):
     with pytest.raises(ConfigError, match="drift"):

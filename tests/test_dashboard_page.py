@@ -69,7 +69,7 @@ def served(folder):
             )
         )
         until(lambda: listening(broker), "broker")
-        out = MqttPublisher(PublisherConfig(port=broker), PLANT, "m-4711")
+        out = MqttPublisher(PublisherConfig(port=broker, outbox=""), PLANT, "m-4711")
         out.start()
         stack.callback(out.close)
         until(lambda: out.state is ClientState.ONLINE, "publisher")

@@ -54,6 +54,10 @@ def test_any_change_changes_the_fingerprint():
         ({"signals": [{"name": "T", "low": float("nan")}]}, "low"),
         ({"signals": [{}]}, r"signals\[0\].*name"),
         ({"edges": [["SP", "ghost"]]}, "edges names unknown signal 'ghost'"),
+        (
+            {"signals": [DATA["signals"][0], {**DATA["signals"][1], "auto_tag": "mic"}, DATA["signals"][2]]},
+            "auto_tag names 'mic'; expected a process tag",
+        ),
         ({"gains": [{"manipulated": "SP", "controlled": "T", "sign": 2}]}, "sign must be"),
         ({"name": ["two"]}, "plant.name"),
     ],

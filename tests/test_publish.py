@@ -130,7 +130,7 @@ def messages_of(reader):
 
 @contextlib.contextmanager
 def publisher(port, **settings):
-    config = PublisherConfig(port=port, retry_s=0.1, retry_max_s=0.2, **settings)
+    config = PublisherConfig(**{"port": port, "retry_s": 0.1, "retry_max_s": 0.2, "outbox": "", **settings})
     publisher = MqttPublisher(config, KILN, "m1")
     publisher.start()
     try:
@@ -434,7 +434,7 @@ class Idle:
 @needs_broker
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_publisher_that_dies_ends_the_daemon_and_leaves_its_will(broker, monkeypatch, capsys):
-    out = MqttPublisher(PublisherConfig(port=broker.port), KILN, "m1")
+    out = MqttPublisher(PublisherConfig(port=broker.port, outbox=""), KILN, "m1")
 
     async def live():
         daemon = Daemon([], Timeline(KILN), Idle(), MqttOutlet(out, Idle()))
@@ -461,11 +461,13 @@ def test_answers_come_back_on_the_ack_topic_and_gaps_go_out_through_the_outbox(b
     with publisher(broker.port) as out:
         until(lambda: out.published["health"] == 1, "connected")
         out.publish(gap)
-        for payload in ('{"id": "a1", "answer": "rejected", "reason": "not now"}', '{"id": "a1", "answer": "maybe"}'):
+        deep = '{"id": "a1", "answer": "accepted", "more": ' + 3000 * "["
+        said = '{"id": "a1", "answer": "rejected", "reason": "not now"}'
+        for payload in (deep, said, '{"id": "a1", "answer": "maybe"}'):
             broker.write("fusion/kiln/v1/recommendation/ack", payload)
         heard = []
         until(lambda: heard.extend(out.answers()) or heard, "an answer")
-        until(lambda: out.dropped["answer:not_understood"] == 1, "a payload that is none")
+        until(lambda: out.dropped["answer:not_understood"] == 2, "payloads that are none")
         until(lambda: out.published["gap"] == 1, "acknowledged")
     assert heard == [Answer(id="a1", answer=AnswerKind.REJECTED, reason="not now")]
     ((_, message),) = messages_of(reader)

@@ -19,6 +19,7 @@ from control.advice.drift import DriftConfig
 from control.advice.licence import Level, Licence
 from control.advice.planner import Plan, Planner, PlannerConfig
 from control.advice.world import World
+from fusion.clock import iso_time
 from fusion.errors import ConfigError, ModelError
 from fusion.plant import Plant
 from fusion.records import (
@@ -93,7 +94,10 @@ class _Hold:
 
 
 class Advisor:
-    """Says each recommendation once: an advice that stands, and a HOLD for the same reason, are not said again."""
+    """Says each recommendation once: an advice that stands, and a HOLD for the same reason, are not said again.
+
+    A HOLD that hides a plan, in shadow or because no move is worth making, is new with each plan.
+    """
 
     def __init__(
         self,
@@ -129,7 +133,7 @@ class Advisor:
         if hold is not None:
             self._advice = None
             return self._held(hold, world, situation)
-        if self._stands(world, situation.t_ns) and self._advice is not None:
+        if self._stands(world, situation) and self._advice is not None:
             return self._advice
         self._advice = None
         silent = not self._free(situation, Level.ADVISE)
@@ -169,7 +173,7 @@ class Advisor:
     def _stale(self, situation: Situation) -> str:
         age_s = (self._clock_ns() - situation.t_ns) / NS_PER_S
         if age_s > self._config.largest_age_s:
-            return f"the latest tick is {age_s:.0f} s old"
+            return f"the latest tick is more than {self._config.largest_age_s:g} s old"
         needed = {t.signal for t in self._plant.targets} | set(self._planner.box.names)
         if missing := [name for name in situation.stale if name in needed]:
             return f"stale or missing: {', '.join(missing)}"
@@ -202,14 +206,16 @@ class Advisor:
             wait_ns = max(wait_ns, issued[0] + 3600 * NS_PER_S - t_ns)
         if wait_ns <= 0:
             return None
-        return _Hold(HoldReason.RATE_LIMITED, f"next advice in {math.ceil(wait_ns / NS_PER_S)} s at the earliest")
+        return _Hold(HoldReason.RATE_LIMITED, f"next advice at {iso_time(t_ns + wait_ns)} at the earliest")
 
-    def _stands(self, world: World | None, t_ns: int) -> bool:
-        """Whether the last advice is valid and neither applied nor overtaken by the operator."""
+    def _stands(self, world: World | None, situation: Situation) -> bool:
+        """Whether the last advice is valid, may be followed now, is not applied and not overtaken by the operator."""
         advice = self._advice
-        if advice is None or world is None or t_ns >= advice.valid_until_ns:
+        if advice is None or world is None or situation.t_ns >= advice.valid_until_ns:
             return False
         moves = {m.signal: m for m in advice.moves}
+        if not moves.keys() <= set(self._free(situation, Level.ADVISE)):
+            return False
         near_A = (self._config.deadband * self._planner.box.span).tolist()
         applied = True
         for name, value, near in zip(self._planner.box.names, world.current_action.tolist(), near_A, strict=True):
@@ -232,7 +238,8 @@ class Advisor:
         except ModelError as error:
             return _Hold(HoldReason.MODEL_FAILED, str(error))
         if silent:
-            return _Hold(HoldReason.NO_LICENCE, "in shadow: the plan is recorded, not spoken", plan)
+            why = next((f" ({s.reasons[-1]})" for s in self.licence.signals.values() if s.reasons), "")
+            return _Hold(HoldReason.NO_LICENCE, f"in shadow: the plan is recorded, not spoken{why}", plan)
         if max(plan.support, plan.baseline_support) > 1:
             text = f"the state is at {max(plan.support, plan.baseline_support):.1f} of the limit of the trained region"
             return _Hold(HoldReason.OUT_OF_REGION, text, plan)

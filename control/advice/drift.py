@@ -67,6 +67,10 @@ class BandWatch:
         due_ns = forecast.t_ns + round(forecast.horizon_s[row] * NS_PER_S)
         self._coming.append(_Band(due_ns, forecast.low[row, columns], forecast.high[row, columns]))
 
+    def forget(self) -> None:
+        """Drop what was foretold and has not come yet: it was foretold for other actions."""
+        self._coming.clear()
+
     def see(self, t_ns: int, values_S: Floats, observed_S: Bools) -> None:
         """Compare the values of a tick with what was foretold for it; what was not observed is not judged."""
         while self._coming and self._coming[0].due_ns <= t_ns:

@@ -1,4 +1,4 @@
-"""Whether a model may steer, signal by signal, and why not: observe < shadow < advise < supervised.
+"""Whether a model may steer, signal by signal, and why not: observe < shadow < advise.
 
 Held-out error on quiet history does not tell a model that steers well from one that is worse than doing nothing:
 exogenous moves, gains and errors on perturbed windows do. Knows no model: numbers and rollouts come in.
@@ -23,12 +23,11 @@ from fusion.plant import Plant
 
 
 class Level(StrEnum):
-    """What a model may do, in rising order: watch, plan in silence, advise, be followed under supervision."""
+    """What a model may do, in rising order: watch, plan in silence, advise."""
 
     OBSERVE = "observe"
     SHADOW = "shadow"
     ADVISE = "advise"
-    SUPERVISED = "supervised"
 
     @property
     def rank(self) -> int:
@@ -56,8 +55,7 @@ class Skill:
 class LicenceConfig:
     """Thresholds of the first licence; ``ceiling`` is what a test without a shadow period can grant at most.
 
-    ``arx_tolerance`` lets a model that falls back to ARX pass. Bands must cover a share in ``coverage``. Advice needs
-    ``advise_after_h`` in shadow and being followed ``supervised_after_h``.
+    ``arx_tolerance`` lets a model that falls back to ARX pass. Bands must cover a share in ``coverage``.
     """
 
     least_moves: int = 10
@@ -66,8 +64,6 @@ class LicenceConfig:
     arx_tolerance: float = 1.02
     least_shuffled: float = 1.05
     coverage: tuple[float, float] = (0.85, 0.95)
-    advise_after_h: float = 0.0
-    supervised_after_h: float = 336.0
     ceiling: Level = Level.ADVISE
 
     def __post_init__(self) -> None:
@@ -144,7 +140,6 @@ def grant(
     skill: Mapping[str, Skill],
     *,
     coverage: float | None = None,
-    shadow_h: float = 0.0,
     config: LicenceConfig | None = None,
 ) -> Licence:
     """The licence that the evidence earns; a missing piece of evidence counts as failed.
@@ -153,14 +148,14 @@ def grant(
     """
     config = config or LicenceConfig()
     common = _common_faults(skill, config)
-    cap, cap_reasons = _cap(coverage, shadow_h, config)
+    cap, cap_reasons = _cap(coverage, config)
     signals = {}
     for name in (s.name for s in plant.actions if s.max_rate is not None):
         blocking = [*common, *_unidentified(name, excitation.get(name), config)]
         doubtful = [*_gain_faults(name, gains), *_skill_faults(name, gains, skill, config)]
         level = Level.OBSERVE if blocking else Level.SHADOW if doubtful else cap
         signals[name] = SignalLicence(signal=name, level=level, reasons=(*blocking, *doubtful, *cap_reasons))
-    evidence = {"excitation": excitation, "gains": gains, "skill": skill, "coverage": coverage, "shadow_h": shadow_h}
+    evidence = {"excitation": excitation, "gains": gains, "skill": skill, "coverage": coverage}
     return Licence(signals=signals, reasons=(*common, *cap_reasons), numbers=plain(evidence))
 
 
@@ -207,12 +202,9 @@ def _skill_faults(
     return found
 
 
-def _cap(coverage: float | None, shadow_h: float, config: LicenceConfig) -> tuple[Level, list[str]]:
-    """Highest level that bands and time in shadow permit."""
+def _cap(coverage: float | None, config: LicenceConfig) -> tuple[Level, list[str]]:
+    """Highest level that bands permit."""
     low, high = config.coverage
     if coverage is not None and not (math.isfinite(coverage) and low <= coverage <= high):
         return Level.SHADOW, [f"90 % bands cover {coverage:.1%}, {low:.0%} to {high:.0%} expected"]
-    if shadow_h < config.advise_after_h:
-        return Level.SHADOW, [f"{shadow_h:.0f} h in shadow, {config.advise_after_h:.0f} h needed to advise"]
-    earned = Level.SUPERVISED if shadow_h >= config.supervised_after_h else Level.ADVISE
-    return (earned if config.ceiling.allows(earned) else config.ceiling), []
+    return config.ceiling, []

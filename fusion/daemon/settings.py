@@ -33,7 +33,7 @@ class DaemonConfig:
     timeline: TimelineConfig = field(default_factory=TimelineConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     advisor: AdvisorConfig = field(default_factory=AdvisorConfig)
-    publish: PublisherConfig = field(default_factory=lambda: PublisherConfig(outbox="var/outbox.sqlite"))
+    publish: PublisherConfig = field(default_factory=PublisherConfig)
     advise: bool = True
     forecast_every_s: float = 5.0
     advise_every_s: float = 30.0

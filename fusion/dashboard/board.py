@@ -159,6 +159,8 @@ class Board:
             return
         if levels[0] != "fusion" or len(levels) < 4 or (self.name and levels[1] != self.name):
             return
+        if levels[-1] == "ack":
+            return
         self.name = self.name or levels[1]
         if levels[3] == "preview" and not payload.startswith(b"{"):
             self._take_media(levels[-1], payload)
@@ -250,7 +252,7 @@ class Board:
     def _take_simulator(self, payload: bytes) -> None:
         try:
             status = msgspec.json.decode(payload) if payload else None
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             status = None
         if not isinstance(status, dict) or status.get("state") in ("offline", "stopped"):
             self.simulator = None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
+from fusion.clock import iso_time
 from fusion.dashboard.board import SILENT_AFTER_S, Board
-from fusion.publish.encoding import iso_time
 from fusion.publish.messages import AnomalyMessage, Course, RecommendationMessage, SourceOut
 from fusion.records import NS_PER_S, HoldReason
 

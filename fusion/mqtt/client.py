@@ -55,6 +55,7 @@ class Client:
         broker.check()
         self.state = ClientState.CONNECTING
         self.message = f"connecting to broker {broker.address}"
+        self.denied = ""
         self._broker, self._where = broker, broker.address
         self._client_id = broker.client_id or client_id or client_name()
         self._topics = topics
@@ -109,12 +110,12 @@ class Client:
             connection.wake()
 
     def close(self) -> bool:
-        """Say the last words and leave, in two seconds at most; whether the thread has ended."""
+        """Say the last words and leave, in two seconds or a vain attempt to connect; whether the thread has ended."""
         self._stopping.set()
         self.wake()
         if self._thread.ident is None:
             return False
-        self._thread.join(CLOSE_DEADLINE_S)
+        self._thread.join(max(CLOSE_DEADLINE_S, self._broker.connect_timeout_s + STEP_S))
         if self._thread.is_alive():
             log.warning("%s: broker %s did not answer in time; left without goodbye", self._client_id, self._where)
         return not self._thread.is_alive()
@@ -155,9 +156,9 @@ class Client:
         denied = connection.subscribe(self._topics, 1) if self._topics else []
         self.state, self.message = ClientState.ONLINE, f"broker {self._where}, MQTT {connection.version}"
         log.info("%s: connected to %s", self._client_id, self.message)
+        self.denied = f"broker {self._where} denied to subscribe {', '.join(denied)}" if denied else ""
         if denied:
-            self.message += f"; subscription denied: {', '.join(denied)}"
-            log.warning("%s: %s", self._client_id, self.message)
+            log.warning("%s: %s", self._client_id, self.denied)
         self._retry_s = self._retry_min_s
         self._answered.set()
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from fusion.clock import iso_time
 from fusion.plant import Modality, Plant, Role
 from fusion.publish.messages import (
     AnomalyMessage,
@@ -30,15 +30,9 @@ from fusion.publish.messages import (
     SourceOut,
     SurpriseOut,
 )
-from fusion.records import NS_PER_S, Anomaly, Forecast, Frame, Gap, Health, Move, Recommendation, SourceHealth
+from fusion.records import Anomaly, Forecast, Frame, Gap, Health, Move, Recommendation, SourceHealth
 
 Record = Health | Anomaly | Forecast | Recommendation | Frame | Gap
-
-
-def iso_time(t_ns: int) -> str:
-    """UTC nanoseconds as ISO 8601 with milliseconds."""
-    when = datetime.fromtimestamp(t_ns // NS_PER_S, UTC).replace(microsecond=t_ns % NS_PER_S // 1000)
-    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def number(value: float | np.generic | None) -> Number:

@@ -267,7 +267,7 @@ def decode(payload: bytes) -> AnyMessage:
     """
     try:
         return _DECODER.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise FusionError(f"not a message of this version: {error}") from error
 
 
@@ -279,7 +279,7 @@ def decode_answer(payload: bytes) -> Answer:
     """
     try:
         said = msgspec.json.decode(payload, type=AnswerMessage)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         accepted = ", ".join(AnswerKind)
         raise FusionError(f"not an answer: {error}; expected id, and answer as one of {accepted}") from error
     return Answer(id=said.id, answer=said.answer, reason=said.reason)

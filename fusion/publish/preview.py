@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fusion.clock import iso_time
 from fusion.plant import Plant, Signal
-from fusion.publish.encoding import iso_time, number
+from fusion.publish.encoding import number
 from fusion.publish.messages import SpectrogramMessage
 from fusion.records import NS_PER_S
 

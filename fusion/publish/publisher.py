@@ -40,15 +40,15 @@ OUTBOX_RETRY_S = 1.0
 class PublisherConfig(Broker):
     """The broker that gets the results.
 
-    ``outbox`` is the file that keeps anomalies and recommendations over a restart of the daemon; without it they
-    survive only a broker's outage. Waits between attempts to connect double from ``retry_s`` to ``retry_max_s``.
+    ``outbox`` is the file that keeps anomalies and recommendations over a restart of the daemon; with "" they survive
+    only a broker's outage. Waits between attempts to connect double from ``retry_s`` to ``retry_max_s``.
     """
 
     SECTION: ClassVar[str] = "publish"
 
     retry_s: float = 0.5
     retry_max_s: float = 10.0
-    outbox: str = ""
+    outbox: str = "var/outbox.sqlite"
     outbox_capacity: int = 10_000
 
     def __post_init__(self) -> None:
@@ -132,7 +132,7 @@ class MqttPublisher:
 
     @property
     def _problem(self) -> str:
-        return "; ".join(text for text in (self._trouble, self._denied) if text)
+        return "; ".join(text for text in (self._trouble, self._denied, self._client.denied) if text)
 
     def start(self) -> None:
         """Open the outbox and begin to connect; returns at once."""
@@ -175,9 +175,11 @@ class MqttPublisher:
         )
 
     def close(self) -> None:
-        """Publish "offline", disconnect, keep what was not delivered; takes at most two seconds."""
+        """Publish "offline", disconnect, keep what was not delivered; takes no longer than a vain attempt to connect."""
         if self._client.close():
             self._keep()
+        elif lost := len(self._letters) + len(self._unstored):
+            log.error("publisher: %d letters are lost with the thread that had them", lost)
 
     # -- handing over, in the caller's thread
 
@@ -234,6 +236,8 @@ class MqttPublisher:
         if retained:
             self.dropped["answer:retained"] += 1
             return
+        if len(self._answers) == ANSWERS_WAITING:
+            self.dropped["answer:queue_full"] += 1
         try:
             self._answers.append(messages.decode_answer(payload))
         except FusionError as error:
