@@ -175,7 +175,7 @@ class MqttPublisher:
         )
 
     def close(self) -> None:
-        """Publish "offline", disconnect, keep what was not delivered; takes no longer than a vain attempt to connect."""
+        """Publish "offline", disconnect, keep what was not delivered; as long as a vain attempt to connect at most."""
         if self._client.close():
             self._keep()
         elif lost := len(self._letters) + len(self._unstored):
