@@ -3,9 +3,9 @@ from dataclasses import replace
 
 import pytest
 
-from control.anomaly.alarms import AlarmConfig, AlarmLog, AlarmState
+from control.anomaly.alarms import AlarmConfig, AlarmLog
 from fusion.errors import ConfigError
-from fusion.records import Anomaly, AnomalyKind, AnomalyState, SignalBlame
+from fusion.records import AlarmState, Anomaly, AnomalyKind, AnomalyState, SignalBlame
 
 S = 1_000_000_000
 
@@ -41,15 +41,6 @@ def test_an_alarm_goes_through_its_states():
     assert log.active == ()
     assert log.alarms[0].state(51 * S) is AlarmState.NORMAL
     assert log.alarms[0].cleared_ns == 50 * S
-
-
-def test_coming_back_needs_a_new_acknowledgement_and_is_counted():
-    log, a = AlarmLog(), anomaly()
-    log.record([a])
-    log.acknowledge("a", "kim", 12 * S)
-    log.record([changed(a, 20, AnomalyState.CLEARED), changed(a, 60, AnomalyState.RAISED)])
-    assert log.active[0].raises == 2
-    assert log.active[0].state(60 * S) is AlarmState.UNACKNOWLEDGED
 
 
 def test_cleared_before_it_was_seen_stays_to_be_seen():

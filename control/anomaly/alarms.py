@@ -8,49 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from enum import StrEnum
 from typing import Any
 
 from fusion.errors import ConfigError
-from fusion.records import NS_PER_S, Anomaly, AnomalyKind, AnomalyState, SignalBlame
+from fusion.records import NS_PER_S, Alarm, Anomaly, AnomalyKind, AnomalyState, SignalBlame
 
 FORMAT = "fusion-alarms/1"
-
-
-class AlarmState(StrEnum):
-    """Where an alarm stands for the operator."""
-
-    UNACKNOWLEDGED = "unacknowledged"
-    ACKNOWLEDGED = "acknowledged"
-    RETURNED = "returned_unacknowledged"
-    NORMAL = "normal"
-    SHELVED = "shelved"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Alarm:
-    """One anomaly as the operator meets it; ``raises`` counts how often it came back within the joining time."""
-
-    anomaly: Anomaly
-    raised_ns: int
-    raises: int = 1
-    cleared_ns: int | None = None
-    acknowledged_ns: int | None = None
-    acknowledged_by: str = ""
-    shelved_until_ns: int | None = None
-
-    @property
-    def active(self) -> bool:
-        """Whether the anomaly stands."""
-        return self.anomaly.state is not AnomalyState.CLEARED
-
-    def state(self, t_ns: int) -> AlarmState:
-        """State at a time, which matters to a shelved alarm only."""
-        if self.shelved_until_ns is not None and t_ns < self.shelved_until_ns:
-            return AlarmState.SHELVED
-        if self.active:
-            return AlarmState.UNACKNOWLEDGED if self.acknowledged_ns is None else AlarmState.ACKNOWLEDGED
-        return AlarmState.RETURNED if self.acknowledged_ns is None else AlarmState.NORMAL
 
 
 @dataclass(kw_only=True, slots=True)
@@ -84,7 +47,7 @@ class AlarmLog:
         return tuple(a for a in self._alarms.values() if a.active)
 
     def record(self, anomalies: Sequence[Anomaly]) -> None:
-        """Take the changes that the detector told. A new raise needs a new acknowledgement."""
+        """Take the changes that the detector told."""
         for anomaly in anomalies:
             old = self._alarms.get(anomaly.id)
             self._alarms[anomaly.id] = self._first(anomaly) if old is None else self._next(old, anomaly)
@@ -136,12 +99,8 @@ class AlarmLog:
         return Alarm(anomaly=anomaly, raised_ns=anomaly.t_ns, cleared_ns=cleared)
 
     def _next(self, old: Alarm, anomaly: Anomaly) -> Alarm:
-        if anomaly.state is AnomalyState.CLEARED:
-            return replace(old, anomaly=anomaly, cleared_ns=anomaly.t_ns)
-        if anomaly.state is AnomalyState.RAISED and not old.active:
-            again = replace(old, anomaly=anomaly, raises=old.raises + 1, cleared_ns=None)
-            return replace(again, acknowledged_ns=None, acknowledged_by="")
-        return replace(old, anomaly=anomaly, cleared_ns=None)
+        cleared = anomaly.t_ns if anomaly.state is AnomalyState.CLEARED else None
+        return replace(old, anomaly=anomaly, cleared_ns=cleared)
 
     def _change(self, anomaly_id: str, **values: Any) -> Alarm:
         if anomaly_id not in self._alarms:
