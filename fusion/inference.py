@@ -26,8 +26,9 @@ from control.anomaly.evidence import Contributions
 from fusion.checkpoint import Checkpoint
 from fusion.errors import CheckpointError, ModelError
 from fusion.plant import Modality, Plant, Role
-from fusion.records import NS_PER_S, Anomaly, Answer, Energy, Forecast, Frame, Recommendation
+from fusion.records import NS_PER_S, Anomaly, AnomalyState, Answer, Energy, Forecast, Frame, Recommendation
 from fusion.state import load_state
+from models.monitors.residual import WARM_UP_TICKS
 from models.plant_model import ModelState, PlantModel, Seen
 from models.ticks import TickBuilder, Ticks
 
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 
 PATIENCE_TICKS = 30
 """How many ticks inference waits for the first value of every process signal."""
+WARMING_UP = "warming up"
+"""The flag of the time in which nothing is judged yet."""
 TICKS_AT_ONCE = 120
 """What a replay hands over at once: enough to be quick, little enough to stay in the cache."""
 
@@ -106,6 +109,7 @@ class Engine:
         calibration: Calibration | None = None,
         networks: bool = True,
         with_silent: bool = False,
+        sequence: int = 0,
         clock_ns: Callable[[], int] | None = None,
     ) -> None:
         self.plant: Plant = checkpoint.plant
@@ -119,7 +123,7 @@ class Engine:
         self.model_id = checkpoint.model_id
         self.licence = Licence.from_dict(checkpoint.tree("licence"))
         config = detector or DetectorConfig()
-        self.detector = Detector(config, self.calibration, self.plant, self.model_id)
+        self.detector = Detector(config, self.calibration, self.plant, self.model_id, sequence)
         self._settling_ns = round(config.settling_s * NS_PER_S)
         self._cadence = cadence or Cadence()
         self._advisor_config = advisor or AdvisorConfig()
@@ -152,6 +156,8 @@ class Engine:
         ticks = self._builder.tick(frame)
         (seen,) = self.model.step(ticks, self._state, explain=self.detector.attentive)
         changes = self._judge(frame, ticks, seen)
+        if self._is_over(changes):
+            self.model.recover(self._state)
         self._watch_bands(ticks)
         forecast, advice = self._look_ahead(frame) if newest else (None, None)
         return Outcome(
@@ -174,24 +180,49 @@ class Engine:
             return None, []
         for frame in complete:
             self._builder.add(frame)
-        ticks, before = self._builder.drain(), copy.deepcopy(self._state)
-        seen, explained, changes = self.model.step(ticks, self._state), False, list[Anomaly]()
-        for i, frame in enumerate(complete):
-            if self.detector.attentive and not explained:
-                seen, explained = self.model.step(ticks, before, explain=True), True
-            self._now_ns = frame.t_ns
-            changes += self._judge(frame, ticks[i : i + 1], seen[i])
+        ticks, changes, first = self._builder.drain(), list[Anomaly](), 0
+        while first < len(ticks):
+            first, told = self._catch_up(complete, ticks, first)
+            changes += told
         return ticks, changes
+
+    def _catch_up(self, frames: Sequence[Frame], ticks: Ticks, first: int) -> tuple[int, list[Anomaly]]:
+        """Take ticks from ``first`` on at once, to their end or that of an event; where to go on, and what changed."""
+        before = copy.deepcopy(self._state)
+        seen, explained, changes = self.model.step(ticks[first:], self._state), False, list[Anomaly]()
+        for i in range(first, len(ticks)):
+            if self.detector.attentive and not explained:
+                self._state = copy.deepcopy(before)
+                seen, explained = self.model.step(ticks[first:], self._state, explain=True), True
+            self._now_ns = frames[i].t_ns
+            told = self._judge(frames[i], ticks[i : i + 1], seen[i - first])
+            changes += told
+            if self._is_over(told):
+                if i + 1 < len(ticks):
+                    self._state = before
+                    self.model.step(ticks[first : i + 1], self._state)
+                self.model.recover(self._state)
+                return i + 1, changes
+        return len(ticks), changes
+
+    def _is_over(self, changes: Sequence[Anomaly]) -> bool:
+        """Whether an event has ended and none stands: what it left in the averages is void."""
+        return any(a.state is AnomalyState.CLEARED for a in changes) and not self.detector.open
 
     def _judge(self, frame: Frame, tick: Ticks, seen: Seen) -> list[Anomaly]:
         """What changes with one tick."""
         self._seen = Present(tick.tags[-1], tick.action[-1])
-        own = (*self._settling(tick.action[-1]), *self._relieved(), *self._drifted())
+        own = (*self._warming_up(), *self._settling(tick.action[-1]), *self._relieved(), *self._drifted())
         self.flags = tuple(sorted({*frame.flags, *seen.flags, *own}))
         evidence = None
         if seen.shares is not None and seen.residual is not None and self.detector.attentive:
             evidence = Contributions(
-                signals=self.model.signals, shares=seen.shares, residual=seen.residual, sensor=seen.sensor
+                signals=self.model.signals,
+                shares=seen.shares,
+                residual=seen.residual,
+                sensor=seen.sensor,
+                seen=np.concatenate([tick.tags[-1], np.full(len(self.model.signals) - tick.tags.shape[1], np.nan)]),
+                where=seen.where,
             )
         return self.detector.step(frame.t_ns, seen.energies, evidence, self.flags)
 
@@ -214,6 +245,11 @@ class Engine:
             self._settling_until_ns = self._now_ns + self._settling_ns
         self._last_action = action.copy()
         return ("settling",) if self._now_ns < self._settling_until_ns else ()
+
+    def _warming_up(self) -> tuple[str, ...]:
+        """At the start of a stream averages settle, and nothing is judged."""
+        left_s = max(WARM_UP_TICKS - self._state.carry.ticks, 0) * self.plant.step_s
+        return (f"{WARMING_UP}, {left_s:.0f} s left",) if left_s else ()
 
     def _relieved(self) -> tuple[str, ...]:
         """Some energy that could raise stood high from the start and is judged by what is usual since then."""

@@ -23,7 +23,7 @@ from fusion.records import ACTION_STEPS, Energy
 from fusion.state import dump_state, load_state
 from models.features.stem import FeatureStem
 from models.linear.core import LinearCore
-from models.linear.past import PastCarry
+from models.linear.past import PastCarry, begun_anew
 from models.monitors.crossmodal import OBSERVED_SHARE
 from models.monitors.monitors import Energies, MonitorCarry, Monitors
 from models.networks.jepa import Jepa
@@ -61,13 +61,17 @@ class ModelState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """One tick judged: ``energies`` [E]; with evidence ``shares`` [E, G], ``sensor`` [E], ``residual`` [G] [unit]."""
+    """One tick judged: ``energies`` [E]; with evidence ``shares`` [E, G], ``sensor`` [E], ``residual`` [G] [unit].
+
+    ``where`` [G] names what of a medium stands out.
+    """
 
     energies: Floats
     flags: tuple[str, ...]
     shares: Floats | None
     sensor: Floats | None
     residual: Floats | None
+    where: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +171,12 @@ class PlantModel:
         energies = np.concatenate([judged.values, self._latent_values(ticks, observed)], 1)
         return [self._seen(i, ticks, energies[i], judged, observed.shares_TS[i]) for i in range(len(ticks))]
 
+    def recover(self, state: ModelState) -> None:
+        """Forget what a fault that is over has left in averages and windows: the past begins with the present."""
+        if state.past is not None:
+            state.past = begun_anew(state.past)
+        self.monitors.recover(state.carry)
+
     def _seen(self, row: int, ticks: Ticks, energies: Floats, judged: Energies, masked: Floats) -> Seen:
         return Seen(
             energies=energies,
@@ -174,6 +184,7 @@ class PlantModel:
             shares=None if judged.shares is None else self._padded(judged.shares[row], masked),
             sensor=None if judged.sensor is None else self._padded_sensor(judged.sensor[row]),
             residual=None if judged.residual is None else judged.residual[row],
+            where=judged.where[row] if judged.where else (),
         )
 
     @torch.no_grad()
