@@ -37,7 +37,7 @@ class Page:
         with ui.element("div").classes("board"):
             with _column():
                 self._trends()
-                self._media = MediaTiles()
+                self._media = MediaTiles(board)
             with _column():
                 self._surprise = self._chart("Surprise by modality", charts.SURPRISE_PX)
                 self._anomalies = _panel("Anomalies", "grow")
