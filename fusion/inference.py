@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from control.anomaly.detector import Detector, DetectorConfig
 from control.anomaly.evidence import Contributions
 from fusion.checkpoint import Checkpoint
 from fusion.errors import CheckpointError, ModelError
-from fusion.plant import Modality, Plant, Role
+from fusion.plant import Plant, Role
 from fusion.records import NS_PER_S, Anomaly, AnomalyState, Answer, Energy, Forecast, Frame, Recommendation
 from fusion.state import load_state
 from models.monitors.residual import WARM_UP_TICKS
@@ -252,11 +252,12 @@ class Engine:
         return (f"{WARMING_UP}, {left_s:.0f} s left",) if left_s else ()
 
     def _relieved(self) -> tuple[str, ...]:
-        """Some energy that could raise stood high from the start and is judged by what is usual since then."""
+        """The senses of which some energy that could raise is judged by a level that an operator has accepted."""
         relieved = self._state.carry.local.relieved
-        if relieved is None or not (relieved & self.calibration.raising[: len(relieved)]).any():
+        if relieved is None:
             return ()
-        return (f"relieved:{Modality.PROCESS}",)
+        energies = zip(self.calibration.energies, relieved, strict=False)
+        return tuple(sorted({f"relieved:{energy.modality}" for energy, by in energies if by and energy.raises}))
 
     def _watch_bands(self, tick: Ticks) -> None:
         """Demote the licence where the plant no longer stays inside the bands; nothing but a restart restores it.
@@ -326,6 +327,24 @@ class Engine:
             hands_off=not self._cadence.advise,
         )
         return self._advisor.advise(world, situation)
+
+    def accept(self, anomaly_id: str) -> bool:
+        """Take what an event shows for how the plant is from now on; False where it does not stand."""
+        own = self.detector.own(anomaly_id)
+        self.model.accept(own, self._state)
+        return bool(own.any())
+
+    @property
+    def accepted(self) -> dict[str, float]:
+        """By how much each energy that was accepted is relieved, by name."""
+        relief = self._state.carry.local.relief
+        names = self.calibration.names
+        return {} if relief is None else {n: float(r) for n, r in zip(names, relief, strict=False) if r > 1.0}
+
+    def relieve(self, accepted: Mapping[str, float]) -> None:
+        """Take up what was accepted before a restart; energies that there are no more do not count."""
+        monitored = self.calibration.names[: len(self.model.monitors.energies)]
+        self._state.carry.local.relief = np.array([accepted.get(name, 1.0) for name in monitored])
 
     def answer(self, answer: Answer) -> None:
         """Take what the operator, or a verifier, says of a recommendation."""

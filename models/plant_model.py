@@ -26,6 +26,7 @@ from models.linear.core import LinearCore
 from models.linear.past import PastCarry, begun_anew
 from models.monitors.crossmodal import OBSERVED_SHARE
 from models.monitors.monitors import Energies, MonitorCarry, Monitors
+from models.monitors.relief import LocalCarry
 from models.networks.jepa import Jepa
 from models.networks.latent_energies import MASKED
 from models.networks.stream import Trail
@@ -177,6 +178,11 @@ class PlantModel:
             state.past = begun_anew(state.past)
         self.monitors.recover(state.carry)
 
+    def accept(self, which: NDArray[np.bool_], state: ModelState) -> None:
+        """Take the level at which some of the energies [E] stand for the normal one from now on."""
+        monitored = len(self.monitors.energies)
+        self.monitors.local.accept(which[:monitored], state.carry.local)
+
     def _seen(self, row: int, ticks: Ticks, energies: Floats, judged: Energies, masked: Floats) -> Seen:
         return Seen(
             energies=energies,
@@ -188,10 +194,13 @@ class PlantModel:
         )
 
     @torch.no_grad()
-    def judge(self, run: Ticks) -> Floats:
-        """Energies [T, E] of a whole run; NaN where a medium's level was never seen in training."""
+    def judge(self, run: Ticks, *, begins_well: bool = False) -> Floats:
+        """Energies [T, E] of a whole run; NaN where a medium's level was never seen in training.
+
+        Where it ``begins_well``, what its first ticks are like is usual.
+        """
         encoding, _ = self.core.encode(run)
-        judged, _ = self.monitors.step(run, encoding)
+        judged, _ = self.monitors.step(run, encoding, MonitorCarry(local=LocalCarry(begins_well=begins_well)))
         observed, _ = self.world_model.observe(run, encoding, energies=bool(self.latent))
         values = np.concatenate([judged.values, self._latent_values(run, observed)], 1)
         for signal, good in judged.calibrated.items():

@@ -26,6 +26,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 UNCALIBRATED = "uncalibrated:"
 SETTLING = "settling"
+STANDING = "it stood when judging began: a fault, or a new operating level, which you may accept as normal"
 REMEMBERING = (Origin.AHEAD, Origin.LAW, Origin.LATER)  # what they compare reaches back minutes, whatever their speed
 FAST = 0.04  # weight of the newest tick from which an average has forgotten a fault within half a minute
 EARLIER = 50  # events of the past among which one that looks the same is looked for
@@ -123,6 +124,7 @@ class Detector:
         self._closed: deque[Anomaly] = deque(maxlen=EARLIER)
         self._above_since_ns: int | None = None
         self._last_ns: int | None = None
+        self._first_ns: int | None = None
         self._contributions: Contributions | None = None
         self._factor: Floats | None = None
         self._blame: Floats | None = None
@@ -130,7 +132,7 @@ class Detector:
         self._group = np.array([str(energy.modality) for energy in energies])
         self._fast = np.array([e.speed >= FAST and e.origin not in REMEMBERING for e in energies], bool)
         self._residue_until_ns = np.zeros(len(energies), np.int64)
-        self._near = _neighbours(plant)
+        self._near = (tuple[str, ...](), np.zeros((0, 0)))
         self.surprise: Surprise | None = None
         settling = [energy.origin in config.settling for energy in energies]
         self._relief = np.where(settling, config.settling_factor, 1.0)
@@ -163,6 +165,8 @@ class Detector:
         if self._last_ns is None or t_ns - self._last_ns > largest_gap_s * NS_PER_S:
             self._above_since_ns = None
         self._remember(t_ns, factor, contributions)
+        if self._first_ns is None and np.isfinite(factor).any():
+            self._first_ns = t_ns
         changes = [change for o in list(self._open) for change in self._follow(o, t_ns, self._part(o, factor))]
         changes += self._watch(t_ns, factor, contributions)
         self._last_ns = t_ns
@@ -238,7 +242,10 @@ class Detector:
 
     def _share(self, o: _Open, contributions: Contributions) -> Floats:
         """What the signals of an event, and their neighbours, contribute to each energy [E], 0 to 1."""
-        signals = np.ones(len(self._near), bool) if o.signals is None else self._near @ o.signals > 0
+        if contributions.signals is not self._near[0]:
+            self._near = (contributions.signals, _neighbours(self._plant, contributions.signals))
+        near = self._near[1]
+        signals = np.ones(len(near), bool) if o.signals is None else near @ o.signals > 0
         return np.clip(np.nan_to_num(contributions.shares) @ signals, 0.0, 1.0)
 
     def _part(self, o: _Open, factor: Floats) -> Floats:
@@ -265,6 +272,8 @@ class Detector:
         self._open.append(fresh)
         self._decide(fresh, t_ns)
         fresh.anomaly = replace(fresh.anomaly, earlier=self._looks_like(fresh.anomaly))
+        if self._first_ns is not None and onset_ns - self._first_ns <= self._calibration.on_delay_s * NS_PER_S:
+            fresh.anomaly = replace(fresh.anomaly, revision=STANDING)
         return self._tell(fresh, t_ns, AnomalyState.RAISED)
 
     def _looks_like(self, anomaly: Anomaly) -> str:
@@ -403,12 +412,11 @@ def _first(anomaly: Anomaly) -> str:
     return max(anomaly.by_modality, key=lambda name: anomaly.by_modality[name], default="nothing")
 
 
-def _neighbours(plant: Plant) -> Floats:
+def _neighbours(plant: Plant, names: Sequence[str]) -> Floats:
     """Which signals [G, G] stand beside each other in the plant's graph, each beside itself, media beside none.
 
     Without a graph every tag stands beside every other.
     """
-    names = [s.name for s in (*plant.tags, *plant.media, *plant.actions)]
     place = {name: i for i, name in enumerate(names)}
     near = np.eye(len(names))
     for a, b in plant.edges:

@@ -114,7 +114,10 @@ class Monitors:
         """
         heard = np.array([energy.name in names for energy in self.energies], bool)
         others = [hearing(other, names) for other in self.others]
-        kept, local = tuple(other for other in others if other.energies), Local(self.local.upper[heard])
+        kept, local = (
+            tuple(other for other in others if other.energies),
+            Local(self.local.upper[heard], self.local.first[heard]),
+        )
         return replace(self, ahead=hearing(self.ahead, names), others=kept, local=local)
 
     def step(
