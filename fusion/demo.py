@@ -94,6 +94,9 @@ class Demo:
         """Commission where needed, then run live until interrupted; returns the exit code."""
         plant = load_plant(PLANT)
         self._folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(
+            self._folder / "state", ignore_errors=True
+        )  # the plant begins anew: nothing of the last one stands
         if again or not self._commissioned(plant):
             self.commission(plant)
         return asyncio.run(self._live())
@@ -177,6 +180,7 @@ class Demo:
         overrides = (
             f"model={self._model}",
             f"publish.outbox={self._folder / 'outbox.sqlite'}",
+            f"state={self._folder / 'state'}",
             f"publish.port={ports.mqtt}",
             f"connectors.plc.url=opc.tcp://127.0.0.1:{ports.opcua}",
             f"connectors.skid.port={ports.mqtt}",

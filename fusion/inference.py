@@ -26,11 +26,11 @@ from control.anomaly.evidence import Contributions
 from fusion.checkpoint import Checkpoint
 from fusion.errors import CheckpointError, ModelError
 from fusion.plant import Plant, Role
-from fusion.records import NS_PER_S, Anomaly, AnomalyState, Answer, Energy, Forecast, Frame, Recommendation
+from fusion.records import NS_PER_S, Anomaly, AnomalyState, Answer, Energy, Forecast, Frame, Origin, Recommendation
 from fusion.state import load_state
 from models.monitors.residual import WARM_UP_TICKS
 from models.plant_model import ModelState, PlantModel, Seen
-from models.ticks import TickBuilder, Ticks
+from models.ticks import TickBuilder, Ticks, process_columns
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +40,18 @@ WARMING_UP = "warming up"
 """The flag of the time in which nothing is judged yet."""
 TICKS_AT_ONCE = 120
 """What a replay hands over at once: enough to be quick, little enough to stay in the cache."""
+SKIPPED_S = 120.0
+"""How long ticks that were skipped are said to be missing."""
+LOOKS_BACK_S = {Origin.AHEAD: 120.0, Origin.LATER: 120.0, Origin.LAW: 600.0}
+"""How long a gap speaks like a fault in what is judged by the ticks before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What one tick produced: ``anomalies`` are changes, ``open_anomalies`` what stands, advice what is new."""
+    """What one tick produced: ``anomalies`` are changes, ``open_anomalies`` what stands, advice what is new.
+
+    ``ticks`` is what the model was given, None where the tick was not judged.
+    """
 
     frame: Frame
     surprise: Surprise | None
@@ -53,6 +60,7 @@ class Outcome:
     forecast: Forecast | None
     recommendation: Recommendation | None
     flags: tuple[str, ...]
+    ticks: Ticks | None = None
 
     @classmethod
     def empty(cls, frame: Frame, flags: tuple[str, ...]) -> Outcome:
@@ -96,7 +104,7 @@ class Engine:
 
     ``calibration`` takes the place of the checkpoint's; without ``networks`` the linear core alone forecasts. Energies
     that may not raise are computed only ``with_silent``. ``clock_ns`` is the time of day that a tick ages by; a replay
-    has none but that of its ticks.
+    has none but that of its ticks. ``sequence`` is the number of the last event that was ever told.
     """
 
     def __init__(
@@ -140,6 +148,10 @@ class Engine:
         self._last_action: NDArray[np.float64] | None = None
         self._settling_until_ns = 0
         self._waiting_ticks = PATIENCE_TICKS
+        self._skipped_until_ns = 0
+        self._seam_ns: int | None = None
+        self._recalled_ns: int | None = None
+        self._unheard: NDArray[np.float64] | None = None
         self.flags: tuple[str, ...] = ()
 
     @property
@@ -153,7 +165,7 @@ class Engine:
         if self._incomplete(frame):
             self.flags = (*frame.flags, "waiting for first values")
             return Outcome.empty(frame, self.flags)
-        ticks = self._builder.tick(frame)
+        ticks = self._continued(frame, self._builder.tick(frame))
         (seen,) = self.model.step(ticks, self._state, explain=self.detector.attentive)
         changes = self._judge(frame, ticks, seen)
         if self._is_over(changes):
@@ -168,6 +180,7 @@ class Engine:
             forecast=forecast,
             recommendation=advice,
             flags=self.flags,
+            ticks=ticks,
         )
 
     def catch_up(self, frames: Sequence[Frame]) -> tuple[Ticks | None, list[Anomaly]]:
@@ -213,6 +226,7 @@ class Engine:
         """What changes with one tick."""
         self._seen = Present(tick.tags[-1], tick.action[-1])
         own = (*self._warming_up(), *self._settling(tick.action[-1]), *self._relieved(), *self._drifted())
+        own += self._patched()
         self.flags = tuple(sorted({*frame.flags, *seen.flags, *own}))
         evidence = None
         if seen.shares is not None and seen.residual is not None and self.detector.attentive:
@@ -224,7 +238,7 @@ class Engine:
                 seen=np.concatenate([tick.tags[-1], np.full(len(self.model.signals) - tick.tags.shape[1], np.nan)]),
                 where=seen.where,
             )
-        return self.detector.step(frame.t_ns, seen.energies, evidence, self.flags)
+        return self.detector.step(frame.t_ns, self._trusted(seen.energies), evidence, self.flags)
 
     def _incomplete(self, frame: Frame) -> bool:
         """At the start, averages must not begin on values that have not arrived yet."""
@@ -279,6 +293,12 @@ class Engine:
 
     def _drifted(self) -> tuple[str, ...]:
         return ("drift",) if self._has_drifted else ()
+
+    def _patched(self) -> tuple[str, ...]:
+        """Ticks are missing: some were skipped, or there is a gap behind those of an earlier run."""
+        left_s = LOOKS_BACK_S[Origin.AHEAD] - self._since_seam_s()
+        resumed = (f"{WARMING_UP}, {left_s:.0f} s left",) if left_s > 0 else ()
+        return (*resumed, "skipped") if self._now_ns < self._skipped_until_ns else resumed
 
     def _due(self, what: str, every_s: float) -> bool:
         if self._now_ns < self._due_ns[what]:
@@ -341,7 +361,7 @@ class Engine:
         names = self.calibration.names
         return {} if relief is None else {n: float(r) for n, r in zip(names, relief, strict=False) if r > 1.0}
 
-    def relieve(self, accepted: Mapping[str, float]) -> None:
+    def _relieve(self, accepted: Mapping[str, float]) -> None:
         """Take up what was accepted before a restart; energies that there are no more do not count."""
         monitored = self.calibration.names[: len(self.model.monitors.energies)]
         self._state.carry.local.relief = np.array([accepted.get(name, 1.0) for name in monitored])
@@ -354,6 +374,79 @@ class Engine:
             log.info("recommendation %s", said)
         else:
             log.warning("recommendation %s, but it does not stand any more", said)
+
+    # --- over a restart
+
+    @property
+    def sequence(self) -> int:
+        """The number of the last event: what the next start must not use again."""
+        return self.detector.sequence
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What else must outlive a restart, as plain values: the levels that were accepted as normal."""
+        return {"accepted": self.accepted}
+
+    def resume(self, anomalies: Sequence[Anomaly], notes: Mapping[str, Any] | None = None) -> None:
+        """Take over the anomalies that stood before a restart, and the notes of that time."""
+        self.detector.resume(anomalies)
+        if accepted := (notes or {}).get("accepted"):
+            self._relieve(accepted)
+
+    def recall(self, ticks: Ticks) -> None:
+        """Bring the model to where it was with the ticks that it saw before a restart; nothing is told of them.
+
+        Raises:
+            ModelError: where something has been seen already, or the ticks are not made as this model's are.
+        """
+        if self._seen is not None or not self._is_own(ticks):
+            raise ModelError("these are not ticks of this plant as this version makes them, or they come too late")
+        for start in range(0, len(ticks), TICKS_AT_ONCE):
+            self.model.step(ticks[start : start + TICKS_AT_ONCE], self._state)
+        for self._now_ns, action in zip(ticks.t_ns.tolist(), ticks.action, strict=True):
+            self._settling(action)
+        self._recalled_ns, self._unheard = self._now_ns, ticks.action[-1]
+
+    def note_skipped(self) -> None:
+        """Hear that ticks are missing just now: averages and balances do not know of them."""
+        self._skipped_until_ns = self._now_ns + round(SKIPPED_S * NS_PER_S)
+
+    def _is_own(self, ticks: Ticks) -> bool:
+        """Whether columns are as many as this plant's and this model's stem make."""
+        wide: dict[str, tuple[int, ...]] = {
+            f"media/{s.name}": (len(self.model.stem.names(s.name)),) for s in self.plant.media
+        }
+        wide |= {f"patches/{s.name}": self.model.stem.patch_shape(s.name) for s in self.plant.media}
+        wide |= {f"present/{s.name}": () for s in self.plant.media}
+        wide |= dict.fromkeys(("tags", "observed", "age_s", "quality"), (len(self.plant.tags),))
+        wide |= {"t_ns": (), "action": (len(self.plant.actions),)}
+        return {name: array.shape[1:] for name, array in ticks.arrays().items()} == wide
+
+    def _continued(self, frame: Frame, tick: Ticks) -> Ticks:
+        """A tick with what an earlier run knew of the actions that nothing has been heard of since.
+
+        Where ticks are missing between that run and this one, the seam begins.
+        """
+        if self._recalled_ns is not None:
+            missed = (frame.t_ns - self._recalled_ns) / NS_PER_S > 1.5 * self.plant.step_s
+            self._seam_ns, self._recalled_ns = frame.t_ns if missed else None, None
+        if self._unheard is None:
+            return tick
+        missing = np.isinf(frame.age_s_S[process_columns(self.plant, frame.signals)[1]])
+        action = np.where(missing, self._unheard, tick.action)
+        self._unheard = self._unheard if missing.any() else None
+        return replace(tick, action=action)
+
+    def _trusted(self, energies: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Energies [E] without those that look back over the seam: they would say that the gap is a fault."""
+        since_s = self._since_seam_s()
+        if since_s >= max(LOOKS_BACK_S.values()):
+            return energies
+        back = [since_s < LOOKS_BACK_S.get(energy.origin, 0.0) for energy in self.calibration.energies]
+        return np.where(back, np.nan, energies)
+
+    def _since_seam_s(self) -> float:
+        return np.inf if self._seam_ns is None else (self._now_ns - self._seam_ns) / NS_PER_S
 
     @property
     def ready(self) -> bool:
