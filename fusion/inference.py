@@ -406,6 +406,8 @@ class Engine:
         for self._now_ns, action in zip(ticks.t_ns.tolist(), ticks.action, strict=True):
             self._settling(action)
         self._recalled_ns, self._unheard = self._now_ns, ticks.action[-1]
+        gaps = np.flatnonzero(np.diff(ticks.t_ns) > 1.5 * self.plant.step_s * NS_PER_S)
+        self._seam_ns = int(ticks.t_ns[gaps[-1] + 1]) if len(gaps) else None
 
     def note_skipped(self) -> None:
         """Hear that ticks are missing just now: averages and balances do not know of them."""
@@ -429,7 +431,7 @@ class Engine:
         """
         if self._recalled_ns is not None:
             missed = (frame.t_ns - self._recalled_ns) / NS_PER_S > 1.5 * self.plant.step_s
-            self._seam_ns, self._recalled_ns = frame.t_ns if missed else None, None
+            self._seam_ns, self._recalled_ns = frame.t_ns if missed else self._seam_ns, None
         if self._unheard is None:
             return tick
         missing = np.isinf(frame.age_s_S[process_columns(self.plant, frame.signals)[1]])

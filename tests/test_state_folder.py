@@ -220,6 +220,13 @@ def test_a_gap_behind_the_memory_is_no_fault_and_is_said(model, never_stopped):
     assert np.isfinite(rows(outcomes)).any()  # what does not look back goes on
 
 
+def test_a_gap_within_the_memory_is_not_forgotten(model, never_stopped):
+    engine = Engine(load_checkpoint(model))
+    parts = [never_stopped[:60], never_stopped[80:120]]
+    engine.recall(Ticks.concat([o.ticks for part in parts for o in part if o.ticks is not None]))
+    assert "warming up, 80 s left" in engine.step(never_stopped[120].frame).flags
+
+
 def test_an_action_that_is_not_heard_of_again_is_as_it_was(model, never_stopped):
     engine = Engine(load_checkpoint(model))
     last = never_stopped[119]
