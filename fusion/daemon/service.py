@@ -246,9 +246,8 @@ class Daemon:
             self._outlet.refused("order:refused")
             log.warning("order to %s by %s is refused: %s", order.order, order.by or "nobody", error)
             return []
-        accept = getattr(self._engine, "accept", None)
-        if alarm is not None and order.order is OrderKind.NORMAL and accept is not None:
-            await self._work(accept, order.id)
+        if alarm is not None and order.order is OrderKind.NORMAL:
+            await self._work(self._engine.accept, order.id)
         return [] if alarm is None else [alarm]
 
     def _tell(self, changed: Sequence[Alarm], t_ns: int) -> None:
