@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from control.anomaly.calibration import Calibration, Surprise
 from control.anomaly.evidence import Contributions, EvidenceConfig, Finding, blame_signals, by_group, find
 from fusion.errors import ConfigError
-from fusion.plant import Modality, Plant, Role
+from fusion.plant import Modality, Plant, Role, Signal
 from fusion.records import NS_PER_S, Anomaly, AnomalyKind, AnomalyState, Origin
 
 Floats = NDArray[np.float64]
@@ -29,6 +29,7 @@ SETTLING = "settling"
 STANDING = "it stood when judging began: a fault, or a new operating level, which you may accept as normal"
 REMEMBERING = (Origin.AHEAD, Origin.LAW, Origin.LATER)  # what they compare reaches back minutes, whatever their speed
 FAST = 0.04  # weight of the newest tick from which an average has forgotten a fault within half a minute
+PARTAKING = 0.3  # share in an energy below which it is not an event's own
 EARLIER = 50  # events of the past among which one that looks the same is looked for
 
 
@@ -221,7 +222,7 @@ class Detector:
         if t_ns - self._above_since_ns < needed_s * NS_PER_S:
             return []
         onset_ns, self._above_since_ns = self._above_since_ns, None
-        groups = {group for group, value in peaks.items() if value >= self._config.deadband}
+        groups = {group for group, value in peaks.items() if value >= 1}
         return [self._raise(t_ns, onset_ns, groups, free)]
 
     def _uncovered(self, factor: Floats, contributions: Contributions | None) -> Floats:
@@ -251,8 +252,10 @@ class Detector:
     def _part(self, o: _Open, factor: Floats) -> Floats:
         """Factors [E] as far as they are an event's own, where others stand in the same senses."""
         shared = any(other is not o and other.groups & o.groups for other in self._open)
-        known = self._contributions
-        return factor * self._share(o, known) if shared and known is not None else factor
+        if not shared or self._contributions is None:
+            return factor
+        share = self._share(o, self._contributions)
+        return factor * np.where(share >= PARTAKING, share, 0.0)
 
     def _raise(self, t_ns: int, onset_ns: int, groups: set[str], free: Floats) -> Anomaly:
         """Join a young event or open a new one."""
@@ -339,6 +342,9 @@ class Detector:
         if self._contributions is not None:
             blame = blame_signals(factor, self._contributions, self._config.evidence)
             o.blame = _blend(o.blame, blame, alpha) if blame.any() else o.blame
+            if t_ns - o.raised_ns <= self._config.join_s * NS_PER_S:
+                taking_part = blame >= self._config.evidence.partaking
+                o.signals = taking_part if o.signals is None else o.signals | taking_part
         self._decide(o, t_ns)
 
     def _decide(self, o: _Open, t_ns: int) -> None:
@@ -356,9 +362,6 @@ class Detector:
             name, size = found.energies[0]
             said = f"{before.kind} at {_first(before)} -> {o.anomaly.kind} at {_first(o.anomaly)}"
             o.anomaly = replace(o.anomaly, revision=f"{said}: {name} rose to {size:.1f} times its limit")
-        if o.blame is not None and young:
-            taking_part = o.blame >= self._config.evidence.partaking
-            o.signals = taking_part if o.signals is None else o.signals | taking_part
 
     def _tell(self, o: _Open, t_ns: int, state: AnomalyState) -> Anomaly:
         """The event as it is known now; one that was taken over keeps its evidence until it stands out more."""
@@ -385,14 +388,17 @@ class Detector:
         )
 
     def _may_be_blamed(self, signals: Sequence[str], groups: set[str]) -> Bools:
-        """The signals [G] of an event's senses, but for setpoints: what an operator does is no fault."""
+        """The signals [G] of an event's senses but for setpoints: what an operator or a controller asks is no fault."""
         known = [self._plant.by_name.get(name) for name in signals]
-        return np.array(
-            [s is not None and s.role is not Role.MANIPULATED and str(s.modality) in groups for s in known], bool
-        )
+        return np.array([s is not None and not _is_setpoint(s) and str(s.modality) in groups for s in known], bool)
 
     def _evidence_alpha(self) -> float:
         return min(self._calibration.step_s / self._config.evidence_s, 1.0)
+
+
+def _is_setpoint(signal: Signal) -> bool:
+    """Whether a signal is asked for and not measured: it is moved, or is called the setpoint of a loop (ISA-5.1)."""
+    return signal.role is Role.MANIPULATED or signal.name.upper().endswith(".SP")
 
 
 def _told(anomaly: Anomaly, found: Finding) -> Anomaly:

@@ -31,7 +31,7 @@ FLAG_TEXTS = {
 }
 FLAG_FAMILIES = {
     "uncalibrated": "{} is outside its calibrated range",
-    "relieved": "{} is judged by its usual level since the start",
+    "relieved": "{} is judged by a level that was accepted as normal",
     "clock": "the clock of {} is off",
 }
 SPREADS = "spreads"
