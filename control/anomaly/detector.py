@@ -29,7 +29,6 @@ SETTLING = "settling"
 STANDING = "it stood when judging began: a fault, or a new operating level, which you may accept as normal"
 REMEMBERING = (Origin.AHEAD, Origin.LAW, Origin.LATER)  # what they compare reaches back minutes, whatever their speed
 FAST = 0.04  # weight of the newest tick from which an average has forgotten a fault within half a minute
-PARTAKING = 0.3  # share in an energy below which it is not an event's own
 EARLIER = 50  # events of the past among which one that looks the same is looked for
 
 
@@ -132,6 +131,7 @@ class Detector:
         energies = calibration.energies
         self._group = np.array([str(energy.modality) for energy in energies])
         self._fast = np.array([e.speed >= FAST and e.origin not in REMEMBERING for e in energies], bool)
+        self._alive = np.array([e.origin is Origin.ALIVE for e in energies], bool)
         self._residue_until_ns = np.zeros(len(energies), np.int64)
         self._near = (tuple[str, ...](), np.zeros((0, 0)))
         self.surprise: Surprise | None = None
@@ -238,30 +238,34 @@ class Detector:
             if young or contributions is None or o.signals is None:
                 free[own] = np.nan
                 continue
-            free[own] = (free * (1.0 - self._share(o, contributions)))[own]
+            inside, outside = self._shares(o, contributions)
+            free[own] = np.where(outside > inside, free * (1.0 - inside), np.nan)[own]
         return free
 
-    def _share(self, o: _Open, contributions: Contributions) -> Floats:
-        """What the signals of an event, and their neighbours, contribute to each energy [E], 0 to 1."""
+    def _shares(self, o: _Open, contributions: Contributions) -> tuple[Floats, Floats]:
+        """The largest share in each energy [E] of the signals of an event or their neighbours, and of any other."""
         if contributions.signals is not self._near[0]:
             self._near = (contributions.signals, _neighbours(self._plant, contributions.signals))
         near = self._near[1]
-        signals = np.ones(len(near), bool) if o.signals is None else near @ o.signals > 0
-        return np.clip(np.nan_to_num(contributions.shares) @ signals, 0.0, 1.0)
+        inside = np.ones(len(near), bool) if o.signals is None else near @ o.signals > 0
+        shares = np.clip(np.nan_to_num(contributions.shares), 0.0, 1.0)
+        return shares[:, inside].max(1, initial=0.0), shares[:, ~inside].max(1, initial=0.0)
 
     def _part(self, o: _Open, factor: Floats) -> Floats:
         """Factors [E] as far as they are an event's own, where others stand in the same senses."""
         shared = any(other is not o and other.groups & o.groups for other in self._open)
         if not shared or self._contributions is None:
             return factor
-        share = self._share(o, self._contributions)
-        return factor * np.where(share >= PARTAKING, share, 0.0)
+        inside, outside = self._shares(o, self._contributions)
+        return np.where(inside >= outside, factor, 0.0)
 
     def _raise(self, t_ns: int, onset_ns: int, groups: set[str], free: Floats) -> Anomaly:
-        """Join a young event or open a new one."""
+        """Join a young event or open a new one; a sense that has died joins nothing."""
+        dead = bool((np.nan_to_num(free[self._alive]) >= 1).any())
         for o in self._open:
-            if groups - o.groups and t_ns - o.raised_ns <= self._config.join_s * NS_PER_S:
+            if groups - o.groups and not dead and t_ns - o.raised_ns <= self._config.join_s * NS_PER_S:
                 o.groups |= groups
+                o.signals = _either(o.signals, self._blamed(free))
                 own = self._own(groups)
                 o.factor = own if o.factor is None else np.maximum(o.factor, own)
                 o.best = 0.0
@@ -270,7 +274,7 @@ class Detector:
         self.sequence += 1
         fresh = _Open(self._blank(onset_ns, t_ns), set(groups), t_ns, t_ns, t_ns)
         fresh.factor = np.where(np.isin(self._group, sorted(groups)), np.nan_to_num(free), 0.0)
-        fresh.blame = self._blame
+        fresh.blame, fresh.signals = self._blame, self._blamed(free)
         fresh.loud = bool((fresh.factor[self._fast] >= 1).any())
         self._open.append(fresh)
         self._decide(fresh, t_ns)
@@ -278,6 +282,12 @@ class Detector:
         if self._first_ns is not None and onset_ns - self._first_ns <= self._calibration.on_delay_s * NS_PER_S:
             fresh.anomaly = replace(fresh.anomaly, revision=STANDING)
         return self._tell(fresh, t_ns, AnomalyState.RAISED)
+
+    def _blamed(self, factor: Floats) -> Bools | None:
+        """The signals [G] that take part in factors [E]; None where that is not known."""
+        if self._contributions is None:
+            return None
+        return blame_signals(factor, self._contributions, self._config.evidence) >= self._config.evidence.partaking
 
     def _looks_like(self, anomaly: Anomaly) -> str:
         """The id of the latest event of the same kind that blames the same signal most; "" without one."""
@@ -343,8 +353,7 @@ class Detector:
             blame = blame_signals(factor, self._contributions, self._config.evidence)
             o.blame = _blend(o.blame, blame, alpha) if blame.any() else o.blame
             if t_ns - o.raised_ns <= self._config.join_s * NS_PER_S:
-                taking_part = blame >= self._config.evidence.partaking
-                o.signals = taking_part if o.signals is None else o.signals | taking_part
+                o.signals = _either(o.signals, blame >= self._config.evidence.partaking)
         self._decide(o, t_ns)
 
     def _decide(self, o: _Open, t_ns: int) -> None:
@@ -432,6 +441,10 @@ def _neighbours(plant: Plant, names: Sequence[str]) -> Floats:
         tags = np.array([plant.by_name[name].modality is Modality.PROCESS for name in names], np.float64)
         near = np.maximum(near, np.outer(tags, tags))
     return near
+
+
+def _either(one: Bools | None, other: Bools | None) -> Bools | None:
+    return one if other is None else other if one is None else one | other
 
 
 def _blend(old: Floats | None, new: Floats, alpha: float) -> Floats:

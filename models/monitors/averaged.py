@@ -80,18 +80,21 @@ def averaged(
     carry: AverageCarry,
     limits: Limits | None = None,
     speeds: Sequence[Speed] = SPEEDS,
+    alike: Bools | None = None,
 ) -> Averaged:
     """Averages of residuals [T, C], which are zero where they are not ``known`` [T]; updates ``carry``.
 
-    Without ``limits``, as they are fitted, nothing is forgotten and everything is usual.
+    Without ``limits``, as they are fitted, nothing is forgotten and everything is usual. Where residuals are not
+    ``alike`` [T] those whose usual level is known, they say nothing of a shift.
     """
     fresh = _fresh(residual, carry)
+    comparable = known if alike is None else known & alike
     relative = any(speed.relative for speed in speeds)
-    usual = _usual(residual, fresh, known, carry, limits) if relative else np.zeros_like(residual)
+    usual = _usual(residual, fresh, comparable, carry, limits) if relative else np.zeros_like(residual)
     made = {}
     for speed in speeds:
         level = usual if speed.relative else 0.0
-        values = np.where(known[:, None], residual - level, 0.0) if speed.relative else residual
+        values = np.where(comparable[:, None], residual - level, 0.0) if speed.relative else residual
         start = carry.smooth.get(speed.alpha, np.zeros(residual.shape[1]))
         made[speed.alpha] = _forgetful(values, fresh - level, known, speed.alpha, start, limits)
         carry.smooth[speed.alpha] = made[speed.alpha][-1] if len(residual) else start

@@ -64,7 +64,7 @@ class CrossCarry:
 
     ``whole`` and ``first`` are the same with every sense in the jury, by which it is chosen; ``outside`` is the medium
     that is not in it because it fits the others the worst, "" where all fit. ``fresh`` are the means [T, C] of each
-    target's last residuals, of the last piece.
+    target's last residuals, of the last piece. ``home`` are the media that its usual level was learned with.
     """
 
     inputs: InputCarry = field(default_factory=InputCarry)
@@ -73,6 +73,7 @@ class CrossCarry:
     first: dict[str, AverageCarry] = field(default_factory=dict)
     outside: str = ""
     fresh: dict[str, Floats] = field(default_factory=dict)
+    home: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +157,27 @@ class CrossModal:
         for target in self.targets:
             residual, known = self._residual(target, piece.blocks, design, sets[target])
             left = carry.residuals.setdefault(target, AverageCarry())
-            made[target] = averaged(residual, known, left, self._usual(target), self._speeds(target))
+            alike = self._at_home(target, sets[target], left.ticks + np.arange(len(known)), carry)
+            made[target] = averaged(residual, known, left, self._usual(target), self._speeds(target), alike)
             carry.fresh[target] = made[target].fresh
-        return [self._judged(e, made[e.source].smooth[e.speed], sets[e.source]) for e in self.energies]
+        home = {t: [(there, rows) for there, rows in s if there == carry.home.get(t)] for t, s in sets.items()}
+        return [
+            self._judged(e, made[e.source].smooth[e.speed], (home if e.relative else sets)[e.source])
+            for e in self.energies
+        ]
+
+    def _at_home(self, target: str, sets: Sets, age: NDArray[np.int64], carry: CrossCarry) -> Bools:
+        """Where [T] a target is judged by the media that its usual level was learned with; updates ``carry``.
+
+        These are the ones that are there once the stream has warmed up; ``age`` [T] is that of the stream.
+        """
+        alike = age < WARM_UP_TICKS
+        settled = {there: rows[age[rows] >= WARM_UP_TICKS] for there, rows in sets}
+        for _, there in sorted((int(rows[0]), there) for there, rows in settled.items() if len(rows)):
+            carry.home.setdefault(target, there)
+        for there, rows in settled.items():
+            alike[rows] = there == carry.home.get(target)
+        return alike
 
     def stands_out(self, medium: str, carry: CrossCarry) -> tuple[Floats, NDArray[np.int64]]:
         """How many normal spreads [T] the feature [T] of a medium that stands out most is off, in the last piece."""
