@@ -410,7 +410,7 @@ class Engine:
         self._seam_ns = int(ticks.t_ns[gaps[-1] + 1]) if len(gaps) else None
 
     def note_skipped(self) -> None:
-        """Hear that ticks are missing now: what looks back over them, forecasts and balances, says nothing for a while."""
+        """Hear that ticks are missing now: what looks back over them, forecasts and balances, says nothing a while."""
         self._skipped_until_ns = self._now_ns + round(SKIPPED_S * NS_PER_S)
         self._seam_ns = self._now_ns
 
