@@ -61,7 +61,13 @@ def read_yaml(file: Path, expected: str) -> Any:
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror}); expected {expected}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: not YAML ({error}); expected {expected}") from error
+        raise ConfigError(f"{file}: not YAML ({yaml_fault(error)}); expected {expected}") from error
+
+
+def yaml_fault(error: Exception) -> str:
+    """Why a text is not YAML, with the line where it is known, as one line."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    return f"line {mark.line + 1}: {problem}" if mark and problem else " ".join(str(error).split())
 
 
 def _loader() -> Any:
