@@ -285,7 +285,7 @@ def test_a_plant_survives_yaml(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name: x\nsignals:\n  - {name: a, colour: red}\n", r"plant\.yaml\.signals\[0\]\.colour: unknown key"),
+        ("name: x\nsignals:\n  - {name: a, colour: red}\n", r"plant\.yaml: signals\[0\]\.colour: unknown key"),
         ("name: [", "not YAML"),
         ("", "expected a mapping with name"),
     ],
