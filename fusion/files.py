@@ -18,6 +18,11 @@ def sha256_of(file: Path) -> str:
         return file_digest(stream, "sha256").hexdigest()
 
 
+def beside(folder: Path, name: str) -> str:
+    """A file's name taken from a folder; an absolute name, and one in a home (``~``), is what it is."""
+    return str(folder / os.path.expanduser(name))  # noqa: PTH111 - pathlib raises where it knows no such user
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A file to write, beside ``path``, whose place it takes when it is whole and on disk.

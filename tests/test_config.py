@@ -152,6 +152,47 @@ def test_a_file_that_cannot_be_composed_is_named_with_the_reason(tmp_path, name,
     assert "\n" not in str(told.value)
 
 
+FILES = """
+plant: p.yaml
+model: ~/m
+publish: {outbox: o.sqlite, username: u, password_file: secret/p}
+connectors:
+  plc: {kind: opcua, url: "opc.tcp://h", username: u, password_file: secret/p, certificate: pki/c.der,
+    private_key: pki/k.pem, server_certificate: /pki/s.der}
+  skid: {kind: mqtt, topics: [], username: u, password_file: secret/p, tls: true, tls_ca: ca.pem}
+  camera: {kind: video, url: film.mkv, signal: camera, username: u, password_file: secret/p}
+  microphone: {kind: audio, url: "rtsp://h/a", signal: microphone}
+  stream: {kind: audio, url: "file:sound.wav", signal: microphone}
+  silo: {kind: lidar, signal: s, paths: ["clouds/*.pcd", "/abs/*.ply", "~/c.pcd"]}
+  past: {kind: replay, path: ../runs/1}
+"""
+
+
+def test_names_of_files_begin_at_the_folder_of_the_yaml_for_every_kind(tmp_path, monkeypatch):
+    folder = tmp_path / "site[1]"
+    (folder / "clouds").mkdir(parents=True)
+    (folder / "clouds" / "1.pcd").touch()
+    (folder / "daemon.yaml").write_text(FILES)
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.chdir(tmp_path)
+    config = load_daemon_config(Path("site[1]/daemon.yaml"), ["connectors.past.path=../runs/2"])
+    assert (config.plant, config.model, config.publish.outbox) == (
+        f"{folder}/p.yaml",
+        "/home/me/m",
+        f"{folder}/o.sqlite",
+    )
+    plc, skid, camera, microphone, stream, silo, past = config.connectors.values()
+    for part in (config.publish, plc, skid, camera):
+        assert part.password_file == f"{folder}/secret/p"
+    assert (plc.certificate, plc.private_key) == (f"{folder}/pki/c.der", f"{folder}/pki/k.pem")
+    assert (plc.server_certificate, skid.tls_ca) == ("/pki/s.der", f"{folder}/ca.pem")
+    assert (camera.url, microphone.url, stream.url) == (f"{folder}/film.mkv", "rtsp://h/a", "file:sound.wav")
+    assert silo.files() == [f"{folder}/clouds/1.pcd"]
+    assert silo.paths[1:] == ["/abs/*.ply", "/home/me/c.pcd"]
+    assert past.path == f"{folder}/../runs/2"
+    assert {type(part) for part in config.connectors.values()} == {settings for settings, _ in KINDS.values()}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_connector_refuses_what_it_does_not_know(kind):
     with pytest.raises(ConfigError, match=r"connectors\.x\.nothing: unknown key; accepted: .*supervision"):
