@@ -72,7 +72,11 @@ def test_a_part_without_entries_is_empty(tmp_path):
 
 
 def test_a_file_that_is_no_plant_is_named(tmp_path):
-    for text, message in (("- a", "['a'] is not accepted; expected a mapping with name"), ("{", "not YAML"), ("signals: []", "name: missing")):
+    for text, message in (
+        ("- a", "['a'] is not accepted; expected a mapping with name"),
+        ("{", "not YAML"),
+        ("signals: []", "name: missing"),
+    ):
         (tmp_path / "p.yaml").write_text(text)
         with pytest.raises(ConfigError, match=rf"p\.yaml: {re.escape(message)}"):
             load_plant(tmp_path / "p.yaml")

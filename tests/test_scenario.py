@@ -46,7 +46,10 @@ def test_a_file_takes_its_name_where_it_gives_none(tmp_path):
         ({"nuisances": [{"name": "elephant"}]}, "accepted: fill"),
         ({"duration_s": 0}, "duration_s must be positive"),
         ({"faults": [{"name": "leak", "onset_s": "soon"}]}, r"scenario.faults\[0\].onset_s: 'soon' is not accepted"),
-        ({"excitation": {"ranges": {"SP": [1, "x"]}}}, r"scenario.excitation.ranges.* is not accepted; expected a number"),
+        (
+            {"excitation": {"ranges": {"SP": [1, "x"]}}},
+            r"scenario.excitation.ranges.* is not accepted; expected a number",
+        ),
         ({"sensors": 3}, "expected a mapping with camera_hz"),
         ({"media": "yes"}, "scenario.media: 'yes' is not accepted; expected true or false"),
     ],
