@@ -1,5 +1,6 @@
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,11 +9,14 @@ from unittest import mock
 import pytest
 
 from fusion import cli
+from fusion.checkpoint import load_checkpoint, save_checkpoint
 from fusion.cli import build_parser, main
 from fusion.demo import Demo, Ports
 from fusion.errors import ConfigError
+from fusion.plant_file import load_plant
 
 WHATIF = ["whatif", "--model", "x", "--recording", "x", "--at"]
+PLANT = load_plant(Path(__file__).parent.parent / "configs" / "plant" / "lime.yaml")
 GOLDEN = Path(__file__).parent / "golden" / "cli.txt"
 
 
@@ -106,6 +110,21 @@ def test_the_demo_starts_its_processes_with_arguments_that_exist(tmp_path):
     ports = Ports(opcua=1, mqtt=2, rtsp=3, lidar=4, page=5)
     processes = {name: build_parser().parse_args(words) for name, words, _ in Demo(tmp_path)._processes(ports)}
     assert processes["plant"].broker == processes["page"].broker == "127.0.0.1:2"
+
+
+def test_the_demo_looks_at_its_scenario_before_it_commissions(tmp_path, capsys):
+    assert main(["demo", "--dir", str(tmp_path / "demo"), "--scenario", str(tmp_path / "nope.yaml")]) == 2
+    assert "nope.yaml: cannot be read" in capsys.readouterr().err
+    assert not (tmp_path / "demo").exists()
+
+
+def test_the_demo_trains_anew_where_no_engine_can_be_made_of_its_model(tmp_path, model):
+    shutil.copytree(model, tmp_path / "model")
+    assert Demo(tmp_path)._commissioned(PLANT)
+    found = load_checkpoint(tmp_path / "model")
+    other = {key: value for key, value in found.meta.items() if key != "licence"}
+    save_checkpoint(tmp_path / "model", found.plant, found.arrays, other)
+    assert not Demo(tmp_path)._commissioned(PLANT)
 
 
 def test_a_foreign_package_of_our_name_is_noticed(monkeypatch):
