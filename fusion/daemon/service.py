@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,10 @@ from fusion.clock import CLOCK, Clock
 from fusion.command import stop_on_signals
 from fusion.daemon.outlet import FileOutlet, MqttOutlet, Outlet, Outlets
 from fusion.daemon.settings import DaemonConfig
+from fusion.errors import FusionError
+from fusion.files import check_place
 from fusion.inference import Cadence, Engine
+from fusion.plant import Plant
 from fusion.plant_file import load_plant
 from fusion.publish.publisher import MqttPublisher, PublisherConfig
 from fusion.recordings.recording import Recording, arrival_ns
@@ -220,7 +224,7 @@ def run(config: DaemonConfig) -> None:
     cadence = Cadence(
         forecast_every_s=config.forecast_every_s, advise_every_s=config.advise_every_s, advise=config.advise
     )
-    sources = [source_of(connector, plant, name) for name, connector in config.connectors.items()]
+    sources = [_source(connector, plant, name) for name, connector in config.connectors.items()]
 
     def build() -> Daemon:
         engine = Engine(
@@ -232,17 +236,27 @@ def run(config: DaemonConfig) -> None:
     asyncio.run(_until_stopped(build))
 
 
+def _source(connector: Any, plant: Plant, name: str) -> Source:
+    """A source, or the reason why there is none with the key of its connector."""
+    try:
+        return source_of(connector, plant, name)
+    except FusionError as error:
+        raise type(error)(f"connectors.{name}: {error}") from error
+
+
 def replay(
     recording: Path, model: Path, speed: float, publish: PublisherConfig | None, lines: Path | None
 ) -> Statistics:
     """`fusion replay`: a recording through the daemon path; returns what the daemon counted."""
+    if lines is not None:
+        check_place("--json", lines)
     plant = Recording(recording).plant
     checkpoint = load_checkpoint(model, plant)
     daemons: list[Daemon] = []
 
     def build() -> Daemon:
         engine = Engine(checkpoint)
-        outlets: list[Outlet] = [FileOutlet(lines, plant, engine.model_id)] if lines else []
+        outlets: list[Outlet] = [FileOutlet(lines, plant, engine.model_id)] if lines is not None else []
         if publish is not None:
             outlets.append(MqttOutlet(MqttPublisher(publish, plant, engine.model_id, clock=engine.now_ns), engine))
         player = replay_source(ReplayConfig(path=str(recording), speed=speed), plant)
