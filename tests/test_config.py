@@ -264,7 +264,7 @@ def test_a_preset_is_what_the_model_begins_with():
         ("seed=1,2", "several values need --multirun"),
         ("model.heads=0", "model.heads: 0 is not accepted; expected at least 1"),
         ("model.width=-4", "model.width: -4 is not accepted"),
-        ("fit.learning_rate=-1", "fit.learning_rate: -1.0 must be positive"),
+        ("fit.learning_rate=-1", "fit.learning_rate: -1.0 is not accepted; expected at least 0"),
         ("fit.gate_clips=0", "fit.gate_clips: 0 is not accepted; expected at least 2"),
         ("linear.penalties=[]", "linear.penalties"),
         ("threads=-1", "threads: -1 is not accepted"),
