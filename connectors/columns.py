@@ -54,7 +54,10 @@ def number(value: object) -> float | None:
     """A finite number or a truth value as a float; nothing else is a process value."""
     if not isinstance(value, int | float | np.number):
         return None
-    result = float(value)
+    try:
+        result = float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return None
     return result if np.isfinite(result) else None
 
 

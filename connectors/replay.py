@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from connectors.base import Source, SourceEnded
-from connectors.settings import Supervision
+from connectors.settings import Supervision, take_beside
 from fusion.errors import ConfigError, PlantMismatch
 from fusion.plant import Plant
 from fusion.recordings.recording import Recording, arrival_ns
@@ -33,6 +33,10 @@ class ReplayConfig:
         """Reject a speed that goes nowhere."""
         if self.speed < 0:
             raise ConfigError(f"replay.speed: {self.speed} is not accepted; expected 0 (as fast as possible) or more")
+
+    def beside(self, folder: Path) -> None:
+        """Take a relative path from a folder."""
+        take_beside(self, folder, "path")
 
 
 def replay_source(config: ReplayConfig, plant: Plant, name: str = "replay") -> Source:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from connectors.buffer import Overflow
 from fusion.errors import ConfigError
+from fusion.files import beside
 from fusion.plant import Modality, Plant, Signal
 
 
@@ -65,6 +68,16 @@ def signal_of(plant: Plant, key: str, name: str, modality: Modality) -> Signal:
         known = ", ".join(s.name for s in plant.of(modality)) or "none"
         raise ConfigError(f"{key}: {name!r} is no {modality} signal of plant {plant.name!r}; it has: {known}")
     return signal
+
+
+def take_beside(settings: Any, folder: Path, *names: str) -> None:
+    """Take relative names of files, or lists of such, from a folder; ``names`` are the keys that hold them."""
+    for name in names:
+        match getattr(settings, name):
+            case str(file) if file:
+                setattr(settings, name, beside(folder, file))
+            case list(files):
+                setattr(settings, name, [beside(folder, file) for file in files])
 
 
 def redacted(url: str) -> str:

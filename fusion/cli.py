@@ -11,8 +11,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fusion.command import broker_arguments, broker_settings, carry_out, flat, start_logging, training_arguments
+from fusion.command import (
+    broker_arguments,
+    broker_settings,
+    carry_out,
+    finite,
+    flat,
+    start_logging,
+    training_arguments,
+)
 from fusion.errors import ConfigError
+from fusion.files import check_place, is_device, whole_file
 from fusion.plain import plain
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -77,8 +86,8 @@ def _plant(verbs: _Verbs[argparse.ArgumentParser]) -> None:
 def _fault(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     verb = _verb(verbs, "fault", run_fault, "inject a fault into the simulated plant, or clear it")
     verb.add_argument("name", help="fault name, or `clear` to end all faults, or `list`")
-    verb.add_argument("--severity", type=float, default=1.0, help="0..1")
-    verb.add_argument("--ramp-s", type=float, default=0.0, help="time to full severity [s]")
+    verb.add_argument("--severity", type=finite, default=1.0, help="0..1")
+    verb.add_argument("--ramp-s", type=finite, default=0.0, help="time to full severity [s]")
     verb.add_argument("--signal", help="the signal a sensor fault acts on")
     verb.add_argument("--plant", default="lime", help="name of the plant")
     verb.add_argument("--broker", metavar="HOST:PORT", help="default: that of the running demo, or 127.0.0.1:1883")
@@ -107,7 +116,7 @@ def _import(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     )
     verb.add_argument("--states", type=Path, help="digital state sets: server,set,state0,state1,... or 0,Off")
     verb.add_argument("--name", default="", help="name of the import; default: that of the first file")
-    verb.add_argument("--step", type=float, help="step of a proposed plant [s]; default: from the data")
+    verb.add_argument("--step", type=finite, help="step of a proposed plant [s]; default: from the data")
     verb.add_argument("--parts", type=int, default=12, help="recordings to cut the time into")
     verb.add_argument("--kind", default="normal", choices=("normal", "fault"), help="fault: not for training")
     verb.add_argument("--query", default="", help="SQL for a database; node ids, comma-separated, for OPC UA")
@@ -136,7 +145,7 @@ def _replay(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     verb = _verb(verbs, "replay", run_replay, "play a recording through the daemon")
     verb.add_argument("recording", type=Path)
     verb.add_argument("--model", type=Path, required=True)
-    verb.add_argument("--speed", type=float, default=0.0, help="times real time; 0 is as fast as possible")
+    verb.add_argument("--speed", type=finite, default=0.0, help="times real time; 0 is as fast as possible")
     verb.add_argument("--publish", metavar="HOST:PORT", help="also publish on this MQTT broker")
     broker_arguments(verb)
     verb.add_argument("--json", type=Path, help="write every anomaly and recommendation, one JSON per line")
@@ -164,9 +173,9 @@ def _whatif(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     verb = _verb(verbs, "whatif", run_whatif, "what happens next if a signal is set, and if nothing is")
     verb.add_argument("--model", type=Path, required=True)
     verb.add_argument("--recording", type=Path, required=True)
-    verb.add_argument("--at", type=float, required=True, help="moment, in s after the start of the recording")
+    verb.add_argument("--at", type=finite, required=True, help="moment, in s after the start of the recording")
     verb.add_argument("--set", nargs="+", default=[], action="extend", metavar="SIGNAL=VALUE", help="engineering units")
-    verb.add_argument("--horizon", type=float, default=600.0, help="how far to look ahead [s]")
+    verb.add_argument("--horizon", type=finite, default=600.0, help="how far to look ahead [s]")
     verb.add_argument("--json", type=Path, help="write the answer here")
 
 
@@ -320,6 +329,8 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     from fusion.evaluation.evaluate import evaluate
     from fusion.evaluation.pairs import judge_pairs
 
+    if arguments.json:
+        check_place("--json", arguments.json)
     ablation = Ablation.parse(arguments.without, arguments.only)
     if arguments.pairs is not None:
         if arguments.recording:
@@ -342,6 +353,8 @@ def run_whatif(arguments: argparse.Namespace) -> None:
     """Two forecasts from one moment of a recording."""
     from fusion.evaluation.whatif import whatif
 
+    if arguments.json:
+        check_place("--json", arguments.json)
     moves = _flat_texts(arguments.set)
     _write(whatif(arguments.model, arguments.recording, arguments.at, moves, arguments.horizon), arguments.json)
 
@@ -350,8 +363,11 @@ def _write(report: dict[str, Any], file: Path | None) -> None:
     text = json.dumps(plain(report), indent=1)
     if file is None:
         say(text)
-    else:
+    elif is_device(file):
         file.write_text(text)
+    else:
+        with whole_file(file) as aside:
+            aside.write_text(text)
 
 
 def _flat_texts(nested: Sequence[Sequence[str]] | Sequence[str]) -> list[str]:

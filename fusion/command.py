@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import math
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -41,6 +42,14 @@ def training_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recording", type=Path, nargs="+", required=True, action="extend")
     parser.add_argument("--out", type=Path, required=True, help="model folder to write")
     parser.add_argument("overrides", nargs="*", help="settings, e.g. seconds=600 fit.learning_rate=1e-3")
+
+
+def finite(text: str) -> float:
+    """A number as an argument; nan and inf are none."""
+    with contextlib.suppress(ValueError):
+        if math.isfinite(number := float(text)):
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is not accepted; expected a finite number")
 
 
 def flat(nested: Sequence[Sequence[Path]] | Sequence[Path]) -> list[Path]:

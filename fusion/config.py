@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -18,10 +19,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from fusion.errors import ConfigError
+from fusion.plain import yaml_fault
 
 
 def register(schema: str, groups: Mapping[str, Sequence[str]]) -> None:
@@ -36,22 +38,39 @@ def register(schema: str, groups: Mapping[str, Sequence[str]]) -> None:
 def compose(file: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """What a YAML file says with its defaults list, if it has one, and with overrides.
 
+    An override with ``/`` or ``@`` chooses within the defaults list; any other is of a key, also where a folder of the
+    same name lies beside the file. What exists is for the schema to say: a plain ``key=value`` may add.
+
     Raises:
         ConfigError: naming the file, and the key where it is one that hydra refuses.
     """
     if not file.is_file():
         raise ConfigError(f"{file}: no such configuration; expected a YAML file such as configs/demo.yaml")
+    if file.suffix != ".yaml":
+        raise ConfigError(f"{file}: not accepted as a configuration; expected a name that ends in .yaml")
+    given = parse(overrides)
+    choices = [str(override.input_line) for override in given if _chooses(override)]
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(file.resolve().parent), version_base="1.3"):
-            composed = hydra_compose(file.stem, overrides=[_forced(override) for override in parse(overrides)])
+            composed = hydra_compose(file.stem, overrides=choices)
+        for override in given:
+            if not _chooses(override):
+                _apply(composed, override)
         return _values(composed)
-    except (HydraException, OmegaConfBaseException) as error:
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)  # tells which, where a defaults list names others
+        raise ConfigError(f"{mark.name if mark else file}: not YAML ({yaml_fault(error)})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: not YAML ({error})") from error
+    except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
         raise ConfigError(f"{file}: {explain(error)}") from error
 
 
-def settings(overrides: Sequence[str]) -> dict[str, Any]:
+def settings(overrides: Sequence[str], short: Mapping[str, str] | None = None) -> dict[str, Any]:
     """What ``key=value`` overrides say, as typed on the command line; a dotted key is one within another.
+
+    ``short`` has full keys by what may be typed instead.
 
     Raises:
         ConfigError: on what is not hydra's grammar, stands for several values, or refers to what is not there.
@@ -63,7 +82,7 @@ def settings(overrides: Sequence[str]) -> dict[str, Any]:
         if override.is_sweep_override():
             raise ConfigError(f"{override.input_line}: several values need --multirun")
         try:
-            OmegaConf.update(config, override.key_or_group, override.value())
+            OmegaConf.update(config, (short or {}).get(override.key_or_group, override.key_or_group), override.value())
             _values(config)
         except OmegaConfBaseException as error:
             raise ConfigError(f"{override.input_line}: {explain(error)}") from error
@@ -109,10 +128,25 @@ def explain(error: BaseException) -> str:
     return f"{key}: {text}" if key else text
 
 
-def _forced(override: Override) -> str:
-    """A plain ``key=value`` may name a key that the file does not give: what exists is for the schema to say."""
-    plain = override.type is OverrideType.CHANGE and override.package is None and "/" not in override.key_or_group
-    return f"++{override.input_line}" if plain else str(override.input_line)
+def _chooses(override: Override) -> bool:
+    """Whether an override is of a group in the defaults list, and no key."""
+    return override.package is not None or "/" in override.key_or_group
+
+
+def _apply(config: DictConfig, override: Override) -> None:
+    """Set a key, or leave it out (``~key``)."""
+    key = override.key_or_group
+    if override.is_sweep_override():
+        raise ConfigError(f"{override.input_line}: several values; expected one, or a list: {key}=[A,B]")
+    if override.type is not OverrideType.DEL:
+        OmegaConf.update(config, key, override.value(), force_add=True)
+        return
+    within, _, name = key.rpartition(".")
+    parent = OmegaConf.select(config, within) if within else config
+    if not isinstance(parent, DictConfig) or name not in parent or override.value() not in (None, parent[name]):
+        raise ConfigError(f"{override.input_line}: there is no such key or value")
+    with open_dict(parent):
+        del parent[name]
 
 
 def _expanded(override: Override) -> list[str]:

@@ -93,6 +93,8 @@ class Demo:
     def run(self, *, again: bool = False) -> int:
         """Commission where needed, then run live until interrupted; returns the exit code."""
         plant = load_plant(PLANT)
+        if self._scenario is not None:
+            load_scenario(self._scenario)  # the plant's process reads it; refused before minutes of commissioning
         self._folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(
             self._folder / "state", ignore_errors=True
@@ -102,8 +104,11 @@ class Demo:
         return asyncio.run(self._live())
 
     def _commissioned(self, plant: Plant) -> bool:
+        """Whether the daemon can run on the model there is: one of another version may hold something else."""
+        from fusion.inference import Engine
+
         try:
-            load_checkpoint(self._model, plant)
+            Engine(load_checkpoint(self._model, plant))
         except ConfigError:
             return False
         return True

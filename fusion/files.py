@@ -18,6 +18,30 @@ def sha256_of(file: Path) -> str:
         return file_digest(stream, "sha256").hexdigest()
 
 
+def beside(folder: Path, name: str) -> str:
+    """A file's name taken from a folder; an absolute name, and one in a home (``~``), is what it is."""
+    return str(folder / os.path.expanduser(name))  # noqa: PTH111 - pathlib raises where it knows no such user
+
+
+def check_place(key: str, file: Path) -> None:
+    """Refuse a file that could not be written, before the work whose outcome it is to hold.
+
+    Raises:
+        ConfigError: naming ``key``, the file, and its folder where it is that.
+    """
+    if file.is_dir():
+        raise ConfigError(f"{key} {file}: is a folder; expected the name of a file")
+    if not file.parent.is_dir():
+        raise ConfigError(f"{key} {file}: there is no folder {file.parent}")
+    if not os.access(file if is_device(file) else file.parent, os.W_OK):
+        raise ConfigError(f"{key} {file}: cannot be written here; choose another place")
+
+
+def is_device(file: Path) -> bool:
+    """Whether a name is of a terminal, a pipe or another device, whose place no file may take."""
+    return file.exists() and not file.is_file()
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A file to write, beside ``path``, whose place it takes when it is whole and on disk.

@@ -33,6 +33,15 @@ from fusion.errors import ConfigError
 
 T = TypeVar("T")
 TIMES = "tag:yaml.org,2002:timestamp"
+WORDS = {
+    "object": "a mapping",
+    "array": "a list",
+    "str": "a text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+}
+"""What YAML and JSON call the types that msgspec names."""
 
 
 def plain(value: Any) -> Any:
@@ -61,7 +70,13 @@ def read_yaml(file: Path, expected: str) -> Any:
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror}); expected {expected}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: not YAML ({error}); expected {expected}") from error
+        raise ConfigError(f"{file}: not YAML ({yaml_fault(error)}); expected {expected}") from error
+
+
+def yaml_fault(error: Exception) -> str:
+    """Why a text is not YAML, with the line where it is known, as one line."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    return f"line {mark.line + 1}: {problem}" if mark and problem else " ".join(str(error).split())
 
 
 def _loader() -> Any:
@@ -112,7 +127,7 @@ def _fitted(kind: Type, value: Any, key: str, infinite: bool) -> Any:
         case EnumType(), _:
             return _choice(kind.cls, value, key)
         case FloatType(), _ if not _number(value, infinite):
-            raise ConfigError(f"{key}: {value!r} is not accepted; expected a number")
+            raise ConfigError(_refused(key, value, "a number"))
         case StrType(), (int() | float()) if not isinstance(value, bool):
             return str(value)
     return value
@@ -122,7 +137,7 @@ def _record(kind: DataclassType, value: Any, key: str, infinite: bool) -> dict[s
     known = {f.name: f for f in kind.fields}
     fields = {f.name: known[f.name] for f in dataclasses.fields(kind.cls)}
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{key}: {value!r} is not accepted; expected a mapping with {', '.join(fields)}")
+        raise ConfigError(_refused(key, value, f"a mapping with {', '.join(fields)}"))
     for name in value:
         if name not in fields:
             raise ConfigError(f"{join(key, name)}: unknown key; accepted: {', '.join(fields)}")
@@ -142,7 +157,7 @@ def _choice(kind: type[Enum], value: Any, key: str) -> Any:
     accepted = [member.value for member in kind]
     chosen = str(value).lower()
     if chosen not in accepted:
-        raise ConfigError(f"{key}: {value!r} is not accepted; expected one of {', '.join(accepted)}")
+        raise ConfigError(_refused(key, value, f"one of {', '.join(accepted)}"))
     return chosen
 
 
@@ -161,5 +176,9 @@ def _explained(error: str, value: Any, key: str) -> str:
     for name, index in re.findall(r"\.(\w+)|\[(\d+)\]", path.partition("[...")[0]):
         key = join(key, name) if name else f"{key}[{index}]"
         value = value[name] if name else value[int(index)]
-    wanted = re.match(r"Expected `(.+?)`", expected)
-    return f"{key}: {value!r} is not accepted; expected {wanted[1] if wanted else expected}"
+    wanted = expected.removeprefix("Expected ").partition(", got")[0].replace("`", "").replace(" | ", " or ")
+    return _refused(key, value, re.sub(r"\w+", lambda word: WORDS.get(word[0], word[0]), wanted))
+
+
+def _refused(key: str, value: Any, expected: str) -> str:
+    return f"{key}{': ' if key else ''}{value!r} is not accepted; expected {expected}"

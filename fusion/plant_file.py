@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from fusion.errors import ConfigError
 from fusion.plain import decode, read_yaml
 from fusion.plant import Plant, plant_to_dict
 
@@ -30,9 +31,12 @@ def dump_plant(plant: Plant, path: Path) -> None:
 
 
 def plant_from_dict(data: Mapping[str, Any], where: str = "plant") -> Plant:
-    """Build a plant from plain values.
+    """Build a plant from plain values; ``where`` they come from begins the messages.
 
     Raises:
         ConfigError: on an unknown key (naming the accepted ones), a missing key or a value of the wrong type.
     """
-    return decode(data, Plant, where)
+    try:
+        return decode(data, Plant)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error

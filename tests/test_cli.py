@@ -1,5 +1,6 @@
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,10 +8,15 @@ from unittest import mock
 
 import pytest
 
+from fusion import cli
+from fusion.checkpoint import load_checkpoint, save_checkpoint
 from fusion.cli import build_parser, main
 from fusion.demo import Demo, Ports
 from fusion.errors import ConfigError
+from fusion.plant_file import load_plant
 
+WHATIF = ["whatif", "--model", "x", "--recording", "x", "--at"]
+PLANT = load_plant(Path(__file__).parent.parent / "configs" / "plant" / "lime.yaml")
 GOLDEN = Path(__file__).parent / "golden" / "cli.txt"
 
 
@@ -54,6 +60,10 @@ def test_a_missing_model_exits_2_and_says_what_was_expected(tmp_path, capsys):
         (["fault", "gremlins"], "'gremlins' is not known; accepted: clear, list, rat_hole"),
         (["fault", "belt_slip", "--broker", "127.0.0.1:1"], "broker 127.0.0.1:1 cannot be reached"),
         (["plant", "--scenario", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
+        (["replay", "x", "--model", "x", "--json", "no/dir/x.json"], "--json no/dir/x.json: there is no folder no/dir"),
+        (["evaluate", "--model", "x", "--json", "no/x.json"], "--json no/x.json: there is no folder no"),
+        (["evaluate", "--model", "x", "--json", "."], "--json .: is a folder; expected the name of a file"),
+        ([*WHATIF, "60", "--json", "no/x.json"], "--json no/x.json: there is no folder no"),
     ],
 )
 def test_bad_input_is_one_sentence_without_a_traceback(arguments, message, capsys):
@@ -61,6 +71,34 @@ def test_bad_input_is_one_sentence_without_a_traceback(arguments, message, capsy
     said = capsys.readouterr().err
     assert message in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "soon"])
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        (WHATIF, "--at"),
+        ([*WHATIF, "60", "--horizon"], "--horizon"),
+        (["replay", "x", "--model", "x", "--speed"], "--speed"),
+        (["fault", "belt_slip", "--severity"], "--severity"),
+        (["import", "x", "--site", "x", "--step"], "--step"),
+    ],
+)
+def test_a_number_that_is_not_finite_is_refused_by_name(arguments, key, text, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([*arguments[:-1], f"{arguments[-1]}={text}"])
+    assert f"argument {key}: '{text}' is not accepted; expected a finite number" in capsys.readouterr().err
+
+
+def test_a_report_takes_its_place_when_it_is_whole(tmp_path, monkeypatch, capsys):
+    place = tmp_path / "report.json"
+    place.write_text("old")
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        cli._write({"a": float("nan")}, place)
+    assert [place.read_text(), *tmp_path.iterdir()] == ["old", place]
+    cli._write({"a": 1}, Path(os.devnull))
+    assert Path(os.devnull).is_char_device()
 
 
 def test_faults_can_be_listed(capsys):
@@ -74,9 +112,23 @@ def test_the_demo_starts_its_processes_with_arguments_that_exist(tmp_path):
     assert processes["plant"].broker == processes["page"].broker == "127.0.0.1:2"
 
 
+def test_the_demo_looks_at_its_scenario_before_it_commissions(tmp_path, capsys):
+    assert main(["demo", "--dir", str(tmp_path / "demo"), "--scenario", str(tmp_path / "nope.yaml")]) == 2
+    assert "nope.yaml: cannot be read" in capsys.readouterr().err
+    assert not (tmp_path / "demo").exists()
+
+
+def test_the_demo_trains_anew_where_no_engine_can_be_made_of_its_model(tmp_path, model):
+    shutil.copytree(model, tmp_path / "model")
+    assert Demo(tmp_path)._commissioned(PLANT)
+    found = load_checkpoint(tmp_path / "model")
+    other = {key: value for key, value in found.meta.items() if key != "licence"}
+    save_checkpoint(tmp_path / "model", found.plant, found.arrays, other)
+    assert not Demo(tmp_path)._commissioned(PLANT)
+
+
 def test_a_foreign_package_of_our_name_is_noticed(monkeypatch):
     import control
-    from fusion import cli
 
     monkeypatch.delattr(control, "MARKER")
     with pytest.raises(ConfigError, match="another distribution shadows it"):

@@ -85,7 +85,11 @@ def test_overrides_reach_their_place():
         ("timeline.lateness_s=-1", "timeline.lateness_s: -1.0 must lie between"),
         ("advisor.planner.sample=3", "advisor.planner.sample: unknown key; accepted: samples"),
         ("advisor.level=shout", "advisor.level: 'shout' is not accepted; expected one of observe, shadow, advise"),
-        ("publish.port=high", "publish.port: 'high' is not accepted; expected int"),
+        ("publish.port=high", "publish.port: 'high' is not accepted; expected a whole number"),
+        ("connectors=5", "connectors: 5 is not accepted; expected a mapping"),
+        ("connectors.skid.topics=3", "connectors.skid.topics: 3 is not accepted; expected a list"),
+        ("connectors.skid.silence_s=[]", r"connectors.skid.silence_s: \[\] is not accepted; expected a number"),
+        ("connectors.camera.username=[]", r"connectors.camera.username: \[\] is not .*; expected a text or null"),
         ("publish.port=[", "publish.port"),
     ],
 )
@@ -112,6 +116,89 @@ def test_the_kind_may_stand_in_a_defaults_list(tmp_path):
         load_daemon_config(tmp_path / "none.yaml")
 
 
+def test_a_folder_named_like_a_key_changes_nothing(tmp_path):
+    (tmp_path / "daemon.yaml").write_text("plant: a.yaml\nmodel: m\nconnectors: {x: {kind: replay, path: p}}\n")
+    for name in ("plant", "model", "publish", "connectors"):
+        (tmp_path / name).mkdir()
+
+    def load(*overrides):
+        return load_daemon_config(tmp_path / "daemon.yaml", overrides)
+
+    assert load("plant=plant/b.yaml", "model=model").plant == str(tmp_path / "plant" / "b.yaml")
+    assert load("+publish={port: 1999}").publish.port == 1999
+    assert load("~connectors").connectors == {}
+    assert load("connectors.x.path=q", "connectors.y.kind=replay", "~connectors.x", "~connectors.y").connectors == {}
+    with pytest.raises(ConfigError, match=r"plant: None is not accepted"):
+        load("plant=null")
+    for override, message in (("+x=1", "x: unknown key"), ("~x", "~x: there is no"), ("plant=a,b", "expected one")):
+        with pytest.raises(ConfigError, match=message) as told:
+            load(override)
+        assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.yaml", b"plant: p\na: [1\n", r"a\.yaml: not YAML \(line 3: expected ',' or ']'"),
+        ("a.yaml", b"a: 1\na: 2\n", r"a\.yaml: not YAML \(line 2: found duplicate key a\)"),
+        ("a.yaml", b"a: \xff\n", r"a\.yaml: not YAML \('utf-8' codec"),
+        ("a.yaml", b"a: \0\n", r"a\.yaml: not YAML \(unacceptable character"),
+        ("a.yaml", b"3", r"a\.yaml: .*int"),
+        ("a.yaml", b"defaults: 3\n", r"a\.yaml: .*defaults must be a list"),
+        ("a.yaml", b"defaults: [b]\n", r"b\.yaml: not YAML \(line 1: found unhashable key\)"),
+        ("a.yml", b"plant: p\n", r"a\.yml: not accepted as a configuration; expected a name that ends in \.yaml"),
+        ("a", b"plant: p\n", r"a: not accepted as a configuration; expected a name that ends in \.yaml"),
+    ],
+)
+def test_a_file_that_cannot_be_composed_is_named_with_the_reason(tmp_path, name, content, message):
+    (tmp_path / "b.yaml").write_text("{a: 1}: 2\n")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigError, match=message) as told:
+        load_daemon_config(tmp_path / name)
+    assert "\n" not in str(told.value)
+
+
+FILES = """
+plant: p.yaml
+model: ~/m
+publish: {outbox: o.sqlite, username: u, password_file: secret/p}
+connectors:
+  plc: {kind: opcua, url: "opc.tcp://h", username: u, password_file: secret/p, certificate: pki/c.der,
+    private_key: pki/k.pem, server_certificate: /pki/s.der}
+  skid: {kind: mqtt, topics: [], username: u, password_file: secret/p, tls: true, tls_ca: ca.pem}
+  camera: {kind: video, url: film.mkv, signal: camera, username: u, password_file: secret/p}
+  microphone: {kind: audio, url: "rtsp://h/a", signal: microphone}
+  stream: {kind: audio, url: "file:sound.wav", signal: microphone}
+  silo: {kind: lidar, signal: s, paths: ["clouds/*.pcd", "/abs/*.ply", "~/c.pcd"]}
+  past: {kind: replay, path: ../runs/1}
+"""
+
+
+def test_names_of_files_begin_at_the_folder_of_the_yaml_for_every_kind(tmp_path, monkeypatch):
+    folder = tmp_path / "site[1]"
+    (folder / "clouds").mkdir(parents=True)
+    (folder / "clouds" / "1.pcd").touch()
+    (folder / "daemon.yaml").write_text(FILES)
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.chdir(tmp_path)
+    config = load_daemon_config(Path("site[1]/daemon.yaml"), ["connectors.past.path=../runs/2"])
+    assert (config.plant, config.model, config.publish.outbox) == (
+        f"{folder}/p.yaml",
+        "/home/me/m",
+        f"{folder}/o.sqlite",
+    )
+    plc, skid, camera, microphone, stream, silo, past = config.connectors.values()
+    for part in (config.publish, plc, skid, camera):
+        assert part.password_file == f"{folder}/secret/p"
+    assert (plc.certificate, plc.private_key) == (f"{folder}/pki/c.der", f"{folder}/pki/k.pem")
+    assert (plc.server_certificate, skid.tls_ca) == ("/pki/s.der", f"{folder}/ca.pem")
+    assert (camera.url, microphone.url, stream.url) == (f"{folder}/film.mkv", "rtsp://h/a", "file:sound.wav")
+    assert silo.files() == [f"{folder}/clouds/1.pcd"]
+    assert silo.paths[1:] == ["/abs/*.ply", "/home/me/c.pcd"]
+    assert past.path == f"{folder}/../runs/2"
+    assert {type(part) for part in config.connectors.values()} == {settings for settings, _ in KINDS.values()}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_connector_refuses_what_it_does_not_know(kind):
     with pytest.raises(ConfigError, match=r"connectors\.x\.nothing: unknown key; accepted: .*supervision"):
@@ -124,7 +211,7 @@ def test_training_settings_are_typed():
         train_config(["secnds=5"])
     with pytest.raises(ConfigError, match=r"size.*demo or plant"):
         train_config(["size=huge"])
-    with pytest.raises(ConfigError, match=r"seed=1,2: .*--multirun"):
+    with pytest.raises(ConfigError, match=r"^seed=1,2: .*--multirun"):
         train_config(["seed=1,2"])
 
 
@@ -177,7 +264,7 @@ def test_a_preset_is_what_the_model_begins_with():
         ("seed=1,2", "several values need --multirun"),
         ("model.heads=0", "model.heads: 0 is not accepted; expected at least 1"),
         ("model.width=-4", "model.width: -4 is not accepted"),
-        ("fit.learning_rate=-1", "fit.learning_rate: -1.0 must be positive"),
+        ("fit.learning_rate=-1", "fit.learning_rate: -1.0 is not accepted; expected at least 0"),
         ("fit.gate_clips=0", "fit.gate_clips: 0 is not accepted; expected at least 2"),
         ("linear.penalties=[]", "linear.penalties"),
         ("threads=-1", "threads: -1 is not accepted"),

@@ -17,6 +17,7 @@ from fusion.records import SourceState
 from tests.contract.peers import PLANT, MqttPeer, collect, free_port, supervision, until, values
 
 NOW_NS = 1_800_000_000_000_000_000
+HUGE = b"9" * 400
 mosquitto = pytest.mark.skipif(not Path(MqttPeer.EXECUTABLE).exists(), reason="mosquitto is not installed")
 
 TOPICS = [
@@ -216,6 +217,12 @@ def test_a_broker_without_messages_is_stale_where_that_was_asked_for():
         (b'{"value": 3, "t": "2027-01-15T09:00:00+01:00"}', {"time_path": "t", "time_unit": "iso"}, 3.0, 2, NOW_NS),
         (b'{"value": 3, "t": "soon"}', {"time_path": "t", "time_unit": "iso"}, 3.0, 2, None),
         (b'{"value": 3, "t": 12}', {"time_path": "t"}, 3.0, 2, None),
+        (b'{"value": 3, "t": 1e305}', {"time_path": "t", "time_unit": "s"}, 3.0, 2, None),
+        (b'{"value": 3, "t": %s}' % HUGE, {"time_path": "t", "time_unit": "s"}, 3.0, 2, None),
+        (b'{"value": %s}' % HUGE, {}, np.nan, 0, None),
+        (b'{"value": -%s}' % HUGE, {}, np.nan, 0, None),
+        (HUGE, {"format": "plain"}, np.nan, 0, None),
+        (b'{"value": 3, "q": %s}' % HUGE, {"quality_path": "q"}, 3.0, 1, None),
         (b'{"value": 3, "q": "BAD"}', {"quality_path": "q"}, 3.0, 0, None),
         (b'{"value": 3, "q": "uncertain"}', {"quality_path": "q"}, 3.0, 1, None),
         (b'{"value": 3, "q": true}', {"quality_path": "q"}, 3.0, 2, None),
@@ -225,9 +232,11 @@ def test_a_broker_without_messages_is_stale_where_that_was_asked_for():
     ],
 )
 def test_payloads(payload: bytes, options: dict[str, str], value: float, quality: int, t_ns: int | None):
-    extractor = Extractor(TopicConfig(topic="t", signal="s", **options), 0, Tally())
-    reading = extractor.reading(payload, NOW_NS, retained=False)
+    tally = Tally()
+    reading = Extractor(TopicConfig(topic="t", signal="s", **options), 0, tally).reading(payload, NOW_NS, False)
     np.testing.assert_equal((reading.value, reading.quality, reading.t_ns), (value, quality, t_ns))
+    assert tally.noted["payload without a number"] == np.isnan(value)
+    assert tally.noted["no usable time stamp"] == ("time_path" in options and t_ns is None)
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,22 @@
 
 import asyncio
 import time
+from pathlib import Path
 
+import pytest
 from scripted_daemon import Scripted, Ticking
 from test_clock import PLANT, Listening, Teller
 
 from connectors.base import Source
 from connectors.settings import Supervision
+from fusion.daemon import service
 from fusion.daemon.service import Daemon
-from fusion.errors import SourceError
+from fusion.daemon.settings import load_daemon_config
+from fusion.errors import FusionError, SourceError
 from fusion.records import Answer, AnswerKind, PlantState
 from fusion.timeline.timeline import Timeline
 
+DEMO = Path(__file__).parent.parent / "configs" / "demo.yaml"
 QUICK = Supervision(backoff_min_s=0.05, backoff_max_s=0.1)
 
 
@@ -47,6 +52,23 @@ def test_a_gap_that_is_over_goes_out():
     (gap,) = listening.gaps
     assert (gap.source, gap.reason) == ("plc", "pulled out")
     assert gap.t_from_ns < gap.t_to_ns
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "connectors.skid.topics=[{topic: a, signal: NOPE}]",
+            r"connectors\.skid: mqtt\.topics: 'NOPE' is no process si",
+        ),
+        ("connectors.camera.signal=NOPE", r"connectors\.camera: video\.signal: 'NOPE' is no video signal"),
+        ("connectors.past={kind: replay, path: none}", r"connectors\.past: .*none/manifest\.json: missing"),
+    ],
+)
+def test_a_connector_that_does_not_fit_the_plant_is_named(monkeypatch, override, message):
+    monkeypatch.setattr(service, "load_checkpoint", lambda *_: None)
+    with pytest.raises(FusionError, match=f"^{message}"):
+        service.run(load_daemon_config(DEMO, [override]))
 
 
 def test_an_answer_reaches_inference_with_the_next_tick():

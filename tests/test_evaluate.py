@@ -253,3 +253,13 @@ def test_every_tick_of_a_recording_passes_a_fresh_engine_and_only_normal_ones_ar
     assert wrong.forecast is None
     assert [len(p.changes) for p in (normal, wrong)] == [1, 1]
     assert event_row(wrong, wrong.events[0])["delay_s"] == pytest.approx(10.0, abs=1.0)
+
+
+def test_a_fault_that_was_entered_by_hand_is_scored(tmp_path, monkeypatch):
+    monkeypatch.setattr(Ablation, "engine", lambda self, checkpoint: Scripted(checkpoint))
+    save_checkpoint(tmp_path / "model", tiny(0.0), {"x": np.zeros(1)}, {})
+    file = write(tmp_path / "a", tiny(0.0), "fault") / "manifest.json"
+    entered = [{"name": "blocked screen", "onset_ns": at(10), "end_ns": at(25)}]
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"events": entered}))
+    (row,) = summary(play_all(tmp_path / "model", [tmp_path / "a"]), {"gauges": {}})["events"]
+    assert (row["fault"], row["detected"], row["true_modalities"]) == ("blocked screen", True, [])

@@ -1,7 +1,10 @@
+import os
+from pathlib import Path
+
 import pytest
 
 from fusion.errors import ConfigError
-from fusion.files import whole_file, whole_folder
+from fusion.files import check_place, whole_file, whole_folder
 
 
 def names(folder):
@@ -11,6 +14,18 @@ def names(folder):
 def write_half(file):
     file.write_text("half")
     raise KeyError
+
+
+def test_a_place_that_cannot_be_written_is_refused_with_its_folder(tmp_path, monkeypatch):
+    check_place("--json", tmp_path / "new.json")
+    check_place("--json", Path(os.devnull))
+    with pytest.raises(ConfigError, match=rf"--json .*: there is no folder {tmp_path}/none"):
+        check_place("--json", tmp_path / "none" / "x.json")
+    with pytest.raises(ConfigError, match="is a folder"):
+        check_place("--json", tmp_path)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(ConfigError, match="cannot be written here"):
+        check_place("--json", tmp_path / "new.json")
 
 
 def test_a_file_takes_its_place_when_it_is_whole(tmp_path):

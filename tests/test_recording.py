@@ -259,7 +259,7 @@ def test_one_changed_byte_is_found(tmp_path: Path):
         ("{", "not JSON"),
         ("[]", "format None"),
         ('{"format": "fusion-recording/9"}', "expected 'fusion-recording/1'"),
-        ('{"format": "fusion-recording/1"}', "'plant' is missing"),
+        ('{"format": "fusion-recording/1"}', "plant: missing; it is required"),
     ],
 )
 def test_a_manifest_that_is_none_is_refused(tmp_path: Path, text: str | None, message: str):
@@ -267,6 +267,40 @@ def test_a_manifest_that_is_none_is_refused(tmp_path: Path, text: str | None, me
         (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(RecordingError, match=rf"manifest\.json.*{message}"):
         Recording(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"files": ["plant.yaml"]}, r"files: \['plant.yaml'\] is not accepted; expected a mapping"),
+        ({"files": {"plant.yaml": {"bytes": 3}}}, r"files\.plant\.yaml\.sha256: missing"),
+        ({"files": {}}, r"plant\.yaml: not the plant this recording was made of"),
+        ({"t0_ns": "soon"}, "t0_ns: 'soon' is not accepted; expected a whole number"),
+        ({"t1_ns": None}, "t1_ns: None is not accepted; expected a whole number"),
+        ({"events": {"name": "slip"}}, r"events: .* is not accepted; expected a list"),
+        ({"events": [{"name": "slip"}]}, r"events\[0\]\.onset_ns: missing"),
+        (
+            {"events": [{"name": "slip", "onset_ns": 1, "severty": 1}]},
+            r"events\[0\]\.severty: unknown key; accepted: na",
+        ),
+        ({"events": [3]}, r"events\[0\]: 3 is not accepted; expected a mapping with name"),
+    ],
+)
+def test_a_damaged_manifest_names_file_and_key(tmp_path: Path, change: dict[str, object], message: str):
+    file = write(tmp_path / "run", []).path / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises((RecordingError, PlantMismatch), match=message) as told:
+        Recording(tmp_path / "run")
+    assert str(tmp_path / "run") in str(told.value)
+
+
+def test_an_event_that_was_entered_by_hand_has_a_name_and_its_times(tmp_path: Path):
+    file = write(tmp_path / "run", []).path / "manifest.json"
+    entered = [{"name": "leak", "onset_ns": 20, "end_ns": 30}, {"name": "slip", "onset_ns": 10}]
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"events": entered}))
+    slip, leak = Recording(tmp_path / "run").events
+    assert (slip.name, slip.end_ns, slip.nuisance, slip.severity) == ("slip", None, False, 1.0)
+    assert (leak.end_ns, leak.modalities, leak.signals) == (30, (), ())
 
 
 def test_another_plant_is_refused(tmp_path: Path):
@@ -285,7 +319,7 @@ def test_a_plant_survives_yaml(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name: x\nsignals:\n  - {name: a, colour: red}\n", r"plant\.yaml\.signals\[0\]\.colour: unknown key"),
+        ("name: x\nsignals:\n  - {name: a, colour: red}\n", r"plant\.yaml: signals\[0\]\.colour: unknown key"),
         ("name: [", "not YAML"),
         ("", "expected a mapping with name"),
     ],

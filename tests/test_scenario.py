@@ -38,7 +38,7 @@ def test_a_file_takes_its_name_where_it_gives_none(tmp_path):
     ("data", "message"),
     [
         ({"durations": 3}, "scenario.durations: unknown key; accepted: name, seed, start, plant_seed, duration_s"),
-        ({"seed": "many"}, "scenario.seed: 'many' is not accepted; expected int"),
+        ({"seed": "many"}, "scenario.seed: 'many' is not accepted; expected a whole number"),
         ({"faults": [{"name": "gremlins"}]}, "'gremlins' is not known; accepted: rat_hole"),
         ({"faults": [{"name": "leak", "severty": 1}]}, r"faults\[0\].severty: unknown key; accepted: name, onset_s"),
         ({"faults": [{"name": "leak", "severity": 2.0}]}, "severity must lie in 0..1"),
@@ -46,9 +46,12 @@ def test_a_file_takes_its_name_where_it_gives_none(tmp_path):
         ({"nuisances": [{"name": "elephant"}]}, "accepted: fill"),
         ({"duration_s": 0}, "duration_s must be positive"),
         ({"faults": [{"name": "leak", "onset_s": "soon"}]}, r"scenario.faults\[0\].onset_s: 'soon' is not accepted"),
-        ({"excitation": {"ranges": {"SP": [1, "x"]}}}, r"scenario.excitation.ranges.* is not accepted; expected float"),
+        (
+            {"excitation": {"ranges": {"SP": [1, "x"]}}},
+            r"scenario.excitation.ranges.* is not accepted; expected a number",
+        ),
         ({"sensors": 3}, "expected a mapping with camera_hz"),
-        ({"media": "yes"}, "scenario.media: 'yes' is not accepted; expected bool"),
+        ({"media": "yes"}, "scenario.media: 'yes' is not accepted; expected true or false"),
     ],
 )
 def test_bad_input_names_the_key(data, message):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import glob
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from connectors.settings import Supervision, choose, utc_ns
+from connectors.settings import Supervision, choose, take_beside, utc_ns
 from fusion.errors import ConfigError
 
 MODELS = ("VLP16", "PuckLite", "PuckHiRes", "HDL32E", "VLP32A", "VLP32B", "VLP32C", "VLS128", "AlphaPrime")
@@ -53,6 +54,10 @@ class LidarConfig:
         if self.paths and (self.timestamps == "start") != (self.start_time is not None):
             raise ConfigError("lidar.start_time: give it exactly where timestamps is start")
         utc_ns("lidar.start_time", self.start_time)
+
+    def beside(self, folder: Path) -> None:
+        """Take relative names and patterns from a folder."""
+        take_beside(self, Path(glob.escape(str(folder))), "paths")
 
     def files(self) -> list[str]:
         """The files that the paths and patterns mean now."""

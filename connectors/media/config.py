@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from connectors.settings import Supervision, choose, redacted, utc_ns
+from connectors.settings import Supervision, choose, redacted, take_beside, utc_ns
 from fusion.credentials import secret
 from fusion.errors import ConfigError
 
@@ -48,6 +48,10 @@ class MediaConfig:
         if self.open_timeout_s <= 0 or self.read_timeout_s <= 0:
             raise ConfigError("open_timeout_s, read_timeout_s: must be positive; a frozen camera never ends")
         self.start_ns()
+
+    def beside(self, folder: Path) -> None:
+        """Take relative names of files from a folder."""
+        take_beside(self, folder, "password_file", *([] if urlsplit(self.url).scheme else ["url"]))
 
     @property
     def live(self) -> bool:

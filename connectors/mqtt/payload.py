@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -106,9 +105,12 @@ def _find(document: Any, path: tuple[str, ...]) -> Any:
 def _time_ns(stamp: Any, unit: str) -> int | None:
     if unit == "iso":
         return _iso_ns(stamp) if isinstance(stamp, str) else None
-    if isinstance(stamp, bool) or not isinstance(stamp, int | float) or not math.isfinite(stamp):
+    if isinstance(stamp, bool) or not isinstance(stamp, int | float):
         return None
-    return round(stamp * NS[unit])
+    try:
+        return round(stamp * NS[unit])
+    except (OverflowError, ValueError):  # no finite number, or none once it is in nanoseconds
+        return None
 
 
 def _iso_ns(text: str) -> int | None:

@@ -7,10 +7,11 @@ silently: dead subscriptions, dropped items, namespaces that moved. See docs/con
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from connectors.opcua.nodes import NodeAddress, parse_node
-from connectors.settings import Supervision, choose, redacted
+from connectors.settings import Supervision, choose, redacted, take_beside
 from fusion.errors import ConfigError
 
 POLICIES = ("Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss")
@@ -69,6 +70,10 @@ class OpcUaConfig:
         for name in ("certificate", "private_key", "server_certificate"):
             if not getattr(self, name):
                 raise ConfigError(f"opcua.{name}: required; without security say insecure: true")
+
+    def beside(self, folder: Path) -> None:
+        """Take relative names of files from a folder."""
+        take_beside(self, folder, "password_file", "certificate", "private_key", "server_certificate")
 
     def addresses(self) -> dict[str, NodeAddress]:
         """Where each signal lives on the server."""

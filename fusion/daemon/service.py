@@ -33,8 +33,10 @@ from fusion.daemon.outlet import FileOutlet, MqttOutlet, Outlet, Outlets
 from fusion.daemon.resume import resumed
 from fusion.daemon.settings import DaemonConfig
 from fusion.daemon.store import Store
-from fusion.errors import ConfigError
+from fusion.errors import ConfigError, FusionError
+from fusion.files import check_place
 from fusion.inference import Engine, Outcome
+from fusion.plant import Plant
 from fusion.plant_file import load_plant
 from fusion.publish.publisher import MqttPublisher, PublisherConfig
 from fusion.recordings.recording import Recording, arrival_ns
@@ -349,7 +351,7 @@ def run(config: DaemonConfig) -> None:
     """`fusion run`: the daemon on the sources of a configuration, until asked to stop."""
     plant = load_plant(Path(config.plant))
     checkpoint = load_checkpoint(Path(config.model), plant)
-    sources = [source_of(connector, plant, name) for name, connector in config.connectors.items()]
+    sources = [_source(connector, plant, name) for name, connector in config.connectors.items()]
 
     def build() -> Daemon:
         store = Store(Path(config.state), plant.name) if config.state else None
@@ -361,17 +363,27 @@ def run(config: DaemonConfig) -> None:
     asyncio.run(_until_stopped(build))
 
 
+def _source(connector: Any, plant: Plant, name: str) -> Source:
+    """A source, or the reason why there is none with the key of its connector."""
+    try:
+        return source_of(connector, plant, name)
+    except FusionError as error:
+        raise type(error)(f"connectors.{name}: {error}") from error
+
+
 def replay(
     recording: Path, model: Path, speed: float, publish: PublisherConfig | None, lines: Path | None
 ) -> Statistics:
     """`fusion replay`: a recording through the daemon path; returns what the daemon counted."""
+    if lines is not None:
+        check_place("--json", lines)
     plant = Recording(recording).plant
     checkpoint = load_checkpoint(model, plant)
     daemons: list[Daemon] = []
 
     def build() -> Daemon:
         engine = Engine(checkpoint)
-        outlets: list[Outlet] = [FileOutlet(lines, plant, engine.model_id)] if lines else []
+        outlets: list[Outlet] = [FileOutlet(lines, plant, engine.model_id)] if lines is not None else []
         if publish is not None:
             outlets.append(MqttOutlet(MqttPublisher(publish, plant, engine.model_id, clock=engine.now_ns), engine))
         player = replay_source(ReplayConfig(path=str(recording), speed=speed), plant)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from connectors.kinds import KINDS, settings_of
+from connectors.settings import take_beside
 from control.advice.advisor import AdvisorConfig
 from control.anomaly.alarms import AlarmConfig
 from control.anomaly.detector import DetectorConfig
 from fusion.config import compose, register
 from fusion.errors import ConfigError
-from fusion.mqtt.broker import Broker
 from fusion.plain import decode
 from fusion.publish.publisher import PublisherConfig
 from fusion.timeline.timeline import TimelineConfig
@@ -21,7 +21,7 @@ from fusion.timeline.timeline import TimelineConfig
 
 @dataclass(kw_only=True, slots=True)
 class DaemonConfig:
-    """Everything `fusion run` needs; paths are relative to the folder that holds the configuration.
+    """Everything `fusion run` needs; names of files are relative to the folder that holds the configuration.
 
     ``plant`` is a plant YAML, ``model`` a checkpoint folder. ``connectors`` names one source each, with its ``kind``
     beside its settings; hydra's long form says the kind in the defaults list (``- connector/opcua@connectors.plc``).
@@ -52,7 +52,7 @@ class DaemonConfig:
 
 
 def load_daemon_config(file: Path, overrides: Sequence[str] = ()) -> DaemonConfig:
-    """Compose a daemon configuration and make its paths absolute.
+    """Compose a daemon configuration and make its names of files absolute.
 
     Raises:
         ConfigError: naming the key and what would be accepted.
@@ -65,12 +65,8 @@ def load_daemon_config(file: Path, overrides: Sequence[str] = ()) -> DaemonConfi
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from error
     base = file.resolve().parent
-    config.plant, config.model = str(base / config.plant), str(base / config.model)
-    if config.publish.outbox:
-        config.publish.outbox = str(base / config.publish.outbox)
-    if config.state:
-        config.state = str(base / config.state)
-    for broker in (config.publish, *config.connectors.values()):
-        if isinstance(broker, Broker):
-            broker.beside(base)
+    take_beside(config, base, "plant", "model", "state")
+    take_beside(config.publish, base, "outbox")
+    for part in (config.publish, *config.connectors.values()):
+        part.beside(base)
     return config

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from fusion.credentials import secret
 from fusion.errors import ConfigError
+from fusion.files import beside
 
 VERSIONS = ("5", "3.1.1")
 
@@ -77,7 +78,7 @@ class Broker:
         """Take relative names of files from a folder."""
         for name in ("password_file", "tls_ca", "tls_certificate", "tls_key"):
             if file := getattr(self, name):
-                setattr(self, name, str(folder / file))
+                setattr(self, name, beside(folder, file))
 
     def check(self) -> None:
         """Read every file once, so that a wrong one is refused at the start.

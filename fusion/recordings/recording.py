@@ -20,6 +20,7 @@ import polars as pl
 
 from fusion.errors import ConfigError, PlantMismatch, RecordingError
 from fusion.files import sha256_of
+from fusion.plain import decode, plain
 from fusion.plant_file import load_plant
 from fusion.recordings.media import MediaReader
 from fusion.recordings.tables import (
@@ -44,17 +45,48 @@ LAST_NS = 2**63 - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One fault or nuisance that was put in: times are UTC nanoseconds, severity 0..1."""
+    """One fault or nuisance: times are UTC nanoseconds, severity 0..1.
+
+    One that was entered by hand has a name and its times; without an end it lasts to that of the recording.
+    """
 
     name: str
     onset_ns: int
-    end_ns: int | None
-    ramp_s: float
-    severity: float
+    end_ns: int | None = None
+    ramp_s: float = 0.0
+    severity: float = 1.0
     nuisance: bool = False
     kind: str = ""
     modalities: tuple[str, ...] = ()
     signals: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileEntry:
+    """What the manifest says of one file."""
+
+    sha256: str
+    bytes: int = 0
+
+    @classmethod
+    def of(cls, file: Path) -> Self:
+        """What is true of a file."""
+        return cls(sha256=sha256_of(file), bytes=file.stat().st_size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a recording says of itself; times are UTC nanoseconds, of the first and the last arrival."""
+
+    format: str
+    software: str = ""
+    plant: str
+    fingerprint: str
+    kind: str
+    t0_ns: int
+    t1_ns: int
+    events: tuple[Event, ...]
+    files: dict[str, FileEntry]
 
 
 INDEX_SCHEMA = {
@@ -76,12 +108,13 @@ class Recording:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.manifest = _manifest(path / MANIFEST)
+        self._manifest = _manifest(path / MANIFEST)
         try:
             self.plant = load_plant(path / PLANT)
         except ConfigError as error:
             raise RecordingError(f"{path / PLANT}: missing or damaged ({error})") from error
-        if sha256_of(path / PLANT) != self.manifest["files"].get(PLANT, {}).get("sha256"):
+        listed = self._manifest.files.get(PLANT)
+        if listed is None or sha256_of(path / PLANT) != listed.sha256:
             raise PlantMismatch(f"{path / PLANT}: not the plant this recording was made of (its hash differs)")
 
     @classmethod
@@ -96,27 +129,29 @@ class Recording:
         return recording
 
     @property
+    def manifest(self) -> dict[str, Any]:
+        """What the recording says of itself, as plain values."""
+        return dict(plain(self._manifest))
+
+    @property
     def has_media(self) -> bool:
         """Whether pictures, sound or point clouds were recorded."""
-        return MEDIA in self.manifest["files"]
+        return MEDIA in self._manifest.files
 
     @property
     def kind(self) -> str:
         """What the recording shows: ``normal`` or ``fault``."""
-        return str(self.manifest["kind"])
+        return self._manifest.kind
 
     @property
     def span_s(self) -> float:
         """Time from first to last arrival [s]."""
-        return float(self.manifest["t1_ns"] - self.manifest["t0_ns"]) / NS_PER_S
+        return (self._manifest.t1_ns - self._manifest.t0_ns) / NS_PER_S
 
     @property
     def events(self) -> list[Event]:
         """Faults and nuisances put in, in order of onset."""
-        rows = [
-            {**e, "modalities": tuple(e["modalities"]), "signals": tuple(e["signals"])} for e in self.manifest["events"]
-        ]
-        return sorted((Event(**row) for row in rows), key=lambda event: event.onset_ns)
+        return sorted(self._manifest.events, key=lambda event: event.onset_ns)
 
     def verify(self) -> None:
         """Compare every file with its hash in the manifest.
@@ -124,11 +159,11 @@ class Recording:
         Raises:
             RecordingError: naming the first file that is missing or differs.
         """
-        for name, entry in self.manifest["files"].items():
+        for name, entry in self._manifest.files.items():
             file = self.path / name
             if not file.is_file():
                 raise RecordingError(f"{file}: missing, though {MANIFEST} lists it")
-            if sha256_of(file) != entry["sha256"]:
+            if sha256_of(file) != entry.sha256:
                 raise RecordingError(f"{file}: damaged, its hash is not the one in {MANIFEST}")
 
     def table(self) -> pl.DataFrame:
@@ -141,13 +176,13 @@ class Recording:
 
     def truth(self) -> pl.DataFrame:
         """Ground truth by tick; empty where none was recorded."""
-        if TRUTH not in self.manifest["files"]:
+        if TRUTH not in self._manifest.files:
             return pl.DataFrame(schema={"t_ns": pl.Int64})
         return read_table(self.path / TRUTH, {"t_ns": pl.Int64})
 
     def states(self) -> pl.DataFrame:
         """Why process values were no numbers, from a historian; empty where none was recorded."""
-        if STATES not in self.manifest["files"]:
+        if STATES not in self._manifest.files:
             return pl.DataFrame(schema=STATES_SCHEMA)
         return read_table(self.path / STATES, STATES_SCHEMA)
 
@@ -183,7 +218,7 @@ class Recording:
         return ProcessTable(read_table(self.path / PROCESS, PROCESS_SCHEMA))
 
     def _beats(self) -> list[Columns]:
-        if HEARTBEATS not in self.manifest["files"]:
+        if HEARTBEATS not in self._manifest.files:
             return []
         return heartbeats(read_table(self.path / HEARTBEATS, HEARTBEAT_SCHEMA))
 
@@ -234,17 +269,17 @@ def arrival_ns(item: Item) -> int:
     return int(item.received_ns.max()) if len(item) else item.heartbeat_ns or 0
 
 
-def _manifest(file: Path) -> dict[str, Any]:
+def _manifest(file: Path) -> Manifest:
     if not file.is_file():
         raise RecordingError(f"{file}: missing; a recording is a folder written by `fusion record`")
     try:
-        manifest: dict[str, Any] = json.loads(file.read_text())
+        manifest = json.loads(file.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise RecordingError(f"{file}: not JSON ({error})") from error
     found = manifest.get("format") if isinstance(manifest, dict) else None
     if found != FORMAT:
         raise RecordingError(f"{file}: format {found!r} is not accepted; expected {FORMAT!r}")
-    for key in ("plant", "fingerprint", "kind", "t0_ns", "t1_ns", "events", "files"):
-        if key not in manifest:
-            raise RecordingError(f"{file}: key {key!r} is missing")
-    return manifest
+    try:
+        return decode(manifest, Manifest)
+    except ConfigError as error:
+        raise RecordingError(f"{file}: {error}") from error

@@ -12,7 +12,7 @@ from typing import Any, Self
 import polars as pl
 from numpy.typing import NDArray
 
-from fusion.files import sha256_of, whole_folder
+from fusion.files import whole_folder
 from fusion.plain import plain
 from fusion.plant import Plant
 from fusion.plant_file import dump_plant
@@ -32,6 +32,8 @@ from fusion.recordings.recording import (
     STATES_SCHEMA,
     TRUTH,
     Event,
+    FileEntry,
+    Manifest,
 )
 from fusion.recordings.tables import (
     HEARTBEAT_SCHEMA,
@@ -140,20 +142,19 @@ class RecordingWriter:
             pl.concat(self._states).write_parquet(self._aside / STATES)
 
     def _write_manifest(self) -> None:
-        files = {f.name: {"sha256": sha256_of(f), "bytes": f.stat().st_size} for f in sorted(self._aside.iterdir())}
         start, end = self._span or (0, 0)
-        manifest = {
-            "format": FORMAT,
-            "software": SOFTWARE,
-            "plant": self._plant.name,
-            "fingerprint": self._plant.fingerprint,
-            "kind": self._kind,
-            "t0_ns": start,
-            "t1_ns": end,
-            "events": plain(self._events),
-            "files": files,
-        }
-        (self._aside / MANIFEST).write_text(json.dumps(manifest, indent=1))
+        manifest = Manifest(
+            format=FORMAT,
+            software=SOFTWARE,
+            plant=self._plant.name,
+            fingerprint=self._plant.fingerprint,
+            kind=self._kind,
+            t0_ns=start,
+            t1_ns=end,
+            events=tuple(self._events),
+            files={f.name: FileEntry.of(f) for f in sorted(self._aside.iterdir())},
+        )
+        (self._aside / MANIFEST).write_text(json.dumps(plain(manifest), indent=1))
 
     def _widen(self, low: int, high: int) -> None:
         start, end = self._span or (low, high)

@@ -73,7 +73,7 @@ def train_config(overrides: Sequence[str] = ()) -> TrainConfig:
     Raises:
         ConfigError: naming the full key and what would be accepted.
     """
-    given = settings([_full(override) for override in overrides])
+    given = settings(overrides, SHORT)
     size = given.pop("size", "demo")
     accepted = ("size", *SHORT, *(f.name for f in dataclasses.fields(TrainConfig)))
     for key in given:
@@ -81,8 +81,3 @@ def train_config(overrides: Sequence[str] = ()) -> TrainConfig:
             raise ConfigError(f"{key}: unknown key; accepted: {', '.join(accepted)}")
     defaults = TrainConfig(model=preset(size))
     return decode(merged(plain(defaults), given), TrainConfig, infinite=True)
-
-
-def _full(override: str) -> str:
-    key, equals, value = override.partition("=")
-    return f"{SHORT.get(key, key)}{equals}{value}"

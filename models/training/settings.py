@@ -12,6 +12,7 @@ from models.training.parallel import Parallel
 
 LEAST = {
     **dict.fromkeys(("steps", "warm_up_steps", "weight_decay", "seed"), 0),
+    **dict.fromkeys(("learning_rate", "perception_rate", "settled_rate"), 0),
     **dict.fromkeys(("validate_every", "short_cut_ticks", "patience", "collapse_patience"), 1),
     **dict.fromkeys(("batch", "validation_clips", "gate_clips"), 2),
 }
@@ -65,7 +66,7 @@ class FitConfig:
         for key, least in LEAST.items():
             if getattr(self, key) < least:
                 raise ConfigError(f"fit.{key}: {getattr(self, key)} is not accepted; expected at least {least}")
-        for key in ("seconds", "learning_rate", "perception_rate", "settled_rate", "clip"):
+        for key in ("seconds", "clip"):
             if getattr(self, key) <= 0:
                 raise ConfigError(f"fit.{key}: {getattr(self, key)} must be positive")
         if not 0 <= self.average_keep < 1:
