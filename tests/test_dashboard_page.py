@@ -18,7 +18,7 @@ from fusion.mqtt.client import Client, ClientState
 from fusion.plant import plant_to_dict
 from fusion.publish.preview import cloud_bytes, picture_png, spectrogram
 from fusion.publish.publisher import MqttPublisher, PublisherConfig
-from fusion.records import NS_PER_S, AnomalyState, PlantState, Verdict
+from fusion.records import NS_PER_S, Anomaly, AnomalyState, PlantState, Verdict
 
 ROOT = Path(__file__).parents[1]
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
@@ -118,6 +118,9 @@ class Talker:
         with self._lock:
             for item in items:
                 self.out.publish(item)
+                if isinstance(item, Anomaly):
+                    stands = item.state is not AnomalyState.CLEARED
+                    self.alarms = (self.story.alarm(0, item),) if stands else ()
             self.out.publish(self.story.health(self.s, plant_state=self.state, alarms=self.alarms))
 
     def leave(self):
