@@ -96,6 +96,9 @@ class Demo:
         if self._scenario is not None:
             load_scenario(self._scenario)  # the plant's process reads it; refused before minutes of commissioning
         self._folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(
+            self._folder / "state", ignore_errors=True
+        )  # the plant begins anew: nothing of the last one stands
         if again or not self._commissioned(plant):
             self.commission(plant)
         return asyncio.run(self._live())
@@ -182,6 +185,7 @@ class Demo:
         overrides = (
             f"model={self._model}",
             f"publish.outbox={self._folder / 'outbox.sqlite'}",
+            f"state={self._folder / 'state'}",
             f"publish.port={ports.mqtt}",
             f"connectors.plc.url=opc.tcp://127.0.0.1:{ports.opcua}",
             f"connectors.skid.port={ports.mqtt}",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,23 +25,33 @@ from control.anomaly.detector import Detector, DetectorConfig
 from control.anomaly.evidence import Contributions
 from fusion.checkpoint import Checkpoint
 from fusion.errors import CheckpointError, ModelError
-from fusion.plant import Modality, Plant, Role
-from fusion.records import NS_PER_S, Anomaly, Answer, Energy, Forecast, Frame, Recommendation
+from fusion.plant import Plant, Role
+from fusion.records import NS_PER_S, Anomaly, AnomalyState, Answer, Energy, Forecast, Frame, Origin, Recommendation
 from fusion.state import load_state
+from models.monitors.residual import WARM_UP_TICKS
 from models.plant_model import ModelState, PlantModel, Seen
-from models.ticks import TickBuilder, Ticks
+from models.ticks import TickBuilder, Ticks, process_columns
 
 log = logging.getLogger(__name__)
 
 PATIENCE_TICKS = 30
 """How many ticks inference waits for the first value of every process signal."""
+WARMING_UP = "warming up"
+"""The flag of the time in which nothing is judged yet."""
 TICKS_AT_ONCE = 120
 """What a replay hands over at once: enough to be quick, little enough to stay in the cache."""
+SKIPPED_S = 120.0
+"""How long ticks that were skipped are said to be missing."""
+LOOKS_BACK_S = {Origin.AHEAD: 120.0, Origin.LATER: 120.0, Origin.LAW: 600.0}
+"""How long a gap speaks like a fault in what is judged by the ticks before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What one tick produced: ``anomalies`` are changes, ``open_anomalies`` what stands, advice what is new."""
+    """What one tick produced: ``anomalies`` are changes, ``open_anomalies`` what stands, advice what is new.
+
+    ``ticks`` is what the model was given, None where the tick was not judged.
+    """
 
     frame: Frame
     surprise: Surprise | None
@@ -50,6 +60,7 @@ class Outcome:
     forecast: Forecast | None
     recommendation: Recommendation | None
     flags: tuple[str, ...]
+    ticks: Ticks | None = None
 
     @classmethod
     def empty(cls, frame: Frame, flags: tuple[str, ...]) -> Outcome:
@@ -93,7 +104,7 @@ class Engine:
 
     ``calibration`` takes the place of the checkpoint's; without ``networks`` the linear core alone forecasts. Energies
     that may not raise are computed only ``with_silent``. ``clock_ns`` is the time of day that a tick ages by; a replay
-    has none but that of its ticks.
+    has none but that of its ticks. ``sequence`` is the number of the last event that was ever told.
     """
 
     def __init__(
@@ -106,6 +117,7 @@ class Engine:
         calibration: Calibration | None = None,
         networks: bool = True,
         with_silent: bool = False,
+        sequence: int = 0,
         clock_ns: Callable[[], int] | None = None,
     ) -> None:
         self.plant: Plant = checkpoint.plant
@@ -119,7 +131,7 @@ class Engine:
         self.model_id = checkpoint.model_id
         self.licence = Licence.from_dict(checkpoint.tree("licence"))
         config = detector or DetectorConfig()
-        self.detector = Detector(config, self.calibration, self.plant, self.model_id)
+        self.detector = Detector(config, self.calibration, self.plant, self.model_id, sequence)
         self._settling_ns = round(config.settling_s * NS_PER_S)
         self._cadence = cadence or Cadence()
         self._advisor_config = advisor or AdvisorConfig()
@@ -136,6 +148,10 @@ class Engine:
         self._last_action: NDArray[np.float64] | None = None
         self._settling_until_ns = 0
         self._waiting_ticks = PATIENCE_TICKS
+        self._skipped_until_ns = 0
+        self._seam_ns: int | None = None
+        self._recalled_ns: int | None = None
+        self._unheard: NDArray[np.float64] | None = None
         self.flags: tuple[str, ...] = ()
 
     @property
@@ -149,9 +165,11 @@ class Engine:
         if self._incomplete(frame):
             self.flags = (*frame.flags, "waiting for first values")
             return Outcome.empty(frame, self.flags)
-        ticks = self._builder.tick(frame)
+        ticks = self._continued(frame, self._builder.tick(frame))
         (seen,) = self.model.step(ticks, self._state, explain=self.detector.attentive)
         changes = self._judge(frame, ticks, seen)
+        if self._is_over(changes):
+            self.model.recover(self._state)
         self._watch_bands(ticks)
         forecast, advice = self._look_ahead(frame) if newest else (None, None)
         return Outcome(
@@ -162,6 +180,7 @@ class Engine:
             forecast=forecast,
             recommendation=advice,
             flags=self.flags,
+            ticks=ticks,
         )
 
     def catch_up(self, frames: Sequence[Frame]) -> tuple[Ticks | None, list[Anomaly]]:
@@ -174,26 +193,52 @@ class Engine:
             return None, []
         for frame in complete:
             self._builder.add(frame)
-        ticks, before = self._builder.drain(), copy.deepcopy(self._state)
-        seen, explained, changes = self.model.step(ticks, self._state), False, list[Anomaly]()
-        for i, frame in enumerate(complete):
-            if self.detector.attentive and not explained:
-                seen, explained = self.model.step(ticks, before, explain=True), True
-            self._now_ns = frame.t_ns
-            changes += self._judge(frame, ticks[i : i + 1], seen[i])
+        ticks, changes, first = self._builder.drain(), list[Anomaly](), 0
+        while first < len(ticks):
+            first, told = self._catch_up(complete, ticks, first)
+            changes += told
         return ticks, changes
+
+    def _catch_up(self, frames: Sequence[Frame], ticks: Ticks, first: int) -> tuple[int, list[Anomaly]]:
+        """Take ticks from ``first`` on at once, to their end or that of an event; where to go on, and what changed."""
+        before = copy.deepcopy(self._state)
+        seen, explained, changes = self.model.step(ticks[first:], self._state), False, list[Anomaly]()
+        for i in range(first, len(ticks)):
+            if self.detector.attentive and not explained:
+                self._state = copy.deepcopy(before)
+                seen, explained = self.model.step(ticks[first:], self._state, explain=True), True
+            self._now_ns = frames[i].t_ns
+            told = self._judge(frames[i], ticks[i : i + 1], seen[i - first])
+            changes += told
+            if self._is_over(told):
+                if i + 1 < len(ticks):
+                    self._state = before
+                    self.model.step(ticks[first : i + 1], self._state)
+                self.model.recover(self._state)
+                return i + 1, changes
+        return len(ticks), changes
+
+    def _is_over(self, changes: Sequence[Anomaly]) -> bool:
+        """Whether an event has ended and none stands: what it left in the averages is void."""
+        return any(a.state is AnomalyState.CLEARED for a in changes) and not self.detector.open
 
     def _judge(self, frame: Frame, tick: Ticks, seen: Seen) -> list[Anomaly]:
         """What changes with one tick."""
         self._seen = Present(tick.tags[-1], tick.action[-1])
-        own = (*self._settling(tick.action[-1]), *self._relieved(), *self._drifted())
+        own = (*self._warming_up(), *self._settling(tick.action[-1]), *self._relieved(), *self._drifted())
+        own += self._patched()
         self.flags = tuple(sorted({*frame.flags, *seen.flags, *own}))
         evidence = None
         if seen.shares is not None and seen.residual is not None and self.detector.attentive:
             evidence = Contributions(
-                signals=self.model.signals, shares=seen.shares, residual=seen.residual, sensor=seen.sensor
+                signals=self.model.signals,
+                shares=seen.shares,
+                residual=seen.residual,
+                sensor=seen.sensor,
+                seen=np.concatenate([tick.tags[-1], np.full(len(self.model.signals) - tick.tags.shape[1], np.nan)]),
+                where=seen.where,
             )
-        return self.detector.step(frame.t_ns, seen.energies, evidence, self.flags)
+        return self.detector.step(frame.t_ns, self._trusted(seen.energies), evidence, self.flags)
 
     def _incomplete(self, frame: Frame) -> bool:
         """At the start, averages must not begin on values that have not arrived yet."""
@@ -215,12 +260,18 @@ class Engine:
         self._last_action = action.copy()
         return ("settling",) if self._now_ns < self._settling_until_ns else ()
 
+    def _warming_up(self) -> tuple[str, ...]:
+        """At the start of a stream averages settle, and nothing is judged."""
+        left_s = max(WARM_UP_TICKS - self._state.carry.ticks, 0) * self.plant.step_s
+        return (f"{WARMING_UP}, {left_s:.0f} s left",) if left_s else ()
+
     def _relieved(self) -> tuple[str, ...]:
-        """Some energy that could raise stood high from the start and is judged by what is usual since then."""
+        """The senses of which some energy that could raise is judged by a level that an operator has accepted."""
         relieved = self._state.carry.local.relieved
-        if relieved is None or not (relieved & self.calibration.raising[: len(relieved)]).any():
+        if relieved is None:
             return ()
-        return (f"relieved:{Modality.PROCESS}",)
+        energies = zip(self.calibration.energies, relieved, strict=False)
+        return tuple(sorted({f"relieved:{energy.modality}" for energy, by in energies if by and energy.raises}))
 
     def _watch_bands(self, tick: Ticks) -> None:
         """Demote the licence where the plant no longer stays inside the bands; nothing but a restart restores it.
@@ -242,6 +293,12 @@ class Engine:
 
     def _drifted(self) -> tuple[str, ...]:
         return ("drift",) if self._has_drifted else ()
+
+    def _patched(self) -> tuple[str, ...]:
+        """Ticks are missing: some were skipped, or there is a gap behind those of an earlier run."""
+        left_s = LOOKS_BACK_S[Origin.AHEAD] - self._since_seam_s()
+        resumed = (f"{WARMING_UP}, {left_s:.0f} s left",) if left_s > 0 else ()
+        return (*resumed, "skipped") if self._now_ns < self._skipped_until_ns else resumed
 
     def _due(self, what: str, every_s: float) -> bool:
         if self._now_ns < self._due_ns[what]:
@@ -291,6 +348,24 @@ class Engine:
         )
         return self._advisor.advise(world, situation)
 
+    def accept(self, anomaly_id: str) -> bool:
+        """Take what an event shows for how the plant is from now on; False where it does not stand."""
+        own = self.detector.own(anomaly_id)
+        self.model.accept(own, self._state)
+        return bool(own.any())
+
+    @property
+    def accepted(self) -> dict[str, float]:
+        """By how much each energy that was accepted is relieved, by name."""
+        relief = self._state.carry.local.relief
+        names = self.calibration.names
+        return {} if relief is None else {n: float(r) for n, r in zip(names, relief, strict=False) if r > 1.0}
+
+    def _relieve(self, accepted: Mapping[str, float]) -> None:
+        """Take up what was accepted before a restart; energies that there are no more do not count."""
+        monitored = self.calibration.names[: len(self.model.monitors.energies)]
+        self._state.carry.local.relief = np.array([accepted.get(name, 1.0) for name in monitored])
+
     def answer(self, answer: Answer) -> None:
         """Take what the operator, or a verifier, says of a recommendation."""
         known = self._advisor is not None and self._advisor.answer(answer, self._clock_ns())
@@ -299,6 +374,82 @@ class Engine:
             log.info("recommendation %s", said)
         else:
             log.warning("recommendation %s, but it does not stand any more", said)
+
+    # --- over a restart
+
+    @property
+    def sequence(self) -> int:
+        """The number of the last event: what the next start must not use again."""
+        return self.detector.sequence
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What else must outlive a restart, as plain values: the levels that were accepted as normal."""
+        return {"accepted": self.accepted}
+
+    def resume(self, anomalies: Sequence[Anomaly], notes: Mapping[str, Any] | None = None) -> None:
+        """Take over the anomalies that stood before a restart, and the notes of that time."""
+        self.detector.resume(anomalies)
+        if accepted := (notes or {}).get("accepted"):
+            self._relieve(accepted)
+
+    def recall(self, ticks: Ticks) -> None:
+        """Bring the model to where it was with the ticks that it saw before a restart; nothing is told of them.
+
+        Raises:
+            ModelError: where something has been seen already, or the ticks are not made as this model's are.
+        """
+        if self._seen is not None or not self._is_own(ticks):
+            raise ModelError("these are not ticks of this plant as this version makes them, or they come too late")
+        for start in range(0, len(ticks), TICKS_AT_ONCE):
+            self.model.step(ticks[start : start + TICKS_AT_ONCE], self._state)
+        for self._now_ns, action in zip(ticks.t_ns.tolist(), ticks.action, strict=True):
+            self._settling(action)
+        self._recalled_ns, self._unheard = self._now_ns, ticks.action[-1]
+        gaps = np.flatnonzero(np.diff(ticks.t_ns) > 1.5 * self.plant.step_s * NS_PER_S)
+        self._seam_ns = int(ticks.t_ns[gaps[-1] + 1]) if len(gaps) else None
+
+    def note_skipped(self) -> None:
+        """Hear that ticks are missing now: what looks back over them, forecasts and balances, says nothing a while."""
+        self._skipped_until_ns = self._now_ns + round(SKIPPED_S * NS_PER_S)
+        self._seam_ns = self._now_ns
+
+    def _is_own(self, ticks: Ticks) -> bool:
+        """Whether columns are as many as this plant's and this model's stem make."""
+        wide: dict[str, tuple[int, ...]] = {
+            f"media/{s.name}": (len(self.model.stem.names(s.name)),) for s in self.plant.media
+        }
+        wide |= {f"patches/{s.name}": self.model.stem.patch_shape(s.name) for s in self.plant.media}
+        wide |= {f"present/{s.name}": () for s in self.plant.media}
+        wide |= dict.fromkeys(("tags", "observed", "age_s", "quality"), (len(self.plant.tags),))
+        wide |= {"t_ns": (), "action": (len(self.plant.actions),)}
+        return {name: array.shape[1:] for name, array in ticks.arrays().items()} == wide
+
+    def _continued(self, frame: Frame, tick: Ticks) -> Ticks:
+        """A tick with what an earlier run knew of the actions that nothing has been heard of since.
+
+        Where ticks are missing between that run and this one, the seam begins.
+        """
+        if self._recalled_ns is not None:
+            missed = (frame.t_ns - self._recalled_ns) / NS_PER_S > 1.5 * self.plant.step_s
+            self._seam_ns, self._recalled_ns = frame.t_ns if missed else self._seam_ns, None
+        if self._unheard is None:
+            return tick
+        missing = np.isinf(frame.age_s_S[process_columns(self.plant, frame.signals)[1]])
+        action = np.where(missing, self._unheard, tick.action)
+        self._unheard = self._unheard if missing.any() else None
+        return replace(tick, action=action)
+
+    def _trusted(self, energies: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Energies [E] without those that look back over the seam: they would say that the gap is a fault."""
+        since_s = self._since_seam_s()
+        if since_s >= max(LOOKS_BACK_S.values()):
+            return energies
+        back = [since_s < LOOKS_BACK_S.get(energy.origin, 0.0) for energy in self.calibration.energies]
+        return np.where(back, np.nan, energies)
+
+    def _since_seam_s(self) -> float:
+        return np.inf if self._seam_ns is None else (self._now_ns - self._seam_ns) / NS_PER_S
 
     @property
     def ready(self) -> bool:

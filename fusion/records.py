@@ -188,19 +188,27 @@ class AnomalyKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignalBlame:
-    """One signal's part in an anomaly: ``residual`` [unit of the signal] and ``share`` of the energy, 0..1."""
+    """One signal's part in an anomaly: ``residual`` and ``share`` of the event, 0..1.
+
+    Of a tag, ``residual`` is ``seen`` less ``expected``, in its unit. Of a medium it is counted in normal spreads, and
+    ``where`` names what of it stands out most, such as a region or a band.
+    """
 
     signal: str
     residual: float
     share: float
+    expected: float | None = None
+    seen: float | None = None
+    where: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anomaly:
-    """A stretch of surprising behaviour, with evidence.
+    """An event: a stretch of surprising behaviour with its own onset, kind and blame.
 
     ``by_modality`` are shares of the blame that sum to one; ``energies`` names what raised and by which factor of
-    its limit, largest first.
+    its limit, largest first. Kind and blame are those of the moment at which it stood out most; ``revision`` says why
+    they were changed since the raise. ``earlier`` is the id of a former event that looked the same, or "".
     """
 
     id: str
@@ -213,6 +221,74 @@ class Anomaly:
     top_signals: tuple[SignalBlame, ...]
     energies: tuple[tuple[str, float], ...]
     model_id: str
+    earlier: str = ""
+    revision: str = ""
+
+
+class AlarmState(StrEnum):
+    """Where an alarm stands for the operator. Source: ISA-18.2."""
+
+    UNACKNOWLEDGED = "unacknowledged"
+    ACKNOWLEDGED = "acknowledged"
+    RETURNED = "returned_unacknowledged"
+    NORMAL = "normal"
+    SHELVED = "shelved"
+
+
+class OrderKind(StrEnum):
+    """What an operator may do with an alarm; ``normal`` says that what it shows is how the plant is from now on."""
+
+    ACKNOWLEDGE = "acknowledge"
+    SHELVE = "shelve"
+    UNSHELVE = "unshelve"
+    NORMAL = "normal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmOrder:
+    """An operator's word on the alarm of the anomaly ``id``; shelved ``for_s``."""
+
+    id: str
+    order: OrderKind
+    by: str
+    for_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarm:
+    """One anomaly as the operator meets it: what was done with it, when, and by whom."""
+
+    anomaly: Anomaly
+    raised_ns: int
+    cleared_ns: int | None = None
+    acknowledged_ns: int | None = None
+    acknowledged_by: str = ""
+    shelved_until_ns: int | None = None
+    shelved_by: str = ""
+    accepted_by: str = ""
+
+    @property
+    def active(self) -> bool:
+        """Whether the anomaly stands."""
+        return self.anomaly.state is not AnomalyState.CLEARED
+
+    def state(self, t_ns: int) -> AlarmState:
+        """State at a time, which matters to a shelved alarm only."""
+        if self.shelved_until_ns is not None and t_ns < self.shelved_until_ns:
+            return AlarmState.SHELVED
+        if self.active:
+            return AlarmState.UNACKNOWLEDGED if self.acknowledged_ns is None else AlarmState.ACKNOWLEDGED
+        return AlarmState.RETURNED if self.acknowledged_ns is None else AlarmState.NORMAL
+
+
+class PlantState(StrEnum):
+    """The plant at a glance: the first of these that applies."""
+
+    NO_DATA = "no_data"
+    ALARM = "alarm"
+    DEGRADED = "degraded"
+    WARMING_UP = "warming_up"
+    NORMAL = "normal"
 
 
 class Verdict(StrEnum):
@@ -327,7 +403,10 @@ class SourceHealth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """The daemon as a whole: sources, latency from tick close to publish, skipped ticks, uptime, model licence."""
+    """The daemon as a whole: sources, latency from tick close to publish, skipped ticks, uptime, model licence.
+
+    ``plant_state`` is the plant at a glance and ``reason`` why in words; ``alarms`` are all that are not normal.
+    """
 
     t_ns: int
     state: str
@@ -341,6 +420,9 @@ class Health:
     calibrated_hours: float
     flags: tuple[str, ...] = ()
     licence: str = ""
+    plant_state: PlantState = PlantState.NO_DATA
+    reason: str = ""
+    alarms: tuple[Alarm, ...] = ()
 
 
 class Origin(StrEnum):

@@ -23,9 +23,10 @@ from fusion.records import ACTION_STEPS, Energy
 from fusion.state import dump_state, load_state
 from models.features.stem import FeatureStem
 from models.linear.core import LinearCore
-from models.linear.past import PastCarry
+from models.linear.past import PastCarry, begun_anew
 from models.monitors.crossmodal import OBSERVED_SHARE
 from models.monitors.monitors import Energies, MonitorCarry, Monitors
+from models.monitors.relief import LocalCarry
 from models.networks.jepa import Jepa
 from models.networks.latent_energies import MASKED
 from models.networks.stream import Trail
@@ -61,13 +62,17 @@ class ModelState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """One tick judged: ``energies`` [E]; with evidence ``shares`` [E, G], ``sensor`` [E], ``residual`` [G] [unit]."""
+    """One tick judged: ``energies`` [E]; with evidence ``shares`` [E, G], ``sensor`` [E], ``residual`` [G] [unit].
+
+    ``where`` [G] names what of a medium stands out.
+    """
 
     energies: Floats
     flags: tuple[str, ...]
     shares: Floats | None
     sensor: Floats | None
     residual: Floats | None
+    where: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +172,17 @@ class PlantModel:
         energies = np.concatenate([judged.values, self._latent_values(ticks, observed)], 1)
         return [self._seen(i, ticks, energies[i], judged, observed.shares_TS[i]) for i in range(len(ticks))]
 
+    def recover(self, state: ModelState) -> None:
+        """Forget what a fault that is over has left in averages and windows: the past begins with the present."""
+        if state.past is not None:
+            state.past = begun_anew(state.past)
+        self.monitors.recover(state.carry)
+
+    def accept(self, which: NDArray[np.bool_], state: ModelState) -> None:
+        """Take the level at which some of the energies [E] stand for the normal one from now on."""
+        monitored = len(self.monitors.energies)
+        self.monitors.local.accept(which[:monitored], state.carry.local)
+
     def _seen(self, row: int, ticks: Ticks, energies: Floats, judged: Energies, masked: Floats) -> Seen:
         return Seen(
             energies=energies,
@@ -174,13 +190,17 @@ class PlantModel:
             shares=None if judged.shares is None else self._padded(judged.shares[row], masked),
             sensor=None if judged.sensor is None else self._padded_sensor(judged.sensor[row]),
             residual=None if judged.residual is None else judged.residual[row],
+            where=judged.where[row] if judged.where else (),
         )
 
     @torch.no_grad()
-    def judge(self, run: Ticks) -> Floats:
-        """Energies [T, E] of a whole run; NaN where a medium's level was never seen in training."""
+    def judge(self, run: Ticks, *, begins_well: bool = False) -> Floats:
+        """Energies [T, E] of a whole run; NaN where a medium's level was never seen in training.
+
+        Where it ``begins_well``, what its first ticks are like is usual.
+        """
         encoding, _ = self.core.encode(run)
-        judged, _ = self.monitors.step(run, encoding)
+        judged, _ = self.monitors.step(run, encoding, MonitorCarry(local=LocalCarry(begins_well=begins_well)))
         observed, _ = self.world_model.observe(run, encoding, energies=bool(self.latent))
         values = np.concatenate([judged.values, self._latent_values(run, observed)], 1)
         for signal, good in judged.calibrated.items():

@@ -55,10 +55,12 @@ class Teller:
 class Listening:
     """An engine that only looks, and an outlet that only keeps."""
 
-    model_id, calibrated_hours, level, flags = "m", 1.0, "observe", ()
+    plant, model_id, calibrated_hours, level, flags = PLANT, "m", 1.0, "observe", ()
+    sequence, notes, settled, trouble = 0, {}, True, ""
 
     def __init__(self):
         self.frames, self.said, self.gaps, self.to_answer, self.answered = [], [], [], [], []
+        self.to_order, self.alarms, self.refusals = [], [], []
 
     def step(self, frame, newest):
         self.frames.append(frame)
@@ -78,6 +80,21 @@ class Listening:
 
     def answer(self, answer):
         self.answered.append(answer)
+
+    def orders(self):
+        return [self.to_order.pop()] if self.to_order else []
+
+    def refused(self, what):
+        self.refusals.append(what)
+
+    def alarm(self, alarm, t_ns):
+        self.alarms.append((alarm, t_ns))
+
+    def again(self, alarm, t_ns):
+        self.alarms.append((alarm, t_ns))
+
+    def note_skipped(self):
+        pass
 
     def close(self):
         pass

@@ -3,9 +3,9 @@ from dataclasses import replace
 
 import pytest
 
-from control.anomaly.alarms import AlarmConfig, AlarmLog, AlarmState
+from control.anomaly.alarms import AlarmConfig, AlarmLog
 from fusion.errors import ConfigError
-from fusion.records import Anomaly, AnomalyKind, AnomalyState, SignalBlame
+from fusion.records import AlarmOrder, AlarmState, Anomaly, AnomalyKind, AnomalyState, OrderKind, SignalBlame
 
 S = 1_000_000_000
 
@@ -41,15 +41,6 @@ def test_an_alarm_goes_through_its_states():
     assert log.active == ()
     assert log.alarms[0].state(51 * S) is AlarmState.NORMAL
     assert log.alarms[0].cleared_ns == 50 * S
-
-
-def test_coming_back_needs_a_new_acknowledgement_and_is_counted():
-    log, a = AlarmLog(), anomaly()
-    log.record([a])
-    log.acknowledge("a", "kim", 12 * S)
-    log.record([changed(a, 20, AnomalyState.CLEARED), changed(a, 60, AnomalyState.RAISED)])
-    assert log.active[0].raises == 2
-    assert log.active[0].state(60 * S) is AlarmState.UNACKNOWLEDGED
 
 
 def test_cleared_before_it_was_seen_stays_to_be_seen():
@@ -91,3 +82,39 @@ def test_unknown_alarms_and_foreign_files_are_refused_by_name():
         AlarmLog.from_dict({"format": "other"})
     with pytest.raises(ConfigError, match="alarms"):
         AlarmLog.from_dict({"format": "fusion-alarms/1", "alarms": [{"anomaly": {}}]})
+
+
+def test_only_raises_and_returns_are_changes_and_one_that_comes_again_is_seen_by_nobody():
+    log, a = AlarmLog(), anomaly()
+    assert [alarm.anomaly.id for alarm in log.record([a])] == ["a"]
+    assert log.record([changed(a, 20, AnomalyState.HELD)]) == ()
+    log.acknowledge("a", "kim", 25 * S)
+    (returned,) = log.record([changed(a, 30, AnomalyState.CLEARED)])
+    assert returned.state(30 * S) is AlarmState.NORMAL
+    (again,) = log.record([changed(a, 40, AnomalyState.RAISED)])
+    assert again.state(40 * S) is AlarmState.UNACKNOWLEDGED
+
+
+def test_orders_are_done_once_and_signed():
+    log, kim = AlarmLog(AlarmConfig(longest_shelf_s=100)), {"id": "a", "by": " kim\n"}
+    log.record([anomaly()])
+    assert log.obey(AlarmOrder(order=OrderKind.UNSHELVE, **kim), 11 * S) is None
+    assert log.obey(AlarmOrder(order=OrderKind.SHELVE, for_s=50, **kim), 20 * S).shelved_until_ns == 70 * S
+    assert log.unshelve_due(69 * S) == ()
+    assert log.unshelve_due(70 * S)[0].state(70 * S) is AlarmState.UNACKNOWLEDGED
+    assert log.unshelve_due(71 * S) == ()
+    accepted = log.obey(AlarmOrder(order=OrderKind.NORMAL, **kim), 80 * S)
+    assert (accepted.accepted_by, accepted.acknowledged_by, accepted.acknowledged_ns) == ("kim", "kim", 80 * S)
+    assert log.obey(AlarmOrder(order=OrderKind.ACKNOWLEDGE, id="a", by="lee"), 90 * S) is None
+    for bad, text in (({"by": " "}, "by is empty"), ({"id": "x"}, "'x' is not known"), ({"for_s": 0.0}, "for_s")):
+        with pytest.raises(ConfigError, match=text):
+            log.obey(AlarmOrder(**{"order": OrderKind.SHELVE, "for_s": 1.0, **kim, **bad}), 99 * S)
+
+
+def test_what_nobody_has_seen_is_kept_longest_and_shown_until_it_is():
+    log = AlarmLog(AlarmConfig(keep=3, shown=2))
+    log.record([anomaly(f"n{i}", i, AnomalyState.CLEARED) for i in range(3)])
+    log.acknowledge("n1", "kim", 5 * S)
+    log.record([anomaly("stands", 6), anomaly("n7", 7, AnomalyState.CLEARED)])
+    assert [a.anomaly.id for a in log.alarms] == ["n0", "n2", "stands", "n7"]
+    assert [a.anomaly.id for a in log.standing(9 * S)] == ["n2", "stands", "n7"]

@@ -5,7 +5,7 @@ import pytest
 from control_worlds import small_plant
 
 from control.anomaly.calibration import SurpriseConfig, calibrate
-from control.anomaly.detector import Contributions, Detector, DetectorConfig
+from control.anomaly.detector import STANDING, Contributions, Detector, DetectorConfig
 from control.anomaly.evidence import EvidenceConfig, decide_kind, find
 from fusion.errors import ConfigError
 from fusion.plant import Modality
@@ -117,15 +117,14 @@ def test_a_slow_average_that_decays_lets_it_clear_within_minutes(detector, calib
     assert next(t for t, a in found if a.state is CLEARED) < 180
 
 
-def test_a_raise_soon_after_the_end_continues_the_old_anomaly(detector, calibration):
+def test_a_raise_after_the_end_is_an_event_of_its_own_that_names_the_earlier_one(detector, calibration):
     first = drive(detector, row(calibration, microphone=3.0), 10)[0][1]
     drive(detector, row(calibration), 40, start=10)
     again = drive(detector, row(calibration, microphone=3.0), 10, start=50)[0][1]
     assert again.state is RAISED
-    assert again.id == first.id
-    assert again.t_onset_ns == first.t_onset_ns
-    drive(detector, row(calibration), 500, start=60)
-    assert drive(detector, row(calibration, microphone=3.0), 10, start=560)[0][1].id != first.id
+    assert again.id != first.id
+    assert again.earlier == first.id
+    assert again.t_onset_ns > first.t_onset_ns
 
 
 def test_another_modality_joins_a_young_anomaly_and_opens_a_new_one_later(detector, calibration):
@@ -235,3 +234,76 @@ def test_configurations_refuse_nonsense():
         DetectorConfig(deadband=1.2)
     with pytest.raises(ConfigError, match="alone"):
         EvidenceConfig(alone=0)
+
+
+FAST = tuple(dataclasses.replace(energy, speed=0.1) for energy in ENERGIES)
+
+
+@pytest.fixture
+def quick(calibration):
+    """A detector whose energies across are fast; those ahead and of laws remember. T and L are neighbours, F is not."""
+    plant = dataclasses.replace(small_plant(), edges=(("T", "L"),))
+    return Detector(DetectorConfig(), dataclasses.replace(calibration, energies=FAST), plant, "m1")
+
+
+def test_it_clears_by_what_is_fast_and_what_slow_averages_still_hold_raises_nothing(quick, calibration):
+    drive(quick, row(calibration, **{"cross.process": 50.0, "innovation": 80.0}), 60)
+    ended = drive(quick, row(calibration, innovation=40.0), 40, start=60)
+    assert [a.state for _, a in ended if a.state is CLEARED] == [CLEARED]
+    assert not drive(quick, row(calibration, innovation=20.0), 300, start=100)
+    drive(quick, row(calibration), 1, start=400)
+    assert [a.state for _, a in drive(quick, row(calibration, innovation=5.0), 12, start=401)] == [RAISED]
+
+
+def test_what_only_slow_energies_saw_clears_by_them(quick, calibration):
+    drive(quick, row(calibration, innovation=3.0), 60)
+    assert not [a for _, a in drive(quick, row(calibration, innovation=0.8), 60, start=60) if a.state is CLEARED]
+    assert CLEARED in [a.state for _, a in drive(quick, row(calibration), 40, start=120)]
+
+
+def test_another_fault_in_the_same_sense_is_an_event_of_its_own_while_the_first_stands(quick, calibration):
+    process = {"cross.process": 3.0}
+    drive(quick, row(calibration, **process), 200, contributions=contributions(T=1.0))
+    (first,) = quick.open
+    both = contributions(T=0.45, F=0.55)
+    told = drive(quick, row(calibration, **{"cross.process": 9.0}), 15, start=200, contributions=both)
+    second = next(a for _, a in told if a.state is RAISED)
+    assert first.top_signals[0].signal == "T"
+    assert second.top_signals[0].signal == "F"
+    assert second.t_onset_ns == 200 * S
+    ended = drive(quick, row(calibration, **process), 60, start=215, contributions=contributions(F=1.0))
+    assert [a.id for _, a in ended if a.state is CLEARED] == [first.id]
+    assert [a.id for a in quick.open] == [second.id]
+
+
+def test_kind_and_blame_are_those_of_its_worst_moment_and_revised_with_a_reason(quick, calibration):
+    drive(quick, row(calibration, **{"cross.process": 4.0}), 90, contributions=contributions(T=1.0))
+    drive(quick, row(calibration, **{"cross.process": 1.1}), 120, start=90, contributions=contributions(L=1.0))
+    (held,) = quick.open
+    assert held.top_signals[0].signal == "T"
+    assert held.revision == STANDING
+    worse, told = row(calibration, **{"cross.process": 12.0}), contributions(L=1.0)
+    drive(quick, worse, 120, start=210, contributions=dataclasses.replace(told, sensor=np.ones(5)))
+    (held,) = quick.open
+    assert held.kind is AnomalyKind.SENSOR
+    assert "process at T -> sensor at L: cross.process.0.02 rose to" in held.revision
+
+
+def test_setpoints_and_other_senses_are_not_blamed_and_the_shares_are_whole(quick, calibration):
+    blame = contributions(T=0.3, camera=0.9)
+    names, shares = (*SIGNALS, "T.SP"), np.concatenate([blame.shares, np.full((len(NAMES), 1), 0.9)], 1)
+    seen = np.array([80.0, 0.5, 1.0, np.nan, np.nan, 81.0])
+    known = Contributions(signals=names, shares=shares, residual=np.append(blame.residual, 0.0), seen=seen)
+    drive(quick, row(calibration, **{"cross.process": 4.0}), 30, contributions=known)
+    (held,) = quick.open
+    assert [(b.signal, b.share, b.seen, b.expected) for b in held.top_signals] == [("T", 1.0, 80.0, 77.5)]
+
+
+def test_no_id_is_used_twice_whatever_was_before(calibration):
+    ids = []
+    for start in range(3):
+        detector = Detector(DetectorConfig(), calibration, small_plant(), "m1", sequence=start)
+        drive(detector, row(calibration, microphone=3.0), 12)
+        ids.append(detector.open[0].id)
+        assert detector.sequence == start + 1
+    assert len(set(ids)) == 3

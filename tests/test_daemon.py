@@ -1,9 +1,11 @@
 """The daemon's wires: what a source, an operator and a broker do reaches whom it concerns."""
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
+from scripted_daemon import Scripted, Ticking
 from test_clock import PLANT, Listening, Teller
 
 from connectors.base import Source
@@ -12,7 +14,7 @@ from fusion.daemon import service
 from fusion.daemon.service import Daemon
 from fusion.daemon.settings import load_daemon_config
 from fusion.errors import FusionError, SourceError
-from fusion.records import Answer, AnswerKind
+from fusion.records import Answer, AnswerKind, PlantState
 from fusion.timeline.timeline import Timeline
 
 DEMO = Path(__file__).parent.parent / "configs" / "demo.yaml"
@@ -74,3 +76,26 @@ def test_an_answer_reaches_inference_with_the_next_tick():
     listening.to_answer.append(Answer(id="a", answer=AnswerKind.ACCEPTED))
     run(listening, Teller, 2.5)
     assert [a.id for a in listening.answered] == ["a"]
+
+
+def test_ticks_that_are_skipped_reach_inference_and_health_says_so_for_a_minute():
+    def slow(engine, t_ns):
+        time.sleep(0.3)
+        return []
+
+    async def scenario():
+        engine, stop = Scripted(play=slow), asyncio.Event()
+        daemon = Daemon([], Ticking(), engine, Listening())
+        running = asyncio.create_task(daemon.run(stop))
+        await asyncio.sleep(1.5)
+        stop.set()
+        await running
+        assert engine.skips > 0
+        said = daemon.health("online")
+        daemon.statistics.skipped_ns.appendleft(time.monotonic_ns() - 61 * 10**9)
+        assert daemon.health("online").reason == said.reason
+        return said
+
+    said = asyncio.run(scenario())
+    assert said.plant_state is PlantState.DEGRADED
+    assert f"{said.skipped_ticks} ticks skipped in the last minute" in said.reason

@@ -1,20 +1,21 @@
 import contextlib
 import json
+import re
 import shutil
 import subprocess
 
 import pytest
 from wire_examples import CONTROLLED, HORIZON_S, PLANT, Story, free_port, listening, until
 
-from fusion.dashboard import charts, panels
+from fusion.dashboard import alarms, charts, header, panels, words
 from fusion.dashboard.app import DashboardConfig
 from fusion.dashboard.board import Board
 from fusion.dashboard.feed import Feed
 from fusion.errors import ConfigError
 from fusion.mqtt.broker import Broker
-from fusion.publish.encoding import anomaly_message, health_message, to_message
-from fusion.publish.messages import Delivery, encode
-from fusion.records import NS_PER_S, AnomalyState, HoldReason, Verdict
+from fusion.publish.encoding import alarm_message, anomaly_message, bare_health, health_message, to_message
+from fusion.publish.messages import BlameOut, Delivery, encode
+from fusion.records import NS_PER_S, AlarmState, AnomalyState, HoldReason, PlantState, Verdict
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 STORY = Story(1_800_000_000 * NS_PER_S)
@@ -34,9 +35,9 @@ def told(*items, plant=PLANT, clock=lambda: 0.0):
 def test_empty_board_renders_every_panel_and_chart():
     for plant in (PLANT, None):
         board = Board(plant, 900.0, lambda: 0.0)
-        for panel in (panels.header, panels.anomalies, panels.recommendation, panels.sources):
+        for panel in (header.header, alarms.calm, panels.recommendation, panels.sources):
             assert panel(board)
-        assert panels.silence(board) == ""
+        assert header.silence(board) == alarms.cleared(board) == alarms.unexplained(board) == ""
         assert charts.surprise_options(board)["series"] == []
         assert len(charts.trend_options(board, board.controlled(), 600)["grid"]) == (4 if plant else 0)
 
@@ -81,18 +82,213 @@ def test_foreign_and_damaged_messages_are_counted_not_raised():
 def test_page_without_plant_learns_names_from_messages():
     board = told(STORY.frame(0), STORY.forecast(0), plant=None)
     assert board.controlled() == list(CONTROLLED)
-    assert board.unit("TT101") == "Cel"
+    assert board.unit("TT101") == "°C"
     assert "IT101" in board.others()
 
 
+# -- what stands
+
+
+def told_on(board, *items):
+    for item in items:
+        message = item if hasattr(item, "__struct_fields__") else to_message(item, PLANT, "m-4711")
+        board.take("fusion/lime/v1/any", encode(message))
+
+
+def standing(s, *names):
+    """A health that lists these anomalies and no other."""
+    return health_message(STORY.health(s), PLANT, [anomaly_message(STORY.anomaly(s, name=n), PLANT) for n in names])
+
+
 def test_latecomer_sees_open_anomalies_from_health():
-    opened = anomaly_message(STORY.anomaly(10), PLANT)
-    board = told(health_message(STORY.health(10), PLANT, [opened]))
+    board = told(standing(10, "a-17"))
     assert list(board.anomalies) == ["a-17"]
-    board.take("fusion/lime/v1/anomaly", encode(to_message(STORY.anomaly(20, AnomalyState.CLEARED), PLANT)))
-    board.take("fusion/lime/v1/health", encode(health_message(STORY.health(21), PLANT, [opened])))
+    told_on(board, STORY.anomaly(20, AnomalyState.CLEARED))
     assert not board.anomalies
-    assert "cleared" in panels.anomalies(board)
+    assert "over: since" in alarms.cleared(board)
+    told_on(board, standing(21, "a-17"))
+    assert list(board.anomalies) == ["a-17"]
+
+
+def test_a_raise_is_shown_whatever_was_cleared_before():
+    board = told(STORY.health(0), STORY.anomaly(1), STORY.anomaly(2, AnomalyState.CLEARED))
+    assert not board.anomalies
+    told_on(board, STORY.anomaly(3))
+    assert list(board.anomalies) == ["a-17"]
+    assert not board.cleared
+    told_on(board, standing(4, "a-17"))
+    assert header.situation(board).text == "ALARM 1"
+
+
+def test_what_health_lists_no_more_is_gone():
+    board = told(standing(10, "a-17", "a-18"))
+    told_on(board, bare_health(PLANT, STORY.at(11), "offline", "m"))
+    assert set(board.anomalies) == {"a-17", "a-18"}
+    told_on(board, bare_health(PLANT, STORY.at(20), "online", "m"))
+    assert set(board.anomalies) == {"a-17", "a-18"}  # a birth says nothing of the plant
+    told_on(board, standing(22, "a-18"))
+    assert set(board.anomalies) == {"a-18"}
+    told_on(board, STORY.health(24))
+    assert not board.anomalies
+
+
+def test_what_was_said_after_a_health_outlives_it_once_on_its_way():
+    board = told(STORY.health(10), STORY.anomaly(12), STORY.health(11))
+    assert list(board.anomalies) == ["a-17"]
+    told_on(board, STORY.anomaly(14, AnomalyState.CLEARED), standing(13, "a-17"))
+    assert not board.anomalies
+    told_on(board, STORY.anomaly(99), STORY.health(20), STORY.health(22))
+    assert not board.anomalies  # a stamp of the future is no ghost
+
+
+def test_alarms_follow_health_and_what_is_said_between():
+    seen = {"acknowledged_ns": STORY.at(11), "acknowledged_by": "Ana"}
+    board = told(health_message(STORY.health(10, alarms=(STORY.alarm(10),)), PLANT, [shown(STORY.anomaly(10))]))
+    assert [e.state for e in alarms.entries(board)] == [AlarmState.UNACKNOWLEDGED]
+    told_on(board, alarm_message(STORY.alarm(10, **seen), PLANT, STORY.at(11)))
+    assert [e.state for e in alarms.entries(board)] == [AlarmState.ACKNOWLEDGED]
+    assert "Acknowledged by Ana at" in alarms.card(board, alarms.entries(board)[0])
+    told_on(board, STORY.health(12))
+    assert not alarms.entries(board)
+    assert not board.alarms
+
+
+def test_a_returned_alarm_stays_with_its_evidence_until_it_is_seen():
+    over = STORY.anomaly(20, AnomalyState.CLEARED)
+    board = told(STORY.health(10), STORY.anomaly(11), over)
+    told_on(board, alarm_message(STORY.alarm(20, over), PLANT, STORY.at(20)))
+    (entry,) = alarms.entries(board)
+    assert entry.state is AlarmState.RETURNED
+    text = alarms.card(board, entry)
+    assert "not yet seen" in text
+    assert "agitator current" in text
+    assert "a-17" not in alarms.cleared(board)
+    assert header.situation(board).text == "NORMAL"
+    assert "1 returned, not yet seen" in header.header(board)
+    done = STORY.alarm(20, over, acknowledged_ns=STORY.at(30), acknowledged_by="Ana")
+    told_on(board, alarm_message(done, PLANT, STORY.at(30)))
+    assert not alarms.entries(board)
+    assert "IT103" in alarms.cleared(board)
+
+
+def test_a_page_that_begins_late_shows_a_returned_alarm_without_evidence():
+    over = STORY.alarm(20, STORY.anomaly(20, AnomalyState.CLEARED))
+    board = told(STORY.health(30, alarms=(over,)))
+    (entry,) = alarms.entries(board)
+    assert "Process departs from normal" in alarms.card(board, entry)
+    assert "well again" in alarms.card(board, entry)
+
+
+def test_shelved_alarms_come_last_and_do_not_count():
+    aside = STORY.alarm(10, shelved_until_ns=STORY.at(3610), shelved_by="Ana")
+    opened = [shown(STORY.anomaly(10)), shown(STORY.anomaly(8, name="a-16"))]
+    board = told(health_message(STORY.health(10, alarms=(aside,)), PLANT, opened))
+    assert [e.id for e in alarms.entries(board)] == ["a-16", "a-17"]
+    assert header.situation(board).text == "ALARM 1"
+    assert re.search(r"Shelved until [\d:]+ by Ana", alarms.card(board, alarms.entries(board)[1]))
+
+
+def shown(anomaly):
+    return anomaly_message(anomaly, PLANT)
+
+
+# -- the plant at a glance
+
+
+@pytest.mark.parametrize("state", PlantState)
+def test_every_state_of_the_plant_has_a_word_a_shape_and_its_reason(state):
+    board = told(STORY.health(0, plant_state=state, reason="84 s left"))
+    text = header.header(board)
+    assert header.WORDS[state] in text
+    assert header.SHAPES[state] in text
+    assert "84 s left" in text
+    assert len(set(header.SHAPES.values())) == len(PlantState)
+
+
+def test_an_alarm_counts_as_soon_as_it_is_told_and_only_while_the_daemon_is_heard():
+    now = [0.0]
+    board = told(STORY.health(0), STORY.anomaly(1), clock=lambda: now[0])
+    assert header.situation(board).text == "ALARM 1"
+    lost = header.situation(board, "broker 127.0.0.1:1883 cannot be reached: refused; trying again")
+    assert (lost.text, lost.reason) == ("NO DATA", "broker 127.0.0.1:1883 cannot be reached")
+    now[0] = 20.0
+    assert header.situation(board).text == "NO DATA"
+    assert "silent for 20 s" in header.header(board)
+    assert len(alarms.entries(board)) == 1
+
+
+def test_a_daemon_that_says_nothing_of_the_plant_is_no_data():
+    board = told(bare_health(PLANT, STORY.at(0), "online", "m"))
+    assert header.situation(board).text == "NO DATA"
+    assert "nothing is known" in alarms.calm(board)
+
+
+def test_overload_is_said_in_the_head():
+    now = [0.0]
+    board = told(STORY.health(0, skipped_ticks=5), clock=lambda: now[0])
+    assert header.situation(board).text == "NORMAL"
+    told_on(board, STORY.health(2, skipped_ticks=12))
+    assert header.situation(board).text == "DEGRADED"
+    assert "7 ticks skipped in the last minute" in header.header(board)
+    assert "7 ticks skipped" in panels.sources(board)
+    now[0] = 100.0
+    told_on(board, STORY.health(102, skipped_ticks=12))
+    assert header.situation(board).text == "NORMAL"
+    told_on(board, STORY.health(104, skipped_ticks=1))
+    assert board.skipped_lately == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({}, "no event yet"),
+        ({"flags": ("settling",)}, "settling after a setpoint move"),
+        ({"flags": ("uncalibrated:process",)}, "outside its calibrated range"),
+        ({"plant_state": PlantState.WARMING_UP, "reason": "84 s left"}, "warming up, 84 s left"),
+    ],
+)
+def test_a_surprise_above_its_limit_without_an_event_is_explained(said, why):
+    board = told(STORY.health(900, **said), STORY.energy(900))
+    lines = alarms.unexplained(board)
+    assert "process above its limit for 0 s, no event" in lines
+    assert why in lines
+    told_on(board, STORY.anomaly(901))
+    assert alarms.unexplained(board) == ""
+
+
+# -- evidence in words
+
+
+def test_a_card_says_what_is_seen_beside_what_is_expected():
+    board = told(STORY.health(9), STORY.anomaly(10, earlier="a-12", revision="a second look"))
+    text = alarms.card(board, alarms.entries(board)[0])
+    for part in (
+        "Process departs from normal: IT103 agitator current reads 15.45 A, expected 12.03 A",
+        "82.4 °C",
+        "1.2 to 2.5 kHz, 6.1 normal spreads",
+        "Seen before: a-12",
+        "Revised: a second look",
+        "Unacknowledged",
+    ):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("blame", "text"),
+    [
+        (BlameOut(signal="x", residual=-2.0, unit="1", share=1.0), "x is 2 below what is expected"),
+        (BlameOut(signal="x", residual=2.0, unit="Cel/s", share=1.0), "x is 2 °C/s above what is expected"),
+        (BlameOut(signal="x", residual=None, unit="", share=1.0), "x"),
+        (BlameOut(signal="x", residual=-9.0, unit="spreads", share=1.0), "x is 9 normal spreads from what is expected"),
+    ],
+)
+def test_blame_is_half_a_sentence(blame, text):
+    assert words.blame_text(blame, "x") == text
+
+
+def test_accused_tags_are_drawn():
+    board = told(STORY.frame(0), STORY.health(0), STORY.anomaly(10))
+    assert alarms.accused(board) == ["IT103", "TT101"]
 
 
 def test_trouble_with_the_outbox_is_shown():
@@ -125,31 +321,40 @@ def test_simulator_status_lists_faults_in_any_usual_form():
 def test_silence_and_expiry_follow_the_clock():
     now = [0.0]
     board = told(STORY.frame(0), STORY.health(0), STORY.advice(0), clock=lambda: now[0])
-    assert panels.silence(board) == ""
+    assert header.silence(board) == ""
     assert "valid for 2 min 00 s" in panels.recommendation(board)
     now[0] = 150.0
-    assert "silent for 150 s" in panels.silence(board)
+    assert "silent for 150 s" in header.silence(board)
     assert "expired" in panels.recommendation(board)
 
 
-def test_offline_health_is_said():
-    board = told(STORY.frame(0), STORY.health(1, "offline"))
-    assert "offline" in panels.silence(board)
+def test_offline_health_is_said_and_takes_nothing_away():
+    board = told(STORY.frame(0), STORY.health(0), STORY.anomaly(1), bare_health(PLANT, STORY.at(2), "offline", "m"))
+    assert "offline" in header.silence(board)
+    assert "silo_lidar" in panels.sources(board)
+    assert len(alarms.entries(board)) == 1
 
 
 def test_hold_is_shown_with_its_reason_in_words():
     text = panels.recommendation(told(STORY.advice(0, Verdict.HOLD)))
     assert "HOLD" in text
     assert "an anomaly is open" in text
-    assert all(reason in panels.HOLD_TEXTS for reason in HoldReason)
+    assert all(reason in words.HOLD_TEXTS for reason in HoldReason)
 
 
 def test_text_from_the_wire_cannot_become_markup():
-    board = told(STORY.health(0), STORY.anomaly(0, name="<img src=x>"))
+    bad = "<img src=x>"
+    alarm = STORY.alarm(
+        0, STORY.anomaly(0, name=bad, earlier=bad, revision=bad), acknowledged_ns=1, acknowledged_by=bad
+    )
+    board = told(
+        STORY.health(0, "<b>", reason=bad, flags=(bad,), alarms=(alarm,)), STORY.anomaly(0, name=bad, earlier=bad)
+    )
     board.name = "<script>"
-    board.health = to_message(STORY.health(0, "<b>"), PLANT)
-    everything = panels.header(board) + panels.anomalies(board) + panels.sources(board)
+    cards = "".join(alarms.card(board, entry) for entry in alarms.entries(board))
+    everything = header.header(board) + cards + panels.sources(board)
     assert "<script>" not in everything
+    assert bad not in everything
     assert "&lt;script&gt;" in everything
     assert "&lt;b&gt;" in everything
 

@@ -25,7 +25,7 @@ from fusion.inference import Cadence, Engine
 from fusion.plant import Modality, Role
 from fusion.plant_file import dump_plant, load_plant
 from fusion.recordings.recording import Recording
-from fusion.records import NS_PER_S, AnomalyState, HoldReason, Verdict
+from fusion.records import NS_PER_S, AnomalyState, HoldReason, Origin, Verdict
 from fusion.timeline.history import frames
 
 ROOT = Path(__file__).parent.parent
@@ -98,6 +98,19 @@ def test_advice_on_a_tick_that_is_old_by_the_clock_is_withheld(model, slipping):
     advice = engine.step(last).recommendation
     assert (advice.verdict, advice.reason) == (Verdict.HOLD, HoldReason.STALE_DATA)
     assert "more than 5 s old" in advice.text
+
+
+def test_what_looks_back_over_skipped_ticks_says_nothing_and_that_is_said(model, slipping):
+    *before, last, after = list(frames(Recording(slipping)))[:202]
+    engine = Engine(load_checkpoint(model, PLANT))
+    engine.catch_up(before)
+    looking_back = np.array([e.origin in (Origin.AHEAD, Origin.LAW) for e in engine.calibration.energies])
+    assert np.isfinite(engine.step(last).surprise.standardised[looking_back]).any()
+    engine.note_skipped()
+    told = engine.step(after)
+    assert np.isnan(told.surprise.standardised[looking_back]).all()
+    assert np.isfinite(told.surprise.standardised[~looking_back]).any()
+    assert "skipped" in told.flags
 
 
 def test_a_plant_that_leaves_the_bands_takes_the_licence_to_advise(model, slipping):
@@ -201,6 +214,7 @@ def test_the_daemon_lives_on_the_protocols_of_the_plant_and_says_goodbye(model, 
         f"model={model}",
         f"publish.port={broker}",
         f"publish.outbox={tmp_path / 'outbox.sqlite'}",
+        f"state={tmp_path / 'state'}",
         f"connectors.plc.url=opc.tcp://127.0.0.1:{opcua}",
         f"connectors.skid.port={broker}",
         f"connectors.camera.url=rtsp://127.0.0.1:{rtsp}/camera",

@@ -190,7 +190,8 @@ def test_level_outside_training_is_not_an_alarm(monitors, limits):
     found, over = raised(monitors, limits, changed(ticks, media={**ticks.media, "cam": lifted}))
     assert not found.calibrated["cam"][500:].any()
     assert found.calibrated["cam"][:500].all()
-    assert not [n for n, v in over.items() if v.any()]
+    plain = raised(monitors, limits, ticks)[1]
+    assert not [n for n, v in over.items() if v.any() and not plain[n].any()]
 
 
 def test_frozen_picture_and_stuck_tag_show_as_sensor_health(monitors, limits):
@@ -247,4 +248,49 @@ def test_what_is_not_heard_is_not_made_and_changes_no_number(monitors):
     assert len(fewer.others) == 4
     nothing = judged(monitors.hearing(()), ticks, explain=True)
     assert nothing.values.shape == (400, 0)
-    np.testing.assert_array_equal(nothing.residual, whole.residual)
+    tags = len(monitors.plant.tags)
+    np.testing.assert_array_equal(nothing.residual[:, :tags], whole.residual[:, :tags])
+    assert not nothing.residual[:, tags:].any()  # what of a medium is off is known by its residuals alone
+
+
+def test_a_strong_fault_is_forgotten_as_fast_as_a_weak_one(monitors, limits):
+    back = {}
+    for size in (3.0, 300.0):
+        ticks = run(71, 900)
+        wrong = ticks.tags.copy()
+        wrong[400:600, 2] += size
+        over = raised(monitors, limits, changed(ticks, tags=wrong))[1]
+        named = {n: v for n, v in over.items() if n.startswith(("cross", "feature", "relation"))}
+        assert any(v[420:600].any() for v in named.values())
+        back[size] = max(int(np.flatnonzero(v)[-1]) for v in named.values() if v.any()) - 599
+    assert back[300.0] <= back[3.0] + 10, back
+
+
+def test_a_dead_sense_accuses_nobody_and_comes_back_without_a_trace(monitors, limits):
+    ticks = run(72, 900)
+    frozen = ticks.media["cam"].copy()
+    frozen[400:600] = frozen[400]
+    frozen[400:600, -1] = 1.0
+    over = raised(monitors, limits, changed(ticks, media={**ticks.media, "cam": frozen}))[1]
+    plain = raised(monitors, limits, ticks)[1]
+    assert over["health.cam"][400:600].all()
+    others = {n for n, v in over.items() if v[400:].any() and not plain[n][400:].any()}
+    assert {n for n in others if not n.startswith("joint")} == {
+        "health.cam"
+    }  # what is joint has no jury, and is silent
+
+
+def test_what_an_operator_accepts_is_usual_from_then_on(monitors):
+    ticks = run(73, 700)
+    high = ticks.tags.copy()
+    high[:, 2] += 2.0
+    carry, odd = MonitorCarry(), changed(ticks, tags=high)
+    encoding, _ = monitors.core.encode(odd)
+    before, _ = monitors.step(odd[:500], encoding[:500], carry)
+    column = before.names.index("relation.0.02")
+    monitors.local.accept(np.array([n == "relation.0.02" for n in before.names]), carry.local)
+    after, _ = monitors.step(odd[500:], encoding[500:], carry)
+    assert np.median(after.values[:, column]) <= 1.2 * monitors.local.upper[column]
+    assert np.median(before.values[300:, column]) > 1.5 * monitors.local.upper[column]
+    other = before.names.index("relation.0.1")
+    assert np.median(after.values[:, other]) == pytest.approx(np.median(before.values[300:, other]), rel=0.2)

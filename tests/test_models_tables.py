@@ -98,14 +98,14 @@ def test_tags_all_at_once_see_a_broken_relation_and_blame_it():
 
 def test_an_energy_that_is_far_out_from_the_start_is_judged_by_what_is_usual_here():
     values = np.abs(np.random.default_rng(3).normal(size=(2000, 3)))
-    found = Local.fit(values, np.array([True, True, False]))
+    found = Local.fit(values, np.ones(3, bool), np.array([True, True, False]))
     today = np.abs(np.random.default_rng(4).normal(size=(600, 3)))
     today[:, [0, 2]] *= 20.0
     today[400:, 1] *= 20.0  # begins later: a fault
-    made = found.step(today, LocalCarry())
+    made = found.step(today, LocalCarry(begins_well=True))
     assert np.median(made[relief.FIRST_TICKS :, 0]) < found.upper[0]
     np.testing.assert_allclose(made[:, 1:], today[:, 1:])
-    carry = LocalCarry()
+    carry = LocalCarry(begins_well=True)
     parts = [found.step(part, carry) for part in (today[:30], today[30:31], today[31:])]
     np.testing.assert_allclose(np.concatenate(parts), made)
     assert carry.relieved is not None

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ from fusion.publish.messages import SurpriseOut
 from fusion.publish.outbox import Letter, Outbox
 from fusion.publish.preview import picture_png
 from fusion.publish.publisher import MqttPublisher, PublisherConfig
-from fusion.records import NS_PER_S, AnomalyState, Answer, AnswerKind, Gap
+from fusion.records import NS_PER_S, Alarm, AlarmOrder, AnomalyState, Answer, AnswerKind, Gap, OrderKind
 from fusion.timeline.timeline import Timeline
 
 ROOT = Path(__file__).parents[1]
@@ -164,17 +165,18 @@ def test_mosquitto_sub_reads_every_kind(broker, protocol):
 
 
 @needs_broker
-def test_health_is_retained_and_repeats_open_anomalies(broker):
+def test_health_is_retained_and_says_what_stands_whatever_was_published_before(broker):
     with publisher(broker.port) as out:
         until(lambda: out.published["health"] == 1, "birth")
-        out.publish(anomaly())
+        out.publish(anomaly("passing"))
         out.publish(recommendation())
-        out.publish(health())
+        stands, returned = (Alarm(anomaly=a, raised_ns=T0) for a in (anomaly(), anomaly("a0", AnomalyState.CLEARED)))
+        out.publish(replace(health(), alarms=(stands, returned)))
         until(lambda: out.published["health"] == 2 and out.published["recommendation"] == 1, "published")
         found = messages_of(broker.read("fusion/kiln/v1/#", 5, timeout_s=1))
         assert [topic for topic, _ in found] == ["fusion/kiln/v1/health"]  # and no advice for latecomers
-        assert found[0][1]["open_anomalies"][0]["id"] == "a1"
-        out.publish(anomaly(state=AnomalyState.CLEARED, t_ns=T0 + 1))
+        assert [a["id"] for a in found[0][1]["open_anomalies"]] == ["a1"]
+        assert [a["state"] for a in found[0][1]["alarms"]] == ["unacknowledged", "returned_unacknowledged"]
         out.publish(health())
         until(lambda: out.published["health"] == 3, "published")
         ((_, message),) = messages_of(broker.read("fusion/kiln/v1/health"))
@@ -428,7 +430,7 @@ def test_a_full_disk_changes_nothing_in_the_outbox():
 class Idle:
     """As much of an engine as a daemon without sources asks for."""
 
-    plant, model_id, level, calibrated_hours, flags = KILN, "m1", "observe", 0.0, ()
+    plant, model_id, level, calibrated_hours, flags, sequence, notes = KILN, "m1", "observe", 0.0, (), 0, {}
 
 
 @needs_broker
@@ -472,3 +474,55 @@ def test_answers_come_back_on_the_ack_topic_and_gaps_go_out_through_the_outbox(b
     assert heard == [Answer(id="a1", answer=AnswerKind.REJECTED, reason="not now")]
     ((_, message),) = messages_of(reader)
     assert (message["source"], message["t_from_ns"], message["t_ns"]) == ("plc", gap.t_from_ns, gap.t_to_ns)
+
+
+@needs_broker
+def test_orders_come_in_on_their_topic_and_what_is_old_or_unreadable_is_counted(broker):
+    topic = "fusion/kiln/v1/alarm/order"
+    stale = '{"id": "a1", "order": "acknowledge", "by": "yesterday"}'
+    subprocess.run(
+        ["mosquitto_pub", "-h", "127.0.0.1", "-p", str(broker.port), "-r", "-q", "1", "-t", topic, "-m", stale],
+        check=True,
+        timeout=5,
+    )
+    with publisher(broker.port) as out:
+        until(lambda: out.dropped["order:retained"] == 1, "the retained one")
+        for payload in ('{"id": "a1", "order": "forget", "by": "kim"}', '{"id": "a1", "order": "normal"}', "[" * 3000):
+            broker.write(topic, payload)
+        broker.write(topic, '{"id": "a1", "order": "shelve", "by": "kim", "for_s": 600}')
+        heard = []
+        until(lambda: heard.extend(out.orders()) or heard, "an order")
+        assert out.dropped["order:not_understood"] == 3
+    assert heard == [AlarmOrder(id="a1", order=OrderKind.SHELVE, by="kim", for_s=600.0)]
+
+
+@needs_broker
+def test_a_publisher_is_settled_once_its_letters_are_on_the_disk(broker, tmp_path):
+    path = tmp_path / "outbox.sqlite"
+    with publisher(free_port(), outbox=str(path)) as out:
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            out.publish(anomaly())
+            time.sleep(0.2)
+            assert not out.settled
+        until(lambda: out.settled, "stored, though no broker is there")
+        assert "cannot be reached" in out.trouble
+    with publisher(free_port()) as out:
+        out.publish(anomaly())
+        until(lambda: out.waiting == 1, "taken")
+        assert not out.settled
+
+
+@needs_broker
+def test_a_broker_that_comes_back_is_told_the_last_health_and_not_an_empty_one(broker):
+    with publisher(broker.port) as out:
+        online(out)
+        out.publish(replace(health(), alarms=(Alarm(anomaly=anomaly(), raised_ns=T0),)))
+        until(lambda: out.published["health"] == 2, "published")
+        broker.stop()
+        until(lambda: out.state is ClientState.DOWN, "outage noticed")
+        broker.start()
+        online(out)
+        until(lambda: out.published["health"] == 3, "said again")
+        ((_, message),) = messages_of(broker.read("fusion/kiln/v1/health"))
+        assert [a["id"] for a in message["open_anomalies"]] == ["a1"]

@@ -11,6 +11,7 @@ from fusion.publish.encoding import energy_message
 from fusion.publish.messages import SurpriseOut
 from fusion.records import (
     NS_PER_S,
+    Alarm,
     Anomaly,
     AnomalyKind,
     AnomalyState,
@@ -18,6 +19,7 @@ from fusion.records import (
     Health,
     HoldReason,
     Move,
+    PlantState,
     Recommendation,
     SignalBlame,
     SourceHealth,
@@ -204,7 +206,7 @@ class Story:
             t_ns=self.at(s), horizon_s=HORIZON_S, signals=names, mean=mean, low=mean - width, high=mean + width
         )
 
-    def anomaly(self, s, state=AnomalyState.RAISED, name="a-17"):
+    def anomaly(self, s, state=AnomalyState.RAISED, name="a-17", earlier="", revision=""):
         return Anomaly(
             id=name,
             t_onset_ns=self.at(s) - 95 * NS_PER_S,
@@ -214,13 +216,20 @@ class Story:
             kind=AnomalyKind.PROCESS,
             by_modality={"process": 0.58, "audio": 0.27, "video": 0.1, "lidar": 0.05},
             top_signals=(
-                SignalBlame(signal="IT103", residual=3.42, share=0.41),
-                SignalBlame(signal="TT101", residual=-1.7, share=0.17),
-                SignalBlame(signal="microphone", residual=6.1, share=0.27),
+                SignalBlame(signal="IT103", residual=3.42, share=0.41, expected=12.03, seen=15.45),
+                SignalBlame(signal="TT101", residual=-1.7, share=0.17, expected=82.4, seen=80.7),
+                SignalBlame(signal="microphone", residual=6.1, share=0.27, where="1.2 to 2.5 kHz"),
             ),
             energies=(("process.spe", 3.4), ("audio.latent", 1.9)),
             model_id="m-4711",
+            earlier=earlier,
+            revision=revision,
         )
+
+    def alarm(self, s, anomaly=None, **life):
+        anomaly = anomaly or self.anomaly(s)
+        cleared = anomaly.t_ns if anomaly.state is AnomalyState.CLEARED else None
+        return Alarm(**{"anomaly": anomaly, "raised_ns": anomaly.t_onset_ns, "cleared_ns": cleared, **life})
 
     def advice(self, s, verdict=Verdict.ADVISE, valid_s=120):
         hold = verdict is Verdict.HOLD
@@ -251,7 +260,7 @@ class Story:
             rollback={"TIC101.SP": 83.0, "LIC201.SP": 0.6},
         )
 
-    def health(self, s, state="online"):
+    def health(self, s, state="online", plant_state=PlantState.NORMAL, **rest):
         sources = [
             ("plc", SourceState.LIVE, 41.2, 42.0, 0.3, {}),
             ("dcs-mqtt", SourceState.LIVE, 10.0, 10.0, 0.6, {"late": 3}),
@@ -278,14 +287,18 @@ class Story:
                 )
                 for name, kind, rate, expected, age, dropped in sources
             ),
-            latency_p50_s=0.021,
-            latency_p99_s=0.044,
-            ticks=int(s),
-            skipped_ticks=0,
-            uptime_s=s,
-            model_id="m-4711",
-            calibrated_hours=26.0,
-            licence="advise",
+            **{
+                "latency_p50_s": 0.021,
+                "latency_p99_s": 0.044,
+                "ticks": int(s),
+                "skipped_ticks": 0,
+                "uptime_s": s,
+                "model_id": "m-4711",
+                "calibrated_hours": 26.0,
+                "licence": "advise",
+                "plant_state": plant_state,
+                **rest,
+            },
         )
 
     def picture(self):

@@ -1,13 +1,14 @@
-"""From surprise to anomalies: raised after an on-delay, held while it lasts, cleared below a deadband.
+"""From surprise to events: raised after an on-delay, held while it lasts, cleared once the plant is well.
 
-One anomaly covers the modalities in which it began and those that join within a short time; a modality that becomes
-strange later, on its own, opens another. Knows no model: rows of raw energies come in, anomalies go out.
+An event covers the senses in which it began and those that join within a short time. What later becomes strange in
+other senses, or in signals that have nothing to do with it, is another event, also while the first stands. Onset, kind
+and blame are an event's own. Knows no model: rows of raw energies come in, anomalies go out.
 Shape letters: E energies, G signals.
 """
 
 from __future__ import annotations
 
-import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -18,32 +19,43 @@ from numpy.typing import NDArray
 from control.anomaly.calibration import Calibration, Surprise
 from control.anomaly.evidence import Contributions, EvidenceConfig, Finding, blame_signals, by_group, find
 from fusion.errors import ConfigError
-from fusion.plant import Plant
+from fusion.plant import Modality, Plant, Role, Signal
 from fusion.records import NS_PER_S, Anomaly, AnomalyKind, AnomalyState, Origin
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 UNCALIBRATED = "uncalibrated:"
 SETTLING = "settling"
+STANDING = "it stood when judging began: a fault, or a new operating level, which you may accept as normal"
+REMEMBERING = (Origin.AHEAD, Origin.LAW, Origin.LATER)  # what they compare reaches back minutes, whatever their speed
+FAST = 0.04  # weight of the newest tick from which an average has forgotten a fault within half a minute
+EARLIER = 50  # events of the past among which one that looks the same is looked for
 
 
 @dataclass(kw_only=True, slots=True)
 class DetectorConfig:
     """Delays and hysteresis of the life cycle; the on-delay is that of the calibration.
 
-    Cleared below ``deadband`` of the limit for ``off_delay_s``. Within ``rejoin_s`` of its end a new raise in the same
-    modality continues the old anomaly; within ``join_s`` of its raise another modality joins it. Held anomalies are
-    reported every ``update_s``. An anomaly whose energies are all absent stays open for ``blind_s``. While the flag
-    ``settling`` is given, for ``settling_s`` after a move of the operator, energies of the origins in ``settling`` are
-    judged by a limit larger by ``settling_factor``: a move takes the whole plant somewhere else, while relations,
-    balances and senses still have to agree.
+    Cleared below ``deadband`` of the limit for ``off_delay_s``: all energies of the event's senses, or the fast ones
+    where they had been above, for the slow ones remember the fault longer than it lasts. Within ``join_s`` of its raise
+    another sense or signal joins an event. Kind and blame follow the moment at which it stands out most for
+    ``decide_s``; later they are revised only where it stands out ``revise`` times as much. Held events are reported
+    every ``update_s``. An event whose energies are all absent stays open for ``blind_s``. What slow energies still hold
+    of an event that was cleared raises nothing for ``residue_s``.
+
+    While the flag ``settling`` is given, for ``settling_s`` after a move of the operator, energies of the origins in
+    ``settling`` are judged by a limit larger by ``settling_factor``: a move takes the whole plant somewhere else, while
+    relations, balances and senses still have to agree.
     """
 
     deadband: float = 0.7
     off_delay_s: float = 30.0
     join_s: float = 120.0
-    rejoin_s: float = 300.0
+    decide_s: float = 60.0
+    revise: float = 1.5
     update_s: float = 30.0
     blind_s: float = 600.0
+    residue_s: float = 600.0
     largest_gap_s: float = 5.0
     evidence_s: float = 30.0
     settling_s: float = 60.0
@@ -55,17 +67,19 @@ class DetectorConfig:
         """Reject a hysteresis that is none."""
         if not 0 < self.deadband < 1:
             raise ConfigError(f"detector.deadband: {self.deadband} must be between 0 and 1")
-        if self.settling_factor < 1:
-            raise ConfigError(f"detector.settling_factor: {self.settling_factor} must be at least 1")
+        for name in ("settling_factor", "revise"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"detector.{name}: {getattr(self, name)} must be at least 1")
         if unknown := set(self.settling) - set(Origin):
             accepted = ", ".join(Origin)
             raise ConfigError(f"detector.settling: {min(unknown)!r} is not accepted; expected some of {accepted}")
         delays = (
             "off_delay_s",
             "join_s",
-            "rejoin_s",
+            "decide_s",
             "update_s",
             "blind_s",
+            "residue_s",
             "largest_gap_s",
             "evidence_s",
             "settling_s",
@@ -77,40 +91,56 @@ class DetectorConfig:
 
 @dataclass(slots=True)
 class _Open:
-    """An anomaly in progress; ``factor`` [E] and ``blame`` [G] are averages of its evidence."""
+    """An event in progress: the senses and signals [G] it covers, and averages of its evidence.
+
+    ``best`` is how far it stood out at most, ``loud`` whether fast energies were above their limit.
+    """
 
     anomaly: Anomaly
     groups: set[str]
     raised_ns: int
     told_ns: int
     seen_ns: int
+    signals: Bools | None = None
     factor: Floats | None = None
     blame: Floats | None = None
+    best: float = 0.0
+    loud: bool = False
     below_since_ns: int | None = None
 
 
 class Detector:
-    """Follows the energies tick by tick; ``open`` are the anomalies that stand."""
+    """Follows the energies tick by tick; ``open`` are the events that stand, ``sequence`` how many there ever were."""
 
-    def __init__(self, config: DetectorConfig, calibration: Calibration, plant: Plant, model_id: str) -> None:
+    def __init__(
+        self, config: DetectorConfig, calibration: Calibration, plant: Plant, model_id: str, sequence: int = 0
+    ) -> None:
         self._config = config
         self._calibration = calibration
         self._plant = plant
         self._model_id = model_id
+        self.sequence = sequence
         self._open: list[_Open] = []
-        self._closed: list[_Open] = []
+        self._closed: deque[Anomaly] = deque(maxlen=EARLIER)
         self._above_since_ns: int | None = None
         self._last_ns: int | None = None
+        self._first_ns: int | None = None
         self._contributions: Contributions | None = None
         self._factor: Floats | None = None
         self._blame: Floats | None = None
+        energies = calibration.energies
+        self._group = np.array([str(energy.modality) for energy in energies])
+        self._fast = np.array([e.speed >= FAST and e.origin not in REMEMBERING for e in energies], bool)
+        self._alive = np.array([e.origin is Origin.ALIVE for e in energies], bool)
+        self._residue_until_ns = np.zeros(len(energies), np.int64)
+        self._near = (tuple[str, ...](), np.zeros((0, 0)))
         self.surprise: Surprise | None = None
-        settling = [energy.origin in config.settling for energy in calibration.energies]
+        settling = [energy.origin in config.settling for energy in energies]
         self._relief = np.where(settling, config.settling_factor, 1.0)
 
     @property
     def open(self) -> tuple[Anomaly, ...]:
-        """Anomalies that stand, oldest first, as last reported."""
+        """Events that stand, oldest first, as last reported."""
         return tuple(o.anomaly for o in self._open)
 
     @property
@@ -129,85 +159,148 @@ class Detector:
         """Take the raw energies [E] of a tick (NaN where absent) and tell what changed.
 
         Flags: ``uncalibrated:<modality>`` excludes the energies of a modality, ``settling`` widens the limit of fast
-        energies. Returned are anomalies raised, held (at a slow rate) and cleared, in that order of age.
+        energies. Returned are events raised, held (at a slow rate) and cleared, in that order of age.
         """
         factor = self._judge(energies_row, flags)
         largest_gap_s = max(self._config.largest_gap_s, 1.5 * self._calibration.step_s)
         if self._last_ns is None or t_ns - self._last_ns > largest_gap_s * NS_PER_S:
             self._above_since_ns = None
         self._remember(t_ns, factor, contributions)
-        peaks = by_group(factor, self._calibration.modality)
-        changes = [change for o in list(self._open) for change in self._follow(o, t_ns, factor, peaks)]
-        changes += self._watch(t_ns, factor, peaks)
+        if self._first_ns is None and np.isfinite(factor).any():
+            self._first_ns = t_ns
+        changes = [change for o in list(self._open) for change in self._follow(o, t_ns, self._part(o, factor))]
+        changes += self._watch(t_ns, factor, contributions)
         self._last_ns = t_ns
         return changes
 
     def resume(self, anomalies: Sequence[Anomaly]) -> None:
-        """Take over anomalies that were open before a restart."""
+        """Take over events that were open before a restart."""
         for a in anomalies:
             if a.state is not AnomalyState.CLEARED and a.id not in {o.anomaly.id for o in self._open}:
-                self._open.append(_Open(a, set(a.by_modality), a.t_onset_ns, a.t_ns, a.t_ns))
+                known = _Open(a, set(a.by_modality), a.t_onset_ns, a.t_ns, a.t_ns, loud=True)
+                known.best = max((factor for _, factor in a.energies), default=0.0)
+                self._open.append(known)
+
+    def own(self, anomaly_id: str) -> Bools:
+        """The energies [E] of the senses of an open event; none where it does not stand."""
+        groups = next((o.groups for o in self._open if o.anomaly.id == anomaly_id), set())
+        return np.isin(self._group, sorted(groups))
 
     def _judge(self, row: Floats, flags: Sequence[str]) -> Floats:
         """Factors [E] of the limit, NaN where an energy takes no part."""
         outside = {f.removeprefix(UNCALIBRATED) for f in flags if f.startswith(UNCALIBRATED)}
-        masked = [m in outside for m in self._calibration.modality]
+        masked = np.isin(self._group, sorted(outside))
         self.surprise = self._calibration.score(np.where(masked, np.nan, row))
         return self.surprise.factor / self._relief if SETTLING in flags else self.surprise.factor
 
     def _remember(self, t_ns: int, factor: Floats, contributions: Contributions | None) -> None:
-        """Running averages of the evidence, so that an anomaly is judged on more than its last tick."""
+        """Running averages of the evidence, so that an event is judged on more than its last tick."""
         step_s = 1.0 if self._last_ns is None else (t_ns - self._last_ns) / NS_PER_S
         alpha = min(max(step_s, 0.0) / self._config.evidence_s, 1.0) if self._above_since_ns or self._open else 1.0
         self._factor = _blend(self._factor, np.nan_to_num(factor), alpha)
         if contributions is not None:
             self._contributions = contributions
-            blame = blame_signals(factor, contributions, self._config.evidence)
-            self._blame = _blend(self._blame, blame, alpha) if blame.any() else self._blame
 
     # --- a new one
 
-    def _watch(self, t_ns: int, factor: Floats, peaks: dict[str, float]) -> list[Anomaly]:
-        """Raise once the groups that no open anomaly covers have been above the limit for the on-delay."""
-        held = set().union(*(o.groups for o in self._open)) if self._open else set()
-        free = {group: value for group, value in peaks.items() if group not in held}
-        if max(free.values(), default=0.0) < 1:
+    def _watch(self, t_ns: int, factor: Floats, contributions: Contributions | None) -> list[Anomaly]:
+        """Raise once what no open event covers has been above the limit for the on-delay."""
+        self._residue_until_ns[np.nan_to_num(factor) < self._config.deadband] = 0
+        free = np.where(self._residue_until_ns > t_ns, np.nan, self._uncovered(factor, contributions))
+        peaks = by_group(free, self._group.tolist())
+        if max(peaks.values(), default=0.0) < 1:
             self._above_since_ns = None
             return []
         if self._above_since_ns is None:
             self._above_since_ns = t_ns
             self._factor = np.nan_to_num(factor)
+            self._blame = None
+        if contributions is not None:
+            blame = blame_signals(free, contributions, self._config.evidence)
+            self._blame = _blend(self._blame, blame, self._evidence_alpha()) if blame.any() else self._blame
         needed_s = self._calibration.on_delay_s - self._calibration.step_s
         if t_ns - self._above_since_ns < needed_s * NS_PER_S:
             return []
         onset_ns, self._above_since_ns = self._above_since_ns, None
-        groups = {group for group, value in free.items() if value >= self._config.deadband}
-        return [self._raise(t_ns, onset_ns, groups)]
+        groups = {group for group, value in peaks.items() if value >= 1}
+        return [self._raise(t_ns, onset_ns, groups, free)]
 
-    def _raise(self, t_ns: int, onset_ns: int, groups: set[str]) -> Anomaly:
-        """Join a young anomaly, continue a recent one, or open a new one."""
+    def _uncovered(self, factor: Floats, contributions: Contributions | None) -> Floats:
+        """Factors [E] without what open events explain: their senses, but for signals that they have no part in.
+
+        Within ``join_s`` of its raise an event takes what comes; later, only what its signals and their neighbours in
+        the plant's graph contribute.
+        """
+        free = factor.copy()
         for o in self._open:
-            if t_ns - o.raised_ns <= self._config.join_s * NS_PER_S:
+            own = np.isin(self._group, sorted(o.groups))
+            young = self._last_ns is None or self._last_ns - o.raised_ns <= self._config.join_s * NS_PER_S
+            if young or contributions is None or o.signals is None:
+                free[own] = np.nan
+                continue
+            inside, outside = self._shares(o, contributions)
+            free[own] = np.where(outside > inside, free * (1.0 - inside), np.nan)[own]
+        return free
+
+    def _shares(self, o: _Open, contributions: Contributions) -> tuple[Floats, Floats]:
+        """The largest share in each energy [E] of the signals of an event or their neighbours, and of any other."""
+        if contributions.signals is not self._near[0]:
+            self._near = (contributions.signals, _neighbours(self._plant, contributions.signals))
+        near = self._near[1]
+        inside = np.ones(len(near), bool) if o.signals is None else near @ o.signals > 0
+        shares = np.clip(np.nan_to_num(contributions.shares), 0.0, 1.0)
+        return shares[:, inside].max(1, initial=0.0), shares[:, ~inside].max(1, initial=0.0)
+
+    def _part(self, o: _Open, factor: Floats) -> Floats:
+        """Factors [E] as far as they are an event's own, where others stand in the same senses."""
+        shared = any(other is not o and other.groups & o.groups for other in self._open)
+        if not shared or self._contributions is None:
+            return factor
+        inside, outside = self._shares(o, self._contributions)
+        return np.where(inside >= outside, factor, 0.0)
+
+    def _raise(self, t_ns: int, onset_ns: int, groups: set[str], free: Floats) -> Anomaly:
+        """Join a young event or open a new one; a sense that has died joins nothing."""
+        dead = bool((np.nan_to_num(free[self._alive]) >= 1).any())
+        for o in self._open:
+            if groups - o.groups and not dead and t_ns - o.raised_ns <= self._config.join_s * NS_PER_S:
                 o.groups |= groups
-                o.factor = self._own(groups) if o.factor is None else np.maximum(o.factor, self._own(groups))
+                o.signals = _either(o.signals, self._blamed(free))
+                own = self._own(groups)
+                o.factor = own if o.factor is None else np.maximum(o.factor, own)
+                o.best = 0.0
+                self._decide(o, t_ns)
                 return self._tell(o, t_ns, AnomalyState.HELD)
-        horizon_ns = t_ns - round(self._config.rejoin_s * NS_PER_S)
-        self._closed = [o for o in self._closed if o.anomaly.t_ns >= horizon_ns]
-        for o in self._closed:
-            if o.groups & groups:
-                self._closed.remove(o)
-                o.groups |= groups
-                o.raised_ns, o.seen_ns, o.below_since_ns, o.factor = t_ns, t_ns, None, None
-                self._open.append(o)
-                return self._tell(o, t_ns, AnomalyState.RAISED)
-        fresh = _Open(self._blank(onset_ns, t_ns, groups), set(groups), t_ns, t_ns, t_ns)
+        self.sequence += 1
+        fresh = _Open(self._blank(onset_ns, t_ns), set(groups), t_ns, t_ns, t_ns)
+        fresh.factor = np.where(np.isin(self._group, sorted(groups)), np.nan_to_num(free), 0.0)
+        fresh.blame, fresh.signals = self._blame, self._blamed(free)
+        fresh.loud = bool((fresh.factor[self._fast] >= 1).any())
         self._open.append(fresh)
+        self._decide(fresh, t_ns)
+        fresh.anomaly = replace(fresh.anomaly, earlier=self._looks_like(fresh.anomaly))
+        if self._first_ns is not None and onset_ns - self._first_ns <= self._calibration.on_delay_s * NS_PER_S:
+            fresh.anomaly = replace(fresh.anomaly, revision=STANDING)
         return self._tell(fresh, t_ns, AnomalyState.RAISED)
 
-    def _blank(self, onset_ns: int, t_ns: int, groups: set[str]) -> Anomaly:
+    def _blamed(self, factor: Floats) -> Bools | None:
+        """The signals [G] that take part in factors [E]; None where that is not known."""
+        if self._contributions is None:
+            return None
+        return blame_signals(factor, self._contributions, self._config.evidence) >= self._config.evidence.partaking
+
+    def _looks_like(self, anomaly: Anomaly) -> str:
+        """The id of the latest event of the same kind that blames the same signal most; "" without one."""
+        first = [blame.signal for blame in anomaly.top_signals[:1]]
+        for old in self._closed:
+            if old.kind is anomaly.kind and [blame.signal for blame in old.top_signals[:1]] == first:
+                return old.id
+        return ""
+
+    def _blank(self, onset_ns: int, t_ns: int) -> Anomaly:
         at = datetime.fromtimestamp(onset_ns / NS_PER_S, tz=UTC).strftime("%Y%m%dT%H%M%S")
         return Anomaly(
-            id=f"{self._plant.name}-{at}-{'-'.join(sorted(groups)) or 'none'}",
+            id=f"{self._plant.name}-{at}-{self.sequence}",
             t_onset_ns=onset_ns,
             t_ns=t_ns,
             state=AnomalyState.RAISED,
@@ -221,22 +314,21 @@ class Detector:
 
     # --- one that stands
 
-    def _follow(self, o: _Open, t_ns: int, factor: Floats, peaks: dict[str, float]) -> list[Anomaly]:
-        """Hold, report or clear an open anomaly by the factors of its own groups."""
-        present = [peaks[group] for group in o.groups if group in peaks]
-        peak = max(present, default=math.nan)
-        if present:
+    def _follow(self, o: _Open, t_ns: int, factor: Floats) -> list[Anomaly]:
+        """Hold, report or clear an event by the factors of its own senses."""
+        own = np.isin(self._group, sorted(o.groups)) & np.isfinite(factor)
+        fast = own & self._fast
+        o.loud |= bool((factor[fast] >= 1).any())
+        judged = fast if o.loud and fast.any() else own
+        if own.any():
             o.seen_ns = t_ns
-        if peak >= self._config.deadband:
+        if float(factor[judged].max(initial=0.0)) >= self._config.deadband:
             o.below_since_ns = None
-            own = np.array([m in o.groups for m in self._calibration.modality])
-            self._gather(o, np.where(own, np.nan_to_num(factor), 0.0))
-        elif present and o.below_since_ns is None:
+            self._gather(o, np.where(own, np.nan_to_num(factor), 0.0), t_ns)
+        elif own.any() and o.below_since_ns is None:
             o.below_since_ns = t_ns
         if self._is_over(o, t_ns):
-            self._open.remove(o)
-            self._closed.append(o)
-            return [self._tell(o, t_ns, AnomalyState.CLEARED)]
+            return [self._close(o, t_ns, own & (np.nan_to_num(factor) >= self._config.deadband))]
         if t_ns - o.told_ns >= self._config.update_s * NS_PER_S:
             return [self._tell(o, t_ns, AnomalyState.HELD)]
         return []
@@ -246,41 +338,113 @@ class Detector:
         since = o.below_since_ns
         return blind or (since is not None and t_ns - since >= self._config.off_delay_s * NS_PER_S)
 
-    def _gather(self, o: _Open, factor: Floats) -> None:
-        alpha = min(self._calibration.step_s / self._config.evidence_s, 1.0)
+    def _close(self, o: _Open, t_ns: int, residue: Bools) -> Anomaly:
+        self._residue_until_ns[residue] = t_ns + round(self._config.residue_s * NS_PER_S)
+        self._open.remove(o)
+        gone = self._tell(o, t_ns, AnomalyState.CLEARED)
+        self._closed.appendleft(gone)
+        return gone
+
+    def _gather(self, o: _Open, factor: Floats, t_ns: int) -> None:
+        """Average the evidence of an event, and see whether it stands out more than ever."""
+        alpha = self._evidence_alpha()
         o.factor = _blend(o.factor, factor, alpha)
-        if self._blame is not None:
-            o.blame = _blend(o.blame, self._blame, alpha)
+        if self._contributions is not None:
+            blame = blame_signals(factor, self._contributions, self._config.evidence)
+            o.blame = _blend(o.blame, blame, alpha) if blame.any() else o.blame
+            if t_ns - o.raised_ns <= self._config.join_s * NS_PER_S:
+                o.signals = _either(o.signals, blame >= self._config.evidence.partaking)
+        self._decide(o, t_ns)
+
+    def _decide(self, o: _Open, t_ns: int) -> None:
+        """Kind and blame of the moment at which the event stands out most, with the reason of a late revision."""
+        strength = 0.0 if o.factor is None else float(o.factor.max(initial=0.0))
+        young = t_ns - o.raised_ns <= self._config.decide_s * NS_PER_S
+        if o.factor is None or strength <= o.best * (1.0 if young else self._config.revise):
+            return
+        found = self._finding(o)
+        if not found.energies:
+            return
+        o.best = strength
+        before, o.anomaly = o.anomaly, _told(o.anomaly, found)
+        if not young and (before.kind is not o.anomaly.kind or _first(before) != _first(o.anomaly)):
+            name, size = found.energies[0]
+            said = f"{before.kind} at {_first(before)} -> {o.anomaly.kind} at {_first(o.anomaly)}"
+            o.anomaly = replace(o.anomaly, revision=f"{said}: {name} rose to {size:.1f} times its limit")
 
     def _tell(self, o: _Open, t_ns: int, state: AnomalyState) -> Anomaly:
-        """The anomaly as it is known now; a resumed one keeps its old evidence until there is new."""
-        if o.factor is None and state is not AnomalyState.CLEARED:
-            o.factor, o.blame = self._own(o.groups), self._blame
-        found = self._finding(o)
+        """The event as it is known now; one that was taken over keeps its evidence until it stands out more."""
         p_value = min(o.anomaly.p_value, self.surprise.p_value if self.surprise else 1.0)
         o.told_ns = t_ns
         o.anomaly = replace(o.anomaly, t_ns=t_ns, state=state, p_value=p_value)
-        if found is not None and found.energies:
-            o.anomaly = replace(
-                o.anomaly,
-                kind=found.kind,
-                by_modality=found.by_modality,
-                top_signals=found.top_signals or o.anomaly.top_signals,
-                energies=found.energies,
-            )
         return o.anomaly
 
     def _own(self, groups: set[str]) -> Floats:
         """Recent factors [E] of the energies of some groups, zero for the others."""
-        mask = np.array([m in groups for m in self._calibration.modality])
-        return np.where(mask, 0.0 if self._factor is None else self._factor, 0.0)
+        return np.where(np.isin(self._group, sorted(groups)), 0.0 if self._factor is None else self._factor, 0.0)
 
-    def _finding(self, o: _Open) -> Finding | None:
-        if o.factor is None:
-            return None
+    def _finding(self, o: _Open) -> Finding:
         known = self._contributions
         blame = o.blame if o.blame is not None else np.zeros(len(known.signals) if known else 0)
-        return find(o.factor, self._calibration.energies, blame, known, self._config.evidence)
+        if known is not None and blame.any():
+            blame = np.where(self._may_be_blamed(known.signals, o.groups), blame, 0.0)
+        return find(
+            np.zeros(len(self._group)) if o.factor is None else o.factor,
+            self._calibration.energies,
+            blame,
+            known,
+            self._config.evidence,
+        )
+
+    def _may_be_blamed(self, signals: Sequence[str], groups: set[str]) -> Bools:
+        """The signals [G] of an event's senses but for setpoints: what an operator or a controller asks is no fault."""
+        known = [self._plant.by_name.get(name) for name in signals]
+        return np.array([s is not None and not _is_setpoint(s) and str(s.modality) in groups for s in known], bool)
+
+    def _evidence_alpha(self) -> float:
+        return min(self._calibration.step_s / self._config.evidence_s, 1.0)
+
+
+def _is_setpoint(signal: Signal) -> bool:
+    """Whether a signal is asked for and not measured: it is moved, or is called the setpoint of a loop (ISA-5.1)."""
+    return signal.role is Role.MANIPULATED or signal.name.upper().endswith(".SP")
+
+
+def _told(anomaly: Anomaly, found: Finding) -> Anomaly:
+    return replace(
+        anomaly,
+        kind=found.kind,
+        by_modality=found.by_modality,
+        top_signals=found.top_signals or anomaly.top_signals,
+        energies=found.energies,
+    )
+
+
+def _first(anomaly: Anomaly) -> str:
+    """The signal blamed most, or the strongest sense where none is."""
+    if anomaly.top_signals:
+        return anomaly.top_signals[0].signal
+    return max(anomaly.by_modality, key=lambda name: anomaly.by_modality[name], default="nothing")
+
+
+def _neighbours(plant: Plant, names: Sequence[str]) -> Floats:
+    """Which signals [G, G] stand beside each other in the plant's graph, each beside itself, media beside none.
+
+    Without a graph every tag stands beside every other.
+    """
+    place = {name: i for i, name in enumerate(names)}
+    near = np.eye(len(names))
+    for a, b in plant.edges:
+        if a in place and b in place:
+            near[place[a], place[b]] = near[place[b], place[a]] = 1.0
+    if not plant.edges:
+        tags = np.array([plant.by_name[name].modality is Modality.PROCESS for name in names], np.float64)
+        near = np.maximum(near, np.outer(tags, tags))
+    return near
+
+
+def _either(one: Bools | None, other: Bools | None) -> Bools | None:
+    return one if other is None else other if one is None else one | other
 
 
 def _blend(old: Floats | None, new: Floats, alpha: float) -> Floats:

@@ -16,6 +16,7 @@ from fusion.errors import ConfigError
 from fusion.records import AnomalyKind, Energy, Origin, SignalBlame, Statistic
 
 Floats = NDArray[np.float64]
+LEAST_SHARE = 1e-3  # of the blame, below which a signal is not named
 
 
 @dataclass(kw_only=True, slots=True)
@@ -24,19 +25,21 @@ class EvidenceConfig:
 
     Another modality agrees from ``agreeing`` of the strongest one's factor. What energies say of the instrument,
     averaged by their weight, decides from ``alone``. Factors below ``faint`` of the limit are no evidence.
-    Energies that compare modalities say best which one is wrong: they count ``locating`` times in the blame.
+    Energies that compare modalities say best which one is wrong: they count ``locating`` times in the blame. A signal
+    takes part in an event from a blame of ``partaking``.
     """
 
     agreeing: float = 0.6
     alone: float = 0.7
     faint: float = 0.5
     locating: float = 1.5
+    partaking: float = 0.1
     top_signals: int = 5
     top_energies: int = 8
 
     def __post_init__(self) -> None:
         """Reject shares that are none."""
-        for name in ("agreeing", "alone", "faint"):
+        for name in ("agreeing", "alone", "faint", "partaking"):
             if not 0 < getattr(self, name) <= 1:
                 raise ConfigError(f"evidence.{name}: {getattr(self, name)} must be in (0, 1]")
 
@@ -46,12 +49,29 @@ class Contributions:
     """Who made the energies of one tick: ``shares`` [E, G] by energy and signal, ``residual`` [G] in their units.
 
     ``sensor`` [E] is how far, 0 to 1, an energy speaks of an instrument rather than of the plant; NaN: it does not say.
+    ``seen`` [G] are the values of tags, NaN for media, of which ``where`` [G] names what stands out.
     """
 
     signals: tuple[str, ...]
     shares: Floats
     residual: Floats
     sensor: Floats | None = None
+    seen: Floats | None = None
+    where: tuple[str, ...] = ()
+
+    def blamed(self, signal: int, share: float) -> SignalBlame:
+        """One signal with its part in the event."""
+        residual, seen = float(self.residual[signal]), None
+        if self.seen is not None and np.isfinite(self.seen[signal]):
+            seen = float(self.seen[signal])
+        return SignalBlame(
+            signal=self.signals[signal],
+            residual=residual,
+            share=share,
+            seen=seen,
+            expected=None if seen is None else seen - residual,
+            where=self.where[signal] if self.where else "",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +170,6 @@ def _by_modality(factor: Floats, modality: Sequence[str], config: EvidenceConfig
 def _top_signals(blame: Floats, contributions: Contributions | None, config: EvidenceConfig) -> tuple[SignalBlame, ...]:
     if contributions is None or not blame.any():
         return ()
-    order = [int(g) for g in np.argsort(-blame, kind="stable")[: config.top_signals] if blame[g] > 0]
-    names, residual = contributions.signals, contributions.residual
-    return tuple(SignalBlame(signal=names[g], residual=float(residual[g]), share=float(blame[g])) for g in order)
+    order = [int(g) for g in np.argsort(-blame, kind="stable")[: config.top_signals] if blame[g] >= LEAST_SHARE]
+    total = float(blame[order].sum())
+    return tuple(contributions.blamed(g, float(blame[g]) / total) for g in order)

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from fusion.inference import Engine, Outcome
 from fusion.plain import plain
 from fusion.plant import Modality, Plant, Role
-from fusion.publish.encoding import energy_message, to_message
+from fusion.publish.encoding import alarm_message, energy_message, to_message
 from fusion.publish.messages import EnergyMessage, SurpriseOut, encode
 from fusion.publish.preview import cloud_bytes, picture_png, spectrogram
 from fusion.publish.publisher import MqttPublisher
-from fusion.records import Answer, Forecast, Gap, Health
+from fusion.records import Alarm, AlarmOrder, Answer, Forecast, Gap, Health
 
 
 class Outlet(Protocol):
@@ -31,8 +31,28 @@ class Outlet(Protocol):
     def gap(self, gap: Gap) -> None:
         """Take a stretch without data of one source."""
 
+    def alarm(self, alarm: Alarm, t_ns: int) -> None:
+        """Take a change in the life of an alarm."""
+
+    def again(self, alarm: Alarm, t_ns: int) -> None:
+        """Take an alarm and its anomaly once more: it may not have been heard of before a restart."""
+
     def answers(self) -> Sequence[Answer]:
         """What was answered to recommendations since the last call."""
+
+    def orders(self) -> Sequence[AlarmOrder]:
+        """What operators said of alarms since the last call."""
+
+    def refused(self, what: str) -> None:
+        """Count something that was read and cannot be done."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether all that must arrive would outlive the process now."""
+
+    @property
+    def trouble(self) -> str:
+        """What stands in the way of delivery now, in words."""
 
     def close(self) -> None:
         """Say goodbye."""
@@ -68,9 +88,36 @@ class MqttOutlet:
         """Publish a gap."""
         self._publisher.publish(gap)
 
+    def alarm(self, alarm: Alarm, t_ns: int) -> None:
+        """Publish an alarm."""
+        self._publisher.publish(alarm_message(alarm, self._plant, t_ns))
+
+    def again(self, alarm: Alarm, t_ns: int) -> None:
+        """Publish both, the anomaly under the name it had."""
+        self._publisher.publish(alarm.anomaly)
+        self.alarm(alarm, t_ns)
+
     def answers(self) -> Sequence[Answer]:
         """Answers that came over MQTT."""
         return self._publisher.answers()
+
+    def orders(self) -> Sequence[AlarmOrder]:
+        """Orders that came over MQTT."""
+        return self._publisher.orders()
+
+    def refused(self, what: str) -> None:
+        """Count it among what was dropped."""
+        self._publisher.dropped[what] += 1
+
+    @property
+    def settled(self) -> bool:
+        """Whether the outbox has everything."""
+        return self._publisher.settled
+
+    @property
+    def trouble(self) -> str:
+        """Trouble of the outbox or the broker."""
+        return self._publisher.trouble
 
     def close(self) -> None:
         """Publish ``offline`` and disconnect."""
@@ -109,9 +156,32 @@ class FileOutlet:
     def gap(self, gap: Gap) -> None:
         """A recording that is replayed has none of its own."""
 
+    def alarm(self, alarm: Alarm, t_ns: int) -> None:
+        """Nobody operates a file."""
+
+    def again(self, alarm: Alarm, t_ns: int) -> None:
+        """A file begins with its recording."""
+
     def answers(self) -> Sequence[Answer]:
         """No answers: nobody reads a file while it is written."""
         return ()
+
+    def orders(self) -> Sequence[AlarmOrder]:
+        """No orders either."""
+        return ()
+
+    def refused(self, what: str) -> None:
+        """Nothing is read, so nothing is refused."""
+
+    @property
+    def settled(self) -> bool:
+        """What is written stays."""
+        return True
+
+    @property
+    def trouble(self) -> str:
+        """None that does not end the replay."""
+        return ""
 
     def close(self) -> None:
         """Finish the file."""
@@ -139,9 +209,38 @@ class Outlets:
         for outlet in self._outlets:
             outlet.gap(gap)
 
+    def alarm(self, alarm: Alarm, t_ns: int) -> None:
+        """Give an alarm to each."""
+        for outlet in self._outlets:
+            outlet.alarm(alarm, t_ns)
+
+    def again(self, alarm: Alarm, t_ns: int) -> None:
+        """Give it to each."""
+        for outlet in self._outlets:
+            outlet.again(alarm, t_ns)
+
     def answers(self) -> Sequence[Answer]:
         """Answers that any of them heard."""
         return [answer for outlet in self._outlets for answer in outlet.answers()]
+
+    def orders(self) -> Sequence[AlarmOrder]:
+        """Orders that any of them heard."""
+        return [order for outlet in self._outlets for order in outlet.orders()]
+
+    def refused(self, what: str) -> None:
+        """Let each count."""
+        for outlet in self._outlets:
+            outlet.refused(what)
+
+    @property
+    def settled(self) -> bool:
+        """Whether all are."""
+        return all(outlet.settled for outlet in self._outlets)
+
+    @property
+    def trouble(self) -> str:
+        """That of all."""
+        return "; ".join(outlet.trouble for outlet in self._outlets if outlet.trouble)
 
     def close(self) -> None:
         """Close all."""

@@ -1,7 +1,8 @@
 """The daemon: supervise sources, tick the timeline, call inference, publish, report health, shut down.
 
-One task per source, one for intake, one for inference (in a single worker thread), one for health. Sources, timeline,
-inference and publisher stop in that order, the order of the data, each with a deadline.
+One task per source, one for intake, one for inference (in a single worker thread), one for orders of operators, one
+for health. Sources, timeline, inference and publisher stop in that order, the order of the data, each with a deadline.
+What an operator should know of is on disk before it is published.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,37 +24,60 @@ from connectors.base import Source
 from connectors.kinds import source_of
 from connectors.replay import ReplayConfig, replay_source
 from fusion.checkpoint import load_checkpoint
-from fusion.clock import CLOCK, Clock
+from fusion.clock import CLOCK, Clock, iso_time
 from fusion.command import stop_on_signals
+from fusion.daemon.desk import AlarmDesk
+from fusion.daemon.glance import Signs, name_of, plant_state
+from fusion.daemon.memory import TickMemory
 from fusion.daemon.outlet import FileOutlet, MqttOutlet, Outlet, Outlets
+from fusion.daemon.resume import resumed
 from fusion.daemon.settings import DaemonConfig
-from fusion.errors import FusionError
+from fusion.daemon.store import Store
+from fusion.errors import ConfigError, FusionError
 from fusion.files import check_place
-from fusion.inference import Cadence, Engine
+from fusion.inference import Engine, Outcome
 from fusion.plant import Plant
 from fusion.plant_file import load_plant
 from fusion.publish.publisher import MqttPublisher, PublisherConfig
 from fusion.recordings.recording import Recording, arrival_ns
-from fusion.records import NS_PER_S, Frame, Health, SourceHealth
+from fusion.records import NS_PER_S, Alarm, AlarmOrder, Frame, Health, OrderKind, SourceHealth
 from fusion.timeline.timeline import Timeline, TimelineHealth
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 INTAKE_PERIOD_S = 0.05
+ORDERS_PERIOD_S = 0.25
 HEALTH_PERIOD_S = 2.0
 FRAMES_WAITING = 8
 STOP_DEADLINE_S = 3.0
 HOST_STEP_S = 2.0
+LATELY_S = 60.0
 
 
 @dataclass(slots=True)
 class Statistics:
-    """What the daemon counts about itself; latencies [s] run from tick close to publish."""
+    """What the daemon counts about itself; latencies [s] run from tick close to publish, times are monotonic."""
 
     started_ns: int = field(default_factory=time.monotonic_ns)
     ticks: int = 0
     skipped_ticks: int = 0
-    latency_s: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
+    tick_ns: int | None = None
+    skipped_ns: deque[int] = field(default_factory=lambda: deque(maxlen=10_000))
+    latency_s: deque[float] = field(default_factory=lambda: deque(maxlen=300))
+
+    def skip(self) -> None:
+        """A tick has been left out."""
+        self.skipped_ticks += 1
+        self.skipped_ns.append(time.monotonic_ns())
+
+    def skipped_lately(self) -> int:
+        """Ticks left out in the last minute."""
+        since_ns = time.monotonic_ns() - round(LATELY_S * NS_PER_S)
+        while self.skipped_ns and self.skipped_ns[0] < since_ns:
+            self.skipped_ns.popleft()
+        return len(self.skipped_ns)
 
     def latency(self, percentile: float) -> float:
         """A percentile of the recent latencies [s]; zero before the first tick."""
@@ -63,7 +87,8 @@ class Statistics:
 class Daemon:
     """Sources in, records out; ``lossless`` (replay) waits for inference instead of skipping ticks.
 
-    ``clock`` is the one by which sources stamp arrivals.
+    ``clock`` is the one by which sources stamp arrivals. ``desk`` keeps the alarms and ``memory`` the ticks that a
+    later start goes on from; both are closed with the daemon.
     """
 
     def __init__(
@@ -73,6 +98,8 @@ class Daemon:
         engine: Engine,
         outlet: Outlet,
         *,
+        desk: AlarmDesk | None = None,
+        memory: TickMemory | None = None,
         lossless: bool = False,
         clock: Clock = CLOCK,
     ) -> None:
@@ -80,24 +107,30 @@ class Daemon:
         self._timeline = timeline
         self._engine = engine
         self._outlet = outlet
+        self._desk = desk or AlarmDesk()
+        self._memory = memory
         self._lossless = lossless
         self._clock = clock
         self._arrival_ns = 0
         self._frames: asyncio.Queue[tuple[Frame, int]] = asyncio.Queue(FRAMES_WAITING)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="inference")
+        self._noted_skips = 0
         self.statistics = Statistics()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until ``stop`` is set or, in replay, until every source has finished."""
         intake = asyncio.create_task(self._intake(stop), name="intake")
         inference = asyncio.create_task(self._inference(), name="inference")
+        orders = asyncio.create_task(self._orders(), name="orders")
         health = asyncio.create_task(self._health(), name="health")
         try:
+            for alarm in self._desk.again():
+                self._outlet.again(alarm, self._clock.now_ns())
             for source in self._sources:
                 await source.start()
-            await _first_failure_or_done(intake, inference, health)
+            await _first_failure_or_done(intake, inference, orders, health)
         finally:
-            await self._shut_down(intake, inference, health)
+            await self._shut_down(intake, inference, orders, health)
 
     async def _shut_down(
         self, intake: asyncio.Task[None], inference: asyncio.Task[None], *rest: asyncio.Task[None]
@@ -107,7 +140,14 @@ class Daemon:
         await _bounded(self._frames.join(), "inference") if not inference.done() else None
         await _cancel(inference, *rest)
         self._worker.shutdown(wait=True, cancel_futures=True)
-        self._outlet.close()
+        try:
+            self._desk.settle(self._outlet.settled)
+            self._saving()()
+            if self._memory is not None:
+                self._memory.close()
+        finally:
+            self._outlet.close()
+            self._desk.close()
 
     async def _intake(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -144,45 +184,123 @@ class Daemon:
             if self._frames.full() and not self._lossless:
                 self._frames.get_nowait()
                 self._frames.task_done()
-                self.statistics.skipped_ticks += 1
+                self.statistics.skip()
             await self._frames.put((frame, time.monotonic_ns()))
 
     async def _inference(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             frame, closed_ns = await self._frames.get()
             newest = self._frames.empty()
             for answer in self._outlet.answers():
-                await loop.run_in_executor(self._worker, self._engine.answer, answer)
-            outcome = await loop.run_in_executor(self._worker, self._engine.step, frame, newest)
-            self._outlet.outcome(outcome)
+                await self._work(self._engine.answer, answer)
+            if self._noted_skips < self.statistics.skipped_ticks:
+                self._noted_skips = self.statistics.skipped_ticks
+                self._engine.note_skipped()
+            outcome = await self._work(self._engine.step, frame, newest)
+            outcome = await self._published(outcome)
+            if self._memory is not None and outcome.ticks is not None:
+                self._memory.add(outcome.ticks)
             self.statistics.ticks += 1
-            self.statistics.latency_s.append((time.monotonic_ns() - closed_ns) / NS_PER_S)
+            self.statistics.tick_ns = time.monotonic_ns()
+            self.statistics.latency_s.append((self.statistics.tick_ns - closed_ns) / NS_PER_S)
             self._frames.task_done()
+
+    async def _published(self, outcome: Outcome) -> Outcome:
+        """Put on the disk what a tick changed, then publish all of it."""
+        with self._desk.telling(self._outlet.settled):
+            outcome, changed = self._desk.take(outcome)
+            if outcome.anomalies or self._engine.notes != self._desk.notes:
+                await self._save()
+            self._outlet.outcome(outcome)
+            self._tell(changed, outcome.frame.t_ns)
+        return outcome
+
+    async def _work(self, work: Callable[..., T], *given: Any) -> T:
+        """Do something in the thread of the engine, after what it has been given before."""
+        return await asyncio.get_running_loop().run_in_executor(self._worker, work, *given)
+
+    async def _save(self) -> None:
+        """Put the alarm list as it now is on the disk."""
+        await self._work(self._saving())
+
+    def _saving(self) -> Callable[[], None]:
+        alarms, untold = self._desk.log.alarms, frozenset(self._desk.untold)
+        return lambda: self._desk.save(alarms, untold, self._engine.sequence, self._engine.notes)
+
+    async def _orders(self) -> None:
+        """Do what operators say, whether ticks come or not."""
+        while True:
+            with self._desk.telling(self._outlet.settled):
+                now_ns = self._clock.now_ns()
+                changed = list(self._desk.unshelve_due(now_ns))
+                for order in self._outlet.orders():
+                    changed += await self._obeyed(order, now_ns)
+                if changed:
+                    await self._save()
+                    self._tell(changed, now_ns)
+            await asyncio.sleep(ORDERS_PERIOD_S)
+
+    async def _obeyed(self, order: AlarmOrder, t_ns: int) -> list[Alarm]:
+        """The alarm that an order has changed, if any."""
+        try:
+            alarm = self._desk.obey(order, t_ns)
+        except ConfigError as error:
+            self._outlet.refused("order:refused")
+            log.warning("order to %s by %s is refused: %s", order.order, order.by or "nobody", error)
+            return []
+        if alarm is not None and order.order is OrderKind.NORMAL:
+            await self._work(self._engine.accept, order.id)
+        return [] if alarm is None else [alarm]
+
+    def _tell(self, changed: Sequence[Alarm], t_ns: int) -> None:
+        """Say what became of alarms, to everyone and in the log."""
+        for alarm in changed:
+            self._outlet.alarm(alarm, t_ns)
+            log.info("alarm %s (%s) at %s: %s", alarm.anomaly.id, name_of(alarm), iso_time(t_ns), _said(alarm, t_ns))
 
     async def _health(self) -> None:
         while True:
             self._outlet.health(self.health("online"))
             await asyncio.sleep(HEALTH_PERIOD_S)
+            self._desk.settle(self._outlet.settled)
+            if self._desk.stale:
+                await self._save()
 
     def health(self, state: str) -> Health:
         """The daemon as the operator should see it, now."""
-        clocks = self._timeline.health()
-        return Health(
-            t_ns=self._clock.now_ns(),
+        clocks, now_ns, counted = self._timeline.health(), self._clock.now_ns(), self.statistics
+        clock_flags = (*(f"clock:{name}" for name in clocks.skewed), *self._host_clock())
+        bare = Health(
+            t_ns=now_ns,
             state=state,
             sources=tuple(_with_clock(source.health(), source.signals, clocks) for source in self._sources),
-            latency_p50_s=self.statistics.latency(50),
-            latency_p99_s=self.statistics.latency(99),
-            ticks=self.statistics.ticks,
-            skipped_ticks=self.statistics.skipped_ticks,
-            uptime_s=(time.monotonic_ns() - self.statistics.started_ns) / NS_PER_S,
+            latency_p50_s=counted.latency(50),
+            latency_p99_s=counted.latency(99),
+            ticks=counted.ticks,
+            skipped_ticks=counted.skipped_ticks,
+            uptime_s=(time.monotonic_ns() - counted.started_ns) / NS_PER_S,
             model_id=self._engine.model_id,
             calibrated_hours=self._engine.calibrated_hours,
             licence=str(self._engine.level),
-            flags=tuple(
-                sorted({*self._engine.flags, *(f"clock:{name}" for name in clocks.skewed), *self._host_clock()})
-            ),
+            flags=tuple(sorted({*self._engine.flags, *self._desk.flags, *clock_flags})),
+            alarms=self._desk.log.standing(now_ns),
+        )
+        glance, reason = plant_state(self._signs(bare))
+        return replace(bare, plant_state=glance, reason=reason)
+
+    def _signs(self, health: Health) -> Signs:
+        tick_ns = self.statistics.tick_ns
+        trouble = (self._outlet.trouble, self._desk.trouble, "" if self._memory is None else self._memory.trouble)
+        return Signs(
+            t_ns=health.t_ns,
+            step_s=self._engine.plant.step_s,
+            tick_age_s=None if tick_ns is None else (time.monotonic_ns() - tick_ns) / NS_PER_S,
+            sources=health.sources,
+            alarms=health.alarms,
+            skipped=self.statistics.skipped_lately(),
+            latency_p99_s=health.latency_p99_s,
+            flags=health.flags,
+            trouble=[text for text in trouble if text],
         )
 
     def _host_clock(self) -> tuple[str, ...]:
@@ -195,6 +313,18 @@ def _with_clock(health: SourceHealth, signals: Sequence[str], timeline: Timeline
     clocks = [timeline.clock_of[name] for name in signals if name in timeline.clock_of]
     offsets = [timeline.clock_offset_s[clock] for clock in clocks if clock in timeline.clock_offset_s]
     return replace(health, clock_offset_s=offsets[0] if offsets else None)
+
+
+def _said(alarm: Alarm, t_ns: int) -> str:
+    """Where an alarm stands, and who has seen, shelved or accepted it."""
+    said = [str(alarm.state(t_ns))]
+    if alarm.acknowledged_ns is not None:
+        said.append(f"acknowledged by {alarm.acknowledged_by} at {iso_time(alarm.acknowledged_ns)}")
+    if alarm.shelved_until_ns is not None:
+        said.append(f"shelved by {alarm.shelved_by} until {iso_time(alarm.shelved_until_ns)}")
+    if alarm.accepted_by:
+        said.append(f"taken for normal by {alarm.accepted_by}")
+    return ", ".join(said)
 
 
 async def _first_failure_or_done(intake: asyncio.Task[None], *others: asyncio.Task[None]) -> None:
@@ -221,17 +351,14 @@ def run(config: DaemonConfig) -> None:
     """`fusion run`: the daemon on the sources of a configuration, until asked to stop."""
     plant = load_plant(Path(config.plant))
     checkpoint = load_checkpoint(Path(config.model), plant)
-    cadence = Cadence(
-        forecast_every_s=config.forecast_every_s, advise_every_s=config.advise_every_s, advise=config.advise
-    )
     sources = [_source(connector, plant, name) for name, connector in config.connectors.items()]
 
     def build() -> Daemon:
-        engine = Engine(
-            checkpoint, detector=config.detector, advisor=config.advisor, cadence=cadence, clock_ns=CLOCK.now_ns
-        )
+        store = Store(Path(config.state), plant.name) if config.state else None
+        desk = AlarmDesk(config.alarms, store)
+        engine, memory = resumed(config, checkpoint, desk)
         outlet = MqttOutlet(MqttPublisher(config.publish, plant, engine.model_id, clock=CLOCK.now_ns), engine)
-        return Daemon(sources, Timeline(plant, config.timeline), engine, outlet)
+        return Daemon(sources, Timeline(plant, config.timeline), engine, outlet, desk=desk, memory=memory)
 
     asyncio.run(_until_stopped(build))
 

@@ -10,6 +10,7 @@ from typing import Any
 from connectors.kinds import KINDS, settings_of
 from connectors.settings import take_beside
 from control.advice.advisor import AdvisorConfig
+from control.anomaly.alarms import AlarmConfig
 from control.anomaly.detector import DetectorConfig
 from fusion.config import compose, register
 from fusion.errors import ConfigError
@@ -24,7 +25,9 @@ class DaemonConfig:
 
     ``plant`` is a plant YAML, ``model`` a checkpoint folder. ``connectors`` names one source each, with its ``kind``
     beside its settings; hydra's long form says the kind in the defaults list (``- connector/opcua@connectors.plc``).
-    ``advise`` switches advice on; it stays HOLD where the model's licence does not allow it.
+    ``advise`` switches advice on; it stays HOLD where the model's licence does not allow it. ``state`` is the folder
+    that carries alarms and open events over a restart; with "" nothing is kept. In it are the last ``memory_s`` of
+    ticks, by which a model takes up where it was unless more than ``memory_gap_s`` have passed since.
     """
 
     plant: str
@@ -32,11 +35,20 @@ class DaemonConfig:
     connectors: dict[str, Any] = field(default_factory=dict)
     timeline: TimelineConfig = field(default_factory=TimelineConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)
+    alarms: AlarmConfig = field(default_factory=AlarmConfig)
     advisor: AdvisorConfig = field(default_factory=AdvisorConfig)
     publish: PublisherConfig = field(default_factory=PublisherConfig)
     advise: bool = True
     forecast_every_s: float = 5.0
     advise_every_s: float = 30.0
+    state: str = "var/state"
+    memory_s: float = 3600.0
+    memory_gap_s: float = 600.0
+
+    def __post_init__(self) -> None:
+        """Reject a memory of less than nothing."""
+        if self.memory_s < 0 or self.memory_gap_s < 0:
+            raise ConfigError("memory_s, memory_gap_s: must not be negative; 0 keeps no ticks")
 
 
 def load_daemon_config(file: Path, overrides: Sequence[str] = ()) -> DaemonConfig:
@@ -53,7 +65,7 @@ def load_daemon_config(file: Path, overrides: Sequence[str] = ()) -> DaemonConfi
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from error
     base = file.resolve().parent
-    take_beside(config, base, "plant", "model")
+    take_beside(config, base, "plant", "model", "state")
     take_beside(config.publish, base, "outbox")
     for part in (config.publish, *config.connectors.values()):
         part.beside(base)

@@ -12,9 +12,12 @@ from typing import Any
 
 import msgspec
 
+from fusion.dashboard.words import unit_text
 from fusion.errors import FusionError
 from fusion.plant import Modality, Plant, Role
 from fusion.publish.messages import (
+    AlarmMessage,
+    AlarmOut,
     AnomalyMessage,
     AnyMessage,
     EnergyMessage,
@@ -26,12 +29,14 @@ from fusion.publish.messages import (
     SurpriseOut,
     decode,
 )
-from fusion.records import NS_PER_S
+from fusion.records import NS_PER_S, AlarmState, AnomalyState
 
 log = logging.getLogger(__name__)
 
 SILENT_AFTER_S = 6.0
 CLEARED_KEPT = 5
+SINCE_KEPT = 1000
+OVERLOAD_S = 60.0
 SPECTROGRAM_COLUMNS = 600
 PICTURE_MAGIC = {b"\x89PNG": "image/png", b"\xff\xd8\xff\xe0": "image/jpeg", b"\xff\xd8\xff\xdb": "image/jpeg"}
 POINT_BYTES = 16
@@ -68,27 +73,36 @@ class Simulator:
 class Board:
     """The state behind every open page, changed only by ``take``; ``window_s`` bounds the histories.
 
-    Times in histories are UTC milliseconds, as charts want them. ``clock`` gives monotonic seconds.
+    ``daemon`` is the state that the daemon said last; ``health`` is its last full health, which stays when it goes
+    offline, and ``told`` whether the last word was a full one. What stands is what the last full health lists, and what
+    was said since. Times in histories are UTC milliseconds, as charts want them. ``clock`` gives monotonic seconds.
     """
 
     def __init__(self, plant: Plant | None, window_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.plant = plant
         self.name = plant.name if plant else ""
         self.window_s = window_s
+        self.daemon = ""
+        self.told = False
         self.health: HealthMessage | None = None
         self.frame: FrameMessage | None = None
         self.forecast: ForecastMessage | None = None
         self.advice: RecommendationMessage | None = None
         self.energy: EnergyMessage | None = None
         self.anomalies: dict[str, AnomalyMessage] = {}
-        self.cleared: deque[AnomalyMessage] = deque(maxlen=CLEARED_KEPT)
+        self.alarms: dict[str, AlarmOut] = {}
+        self.evidence: dict[str, AnomalyMessage] = {}
+        self.cleared: list[AnomalyMessage] = []
         self.tags: dict[str, Points] = {}
         self.surprise: dict[str, Points] = {}
+        self.above_ns: dict[str, int] = {}
         self.pictures: dict[str, Picture] = {}
         self.sounds: dict[str, Sound] = {}
         self.clouds: dict[str, bytes] = {}
         self.simulator: Simulator | None = None
         self.rejected = 0
+        self._since: deque[AnomalyMessage | AlarmMessage] = deque(maxlen=SINCE_KEPT)
+        self._skipped: deque[tuple[float, int]] = deque()
         self._clock = clock
         self._heard_s: float | None = None
         self._newest_ns = 0
@@ -121,17 +135,19 @@ class Board:
         return [name for name in known if name not in self.controlled()]
 
     def unit(self, name: str) -> str:
-        """Unit of a signal, "" when unknown or a plain number."""
+        """Unit of a signal as people write it, "" when unknown or a plain number."""
         if self.plant and name in self.plant.by_name:
-            unit = self.plant.by_name[name].unit
-        else:
-            courses = self.forecast.signals if self.forecast else []
-            unit = next((c.unit for c in courses if c.signal == name), "")
-        return "" if unit == "1" else unit
+            return unit_text(self.plant.by_name[name].unit)
+        courses = self.forecast.signals if self.forecast else []
+        return unit_text(next((c.unit for c in courses if c.signal == name), ""))
 
     def description(self, name: str) -> str:
         """What a signal is, "" when unknown."""
         return self.plant.by_name[name].description if self.plant and name in self.plant.by_name else ""
+
+    def named(self, name: str) -> str:
+        """A signal with what it is."""
+        return f"{name} {self.description(name)}".rstrip()
 
     def setpoint_of(self, name: str) -> str | None:
         """The manipulated setpoint of a controlled signal's loop: same first letter and number, same unit.
@@ -149,6 +165,11 @@ class Board:
         """The last value of a process signal."""
         return self.frame.values.get(name) if self.frame else None
 
+    @property
+    def skipped_lately(self) -> int:
+        """Ticks that the daemon left out in the last minute because it was too slow."""
+        return self._skipped[-1][1] - self._skipped[0][1] if self._skipped else 0
+
     # -- messages
 
     def take(self, topic: str, payload: bytes) -> None:
@@ -159,7 +180,7 @@ class Board:
             return
         if levels[0] != "fusion" or len(levels) < 4 or (self.name and levels[1] != self.name):
             return
-        if levels[-1] == "ack":
+        if levels[-1] in ("ack", "order"):
             return
         self.name = self.name or levels[1]
         if levels[3] == "preview" and not payload.startswith(b"{"):
@@ -175,10 +196,13 @@ class Board:
         self._heard(message)
         match message:
             case HealthMessage():
-                self.health = message
-                self._take_open(message)
+                self._take_health(message)
             case AnomalyMessage():
+                self._since.append(message)
                 self._take_anomaly(message)
+            case AlarmMessage():
+                self._since.append(message)
+                self._take_alarm(message.alarm)
             case ForecastMessage():
                 self.forecast = message
             case RecommendationMessage():
@@ -189,6 +213,7 @@ class Board:
                 self.energy = message
                 for surprise in message.by_modality:
                     self._note(self.surprise, surprise.modality or surprise.name, message.t_ns, surprise.value)
+                    self._note_above(surprise, message.t_ns)
             case SpectrogramMessage():
                 self._take_sound(message)
 
@@ -203,6 +228,7 @@ class Board:
         if self.frame and frame.t_ns < self.frame.t_ns - int(self.window_s * NS_PER_S):
             self.tags.clear()  # another recording began
             self.surprise.clear()
+            self.above_ns.clear()
         self.frame = frame
         for name, value in frame.values.items():
             self._note(self.tags, name, frame.t_ns, value)
@@ -217,18 +243,58 @@ class Board:
         while history[0][0] < t_ms - self.window_s * 1000:
             history.popleft()
 
-    def _take_open(self, health: HealthMessage) -> None:
+    def _note_above(self, surprise: SurpriseOut, t_ns: int) -> None:
+        name = surprise.modality or surprise.name
+        if exceeds(surprise):
+            self.above_ns.setdefault(name, t_ns)
+        else:
+            self.above_ns.pop(name, None)
+
+    def _take_health(self, health: HealthMessage) -> None:
+        """Let the daemon's word on what stands take the place of everything known, but for what was said after it.
+
+        A birth or a last will says nothing of the plant, and takes nothing away.
+        """
+        self.daemon, self.told = health.state, health.state != "offline" and not _is_bare(health)
+        if not self.told:
+            return
+        self.health = health
+        self._note_skipped(health)
+        self.anomalies.clear()
+        self.alarms.clear()
         for anomaly in health.open_anomalies:
             self._take_anomaly(anomaly)
+        for alarm in health.alarms:
+            self._take_alarm(alarm)
+        later = [message for message in self._since if message.t_ns > health.t_ns]
+        self._since.clear()
+        for message in later:  # was said while this health was on its way
+            self._take_alarm(message.alarm) if isinstance(message, AlarmMessage) else self._take_anomaly(message)
+        wanted = {*self.anomalies, *self.alarms, *(gone.id for gone in self.cleared)}
+        self.evidence = {key: value for key, value in self.evidence.items() if key in wanted}
+
+    def _note_skipped(self, health: HealthMessage) -> None:
+        now_s = self._clock()
+        if self._skipped and health.skipped_ticks < self._skipped[-1][1]:
+            self._skipped.clear()  # another daemon counts
+        self._skipped.append((now_s, health.skipped_ticks))
+        while self._skipped[0][0] < now_s - OVERLOAD_S:
+            self._skipped.popleft()
 
     def _take_anomaly(self, anomaly: AnomalyMessage) -> None:
-        if anomaly.state != "cleared":
-            if all(anomaly.id != gone.id for gone in self.cleared):
-                self.anomalies[anomaly.id] = anomaly
-            return
-        self.anomalies.pop(anomaly.id, None)
-        if all(anomaly.id != gone.id for gone in self.cleared):
-            self.cleared.appendleft(anomaly)
+        self.evidence[anomaly.id] = anomaly
+        gone = [other for other in self.cleared if other.id != anomaly.id]
+        if anomaly.state == AnomalyState.CLEARED:
+            self.anomalies.pop(anomaly.id, None)
+            gone.insert(0, anomaly)
+        else:
+            self.anomalies[anomaly.id] = anomaly
+        self.cleared = gone[:CLEARED_KEPT]
+
+    def _take_alarm(self, alarm: AlarmOut) -> None:
+        self.alarms.pop(alarm.id, None)
+        if alarm.state != AlarmState.NORMAL:
+            self.alarms[alarm.id] = alarm
 
     def _take_sound(self, message: SpectrogramMessage) -> None:
         frequency_hz = [f or 0.0 for f in message.frequency_hz]
@@ -265,6 +331,15 @@ class Board:
     def modalities(self) -> list[SurpriseOut]:
         """The newest surprise of each modality."""
         return list(self.energy.by_modality) if self.energy else []
+
+
+def exceeds(surprise: SurpriseOut) -> bool:
+    """Whether a surprise is above its limit."""
+    return surprise.limit is not None and surprise.value is not None and surprise.value > surprise.limit
+
+
+def _is_bare(health: HealthMessage) -> bool:
+    return not health.plant_state and not health.sources and health.uptime_s is None
 
 
 def _loop(name: str) -> tuple[str, str] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from fusion.dashboard.board import Board, Points
+from fusion.dashboard.board import Board, Points, exceeds
 from fusion.publish.messages import Course, ForecastMessage, RecommendationMessage
 
 Option = dict[str, Any]
@@ -36,12 +36,12 @@ def surprise_options(board: Board) -> Option:
     for i, reading in enumerate(readings):
         name = reading.modality or reading.name
         points = _thin(board.surprise.get(name, ()), board.window_s)
-        raised = reading.limit is not None and reading.value is not None and reading.value > reading.limit
+        raised = exceeds(reading)
         colour = ALARM if raised else ACTUAL
         row = [_line(f"{name}.value", i, points, colour, 1.4)]
         if reading.limit is not None:
             limit = [[now_ms - board.window_s * 1000, reading.limit], [now_ms, reading.limit]]
-            row.append(_line(f"{name}.limit", i, limit, ALARM, 1.2, "dashed"))
+            row.append(_line(f"{name}.limit", i, limit, ALARM if raised else MUTED, 1.2, "dashed"))
         rows.append(row)
         text = f"{_short(reading.value, 3)}   limit {_short(reading.limit, 3)}   p {_short(reading.p_value, 2)}"
         titles.append((name, text, ALARM if raised else INK))

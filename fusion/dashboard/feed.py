@@ -1,4 +1,4 @@
-"""MQTT for the page: what arrives is queued for the page's own thread, and commands for a simulated plant go out."""
+"""MQTT for the page: what arrives is queued for the page's own thread; an operator's orders go out."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import msgspec
 
 from fusion.mqtt.broker import Broker
 from fusion.mqtt.client import Client, ClientState
+from fusion.publish.messages import AlarmOrderMessage
 
 WAITING = 4000
 
@@ -54,3 +55,7 @@ class Feed:
     def command(self, plant: str, order: dict[str, Any]) -> None:
         """Ask the simulated plant for something, for example a fault; lost while there is no broker."""
         self._client.publish(f"simulator/{plant}/command", msgspec.json.encode(order), 1)
+
+    def order(self, plant: str, order: AlarmOrderMessage) -> None:
+        """Tell the daemon what an operator says of an alarm; lost while there is no broker."""
+        self._client.publish(f"fusion/{plant}/v1/alarm/order", msgspec.json.encode(order), 1)

@@ -8,6 +8,7 @@ from nicegui import ui
 from nicegui.element import Element
 
 from fusion.dashboard.board import SPECTROGRAM_COLUMNS, Board, Picture, Sound
+from fusion.plant import Modality
 from fusion.publish.preview import COLUMN_S
 
 
@@ -30,15 +31,15 @@ class Spectrogram(Element, component="spectrogram.js"):
 class MediaTiles:
     """The tiles of one open page: the first camera, microphone and LiDAR that send previews."""
 
-    def __init__(self) -> None:
+    def __init__(self, board: Board) -> None:
         with ui.element("div").classes("media"):
-            self._camera_title, camera = _tile("Camera")
+            self._camera_title, camera = _tile("Camera", _expected(board, Modality.VIDEO))
             with camera:
                 self._camera = ui.element("img").props('alt="camera"')
-            self._sound_title, sound = _tile("Microphone")
+            self._sound_title, sound = _tile("Microphone", _expected(board, Modality.AUDIO))
             with sound:
                 self._sound = Spectrogram()
-            self._cloud_title, cloud = _tile("LiDAR")
+            self._cloud_title, cloud = _tile("LiDAR", _expected(board, Modality.LIDAR))
             with cloud:
                 self._cloud = Cloud()
         self._shown_picture: Picture | None = None
@@ -74,8 +75,14 @@ class MediaTiles:
         self._sound.append(list(sound.columns)[-fresh:], sound.frequency_hz)
 
 
-def _tile(title: str) -> tuple[ui.label, ui.element]:
-    with ui.element("div").classes("panel"):
+def _expected(board: Board, modality: Modality) -> bool:
+    """Whether the plant may have such a sense."""
+    return board.plant is None or bool(board.plant.of(modality))
+
+
+def _tile(title: str, shown: bool) -> tuple[ui.label, ui.element]:
+    with ui.element("div").classes("panel") as panel:
+        panel.set_visibility(shown)
         label = ui.label(title).classes("title")
         return label, ui.element("div").classes("view")
 

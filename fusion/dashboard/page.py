@@ -6,12 +6,14 @@ from collections.abc import Callable
 
 from nicegui import ui
 
-from fusion.dashboard import charts, panels
+from fusion.dashboard import alarms, charts, header, panels
 from fusion.dashboard.board import Board
+from fusion.dashboard.cards import AlarmList, Operator
 from fusion.dashboard.feed import Feed
 from fusion.dashboard.media import MediaTiles
 
 EXTRA_SHOWN = 3
+ACCUSED_SHOWN = 2
 REFRESH_S = 1.0
 FAULT_RAMP_S = 10.0
 LEGEND = (
@@ -37,10 +39,10 @@ class Page:
         with ui.element("div").classes("board"):
             with _column():
                 self._trends()
-                self._media = MediaTiles()
-            with _column():
-                self._surprise = self._chart("Surprise by modality", charts.SURPRISE_PX)
-                self._anomalies = _panel("Anomalies", "grow")
+                self._media = MediaTiles(board)
+            with _column().classes("first"):
+                self._alarms = AlarmList(board, feed, self._operator)
+                self._surprise, self._unexplained = self._chart("Surprise by modality", charts.SURPRISE_PX)
             with _column():
                 self._advice = _panel("Recommendation", "grow")
                 self._sources = _panel("Sources and daemon")
@@ -50,6 +52,7 @@ class Page:
     def _head(self) -> None:
         with ui.element("div").classes("head"):
             self._facts = ui.html("", sanitize=False).classes("facts")
+            self._operator = Operator()
             self._clock = ui.label("").classes("clock")
         self._banner = ui.label("").classes("banner").mark("banner")
 
@@ -69,14 +72,15 @@ class Page:
             )
             ui.html(keys, sanitize=False).classes("legend")
 
-    def _chart(self, title: str, height_px: int) -> ui.echart:
+    def _chart(self, title: str, height_px: int) -> tuple[ui.echart, ui.html]:
         with ui.element("div").classes("panel"):
             ui.label(title).classes("title")
-            return ui.echart(charts.surprise_options(self._board)).style(f"height:{height_px}px")
+            chart = ui.echart(charts.surprise_options(self._board)).style(f"height:{height_px}px")
+            return chart, ui.html("", sanitize=False)
 
     def _choices(self) -> dict[str, str]:
         board = self._board
-        return {name: f"{name} {board.description(name)}".strip() for name in board.others()}
+        return {name: board.named(name) for name in board.others()}
 
     def _select(self, names: list[str]) -> None:
         self._selected = list(names)[:EXTRA_SHOWN]
@@ -85,23 +89,27 @@ class Page:
     def refresh(self) -> None:
         """Bring the page up to date with the board."""
         board = self._board
-        self._facts.set_content(panels.header(board))
-        self._clock.set_text(panels.clock(board))
-        warning = self._feed.message if not self._feed.connected else panels.silence(board)
+        broker = "" if self._feed.connected else self._feed.message
+        self._facts.set_content(header.header(board, broker))
+        self._clock.set_text(header.clock(board))
+        warning = broker or header.silence(board)
         self._banner.set_text(warning)
         self._banner.set_visibility(bool(warning))
         if self._choice.options != (choices := self._choices()):
             self._choice.set_options(choices)
         self._draw_trend()
         self._draw("surprise", self._surprise, charts.surprise_options(board))
-        self._anomalies.set_content(panels.anomalies(board))
+        self._unexplained.set_content(alarms.unexplained(board))
+        self._alarms.refresh()
         self._advice.set_content(panels.recommendation(board))
         self._sources.set_content(panels.sources(board))
         self._media.refresh(board)
         self._faults.refresh()
 
     def _draw_trend(self) -> None:
+        """Controlled tags, those that were chosen, and the first few that an alarm accuses."""
         names = [*self._board.controlled(), *self._selected]
+        names += [name for name in alarms.accused(self._board) if name not in names][:ACCUSED_SHOWN]
         self._draw("trend", self._trend, charts.trend_options(self._board, names, self._future_s))
 
     def _draw(self, key: str, chart: ui.echart, options: charts.Option) -> None:

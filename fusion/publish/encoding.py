@@ -12,6 +12,8 @@ import numpy as np
 from fusion.clock import iso_time
 from fusion.plant import Modality, Plant, Role
 from fusion.publish.messages import (
+    AlarmMessage,
+    AlarmOut,
     AnomalyMessage,
     AnyMessage,
     BlameOut,
@@ -30,7 +32,7 @@ from fusion.publish.messages import (
     SourceOut,
     SurpriseOut,
 )
-from fusion.records import Anomaly, Forecast, Frame, Gap, Health, Move, Recommendation, SourceHealth
+from fusion.records import Alarm, Anomaly, Forecast, Frame, Gap, Health, Move, Recommendation, SourceHealth
 
 Record = Health | Anomaly | Forecast | Recommendation | Frame | Gap
 
@@ -78,6 +80,9 @@ def health_message(
         flags=list(health.flags),
         open_anomalies=list(open_anomalies),
         delivery=delivery,
+        plant_state=health.plant_state.value,
+        reason=health.reason,
+        alarms=[alarm_out(alarm, health.t_ns) for alarm in health.alarms],
     )
 
 
@@ -98,10 +103,44 @@ def anomaly_message(anomaly: Anomaly, plant: Plant) -> AnomalyMessage:
         kind=anomaly.kind.value,
         by_modality={name: number(share) for name, share in anomaly.by_modality.items()},
         top_signals=[
-            BlameOut(signal=b.signal, residual=number(b.residual), unit=_unit(plant, b.signal), share=number(b.share))
+            BlameOut(
+                signal=b.signal,
+                residual=number(b.residual),
+                unit=_unit(plant, b.signal),
+                share=number(b.share),
+                expected=number(b.expected),
+                seen=number(b.seen),
+                where=b.where,
+            )
             for b in anomaly.top_signals
         ],
         energies=[EnergyFactor(name=name, factor=number(factor)) for name, factor in anomaly.energies],
+        earlier=anomaly.earlier,
+        revision=anomaly.revision,
+    )
+
+
+def alarm_message(alarm: Alarm, plant: Plant, t_ns: int) -> AlarmMessage:
+    """An alarm as it stands at a time."""
+    out = alarm_out(alarm, t_ns)
+    head = _head(plant, t_ns, alarm.anomaly.model_id, f"{out.id}:alarm:{out.state}:{t_ns}")
+    return AlarmMessage(**head, alarm=out)
+
+
+def alarm_out(alarm: Alarm, t_ns: int) -> AlarmOut:
+    """What the operator did with an anomaly, as it stands at a time."""
+    return AlarmOut(
+        id=alarm.anomaly.id,
+        state=alarm.state(t_ns).value,
+        kind=alarm.anomaly.kind.value,
+        t_onset_ns=alarm.anomaly.t_onset_ns,
+        t_raised_ns=alarm.raised_ns,
+        t_cleared_ns=alarm.cleared_ns,
+        t_acknowledged_ns=alarm.acknowledged_ns,
+        acknowledged_by=alarm.acknowledged_by,
+        t_shelved_until_ns=alarm.shelved_until_ns,
+        shelved_by=alarm.shelved_by,
+        accepted_by=alarm.accepted_by,
     )
 
 
@@ -252,4 +291,6 @@ def _scalar(value: Any) -> Number:
 
 def _unit(plant: Plant, name: str) -> str:
     signal = plant.by_name.get(name)
-    return signal.unit if signal else ""
+    if signal is None:
+        return ""
+    return signal.unit if signal.modality is Modality.PROCESS else "spreads"

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from fusion.errors import FusionError
-from fusion.records import Answer, AnswerKind
+from fusion.records import AlarmOrder, Answer, AnswerKind, OrderKind
 
 Number = float | None
 
@@ -45,12 +45,19 @@ class SourceOut(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class BlameOut(msgspec.Struct, kw_only=True, frozen=True):
-    """One signal's part in an anomaly: ``residual`` in ``unit``, ``share`` of the energy 0..1."""
+    """One signal's part in an anomaly: ``residual`` in ``unit``, ``share`` of the event 0..1.
+
+    Of a tag, ``residual`` is ``seen`` less ``expected``. Of a medium it is in normal spreads (``unit`` "spreads"), and
+    ``where`` names what of it stands out most.
+    """
 
     signal: str
     residual: Number
     unit: str
     share: Number
+    expected: Number = None
+    seen: Number = None
+    where: str = ""
 
 
 class EnergyFactor(msgspec.Struct, kw_only=True, frozen=True):
@@ -72,6 +79,30 @@ class AnomalyMessage(Message, tag="fusion.anomaly/1", kw_only=True, frozen=True)
     by_modality: dict[str, Number]
     top_signals: list[BlameOut]
     energies: list[EnergyFactor]
+    earlier: str = ""
+    revision: str = ""
+
+
+class AlarmOut(msgspec.Struct, kw_only=True, frozen=True):
+    """What the operator did with the anomaly ``id``; ``state`` by ISA-18.2, times UTC nanoseconds."""
+
+    id: str
+    state: str
+    kind: str
+    t_onset_ns: int
+    t_raised_ns: int
+    t_cleared_ns: int | None = None
+    t_acknowledged_ns: int | None = None
+    acknowledged_by: str = ""
+    t_shelved_until_ns: int | None = None
+    shelved_by: str = ""
+    accepted_by: str = ""
+
+
+class AlarmMessage(Message, tag="fusion.alarm/1", kw_only=True, frozen=True):
+    """A change in the life of an alarm, with the operator's name where one made it."""
+
+    alarm: AlarmOut
 
 
 class Delivery(msgspec.Struct, kw_only=True, frozen=True):
@@ -89,7 +120,9 @@ class Delivery(msgspec.Struct, kw_only=True, frozen=True):
 class HealthMessage(Message, tag="fusion.health/1", kw_only=True, frozen=True):
     """The daemon as a whole, retained; its last will is the same message with ``state`` "offline".
 
-    ``open_anomalies`` repeats what is not cleared, so that a reader who comes late sees it too.
+    ``open_anomalies`` is what is not cleared, all of it: an anomaly that is not among them does not stand any more.
+    ``alarms`` are those that are not normal. ``plant_state`` is no_data, alarm, degraded, warming_up or normal, and
+    ``reason`` says why.
     """
 
     state: str
@@ -104,6 +137,9 @@ class HealthMessage(Message, tag="fusion.health/1", kw_only=True, frozen=True):
     flags: list[str] = []
     open_anomalies: list[AnomalyMessage] = []
     delivery: Delivery | None = None
+    plant_state: str = ""
+    reason: str = ""
+    alarms: list[AlarmOut] = []
 
 
 class Course(msgspec.Struct, kw_only=True, frozen=True):
@@ -228,6 +264,15 @@ class AnswerMessage(msgspec.Struct, kw_only=True, frozen=True):
     reason: str = ""
 
 
+class AlarmOrderMessage(msgspec.Struct, kw_only=True, frozen=True):
+    """What an operator says on ``alarm/order`` of the alarm of the anomaly ``id``; shelved ``for_s`` seconds."""
+
+    id: str
+    order: OrderKind
+    by: str
+    for_s: float = 0.0
+
+
 AnyMessage = (
     HealthMessage
     | AnomalyMessage
@@ -237,6 +282,7 @@ AnyMessage = (
     | EnergyMessage
     | SpectrogramMessage
     | GapMessage
+    | AlarmMessage
 )
 
 KINDS: dict[str, type[Message]] = {
@@ -248,6 +294,7 @@ KINDS: dict[str, type[Message]] = {
     "energy": EnergyMessage,
     "spectrogram": SpectrogramMessage,
     "gap": GapMessage,
+    "alarm": AlarmMessage,
 }
 
 _ENCODER = msgspec.json.Encoder()
@@ -285,9 +332,23 @@ def decode_answer(payload: bytes) -> Answer:
     return Answer(id=said.id, answer=said.answer, reason=said.reason)
 
 
+def decode_order(payload: bytes) -> AlarmOrder:
+    """The order of an operator in a payload.
+
+    Raises:
+        FusionError: not JSON, or without ``id``, ``by`` and a known ``order``; the text says which.
+    """
+    try:
+        said = msgspec.json.decode(payload, type=AlarmOrderMessage)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        accepted = ", ".join(OrderKind)
+        raise FusionError(f"not an order: {error}; expected id, by, and order as one of {accepted}") from error
+    return AlarmOrder(id=said.id, order=said.order, by=said.by, for_s=said.for_s)
+
+
 def schemas() -> dict[str, dict[str, Any]]:
     """The JSON Schema of every kind of message, by file name."""
-    known: dict[str, type[msgspec.Struct]] = {**KINDS, "answer": AnswerMessage}
+    known: dict[str, type[msgspec.Struct]] = {**KINDS, "answer": AnswerMessage, "alarm_order": AlarmOrderMessage}
     return {f"{kind}.json": msgspec.json.schema(message) for kind, message in known.items()}
 
 

@@ -14,7 +14,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from fusion.clock import CLOCK
 from fusion.errors import ConfigError, FusionError
@@ -24,15 +24,17 @@ from fusion.mqtt.connection import Connection
 from fusion.plant import Plant
 from fusion.publish import encoding, messages
 from fusion.publish.encoding import Record
-from fusion.publish.messages import AnomalyMessage, Delivery, GapMessage, HealthMessage, Message, RecommendationMessage
+from fusion.publish.messages import Delivery, HealthMessage, Message, RecommendationMessage
 from fusion.publish.outbox import Letter, Outbox
-from fusion.records import NS_PER_S, AnomalyState, Answer, Health
+from fusion.records import NS_PER_S, AlarmOrder, Answer, Health
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 INFLIGHT = 20
 VOLATILE_WAITING = 256
-ANSWERS_WAITING = 100
+WORDS_WAITING = 100
+KEPT = (messages.AnomalyMessage, RecommendationMessage, messages.GapMessage, messages.AlarmMessage)
 OUTBOX_RETRY_S = 1.0
 
 
@@ -40,8 +42,8 @@ OUTBOX_RETRY_S = 1.0
 class PublisherConfig(Broker):
     """The broker that gets the results.
 
-    ``outbox`` is the file that keeps anomalies and recommendations over a restart of the daemon; with "" they survive
-    only a broker's outage. Waits between attempts to connect double from ``retry_s`` to ``retry_max_s``.
+    ``outbox`` is the file that keeps anomalies, alarms and recommendations over a restart of the daemon; with "" they
+    survive only a broker's outage. Waits between attempts to connect double from ``retry_s`` to ``retry_max_s``.
     """
 
     SECTION: ClassVar[str] = "publish"
@@ -95,8 +97,10 @@ class MqttPublisher:
         self._letters: deque[Letter] = deque()
         self._volatile: deque[_Volatile] = deque(maxlen=VOLATILE_WAITING)
         self._health: deque[bytes] = deque(maxlen=1)
-        self._answers: deque[Answer] = deque(maxlen=ANSWERS_WAITING)
-        self._open: dict[str, AnomalyMessage] = {}
+        self._last_health = b""
+        self._answers: deque[Answer] = deque(maxlen=WORDS_WAITING)
+        self._orders: deque[AlarmOrder] = deque(maxlen=WORDS_WAITING)
+        self._handed_over = self._taken_care = 0
         self._unstored: list[Letter] = []
         self._done: list[int] = []
         self._sent: dict[int, tuple[int, str]] = {}
@@ -108,8 +112,8 @@ class MqttPublisher:
         self._client = Client(
             config,
             f"fusion-{plant.name}-{os.getpid()}",
-            topics=(self.topic("recommendation", "ack"),),
-            received=self._answered,
+            topics=(self.topic("recommendation", "ack"), self.topic("alarm", "order")),
+            received=self._said,
             turn=self._turn,
             last_words=lambda: (self.topic("health"), self._bare_health("offline")),
             retry_s=config.retry_s,
@@ -134,6 +138,18 @@ class MqttPublisher:
     def _problem(self) -> str:
         return "; ".join(text for text in (self._trouble, self._denied, self._client.denied) if text)
 
+    @property
+    def trouble(self) -> str:
+        """What stands in the way of delivery now, in words; "" if nothing."""
+        away = self.state in (ClientState.DOWN, ClientState.REFUSED)
+        return self._problem or (self._client.message if away else "")
+
+    @property
+    def settled(self) -> bool:
+        """Whether every letter is in the outbox, or delivered where that is not a file."""
+        kept = bool(self._config.outbox) or self.waiting == 0
+        return kept and self._taken_care == self._handed_over
+
     def start(self) -> None:
         """Open the outbox and begin to connect; returns at once."""
         self._outbox = Outbox(self._config.outbox, self._config.outbox_capacity)
@@ -141,14 +157,15 @@ class MqttPublisher:
         self._client.start()
 
     def publish(self, item: Record | Message) -> None:
-        """Send a record or a message; anomalies and recommendations are kept until the broker has them.
+        """Send a record or a message; anomalies, alarms and recommendations are kept until the broker has them.
 
         Raises:
             BrokerError: the thread that publishes has failed.
         """
         self._client.check()
         if isinstance(item, Health):
-            message: Message = encoding.health_message(item, self._plant, self._open.values(), self.delivery)
+            standing = [encoding.anomaly_message(a.anomaly, self._plant) for a in item.alarms if a.active]
+            message: Message = encoding.health_message(item, self._plant, standing, self.delivery)
         elif isinstance(item, Message):
             message = item
         else:
@@ -166,6 +183,10 @@ class MqttPublisher:
     def answers(self) -> list[Answer]:
         """What was answered to recommendations since the last call."""
         return [self._answers.popleft() for _ in range(len(self._answers))]
+
+    def orders(self) -> list[AlarmOrder]:
+        """What operators said of alarms since the last call."""
+        return [self._orders.popleft() for _ in range(len(self._orders))]
 
     @property
     def delivery(self) -> Delivery:
@@ -187,10 +208,11 @@ class MqttPublisher:
         kind = _kind(message)
         payload = messages.encode(message)
         if isinstance(message, HealthMessage):
+            self._last_health = payload
             self._health.append(payload)
-        elif isinstance(message, AnomalyMessage | RecommendationMessage | GapMessage):
+        elif isinstance(message, KEPT):
             expires_ns = message.valid_until_ns if isinstance(message, RecommendationMessage) else None
-            self._remember(message)
+            self._handed_over += 1
             self._letters.append(
                 Letter(
                     message_id=message.message_id,
@@ -208,14 +230,6 @@ class MqttPublisher:
             self.dropped[f"{kind}:queue_full"] += 1
         self._volatile.append(_Volatile(kind=kind, topic=topic, payload=payload))
 
-    def _remember(self, message: Message) -> None:
-        if not isinstance(message, AnomalyMessage):
-            return
-        if message.state == AnomalyState.CLEARED:
-            self._open.pop(message.id, None)
-        else:
-            self._open[message.id] = message
-
     # -- in the client's thread
 
     def _turn(self, connection: Connection | None) -> None:
@@ -231,18 +245,26 @@ class MqttPublisher:
             self._use_outbox(connection)
         self._send_volatile(connection)
 
-    def _answered(self, topic: str, payload: bytes, retained: bool) -> None:
-        """Note an answer; a retained one is old, and one that cannot be read is counted and said."""
+    def _said(self, topic: str, payload: bytes, retained: bool) -> None:
+        """Note what somebody says to us; what is retained is old, and what cannot be read is counted and said."""
+        if topic == self.topic("alarm", "order"):
+            self._note("order", self._orders, messages.decode_order, payload, retained)
+        else:
+            self._note("answer", self._answers, messages.decode_answer, payload, retained)
+
+    def _note(self, kind: str, waiting: deque[T], decode: Callable[[bytes], T], payload: bytes, retained: bool) -> None:
         if retained:
-            self.dropped["answer:retained"] += 1
+            self.dropped[f"{kind}:retained"] += 1
             return
-        if len(self._answers) == ANSWERS_WAITING:
-            self.dropped["answer:queue_full"] += 1
         try:
-            self._answers.append(messages.decode_answer(payload))
+            said = decode(payload)
         except FusionError as error:
-            self.dropped["answer:not_understood"] += 1
-            log.warning("%s: %s", topic, error)
+            self.dropped[f"{kind}:not_understood"] += 1
+            log.warning("%s: %s", kind, error)
+            return
+        if len(waiting) == WORDS_WAITING:
+            self.dropped[f"{kind}:queue_full"] += 1
+        waiting.append(said)
 
     def _settle(self) -> None:
         """Note which letters arrived; one that was denied waits for the next connection."""
@@ -261,7 +283,7 @@ class MqttPublisher:
         self._sent.clear()
         self._row, self._denied = 0, ""
         if connection is not None and not self._health:
-            self._health.append(self._bare_health("online"))
+            self._health.append(self._last_health or self._bare_health("online"))
 
     def _bare_health(self, state: str) -> bytes:
         return messages.encode(encoding.bare_health(self._plant, self._clock(), state, self._model_id))
@@ -296,8 +318,9 @@ class MqttPublisher:
         if self._unstored:
             for kind in self._outbox.put(self._unstored):
                 self._count(kind, "outbox_full")
-            self._unstored.clear()
             self.waiting = len(self._outbox)
+            self._taken_care += len(self._unstored)
+            self._unstored.clear()
 
     def _send_letters(self, connection: Connection) -> None:
         for row, letter in self._outbox.after(self._row, INFLIGHT - len(self._sent)):
@@ -339,6 +362,7 @@ class MqttPublisher:
 
     def _give_up(self, letters: Sequence[Letter], reason: str) -> None:
         self.waiting -= len(letters)
+        self._taken_care += len(letters)
         for letter in letters:
             self._count(letter.kind, reason)
 

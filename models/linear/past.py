@@ -9,7 +9,7 @@ Shape letters: T ticks, S tags, A actions, P past features, C columns, K own fea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -84,6 +84,13 @@ def past(
     window = tags[:0] if rhythm is None else kept(tags, window)
     after = PastCarry(known, tag_sums, sums, factor_sums, before + len(ticks), window)
     return Past(tags, action, features, own), after
+
+
+def begun_anew(carry: PastCarry) -> PastCarry:
+    """The carry of a stream whose averages begin with the next tick."""
+    factors = None if carry.factor_sums is None else np.zeros_like(carry.factor_sums)
+    tags, actions = np.zeros_like(carry.tag_sums), np.zeros_like(carry.action_sums)
+    return replace(carry, tag_sums=tags, action_sums=actions, factor_sums=factors, ticks=0)
 
 
 def _factor_parts(tags: Floats, scaling: Scaling, carry: PastCarry | None) -> tuple[list[Floats], Floats | None]:

@@ -174,6 +174,12 @@ class Laws:
                 charts[_name(monitor.balance, window_s)] = Largest(column[:, None], blame)
         return [Residual(energy, charts[energy.name]) for energy in self.energies]
 
+    def recover(self, carry: list[BalanceCarry | None]) -> None:
+        """Begin every window anew."""
+        for left in carry:
+            if left is not None:
+                left.trace = left.trace[:0]
+
 
 def _name(law: Balance, window_s: float) -> str:
     return f"balance.{law.name}.{round(window_s)}s"

@@ -2,8 +2,11 @@
 
 The process tags are one modality, every media signal is one. A ridge is fitted for every set of media that may be
 present, so that a lost camera leaves the others calibrated; without process tags a medium is compared with its own
-mean. Residuals are averaged at two speeds, and once more
-relative to their own long mean: a plant is never quite the one of its training, but it is like itself.
+mean. Residuals are averaged at two speeds, and once more relative to their own long mean: a plant is never quite the
+one of its training, but it is like itself.
+
+A sense that is dead, or does not fit the others itself, says nothing of them: it leaves the jury, and is the only one
+accused. Once it is back, what it showed meanwhile is not among the inputs either: their averages begin anew.
 Shape letters: T ticks, C columns, F features, K inputs.
 """
 
@@ -19,9 +22,10 @@ from numpy.typing import NDArray
 
 from fusion.plant import Modality, Plant
 from fusion.records import PROCESS, Energy, Origin, Statistic
-from models.averages import Usual, ewma, less_usual
+from models.averages import ewma
 from models.features.stem import StemFacts
 from models.linear.regression import Moments, ridge
+from models.monitors.averaged import AverageCarry, Averaged, Limits, averaged, recover
 from models.monitors.distance import T2, Distance
 from models.monitors.piece import ACTION, CLIP, Blocks, Piece
 from models.monitors.residual import SPEEDS, WARM_UP_TICKS, Instrument, Largest, Residual, Speed, signals_of
@@ -32,30 +36,52 @@ OBSERVED_SHARE = 0.5  # of the tags, below which there is no process to compare 
 INPUT_ALPHAS = (0.1, 0.02)  # averages among the inputs: one sense may lag behind another
 QUALITY_SHARE = 0.13  # weight of all that a picture shows beside its quality, where a lens is suspected
 COMPONENTS, COMPONENT_SHARE = 24, 0.97  # of a medium, or of many tags: at most, and the variance that is enough
+ALPHAS = tuple(speed.alpha for speed in SPEEDS)
 PENALTY = 1e-2  # of the ridge, relative to the data: hundreds of inputs, hours of them
+DOUBTFUL, WORST = 1.5, 1.5  # times its normal size and that of any other sense: it fits the others no more
+SPREADS = 2.58  # normal spreads in a fresh limit: its quantile of a Gaussian
+RETURN_TICKS = 10  # after which the averages of a sense that is back may be relied on
 FOLDS = 3  # each ridge keeps two thirds of the runs
 QUANTILE = 0.995  # of an averaged residual's size when normal: the limit of a single feature
 Sets = Sequence[tuple[str, NDArray[np.int64]]]  # rows by the media that are there besides the target
 
 
 @dataclass(slots=True)
-class CrossCarry:
-    """What a stream leaves behind: input and residual averages by block and speed.
+class InputCarry:
+    """What a stream leaves behind of the inputs: the sums [C] of each block at each speed, and their age.
 
-    ``usual`` is the long mean of each target's residual.
+    ``inside`` is for how many ticks a medium has been among them, zero where it is not.
     """
 
-    inputs: dict[tuple[str, float], Floats] = field(default_factory=dict)
-    residuals: dict[tuple[str, float], Floats] = field(default_factory=dict)
-    usual: dict[str, Usual] = field(default_factory=dict)
+    sums: dict[tuple[str, float], Floats] = field(default_factory=dict)
+    age: dict[str, int] = field(default_factory=dict)
+    inside: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class CrossCarry:
+    """What a stream leaves behind: the inputs, and averages of each target's residuals.
+
+    ``whole`` and ``first`` are the same with every sense in the jury, by which it is chosen; ``outside`` is the medium
+    that is not in it because it fits the others the worst, "" where all fit. ``fresh`` are the means [T, C] of each
+    target's last residuals, of the last piece. ``home`` are the media that its usual level was learned with.
+    """
+
+    inputs: InputCarry = field(default_factory=InputCarry)
+    residuals: dict[str, AverageCarry] = field(default_factory=dict)
+    whole: InputCarry = field(default_factory=InputCarry)
+    first: dict[str, AverageCarry] = field(default_factory=dict)
+    outside: str = ""
+    fresh: dict[str, Floats] = field(default_factory=dict)
+    home: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class CrossModal:
     """The fitted ridges. ``components`` [F, n] reduce a medium, or many tags, to inputs.
 
-    ``weights`` are by target and media set; ``limits`` [C], which bound every single averaged residual, and
-    ``distances`` of all of a target together also by speed. Of a medium, ``quality`` [F] are the features that speak of
+    ``weights`` and ``limits``, which bound every single averaged residual, are by target and media set; ``distances``
+    of all of a target together also by speed. Of a medium, ``quality`` [F] are the features that speak of
     the sensor and not of what it looks at.
     """
 
@@ -66,7 +92,7 @@ class CrossModal:
     components: Mapping[str, Floats]
     weights: Mapping[tuple[str, str], Floats]
     distances: Mapping[tuple[str, str, float], Distance]
-    limits: Mapping[tuple[str, str, float], Floats]
+    limits: Mapping[tuple[str, str], Limits]
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -82,13 +108,13 @@ class CrossModal:
         components = {m: _components(np.concatenate([r.values[m][r.present[m]] for r in runs])) for m in media}
         if runs[0].values[PROCESS].shape[1] > MANY_TAGS:
             components[PROCESS] = _components(np.concatenate([r.values[PROCESS].clip(-CLIP, CLIP) for r in runs]))
-        designs = [_design(r, media, components, {}) for r in runs]
+        designs = [_design(r, media, components, InputCarry(), r.present)[0] for r in runs]
         kept = [_complete(r, media) for r in runs]
         quality = {m: stem.quality(m) for m in media}
         model = cls(_energies(media, plant), plant, media, quality, components, {}, {}, {})
         weights: dict[tuple[str, str], Floats] = {}
         distances: dict[tuple[str, str, float], Distance] = {}
-        limits: dict[tuple[str, str, float], Floats] = {}
+        limits: dict[tuple[str, str], Limits] = {}
         for target in model.targets:
             truths = [r.values[target] for r in runs]
             group = _groups(target, truths[0].shape[1], plant)
@@ -98,13 +124,11 @@ class CrossModal:
                 key = (target, there)
                 weights[key] = _fit(parts, columns)
                 residuals = _fold_residuals(parts, columns, designs, truths)
-                relative = [less_usual(e, Usual())[0] for e in residuals]
-                for speed in SPEEDS:
-                    pairs = zip(relative if speed.relative else residuals, kept, strict=True)
-                    smooth = np.concatenate([ewma(v, speed.alpha, np.zeros(v.shape[1]))[0][k] for v, k in pairs])
-                    distances[(*key, speed.alpha)] = Distance.fit(smooth, group)
-                    usual = np.quantile(np.abs(smooth), QUANTILE, axis=0)
-                    limits[(*key, speed.alpha)] = np.where(usual > 1e-9, usual, np.inf)
+                made = [averaged(e, np.ones(len(e), bool), AverageCarry()) for e in residuals]
+                smooth = {a: np.concatenate([m.smooth[a][k] for m, k in zip(made, kept, strict=True)]) for a in ALPHAS}
+                fresh = np.concatenate([m.fresh[k] for m, k in zip(made, kept, strict=True)])
+                limits[key] = Limits.fit(fresh, smooth, QUANTILE)
+                distances |= {(*key, alpha): Distance.fit(values, group) for alpha, values in smooth.items()}
         return replace(model, weights=weights, distances=distances, limits=limits)
 
     def columns(self, target: str, there: str, made: Blocks) -> NDArray[np.int64]:
@@ -127,17 +151,79 @@ class CrossModal:
 
         A residual that cannot be known (absent medium) counts as zero in the averages and is not judged.
         """
-        design = _design(piece.blocks, self.media, self.components, carry.inputs)
-        sets = {target: self._sets(target, piece.blocks) for target in self.targets}
-        smooth: dict[tuple[str, float], Floats] = {}
+        design, jury = self._jury(piece, carry)
+        sets = {target: self._sets(target, piece.blocks, jury) for target in self.targets}
+        made: dict[str, Averaged] = {}
         for target in self.targets:
             residual, known = self._residual(target, piece.blocks, design, sets[target])
-            relative, carry.usual[target] = less_usual(residual, carry.usual.get(target, Usual()), known)
-            for speed in self._speeds(target):
-                values, start = relative if speed.relative else residual, np.zeros(residual.shape[1])
-                key = (target, speed.alpha)
-                smooth[key], carry.residuals[key] = ewma(values, speed.alpha, carry.residuals.get(key, start))
-        return [self._judged(e, smooth[e.source, e.speed], sets[e.source]) for e in self.energies]
+            left = carry.residuals.setdefault(target, AverageCarry())
+            alike = self._at_home(target, sets[target], left.ticks + np.arange(len(known)), carry)
+            made[target] = averaged(residual, known, left, self._usual(target), self._speeds(target), alike)
+            carry.fresh[target] = made[target].fresh
+        home = {t: [(there, rows) for there, rows in s if there == carry.home.get(t)] for t, s in sets.items()}
+        return [
+            self._judged(e, made[e.source].smooth[e.speed], (home if e.relative else sets)[e.source])
+            for e in self.energies
+        ]
+
+    def _at_home(self, target: str, sets: Sets, age: NDArray[np.int64], carry: CrossCarry) -> Bools:
+        """Where [T] a target is judged by the media that its usual level was learned with; updates ``carry``.
+
+        These are the ones that are there once the stream has warmed up; ``age`` [T] is that of the stream.
+        """
+        alike = age < WARM_UP_TICKS
+        settled = {there: rows[age[rows] >= WARM_UP_TICKS] for there, rows in sets}
+        for _, there in sorted((int(rows[0]), there) for there, rows in settled.items() if len(rows)):
+            carry.home.setdefault(target, there)
+        for there, rows in settled.items():
+            alike[rows] = there == carry.home.get(target)
+        return alike
+
+    def stands_out(self, medium: str, carry: CrossCarry) -> tuple[Floats, NDArray[np.int64]]:
+        """How many normal spreads [T] the feature [T] of a medium that stands out most is off, in the last piece."""
+        over = carry.fresh[medium] / self._usual(medium).fresh
+        column = np.abs(over).argmax(1)
+        return over[np.arange(len(over)), column] * SPREADS, column
+
+    def recover(self, carry: CrossCarry) -> None:
+        """Forget what a fault has left in the averages."""
+        for target, left in carry.residuals.items():
+            recover(left, self._usual(target))
+
+    def _jury(self, piece: Piece, carry: CrossCarry) -> tuple[Floats, dict[str, Bools]]:
+        """The inputs [T, K], and which media [T] may speak of the others."""
+        blocks, sizes = piece.blocks, []
+        design, there = _design(blocks, self.media, self.components, carry.whole, blocks.present)
+        for medium in self.media:
+            residual, known = self._residual(medium, blocks, design, self._sets(medium, blocks, there))
+            fresh = averaged(residual, known, carry.first.setdefault(medium, AverageCarry()), speeds=()).fresh
+            sizes.append(self._usual(medium).size(fresh))
+        misfit = self._misfits(np.stack(sizes, 1) if sizes else np.zeros((len(piece), 0)), carry)
+        fitting = {m: blocks.present[m] & ~misfit[:, i] for i, m in enumerate(self.media)}
+        return _design(blocks, self.media, self.components, carry.inputs, fitting)
+
+    def _misfits(self, sizes: Floats, carry: CrossCarry) -> Bools:
+        """The medium [T, M] that fits the others by far the worst, until it fits again; updates ``carry``.
+
+        ``sizes`` [T, M] are one where fresh residuals are as large as they get when normal. Where several fit alike,
+        what they have in common is wrong, which is a tag.
+        """
+        found = np.zeros(sizes.shape, bool)
+        if sizes.shape[1] < 2:
+            return found
+        for row, size in enumerate(sizes):
+            if carry.outside and size[self.media.index(carry.outside)] <= 1.0:
+                carry.outside = ""
+            worst, second = size.argsort()[[-1, -2]]
+            if not carry.outside and size[worst] > DOUBTFUL and size[worst] > WORST * size[second]:
+                carry.outside = self.media[worst]
+            if carry.outside:
+                found[row, self.media.index(carry.outside)] = True
+        return found
+
+    def _usual(self, target: str) -> Limits:
+        """What is normal of a target beside all other media."""
+        return self.limits[target, "".join("01"[m != target] for m in self.media)]
 
     def _speeds(self, target: str) -> list[Speed]:
         """The averages of a target that are heard."""
@@ -151,7 +237,7 @@ class CrossModal:
             return Residual(energy, chart, self._lens(energy.source, chart))
         over = np.full_like(smooth, np.nan)
         for there, rows in sets:
-            over[rows] = smooth[rows] / self.limits[key[0], there, key[1]]
+            over[rows] = smooth[rows] / self.limits[key[0], there].upper[key[1]]
         return Residual(energy, Largest(over, partial(self._shares, energy.source, over)))
 
     def _lens(self, target: str, chart: T2) -> Instrument | None:
@@ -177,9 +263,9 @@ class CrossModal:
             share[:, signals.index(target)] = 1.0
         return share
 
-    def _sets(self, target: str, made: Blocks) -> Sets:
-        """The rows where the target is present, by the set of other media present."""
-        there = [made.present[m] & (m != target) for m in self.media]
+    def _sets(self, target: str, made: Blocks, jury: Mapping[str, Bools]) -> Sets:
+        """The rows where the target is present, by the set of other media in the jury."""
+        there = [jury[m] & (m != target) for m in self.media]
         digits = np.stack([np.where(t, "1", "0") for t in there], 1) if there else np.empty((len(made), 0), str)
         process = made.observed.sum(1) >= OBSERVED_SHARE * made.observed.shape[1]
         found: dict[str, list[int]] = {}
@@ -236,17 +322,43 @@ def _components(features: Floats) -> Floats:
 
 
 def _design(
-    made: Blocks, media: Sequence[str], components: Mapping[str, Floats], states: dict[tuple[str, float], Floats]
-) -> Floats:
-    """Inputs [T, K]: each block's columns and their averages; updates ``states``."""
-    parts = []
+    made: Blocks, media: Sequence[str], components: Mapping[str, Floats], carry: InputCarry, inside: Mapping[str, Bools]
+) -> tuple[Floats, dict[str, Bools]]:
+    """Inputs [T, K], each block's columns and their averages, and which media [T] can be relied on among them.
+
+    ``inside`` says which media [T] are to be among the inputs at all. Updates ``carry``.
+    """
+    parts, reliable = [], {}
     for name in (PROCESS, ACTION, *media):
         values = made.values[name] @ components[name] if name in components else made.values[name]
-        parts.append(values)
-        for alpha in INPUT_ALPHAS:
-            smooth, states[name, alpha] = ewma(values, alpha, states.get((name, alpha)))
-            parts.append(smooth)
-    return np.concatenate(parts, 1)
+        since = _since(inside[name], carry.inside.get(name, 0)) if name in inside else np.full(len(made), len(made) + 1)
+        parts += [values, *_averages(name, values, since == 1, carry)]
+        if name in inside:
+            reliable[name] = since > RETURN_TICKS
+            carry.inside[name] = int(since[-1]) if len(since) else carry.inside.get(name, 0)
+    return np.concatenate(parts, 1), reliable
+
+
+def _since(inside: Bools, before: int) -> NDArray[np.int64]:
+    """For how many ticks [T] a medium has been inside, this one included; zero where it is not."""
+    rows = np.arange(len(inside))
+    left = np.maximum.accumulate(np.where(inside, -1, rows))
+    return np.where(inside, np.where(left >= 0, rows - left, before + rows + 1), 0)
+
+
+def _averages(name: str, values: Floats, begins: Bools, carry: InputCarry) -> list[Floats]:
+    """Averages [T, C] at each speed, first in equal parts; they begin anew where ``begins`` [T]. Updates ``carry``."""
+    made: list[list[Floats]] = [[] for _ in INPUT_ALPHAS]
+    edges = [0, *(int(row) for row in np.flatnonzero(begins) if row), len(values)]
+    for first, end in itertools.pairwise(edges):
+        part = values[first:end]
+        age = 0 if first in edges[1:-1] or (len(begins) and begins[first]) else carry.age.get(name, 0)
+        for i, alpha in enumerate(INPUT_ALPHAS):
+            start = carry.sums.get((name, alpha)) if age else None
+            total, carry.sums[name, alpha] = ewma(part, alpha, np.zeros(values.shape[1]) if start is None else start)
+            made[i].append(total / (1.0 - (1.0 - alpha) ** (age + 1 + np.arange(len(part))))[:, None])
+        carry.age[name] = age + len(part)
+    return [np.concatenate(parts) for parts in made]
 
 
 def _media_sets(media: Sequence[str], target: str) -> list[str]:

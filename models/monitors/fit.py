@@ -58,18 +58,23 @@ def fit_monitors(
         stem=stem,
         ahead=Innovations.fit(core, known, plant),
         others=(cross, *([joint] if joint else []), relations, lagged, laws, health),
-        local=Local(np.zeros(0)),
+        local=Local(np.zeros(0), np.zeros(0, bool)),
         ranges={m: _range(runs, m) for m in media},
     )
     return replace(rough, local=_usual(rough, everything))
 
 
 def _usual(monitors: Monitors, runs: Sequence[Ticks]) -> Local:
-    """What each energy of the process rises to on normal runs; dead sensors and broken balances are never usual."""
-    relieved = np.array([e.source == PROCESS and e.origin not in NEVER_USUAL for e in monitors.energies], bool)
-    bare = replace(monitors, local=Local(np.full(len(relieved), np.inf)))
+    """What each energy rises to on normal runs.
+
+    An operator may accept all but a dead sensor; the first ticks of a stream relieve neither that, nor a medium, nor a
+    broken balance.
+    """
+    accepted = np.array([e.origin is not Origin.ALIVE for e in monitors.energies], bool)
+    first = np.array([e.source == PROCESS and e.origin not in NEVER_USUAL for e in monitors.energies], bool)
+    bare = replace(monitors, local=Local(np.full(len(first), np.inf), first))
     values = [bare.step(run, monitors.core.encode(run)[0])[0].values for run in runs]
-    return Local.fit(np.concatenate(values), relieved)
+    return Local.fit(np.concatenate(values), accepted, first)
 
 
 def _range(runs: Sequence[Ticks], medium: str) -> FeatureRange:

@@ -61,6 +61,9 @@ class Health:
             Residual(e, c, lambda shares, _: np.ones(len(shares))) for e, c in zip(self.energies, charts, strict=True)
         ]
 
+    def recover(self, carry: HealthCarry) -> None:
+        """A sign of life remembers nothing."""
+
     def _rests(self, rest: Floats) -> Largest:
         share = np.zeros((len(rest), len(signals_of(self.plant))))
         share[:, : rest.shape[1]] = rest / np.maximum(rest.sum(1, keepdims=True), 1e-12)

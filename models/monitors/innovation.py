@@ -16,15 +16,18 @@ from fusion.records import Energy, Origin
 from models.averages import ewma
 from models.linear.core import Encoding, LinearCore
 from models.linear.past import feature_names
+from models.monitors.averaged import AverageCarry, Limits, averaged
 from models.monitors.distance import SHRINKAGE, T2, Distance
 from models.monitors.piece import Piece
-from models.monitors.residual import WARM_UP_TICKS, Residual, alone, signals_of
+from models.monitors.residual import WARM_UP_TICKS, Residual, Speed, alone, signals_of
 from models.scaling import Bools, Floats
 
 HORIZON = {f"innovation.{k}": k for k in (1, 8, 32)}  # ticks ahead
 FARTHEST = "innovation.32"
 RELATED_AVERAGES = (".ewma0.05", ".ewma0.01", ".ewma0.03")  # the last minutes of a tag, and of an action
 SLOW = 0.02  # faster averages of forecast errors raise on set-point moves
+SPEED = (Speed(str(SLOW), SLOW),)
+QUANTILE = 0.995  # of an averaged error's size when normal: what it is bounded by once the plant is well again
 STATE_ALPHAS = (0.1, 0.02)  # fast and slow, as residuals elsewhere
 EXPLAINED_SHARE = 0.95  # of the variance of the past, beyond which it is unexplained
 TIGHT = 1e-3  # shrinkage that leaves the relation of two thermometers as tight as it is
@@ -32,19 +35,20 @@ TIGHT = 1e-3  # shrinkage that leaves the relation of two thermometers as tight 
 
 @dataclass(slots=True)
 class InnovationCarry:
-    """The last encodings, as far back as the longest horizon, and the running averages by name.
+    """The last encodings, as far back as the longest horizon, and the running averages of states and of errors by name.
 
     ``error`` [T, S] is the slow forecast error at the longest horizon, of the last piece, scaled.
     """
 
     recent: Encoding | None = None
     means: dict[str, Floats] = field(default_factory=dict)
+    errors: dict[str, AverageCarry] = field(default_factory=dict)
     error: Floats = field(default_factory=lambda: np.zeros((0, 0)))
 
 
 @dataclass(frozen=True, slots=True)
 class Innovations:
-    """Distances fitted on normal runs, by energy name; ``basis`` [P, n] spans normal past features.
+    """Distances and limits of forecast errors by energy name; ``basis`` [P, n] spans normal past features.
 
     ``related`` are the columns of the past that are judged together: each signal, now and over the last minutes.
     """
@@ -55,19 +59,21 @@ class Innovations:
     basis: Floats
     related: NDArray[np.int64]
     distances: Mapping[str, Distance]
+    limits: Mapping[str, Limits]
 
     @classmethod
     def fit(cls, core: LinearCore, runs: Sequence[tuple[Encoding, Bools]], plant: Plant) -> Innovations:
         """From encodings of normal runs and which tags were observed."""
         basis = _basis(np.concatenate([e.past[WARM_UP_TICKS:] for e, _ in runs]))
-        model = cls(_energies(), plant, core, basis, _related(plant), {})
+        model = cls(_energies(), plant, core, basis, _related(plant), {}, {})
         groups = _groups(plant, core, model.related)
         samples: dict[str, list[Floats]] = {energy.name: [] for energy in model.energies}
         for encoding, observed in runs:
             for name, vectors in model._vectors(encoding, observed, InnovationCarry()).items():
                 samples[name].append(vectors[WARM_UP_TICKS:])
         distances = {e.name: _distance(e.family, np.concatenate(samples[e.name]), groups) for e in model.energies}
-        return replace(model, distances=distances)
+        limits = {name: _limits(core, runs, horizon) for name, horizon in HORIZON.items()}
+        return replace(model, distances=distances, limits=limits)
 
     def begin(self) -> InnovationCarry:
         """The carry at the start of a stream."""
@@ -81,6 +87,10 @@ class Innovations:
             Residual(e, T2.by(vectors[e.name], self.distances[e.name]), instrument.get(e.family)) for e in self.energies
         ]
 
+    def recover(self, carry: InnovationCarry) -> None:
+        """Compare no forecast that was made of a past with the fault in it."""
+        carry.recent, carry.means, carry.errors = None, {}, {}
+
     def _vectors(self, encoding: Encoding, observed: Bools, carry: InnovationCarry) -> dict[str, Floats]:
         """The averaged vectors of what is heard, by energy name."""
         joined = encoding if carry.recent is None else _joined(carry.recent, encoding)
@@ -90,7 +100,8 @@ class Innovations:
         for name, horizon in HORIZON.items():
             if name in heard:
                 error = np.where(observed, _errors(self.core, joined, horizon, len(encoding)), 0.0)
-                made[name] = _averaged(name, error, SLOW, carry)
+                known, left = np.ones(len(error), bool), carry.errors.setdefault(name, AverageCarry())
+                made[name] = averaged(error, known, left, self.limits.get(name), SPEED).smooth[SLOW]
         carry.error = made[FARTHEST]
         present = [energy for energy in self.energies if energy.name not in HORIZON]
         values = {family: self._state(family, encoding) for family in {energy.family for energy in present}}
@@ -148,6 +159,16 @@ def _errors(core: LinearCore, joined: Encoding, horizon: int, ticks: int) -> Flo
         made, true = core.hindcast(joined[-(ticks + horizon) :], horizon)
         error[-len(made) :] = true - made
     return error
+
+
+def _limits(core: LinearCore, runs: Sequence[tuple[Encoding, Bools]], horizon: int) -> Limits:
+    """What averaged errors at a horizon normally reach."""
+    made = []
+    for encoding, observed in runs:
+        error = np.where(observed, _errors(core, encoding, horizon, len(encoding)), 0.0)
+        made.append(averaged(error, np.ones(len(error), bool), AverageCarry(), speeds=SPEED))
+    fresh, smooth = (np.concatenate(v) for v in zip(*((m.fresh, m.smooth[SLOW]) for m in made), strict=True))
+    return Limits.fit(fresh[WARM_UP_TICKS:], {SLOW: smooth[WARM_UP_TICKS:]}, QUANTILE)
 
 
 def _averaged(name: str, values: Floats, alpha: float, carry: InnovationCarry) -> Floats:

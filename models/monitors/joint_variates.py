@@ -83,6 +83,10 @@ class Joint:
             found.append(Residual(energy, T2(smooth, judges)))
         return found
 
+    def recover(self, carry: JointCarry) -> None:
+        """Forget the averages."""
+        carry.outputs = {}
+
 
 def _present(made: Blocks, media: Sequence[str]) -> Bools:
     return np.asarray(np.logical_and.reduce([made.present[m] for m in media], axis=0))

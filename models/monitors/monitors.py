@@ -11,11 +11,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fusion.plant import Plant
 from fusion.records import Energy, Origin
 from models.features.stem import FeatureRange, StemFacts
 from models.linear.core import Encoding, LinearCore
+from models.monitors.averaged import FIRST_TICKS
 from models.monitors.balance import Laws
 from models.monitors.crossmodal import CrossModal
 from models.monitors.health import Health
@@ -30,6 +32,8 @@ from models.scaling import Bools, Floats
 from models.ticks import Ticks
 
 BROKEN = 4.0  # normal spreads of an imbalance from which a conservation law counts as broken
+DEAD = 0.5  # of a sign of life, from which a sense is taken for dead: it says nothing of itself or of others
+RETURN_TICKS = 10  # after the last such sign, after which it is believed again
 LEVEL_SHARE = 0.25  # of the level-like features that may leave their range before a medium is not calibrated
 
 
@@ -41,7 +45,7 @@ class Energies:
     single signal points to a sensor, spread over several or seen by several modalities to the process. Energies of
     variates blame nobody. ``residual`` [T, G] is how far a tag lies from its forecast [its unit] and zero for media.
     ``sensor`` [T, E] is how far, from 0 to 1, an energy speaks of an instrument and not of the plant, NaN where it does
-    not say. These three come only where asked for.
+    not say. ``where`` names by tick what of each signal stands out. These four come only where asked for.
     ``calibrated`` [T] says by medium whether its level is one seen in training.
     """
 
@@ -52,6 +56,7 @@ class Energies:
     shares: Floats | None = None
     residual: Floats | None = None
     sensor: Floats | None = None
+    where: tuple[tuple[str, ...], ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -61,10 +66,16 @@ class Energies:
 
 @dataclass(slots=True)
 class MonitorCarry:
-    """What a stream of ticks leaves behind for the next piece: held features by medium, a carry for each generator."""
+    """What a stream of ticks leaves behind for the next piece: a carry for each generator.
+
+    By medium, ``held`` are its last features and ``well`` the ticks since it last showed a sign of being dead;
+    ``recovered`` are the ticks since a fault was last forgotten.
+    """
 
     ticks: int = 0
     held: dict[str, Floats] = field(default_factory=dict)
+    well: dict[str, int] = field(default_factory=dict)
+    recovered: int = WARM_UP_TICKS
     ahead: InnovationCarry = field(default_factory=InnovationCarry)
     others: list[Any] = field(default_factory=list)
     local: LocalCarry = field(default_factory=LocalCarry)
@@ -103,7 +114,10 @@ class Monitors:
         """
         heard = np.array([energy.name in names for energy in self.energies], bool)
         others = [hearing(other, names) for other in self.others]
-        kept, local = tuple(other for other in others if other.energies), Local(self.local.upper[heard])
+        kept, local = (
+            tuple(other for other in others if other.energies),
+            Local(self.local.upper[heard], self.local.first[heard]),
+        )
         return replace(self, ahead=hearing(self.ahead, names), others=kept, local=local)
 
     def step(
@@ -118,29 +132,60 @@ class Monitors:
         residuals = self._residuals(ticks, encoding, calibrated, carry)
         raw = [residual.chart.energy() for residual in residuals]
         values = self.local.step(np.stack(raw, 1) if raw else np.zeros((len(ticks), 0)), carry.local)
-        values[carry.ticks + np.arange(len(ticks)) < WARM_UP_TICKS] = np.nan
+        values[(carry.ticks + np.arange(len(ticks)))[:, None] < self._warm_up_ticks()] = np.nan
+        ahead = np.array([e.origin is Origin.AHEAD for e in self.energies], bool)
+        values[np.ix_(carry.recovered + np.arange(len(ticks)) < WARM_UP_TICKS, ahead)] = np.nan
         carry.ticks += len(ticks)
+        carry.recovered += len(ticks)
         result = Energies(
             energies=self.energies,
             values=values,
             calibrated=calibrated,
             signals=self.signals,
-            **(self._evidence(residuals, carry.ahead.error) if explain else {}),
+            **(self._evidence(residuals, carry) if explain else {}),
         )
         return result, carry
+
+    def recover(self, carry: MonitorCarry) -> None:
+        """Forget what a fault that is over has left; forecasts are judged again once they know the new past."""
+        self.ahead.recover(carry.ahead)
+        for generator, left in zip(self.others, carry.others, strict=True):
+            generator.recover(left)
+        carry.recovered = 0
+
+    def _warm_up_ticks(self) -> NDArray[np.int64]:
+        """How long each energy [E] says nothing: what is less the usual must know what is usual."""
+        return np.array([FIRST_TICKS if e.relative else WARM_UP_TICKS for e in self.energies], np.int64)
 
     def _residuals(
         self, ticks: Ticks, encoding: Encoding, calibrated: Mapping[str, Bools], carry: MonitorCarry
     ) -> list[Residual]:
         carry.others = carry.others or [other.begin() for other in self.others]
-        read = piece(ticks, encoding, self.core.scaling, calibrated, carry.held)
+        there = {medium: good & self._alive(medium, ticks, carry) for medium, good in calibrated.items()}
+        read = piece(ticks, encoding, self.core.scaling, there, carry.held)
         made = self.ahead.step(read, carry.ahead)
         for generator, left in zip(self.others, carry.others, strict=True):
             made += generator.step(read, left)
         return made
 
-    def _evidence(self, residuals: Sequence[Residual], error: Floats) -> dict[str, Any]:
-        """Shares and instruments of each energy, and the forecast error [T, S] of the tags in their units."""
+    def _alive(self, medium: str, ticks: Ticks, carry: MonitorCarry) -> Bools:
+        """Whether [T] a medium shows no sign of being dead, nor did a moment ago; updates ``carry``."""
+        columns, well = self.stem.health(medium), carry.well.get(medium, RETURN_TICKS)
+        if medium not in ticks.media or not len(columns):
+            return np.ones(len(ticks), bool)
+        dead = (ticks.media[medium][:, columns] >= DEAD).any(1) & ticks.present[medium]
+        rows = np.arange(len(ticks))
+        last = np.maximum.accumulate(np.where(dead, rows, -1))
+        since = np.where(last >= 0, rows - last, well + rows + 1)
+        carry.well[medium] = int(min(since[-1], RETURN_TICKS)) if len(ticks) else well
+        return np.asarray(since >= RETURN_TICKS)
+
+    def _evidence(self, residuals: Sequence[Residual], carry: MonitorCarry) -> dict[str, Any]:
+        """Shares and instruments of each energy, and how far each signal is off: tags in their units, media in spreads.
+
+        Of a tag it is the forecast error.
+        """
+        error = carry.ahead.error
         ticks, groups = len(error), len(self.signals)
         shares = [residual.chart.contributions(groups) for residual in residuals]
         suspects, unknown = self._suspects(residuals, shares, ticks), np.full(ticks, np.nan)
@@ -150,11 +195,25 @@ class Monitors:
         ]
         apart = np.zeros((ticks, groups))
         apart[:, : error.shape[1]] = error * self.core.scaling.tags.scale
+        where = self._where(apart, carry)
         return {
+            "where": where,
             "shares": np.stack(shares, 1) if shares else np.zeros((ticks, 0, groups)),
             "sensor": np.stack(sensor, 1) if sensor else np.zeros((ticks, 0)),
             "residual": apart,
         }
+
+    def _where(self, apart: Floats, carry: MonitorCarry) -> tuple[tuple[str, ...], ...]:
+        """By tick, what of each medium stands out, in words; fills in how far [T, G] it is off."""
+        words = [[""] * len(self.signals) for _ in range(len(apart))]
+        for generator, left in zip(self.others, carry.others, strict=True):
+            if isinstance(generator, CrossModal):
+                for medium in generator.media:
+                    place, names = self.signals.index(medium), self.stem.names(medium)
+                    apart[:, place], columns = generator.stands_out(medium, left)
+                    for row, column in enumerate(columns):
+                        words[row][place] = names[column].replace("_", " ")
+        return tuple(tuple(row) for row in words)
 
     def _suspects(self, residuals: Sequence[Residual], shares: Sequence[Floats], ticks: int) -> Bools:
         """Tags [T, S] that take part in every conservation law that is broken."""

@@ -44,18 +44,22 @@ class Piece:
 
 
 def piece(
-    ticks: Ticks, encoding: Encoding, scaling: Scaling, present: Mapping[str, Bools], held: dict[str, Floats]
+    ticks: Ticks, encoding: Encoding, scaling: Scaling, present: Mapping[str, Bools], carry: dict[str, Floats]
 ) -> Piece:
     """Scaled, clipped features of the media in ``present`` beside scaled tags and actions, held where absent.
 
-    Updates ``held``.
+    Updates ``carry``.
     """
     values = {PROCESS: encoding.tags, ACTION: encoding.action}
     for name, there in present.items():
-        start = held.get(name, np.zeros(len(scaling.media[name].centre)))
+        start = carry.get(name, np.zeros(len(scaling.media[name].centre)))
         given = ticks.media.get(name, np.zeros((len(ticks), len(start))))
-        scaled = np.clip(scaling.media[name].scaled(given), -CLIP, CLIP)
-        last = np.maximum.accumulate(np.where(there, np.arange(1, len(ticks) + 1), 0))
-        values[name] = np.concatenate([start[None], scaled])[last]
-        held[name] = values[name][-1]
+        values[name] = held(np.clip(scaling.media[name].scaled(given), -CLIP, CLIP), there, start)
+        carry[name] = values[name][-1]
     return Piece(ticks, encoding, Blocks(values, present, ticks.observed))
+
+
+def held(values: Floats, there: Bools, start: Floats) -> Floats:
+    """The last row [C] of values [T, C] that was there [T], at each tick; ``start`` before the first."""
+    last = np.maximum.accumulate(np.where(there, np.arange(1, len(values) + 1), 0))
+    return np.asarray(np.concatenate([start[None], values])[last])

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from fusion.plant import Plant
 from fusion.records import Energy, Origin, Statistic
-from models.averages import Usual, ewma, less_usual
 from models.linear.core import Encoding
 from models.linear.past import feature_names
 from models.linear.regression import Moments, ridge
+from models.monitors.averaged import AverageCarry, Averaged, Limits, averaged, recover
 from models.monitors.piece import Piece
 from models.monitors.residual import SPEEDS, WARM_UP_TICKS, Largest, Residual, alone, signals_of
 from models.scaling import MANY_TAGS, Bools, Floats
@@ -41,13 +41,12 @@ LIMIT = 6.0  # standardised inputs beyond this are new: their squares must not r
 
 @dataclass(slots=True)
 class RelationCarry:
-    """Running averages of the residuals by speed, their long mean, and the age of the stream.
+    """Averages of the residuals, and the age of the stream.
 
     Residuals of the first ticks do not count: the averages among the inputs have not settled.
     """
 
-    smooth: dict[float, Floats] = field(default_factory=dict)
-    usual: Usual = field(default_factory=Usual)
+    averages: AverageCarry = field(default_factory=AverageCarry)
     ticks: int = 0
 
 
@@ -74,7 +73,7 @@ class Relation:
 
 @dataclass(frozen=True)
 class Relations:
-    """The fitted relations; ``limits`` [S] by speed are upper quantiles of the averaged residuals when normal.
+    """The fitted relations; ``limits`` are upper quantiles of the averaged residuals when normal.
 
     ``traces`` [S, G] is what a lasting unit error of each tag leaves in the residuals: one in its own, and its weight
     in those of its neighbours. ``devices`` are the tags that fail together.
@@ -83,7 +82,7 @@ class Relations:
     energies: tuple[Energy, ...]
     plant: Plant
     relations: tuple[Relation, ...]
-    limits: Mapping[float, Floats]
+    limits: Limits
     traces: Floats
     devices: tuple[tuple[int, ...], ...]
 
@@ -109,15 +108,13 @@ class Relations:
             made.append(_weighted(rough, parts))
             residuals.append(left)
         if not made:
-            nothing = {speed.alpha: np.zeros(0) for speed in SPEEDS}
+            nothing = Limits(np.zeros(0), 1.0, {speed.alpha: np.zeros(0) for speed in SPEEDS})
             return cls(_energies(), plant, (), nothing, np.zeros((0, len(plant.tags))), devices)
         columns = [np.stack(part, 1) for part in zip(*residuals, strict=True)]
-        averaged = [_averaged(part, RelationCarry(ticks=SETTLED_TICKS)) for part in columns]
+        averages = [_averaged(part, RelationCarry(ticks=SETTLED_TICKS)) for part in columns]
         finest = FINEST * np.sqrt(variance[[relation.tag for relation in made]]) + 1e-6
-        limits = {}
-        for alpha in averaged[0]:
-            usual = np.quantile(np.abs(np.concatenate([a[alpha] for a in averaged])), QUANTILE, axis=0)
-            limits[alpha] = np.maximum(usual, finest)
+        smooth = {s.alpha: np.concatenate([a.smooth[s.alpha] for a in averages]) for s in SPEEDS}
+        limits = Limits.fit(np.concatenate([a.fresh for a in averages]), smooth, QUANTILE, finest)
         return cls(_energies(), plant, tuple(made), limits, _traces(made, len(plant.tags), spread), devices)
 
     def begin(self) -> RelationCarry:
@@ -132,13 +129,16 @@ class Relations:
         """
         encoding, observed = piece.encoding, piece.ticks.observed
         columns = [np.where(observed[:, r.tag], r.residual(encoding), 0.0) for r in self.relations]
-        residual = np.stack(columns, 1) if columns else np.zeros((len(encoding), 1))
-        smooth, instrument, found = _averaged(residual, carry), alone(self.plant), []
+        residual = np.stack(columns, 1) if columns else np.zeros((len(encoding), 0))
+        made, instrument, found = _averaged(residual, carry, self.limits), alone(self.plant), []
         for energy in self.energies:
-            averaged = smooth[energy.speed]
-            over = averaged / self.limits[energy.speed] if columns else averaged
+            over = made.smooth[energy.speed] / self.limits.upper[energy.speed]
             found.append(Residual(energy, Largest(over, partial(self._shares, over, energy.speed)), instrument))
         return found
+
+    def recover(self, carry: RelationCarry) -> None:
+        """Forget what a fault has left in the averages."""
+        recover(carry.averages, self.limits)
 
     def _shares(self, over: Floats, speed: float) -> Floats:
         share = np.zeros((len(over), len(signals_of(self.plant))))
@@ -155,8 +155,8 @@ class Relations:
     def _bases(self) -> dict[float, list[Floats]]:
         """Orthonormal traces of each device in the residuals over their limits, by speed; none without relations."""
         if not self.relations:
-            return {speed: [np.zeros((1, 0)) for _ in self.devices] for speed in self.limits}
-        scaled = {speed: self.traces / limit[:, None] for speed, limit in self.limits.items()}
+            return {speed: [np.zeros((0, 0)) for _ in self.devices] for speed in self.limits.upper}
+        scaled = {speed: self.traces / limit[:, None] for speed, limit in self.limits.upper.items()}
         return {speed: [np.linalg.qr(s[:, list(d)])[0] for d in self.devices] for speed, s in scaled.items()}
 
 
@@ -257,16 +257,8 @@ def _energies() -> tuple[Energy, ...]:
     )
 
 
-def _averaged(residual: Floats, carry: RelationCarry) -> dict[float, Floats]:
-    """Averages of the residuals by the weight of the newest tick; updates ``carry``."""
+def _averaged(residual: Floats, carry: RelationCarry, limits: Limits | None = None) -> Averaged:
+    """Averages of the residuals [T, S] once the stream has settled; updates ``carry``."""
     settled = carry.ticks + np.arange(len(residual)) >= SETTLED_TICKS
     carry.ticks += len(residual)
-    residual = np.where(settled[:, None], residual, 0.0)
-    relative, carry.usual = less_usual(residual, carry.usual, settled)
-    relative = np.where(settled[:, None], relative, 0.0)
-    made = {}
-    for speed in SPEEDS:
-        values, start = relative if speed.relative else residual, np.zeros(residual.shape[1])
-        smooth = ewma(values, speed.alpha, carry.smooth.get(speed.alpha, start))
-        made[speed.alpha], carry.smooth[speed.alpha] = smooth
-    return made
+    return averaged(np.where(settled[:, None], residual, 0.0), settled, carry.averages, limits)

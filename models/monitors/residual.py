@@ -33,7 +33,8 @@ class Speed:
     relative: bool = False
 
 
-SPEEDS = (Speed("0.1", 0.1), Speed("0.02", 0.02), Speed("shift", 0.05, relative=True))
+SHIFT = Speed("shift", 0.05, relative=True)
+SPEEDS = (Speed("0.1", 0.1), Speed("0.02", 0.02), SHIFT)
 """Fast, slow, and what changed, whatever the level; the weight of the newest tick tells them apart."""
 
 
@@ -84,6 +85,9 @@ class Generator(Protocol):
 
     def step(self, piece: Piece, carry: Any) -> list[Residual]:
         """The residuals of consecutive ticks, one for each energy; updates ``carry``."""
+
+    def recover(self, carry: Any) -> None:
+        """Forget what a fault that is over has left."""
 
 
 G = TypeVar("G", bound=Generator)

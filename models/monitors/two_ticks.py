@@ -67,6 +67,10 @@ class Lagged:
             found.append(Residual(energy, Largest(smooth, partial(distance.contributions, rows, groups))))
         return found
 
+    def recover(self, carry: LaggedCarry) -> None:
+        """Forget the averages, which remember three ticks."""
+        carry.means = {}
+
 
 def _lagged(tags: Floats, carry: LaggedCarry) -> Floats:
     """Clipped tags beside those of the tick before [T, 2 S]; updates ``carry``."""

@@ -59,7 +59,7 @@ def bench(folder: Path, seed: int, seconds: float) -> dict[str, Any]:
     plant = plant_of("batadal", names, STEP_S)
     system = System.fit(plant, [run_of(plant, normal, start_ns)], [Cut.of(len(normal))], seed=seed, seconds=seconds)
     run = run_of(plant, values, test_ns)
-    energies = system.model.judge(run)
+    energies = system.model.judge(run, begins_well=True)
     report: dict[str, Any] = {}
     for part in PARTS:
         alarms = system.alarms(run, part, energies)

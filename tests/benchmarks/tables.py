@@ -123,7 +123,7 @@ class System:
         model = PlantModel.assemble(plant, core, monitors, networks, later, normal, normal)
         if not limits:
             return cls(model, {}, ())
-        energies = tuple(model.judge(run) for run in runs)
+        energies = tuple(model.judge(run, begins_well=True) for run in runs)
         seen = [e[c.decided : c.limited] for e, c in zip(energies, cuts, strict=True) if c.limited > c.decided]
         surprise = SurpriseConfig(false_raises_per_day=BUDGET_PER_DAY)
         found = calibrate([np.concatenate(seen)], model.energies, surprise, plant.step_s)

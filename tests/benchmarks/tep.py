@@ -72,7 +72,7 @@ def bench(folder: Path, seed: int, seconds: float) -> dict[str, Any]:
     cuts = [Cut(*[len(normal[0])] * 3), Cut(0, half, end)]
     system = System.fit(plant, [run_of(plant, x) for x in normal], cuts, seed=seed, seconds=seconds)
     runs = {n: run_of(plant, values) for n, values in faults.items()}
-    energies = {n: system.model.judge(run) for n, run in runs.items()}
+    energies = {n: system.model.judge(run, begins_well=True) for n, run in runs.items()}
     report: dict[str, Any] = {}
     for part in PARTS:
         alarms = {n: system.alarms(run, part, energies[n]) for n, run in runs.items()}

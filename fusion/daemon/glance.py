@@ -1,0 +1,80 @@
+"""The plant at a glance: one word and why, of everything the daemon knows about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fusion.records import Alarm, AlarmState, PlantState, SourceHealth, SourceState
+
+LEAST_PATIENCE_S = 10.0
+PATIENCE_STEPS = 5
+WARMING_UP = ("warming up", "waiting for first values")
+BROKEN = (SourceState.STALE, SourceState.DOWN, SourceState.REFUSED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signs:
+    """What the state of the plant is read from; ``tick_age_s`` is None before the first tick.
+
+    ``skipped`` counts the ticks of the last minute. ``trouble`` is what stands in the way of results, in words.
+    """
+
+    t_ns: int
+    step_s: float
+    tick_age_s: float | None
+    sources: Sequence[SourceHealth]
+    alarms: Sequence[Alarm]
+    skipped: int
+    latency_p99_s: float
+    flags: Sequence[str]
+    trouble: Sequence[str]
+
+
+def plant_state(signs: Signs) -> tuple[PlantState, str]:
+    """The first state that applies, and the reason in words."""
+    warming = [flag for flag in signs.flags if flag.startswith(WARMING_UP)]
+    found = (
+        (PlantState.NO_DATA, _no_data(signs)),
+        (PlantState.ALARM, _alarm(signs)),
+        (PlantState.DEGRADED, "; ".join(_degraded(signs))),
+        (PlantState.WARMING_UP, "; ".join(warming)),
+    )
+    return next(((state, reason) for state, reason in found if reason), (PlantState.NORMAL, ""))
+
+
+def _no_data(signs: Signs) -> str:
+    if signs.sources and not any(source.alive for source in signs.sources):
+        return "no source is alive: " + "; ".join(_named(source) for source in signs.sources)
+    if signs.tick_age_s is None:
+        return "no tick yet"
+    late = signs.tick_age_s > max(LEAST_PATIENCE_S, PATIENCE_STEPS * signs.step_s)
+    return f"no tick for {signs.tick_age_s:.0f} s" if late else ""
+
+
+def _alarm(signs: Signs) -> str:
+    speaking = [a for a in signs.alarms if a.active and a.state(signs.t_ns) is not AlarmState.SHELVED]
+    if not speaking:
+        return ""
+    return f"{len(speaking)} alarm{'s' if len(speaking) > 1 else ''}: " + ", ".join(name_of(a) for a in speaking)
+
+
+def _degraded(signs: Signs) -> list[str]:
+    said = [f"{signs.skipped} ticks skipped in the last minute"] if signs.skipped else []
+    if signs.latency_p99_s > signs.step_s:
+        said.append(f"results are {signs.latency_p99_s:.1f} s late")
+    said += [f"source {_named(source)}" for source in signs.sources if source.state in BROKEN]
+    said += [f"clock {flag.removeprefix('clock:')} is off" for flag in signs.flags if flag.startswith("clock:")]
+    return [*said, *signs.trouble]
+
+
+def _named(source: SourceHealth) -> str:
+    return f"{source.name} is {source.state}" + (f" ({source.message})" if source.message else "")
+
+
+def name_of(alarm: Alarm) -> str:
+    """What an operator calls an alarm: its kind and the signal that stands out most."""
+    anomaly = alarm.anomaly
+    shares = anomaly.by_modality
+    what = anomaly.top_signals[0].signal if anomaly.top_signals else max(shares, key=lambda m: shares[m], default="")
+    return f"{anomaly.kind} {what}".strip()

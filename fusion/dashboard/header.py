@@ -1,0 +1,124 @@
+"""The head of the page: the plant at a glance, in a word, a shape and a reason; colour only for what is abnormal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+
+from fusion.clock import iso_time
+from fusion.dashboard.alarms import entries
+from fusion.dashboard.board import SILENT_AFTER_S, Board
+from fusion.dashboard.words import flag_text
+from fusion.records import AlarmState, PlantState
+
+FLAGS_SHOWN = 4
+WORDS = {
+    PlantState.NO_DATA: "NO DATA",
+    PlantState.ALARM: "ALARM",
+    PlantState.DEGRADED: "DEGRADED",
+    PlantState.WARMING_UP: "WARMING UP",
+    PlantState.NORMAL: "NORMAL",
+}
+SHAPES = {
+    PlantState.NO_DATA: '<path d="M4 4 L20 20 M20 4 L4 20"/>',
+    PlantState.ALARM: '<path d="M12 1 L23 12 L12 23 L1 12Z" class="fill"/><path d="M12 6 V13 M12 16 V18" class="cut"/>',
+    PlantState.DEGRADED: '<path d="M12 3 L22 21 H2 Z"/><path d="M12 10 V15 M12 17 V18.5"/>',
+    PlantState.WARMING_UP: '<path d="M6 3 H18 L12 12 L18 21 H6 L12 12 Z"/>',
+    PlantState.NORMAL: '<circle cx="12" cy="12" r="8"/>',
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """The plant at a glance: ``alarms`` stand and are not shelved."""
+
+    state: PlantState
+    reason: str
+    alarms: int = 0
+
+    @property
+    def text(self) -> str:
+        """The state as a word."""
+        return f"{WORDS[self.state]} {self.alarms}" if self.alarms else WORDS[self.state]
+
+
+def situation(board: Board, broker: str = "") -> Situation:
+    """How the plant is, from the daemon's last word; ``broker`` says what is wrong with the connection, if anything.
+
+    An alarm that was told after that word counts. An overload that goes on is told whatever the daemon thinks of it.
+    """
+    if blind := broker or silence(board) or _unsaid(board):
+        return Situation(PlantState.NO_DATA, blind.partition(": ")[0])
+    said = _said(board)
+    alarms = sum(entry.standing and not entry.shelved for entry in entries(board))
+    if alarms:
+        return Situation(PlantState.ALARM, said.reason if said.state is PlantState.ALARM else "", alarms)
+    if said.state is PlantState.NORMAL and board.skipped_lately:
+        return Situation(PlantState.DEGRADED, said.reason)
+    return said
+
+
+def _said(board: Board) -> Situation:
+    health = board.health
+    states = {state.value: state for state in PlantState}
+    if health is None or health.plant_state not in states:
+        return Situation(PlantState.NO_DATA, "the daemon does not say how the plant is")
+    return Situation(states[health.plant_state], health.reason)
+
+
+def _unsaid(board: Board) -> str:
+    if board.told:
+        return ""
+    return "waiting for the daemon to say how the plant is" if board.daemon else "no message from the daemon yet"
+
+
+def silence(board: Board) -> str:
+    """A sentence when the daemon is not heard, else ""."""
+    if board.daemon == "offline":
+        return "The daemon is offline: what is shown is the last that was known."
+    if board.silent_s is not None and board.silent_s > SILENT_AFTER_S:
+        return f"The daemon has been silent for {board.silent_s:.0f} s: what is shown is old."
+    return ""
+
+
+def header(board: Board, broker: str = "") -> str:
+    """State of the plant with its reason, then the plant, licence and daemon."""
+    now = situation(board, broker)
+    health = board.health
+    licence = (health.licence if health else "") or (board.advice.licence if board.advice else "") or "unknown"
+    model = health.model_id if health else ""
+    parts = [
+        f'<span class="state {now.state.value}" role="status"><svg viewBox="0 0 24 24" aria-hidden="true">'
+        f"{SHAPES[now.state]}</svg>{escape(now.text)}</span>",
+        f'<span class="why">{escape(_reason(board, now))}</span>',
+        f'<span class="plant">{escape(board.name or "no plant yet")}</span>',
+        f"<span>licence <b>{escape(licence)}</b></span>",
+        f'<span class="muted">daemon {escape(board.daemon or "not seen")}</span>',
+        f'<span class="muted">model {escape(model[:16])}</span>' if model else "",
+        *(
+            f'<span class="note">{escape(flag_text(flag))}</span>'
+            for flag in (health.flags if health else [])[:FLAGS_SHOWN]
+        ),
+    ]
+    return "".join(parts)
+
+
+def _reason(board: Board, now: Situation) -> str:
+    """Why, and what else the operator should not overlook."""
+    words = [now.reason]
+    if now.state is not PlantState.NO_DATA and board.skipped_lately and "skipped" not in now.reason:
+        words.append(f"overload: {board.skipped_lately} ticks skipped in the last minute")
+    states = [entry.state for entry in entries(board)]
+    for state, text in (
+        (AlarmState.UNACKNOWLEDGED, "unacknowledged"),
+        (AlarmState.RETURNED, "returned, not yet seen"),
+        (AlarmState.SHELVED, "shelved"),
+    ):
+        if count := states.count(state):
+            words.append(f"{count} {text}")
+    return "; ".join(word for word in words if word)
+
+
+def clock(board: Board) -> str:
+    """The daemon's time."""
+    return iso_time(board.now_ns)[:19].replace("T", " ") + " UTC"
