@@ -23,10 +23,11 @@ from control.advice.planner import Planner
 from control.anomaly.calibration import Calibration, Surprise
 from control.anomaly.detector import Detector, DetectorConfig
 from control.anomaly.evidence import Contributions
+from control.anomaly.seam import Seam
 from fusion.checkpoint import Checkpoint
 from fusion.errors import CheckpointError, ModelError
 from fusion.plant import Plant, Role
-from fusion.records import NS_PER_S, Anomaly, AnomalyState, Answer, Energy, Forecast, Frame, Origin, Recommendation
+from fusion.records import NS_PER_S, Anomaly, AnomalyState, Answer, Energy, Forecast, Frame, Recommendation
 from fusion.state import load_state
 from models.monitors.residual import WARM_UP_TICKS
 from models.plant_model import ModelState, PlantModel, Seen
@@ -42,8 +43,6 @@ TICKS_AT_ONCE = 120
 """What a replay hands over at once: enough to be quick, little enough to stay in the cache."""
 SKIPPED_S = 120.0
 """How long ticks that were skipped are said to be missing."""
-LOOKS_BACK_S = {Origin.AHEAD: 120.0, Origin.LATER: 120.0, Origin.LAW: 600.0}
-"""How long a gap speaks like a fault in what is judged by the ticks before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +148,7 @@ class Engine:
         self._settling_until_ns = 0
         self._waiting_ticks = PATIENCE_TICKS
         self._skipped_until_ns = 0
-        self._seam_ns: int | None = None
+        self._seam = Seam(self.calibration.energies)
         self._recalled_ns: int | None = None
         self._unheard: NDArray[np.float64] | None = None
         self.flags: tuple[str, ...] = ()
@@ -238,7 +237,7 @@ class Engine:
                 seen=np.concatenate([tick.tags[-1], np.full(len(self.model.signals) - tick.tags.shape[1], np.nan)]),
                 where=seen.where,
             )
-        return self.detector.step(frame.t_ns, self._trusted(seen.energies), evidence, self.flags)
+        return self.detector.step(frame.t_ns, self._seam.trusted(seen.energies, frame.t_ns), evidence, self.flags)
 
     def _incomplete(self, frame: Frame) -> bool:
         """At the start, averages must not begin on values that have not arrived yet."""
@@ -296,8 +295,8 @@ class Engine:
 
     def _patched(self) -> tuple[str, ...]:
         """Ticks are missing: some were skipped, or there is a gap behind those of an earlier run."""
-        left_s = LOOKS_BACK_S[Origin.AHEAD] - self._since_seam_s()
-        resumed = (f"{WARMING_UP}, {left_s:.0f} s left",) if left_s > 0 else ()
+        left_s = self._seam.left_s(self._now_ns)
+        resumed = (f"{WARMING_UP}, {left_s:.0f} s left",) if left_s else ()
         return (*resumed, "skipped") if self._now_ns < self._skipped_until_ns else resumed
 
     def _due(self, what: str, every_s: float) -> bool:
@@ -399,7 +398,7 @@ class Engine:
         Raises:
             ModelError: where something has been seen already, or the ticks are not made as this model's are.
         """
-        if self._seen is not None or not self._is_own(ticks):
+        if self._seen is not None or not self._builder.makes(ticks):
             raise ModelError("these are not ticks of this plant as this version makes them, or they come too late")
         for start in range(0, len(ticks), TICKS_AT_ONCE):
             self.model.step(ticks[start : start + TICKS_AT_ONCE], self._state)
@@ -407,23 +406,13 @@ class Engine:
             self._settling(action)
         self._recalled_ns, self._unheard = self._now_ns, ticks.action[-1]
         gaps = np.flatnonzero(np.diff(ticks.t_ns) > 1.5 * self.plant.step_s * NS_PER_S)
-        self._seam_ns = int(ticks.t_ns[gaps[-1] + 1]) if len(gaps) else None
+        if len(gaps):
+            self._seam.begin(int(ticks.t_ns[gaps[-1] + 1]))
 
     def note_skipped(self) -> None:
         """Hear that ticks are missing now: what looks back over them, forecasts and balances, says nothing a while."""
         self._skipped_until_ns = self._now_ns + round(SKIPPED_S * NS_PER_S)
-        self._seam_ns = self._now_ns
-
-    def _is_own(self, ticks: Ticks) -> bool:
-        """Whether columns are as many as this plant's and this model's stem make."""
-        wide: dict[str, tuple[int, ...]] = {
-            f"media/{s.name}": (len(self.model.stem.names(s.name)),) for s in self.plant.media
-        }
-        wide |= {f"patches/{s.name}": self.model.stem.patch_shape(s.name) for s in self.plant.media}
-        wide |= {f"present/{s.name}": () for s in self.plant.media}
-        wide |= dict.fromkeys(("tags", "observed", "age_s", "quality"), (len(self.plant.tags),))
-        wide |= {"t_ns": (), "action": (len(self.plant.actions),)}
-        return {name: array.shape[1:] for name, array in ticks.arrays().items()} == wide
+        self._seam.begin(self._now_ns)
 
     def _continued(self, frame: Frame, tick: Ticks) -> Ticks:
         """A tick with what an earlier run knew of the actions that nothing has been heard of since.
@@ -431,25 +420,15 @@ class Engine:
         Where ticks are missing between that run and this one, the seam begins.
         """
         if self._recalled_ns is not None:
-            missed = (frame.t_ns - self._recalled_ns) / NS_PER_S > 1.5 * self.plant.step_s
-            self._seam_ns, self._recalled_ns = frame.t_ns if missed else self._seam_ns, None
+            if (frame.t_ns - self._recalled_ns) / NS_PER_S > 1.5 * self.plant.step_s:
+                self._seam.begin(frame.t_ns)
+            self._recalled_ns = None
         if self._unheard is None:
             return tick
         missing = np.isinf(frame.age_s_S[process_columns(self.plant, frame.signals)[1]])
         action = np.where(missing, self._unheard, tick.action)
         self._unheard = self._unheard if missing.any() else None
         return replace(tick, action=action)
-
-    def _trusted(self, energies: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Energies [E] without those that look back over the seam: they would say that the gap is a fault."""
-        since_s = self._since_seam_s()
-        if since_s >= max(LOOKS_BACK_S.values()):
-            return energies
-        back = [since_s < LOOKS_BACK_S.get(energy.origin, 0.0) for energy in self.calibration.energies]
-        return np.where(back, np.nan, energies)
-
-    def _since_seam_s(self) -> float:
-        return np.inf if self._seam_ns is None else (self._now_ns - self._seam_ns) / NS_PER_S
 
     @property
     def ready(self) -> bool:

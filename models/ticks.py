@@ -150,6 +150,16 @@ class TickBuilder:
         """All ticks since the last drain, which are kept."""
         return _stack(self._rows)
 
+    def makes(self, ticks: Ticks) -> bool:
+        """Whether ticks have the columns that are made here: as many tags and actions, and the stem's features."""
+        wide: dict[str, tuple[int, ...]] = {"t_ns": (), "action": (len(self._plant.actions),)}
+        wide |= dict.fromkeys(("tags", "observed", "age_s", "quality"), (len(self._plant.tags),))
+        if (stem := self._stem) is not None:
+            for name in (signal.name for signal in self._plant.media):
+                wide |= {f"present/{name}": (), f"media/{name}": (len(stem.names(name)),)}
+                wide |= {f"patches/{name}": stem.patch_shape(name)} if self._patches else {}
+        return {name: array.shape[1:] for name, array in ticks.arrays().items()} == wide
+
     def _process(self, frame: Frame) -> dict[str, NDArray[Any]]:
         return {
             "t_ns": np.array(frame.t_ns, np.int64),

@@ -16,10 +16,11 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from control.anomaly.belonging import Belonging, either
 from control.anomaly.calibration import Calibration, Surprise
 from control.anomaly.evidence import Contributions, EvidenceConfig, Finding, blame_signals, by_group, find
 from fusion.errors import ConfigError
-from fusion.plant import Modality, Plant, Role, Signal
+from fusion.plant import Plant
 from fusion.records import NS_PER_S, Anomaly, AnomalyKind, AnomalyState, Origin
 
 Floats = NDArray[np.float64]
@@ -133,7 +134,7 @@ class Detector:
         self._fast = np.array([e.speed >= FAST and e.origin not in REMEMBERING for e in energies], bool)
         self._alive = np.array([e.origin is Origin.ALIVE for e in energies], bool)
         self._residue_until_ns = np.zeros(len(energies), np.int64)
-        self._near = (tuple[str, ...](), np.zeros((0, 0)))
+        self._belonging = Belonging(plant)
         self.surprise: Surprise | None = None
         settling = [energy.origin in config.settling for energy in energies]
         self._relief = np.where(settling, config.settling_factor, 1.0)
@@ -238,25 +239,16 @@ class Detector:
             if young or contributions is None or o.signals is None:
                 free[own] = np.nan
                 continue
-            inside, outside = self._shares(o, contributions)
+            inside, outside = self._belonging.shares(o.signals, contributions)
             free[own] = np.where(outside > inside, free * (1.0 - inside), np.nan)[own]
         return free
-
-    def _shares(self, o: _Open, contributions: Contributions) -> tuple[Floats, Floats]:
-        """The largest share in each energy [E] of the signals of an event or their neighbours, and of any other."""
-        if contributions.signals is not self._near[0]:
-            self._near = (contributions.signals, _neighbours(self._plant, contributions.signals))
-        near = self._near[1]
-        inside = np.ones(len(near), bool) if o.signals is None else near @ o.signals > 0
-        shares = np.clip(np.nan_to_num(contributions.shares), 0.0, 1.0)
-        return shares[:, inside].max(1, initial=0.0), shares[:, ~inside].max(1, initial=0.0)
 
     def _part(self, o: _Open, factor: Floats) -> Floats:
         """Factors [E] as far as they are an event's own, where others stand in the same senses."""
         shared = any(other is not o and other.groups & o.groups for other in self._open)
         if not shared or self._contributions is None:
             return factor
-        inside, outside = self._shares(o, self._contributions)
+        inside, outside = self._belonging.shares(o.signals, self._contributions)
         return np.where(inside >= outside, factor, 0.0)
 
     def _raise(self, t_ns: int, onset_ns: int, groups: set[str], free: Floats) -> Anomaly:
@@ -265,7 +257,7 @@ class Detector:
         for o in self._open:
             if groups - o.groups and not dead and t_ns - o.raised_ns <= self._config.join_s * NS_PER_S:
                 o.groups |= groups
-                o.signals = _either(o.signals, self._blamed(free))
+                o.signals = either(o.signals, self._blamed(free))
                 own = self._own(groups)
                 o.factor = own if o.factor is None else np.maximum(o.factor, own)
                 o.best = 0.0
@@ -353,7 +345,7 @@ class Detector:
             blame = blame_signals(factor, self._contributions, self._config.evidence)
             o.blame = _blend(o.blame, blame, alpha) if blame.any() else o.blame
             if t_ns - o.raised_ns <= self._config.join_s * NS_PER_S:
-                o.signals = _either(o.signals, blame >= self._config.evidence.partaking)
+                o.signals = either(o.signals, blame >= self._config.evidence.partaking)
         self._decide(o, t_ns)
 
     def _decide(self, o: _Open, t_ns: int) -> None:
@@ -387,7 +379,7 @@ class Detector:
         known = self._contributions
         blame = o.blame if o.blame is not None else np.zeros(len(known.signals) if known else 0)
         if known is not None and blame.any():
-            blame = np.where(self._may_be_blamed(known.signals, o.groups), blame, 0.0)
+            blame = np.where(self._belonging.may_be_blamed(known.signals, o.groups), blame, 0.0)
         return find(
             np.zeros(len(self._group)) if o.factor is None else o.factor,
             self._calibration.energies,
@@ -396,18 +388,8 @@ class Detector:
             self._config.evidence,
         )
 
-    def _may_be_blamed(self, signals: Sequence[str], groups: set[str]) -> Bools:
-        """The signals [G] of an event's senses but for setpoints: what an operator or a controller asks is no fault."""
-        known = [self._plant.by_name.get(name) for name in signals]
-        return np.array([s is not None and not _is_setpoint(s) and str(s.modality) in groups for s in known], bool)
-
     def _evidence_alpha(self) -> float:
         return min(self._calibration.step_s / self._config.evidence_s, 1.0)
-
-
-def _is_setpoint(signal: Signal) -> bool:
-    """Whether a signal is asked for and not measured: it is moved, or is called the setpoint of a loop (ISA-5.1)."""
-    return signal.role is Role.MANIPULATED or signal.name.upper().endswith(".SP")
 
 
 def _told(anomaly: Anomaly, found: Finding) -> Anomaly:
@@ -425,26 +407,6 @@ def _first(anomaly: Anomaly) -> str:
     if anomaly.top_signals:
         return anomaly.top_signals[0].signal
     return max(anomaly.by_modality, key=lambda name: anomaly.by_modality[name], default="nothing")
-
-
-def _neighbours(plant: Plant, names: Sequence[str]) -> Floats:
-    """Which signals [G, G] stand beside each other in the plant's graph, each beside itself, media beside none.
-
-    Without a graph every tag stands beside every other.
-    """
-    place = {name: i for i, name in enumerate(names)}
-    near = np.eye(len(names))
-    for a, b in plant.edges:
-        if a in place and b in place:
-            near[place[a], place[b]] = near[place[b], place[a]] = 1.0
-    if not plant.edges:
-        tags = np.array([plant.by_name[name].modality is Modality.PROCESS for name in names], np.float64)
-        near = np.maximum(near, np.outer(tags, tags))
-    return near
-
-
-def _either(one: Bools | None, other: Bools | None) -> Bools | None:
-    return one if other is None else other if one is None else one | other
 
 
 def _blend(old: Floats | None, new: Floats, alpha: float) -> Floats:
