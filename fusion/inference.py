@@ -309,7 +309,8 @@ class Engine:
         if not self._state.ready:
             return None, None
         forecast = self._forecast() if self._due("forecast", self._cadence.forecast_every_s) else None
-        advice = self._advice(frame) if self._due("advice", self._cadence.advise_every_s) else None
+        judged = not self._warming_up()  # what nobody has judged yet is not to be moved
+        advice = self._advice(frame) if judged and self._due("advice", self._cadence.advise_every_s) else None
         return forecast, advice
 
     @torch.no_grad()

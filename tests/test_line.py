@@ -100,6 +100,14 @@ def test_advice_on_a_tick_that_is_old_by_the_clock_is_withheld(model, slipping):
     assert "more than 5 s old" in advice.text
 
 
+def test_nothing_is_judged_or_advised_while_it_warms_up(spoken):
+    warm = [o for o in spoken if any(flag.startswith("warming up") for flag in o.flags)]
+    assert 110 < len(warm) < 130
+    assert not [o for o in warm if o.anomalies or o.recommendation]
+    assert warm[-1].forecast or any(o.forecast for o in warm)
+    assert spoken[len(warm) + 5].surprise.peak > -np.inf
+
+
 def test_what_looks_back_over_skipped_ticks_says_nothing_and_that_is_said(model, slipping):
     *before, last, after = list(frames(Recording(slipping)))[:202]
     engine = Engine(load_checkpoint(model, PLANT))
