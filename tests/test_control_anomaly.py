@@ -307,3 +307,20 @@ def test_no_id_is_used_twice_whatever_was_before(calibration):
         ids.append(detector.open[0].id)
         assert detector.sequence == start + 1
     assert len(set(ids)) == 3
+
+
+def test_a_sense_that_dies_is_an_event_of_its_own_while_another_stands_in_it(calibration):
+    energies = (*FAST[:4], alive("camera", Modality.VIDEO))
+    detector = Detector(DetectorConfig(), dataclasses.replace(calibration, energies=energies), small_plant(), "m1")
+    strange = row(calibration, camera=3.0)
+    drive(detector, strange, 20, contributions=contributions(camera=1.0))
+    dead = strange.copy()
+    dead[4] += 50.0 * calibration.threshold * calibration.scale[4]
+    told = drive(detector, dead, 15, start=20, contributions=contributions(camera=1.0))
+    second = next(a for _, a in told if a.state is RAISED)
+    assert (second.kind, second.t_onset_ns) == (AnomalyKind.SENSOR, 20 * S)
+    assert [a.kind for a in detector.open] == [AnomalyKind.PROCESS, AnomalyKind.SENSOR]
+    ended = drive(detector, row(calibration), 40, start=35, contributions=contributions(camera=1.0))
+    assert {a.id for _, a in ended if a.state is CLEARED} == {a.id for _, a in told if a.state is RAISED} | {
+        "small-19700101T000000-1"
+    }

@@ -94,7 +94,8 @@ class DetectorConfig:
 class _Open:
     """An event in progress: the senses and signals [G] it covers, and averages of its evidence.
 
-    ``best`` is how far it stood out at most, ``loud`` whether fast energies were above their limit.
+    ``best`` is how far it stood out at most, ``loud`` whether fast energies were above their limit, ``dead`` whether it
+    is of a sense that has died, which is an event of its own whatever else stands.
     """
 
     anomaly: Anomaly
@@ -107,6 +108,7 @@ class _Open:
     blame: Floats | None = None
     best: float = 0.0
     loud: bool = False
+    dead: bool = False
     below_since_ns: int | None = None
 
 
@@ -179,6 +181,8 @@ class Detector:
         for a in anomalies:
             if a.state is not AnomalyState.CLEARED and a.id not in {o.anomaly.id for o in self._open}:
                 known = _Open(a, set(a.by_modality), a.t_onset_ns, a.t_ns, a.t_ns, loud=True)
+                signs = {e.name for e in self._calibration.energies if e.origin is Origin.ALIVE}
+                known.dead = not signs.isdisjoint(name for name, _ in a.energies)
                 known.best = max((factor for _, factor in a.energies), default=0.0)
                 self._open.append(known)
 
@@ -234,7 +238,7 @@ class Detector:
         """
         free = factor.copy()
         for o in self._open:
-            own = np.isin(self._group, sorted(o.groups))
+            own = self._mine(o)
             young = self._last_ns is None or self._last_ns - o.raised_ns <= self._config.join_s * NS_PER_S
             if young or contributions is None or o.signals is None:
                 free[own] = np.nan
@@ -242,6 +246,10 @@ class Detector:
             inside, outside = self._belonging.shares(o.signals, contributions)
             free[own] = np.where(outside > inside, free * (1.0 - inside), np.nan)[own]
         return free
+
+    def _mine(self, o: _Open) -> Bools:
+        """The energies [E] of an event's senses; signs of life only where it is of a sense that has died."""
+        return np.isin(self._group, sorted(o.groups)) & (~self._alive | o.dead)
 
     def _part(self, o: _Open, factor: Floats) -> Floats:
         """Factors [E] as far as they are an event's own, where others stand in the same senses."""
@@ -264,7 +272,7 @@ class Detector:
                 self._decide(o, t_ns)
                 return self._tell(o, t_ns, AnomalyState.HELD)
         self.sequence += 1
-        fresh = _Open(self._blank(onset_ns, t_ns), set(groups), t_ns, t_ns, t_ns)
+        fresh = _Open(self._blank(onset_ns, t_ns), set(groups), t_ns, t_ns, t_ns, dead=dead)
         fresh.factor = np.where(np.isin(self._group, sorted(groups)), np.nan_to_num(free), 0.0)
         fresh.blame, fresh.signals = self._blame, self._blamed(free)
         fresh.loud = bool((fresh.factor[self._fast] >= 1).any())
@@ -308,7 +316,7 @@ class Detector:
 
     def _follow(self, o: _Open, t_ns: int, factor: Floats) -> list[Anomaly]:
         """Hold, report or clear an event by the factors of its own senses."""
-        own = np.isin(self._group, sorted(o.groups)) & np.isfinite(factor)
+        own = self._mine(o) & np.isfinite(factor)
         fast = own & self._fast
         o.loud |= bool((factor[fast] >= 1).any())
         judged = fast if o.loud and fast.any() else own
