@@ -117,7 +117,7 @@ def test_a_raise_is_shown_whatever_was_cleared_before():
     assert list(board.anomalies) == ["a-17"]
     assert not board.cleared
     told_on(board, standing(4, "a-17"))
-    assert header.situation(board).text == "ALARM 1"
+    assert header.glance(board).text == "ALARM 1"
 
 
 def test_what_health_lists_no_more_is_gone():
@@ -163,7 +163,7 @@ def test_a_returned_alarm_stays_with_its_evidence_until_it_is_seen():
     assert "not yet seen" in text
     assert "agitator current" in text
     assert "a-17" not in alarms.cleared(board)
-    assert header.situation(board).text == "NORMAL"
+    assert header.glance(board).text == "NORMAL"
     assert "1 returned, not yet seen" in header.header(board)
     done = STORY.alarm(20, over, acknowledged_ns=STORY.at(30), acknowledged_by="Ana")
     told_on(board, alarm_message(done, PLANT, STORY.at(30)))
@@ -184,7 +184,7 @@ def test_shelved_alarms_come_last_and_do_not_count():
     opened = [shown(STORY.anomaly(10)), shown(STORY.anomaly(8, name="a-16"))]
     board = told(health_message(STORY.health(10, alarms=(aside,)), PLANT, opened))
     assert [e.id for e in alarms.entries(board)] == ["a-16", "a-17"]
-    assert header.situation(board).text == "ALARM 1"
+    assert header.glance(board).text == "ALARM 1"
     assert re.search(r"Shelved until [\d:]+ by Ana", alarms.card(board, alarms.entries(board)[1]))
 
 
@@ -208,32 +208,32 @@ def test_every_state_of_the_plant_has_a_word_a_shape_and_its_reason(state):
 def test_an_alarm_counts_as_soon_as_it_is_told_and_only_while_the_daemon_is_heard():
     now = [0.0]
     board = told(STORY.health(0), STORY.anomaly(1), clock=lambda: now[0])
-    assert header.situation(board).text == "ALARM 1"
-    lost = header.situation(board, "broker 127.0.0.1:1883 cannot be reached: refused; trying again")
+    assert header.glance(board).text == "ALARM 1"
+    lost = header.glance(board, "broker 127.0.0.1:1883 cannot be reached: refused; trying again")
     assert (lost.text, lost.reason) == ("NO DATA", "broker 127.0.0.1:1883 cannot be reached")
     now[0] = 20.0
-    assert header.situation(board).text == "NO DATA"
+    assert header.glance(board).text == "NO DATA"
     assert "silent for 20 s" in header.header(board)
     assert len(alarms.entries(board)) == 1
 
 
 def test_a_daemon_that_says_nothing_of_the_plant_is_no_data():
     board = told(bare_health(PLANT, STORY.at(0), "online", "m"))
-    assert header.situation(board).text == "NO DATA"
+    assert header.glance(board).text == "NO DATA"
     assert "nothing is known" in alarms.calm(board)
 
 
 def test_overload_is_said_in_the_head():
     now = [0.0]
     board = told(STORY.health(0, skipped_ticks=5), clock=lambda: now[0])
-    assert header.situation(board).text == "NORMAL"
+    assert header.glance(board).text == "NORMAL"
     told_on(board, STORY.health(2, skipped_ticks=12))
-    assert header.situation(board).text == "DEGRADED"
+    assert header.glance(board).text == "DEGRADED"
     assert "7 ticks skipped in the last minute" in header.header(board)
     assert "7 ticks skipped" in panels.sources(board)
     now[0] = 100.0
     told_on(board, STORY.health(102, skipped_ticks=12))
-    assert header.situation(board).text == "NORMAL"
+    assert header.glance(board).text == "NORMAL"
     told_on(board, STORY.health(104, skipped_ticks=1))
     assert board.skipped_lately == 0
 

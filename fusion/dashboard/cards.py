@@ -68,7 +68,7 @@ class AlarmList:
 
     def __init__(self, board: Board, feed: Feed, operator: Operator) -> None:
         self._board = board
-        self._send = Orders(board, feed, operator)
+        self._send = OperatorOrders(board, feed, operator)
         self._cards: dict[str, _Card] = {}
         self._places: list[tuple[str, bool]] = []
         with ui.element("div").classes("panel grow alarms"):
@@ -110,7 +110,7 @@ class AlarmList:
             rooms[entry.shelved] += 1
 
 
-class Orders:
+class OperatorOrders:
     """The way of an operator's word to the daemon."""
 
     def __init__(self, board: Board, feed: Feed, operator: Operator) -> None:

@@ -29,7 +29,7 @@ SHAPES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Situation:
+class Glance:
     """The plant at a glance: ``alarms`` stand and are not shelved."""
 
     state: PlantState
@@ -42,28 +42,28 @@ class Situation:
         return f"{WORDS[self.state]} {self.alarms}" if self.alarms else WORDS[self.state]
 
 
-def situation(board: Board, broker: str = "") -> Situation:
+def glance(board: Board, broker: str = "") -> Glance:
     """How the plant is, from the daemon's last word; ``broker`` says what is wrong with the connection, if anything.
 
     An alarm that was told after that word counts. An overload that goes on is told whatever the daemon thinks of it.
     """
     if blind := broker or silence(board) or _unsaid(board):
-        return Situation(PlantState.NO_DATA, blind.partition(": ")[0])
+        return Glance(PlantState.NO_DATA, blind.partition(": ")[0])
     said = _said(board)
     alarms = sum(entry.standing and not entry.shelved for entry in entries(board))
     if alarms:
-        return Situation(PlantState.ALARM, said.reason if said.state is PlantState.ALARM else "", alarms)
+        return Glance(PlantState.ALARM, said.reason if said.state is PlantState.ALARM else "", alarms)
     if said.state is PlantState.NORMAL and board.skipped_lately:
-        return Situation(PlantState.DEGRADED, said.reason)
+        return Glance(PlantState.DEGRADED, said.reason)
     return said
 
 
-def _said(board: Board) -> Situation:
+def _said(board: Board) -> Glance:
     health = board.health
     states = {state.value: state for state in PlantState}
     if health is None or health.plant_state not in states:
-        return Situation(PlantState.NO_DATA, "the daemon does not say how the plant is")
-    return Situation(states[health.plant_state], health.reason)
+        return Glance(PlantState.NO_DATA, "the daemon does not say how the plant is")
+    return Glance(states[health.plant_state], health.reason)
 
 
 def _unsaid(board: Board) -> str:
@@ -83,7 +83,7 @@ def silence(board: Board) -> str:
 
 def header(board: Board, broker: str = "") -> str:
     """State of the plant with its reason, then the plant, licence and daemon."""
-    now = situation(board, broker)
+    now = glance(board, broker)
     health = board.health
     licence = (health.licence if health else "") or (board.advice.licence if board.advice else "") or "unknown"
     model = health.model_id if health else ""
@@ -103,7 +103,7 @@ def header(board: Board, broker: str = "") -> str:
     return "".join(parts)
 
 
-def _reason(board: Board, now: Situation) -> str:
+def _reason(board: Board, now: Glance) -> str:
     """Why, and what else the operator should not overlook."""
     words = [now.reason]
     if now.state is not PlantState.NO_DATA and board.skipped_lately and "skipped" not in now.reason:

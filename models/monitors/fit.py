@@ -14,7 +14,7 @@ from models.features.stem import FeatureRange, StemFacts
 from models.linear.core import LinearCore
 from models.monitors.balance import Laws
 from models.monitors.crossmodal import CrossModal
-from models.monitors.health import Health
+from models.monitors.health import SignsOfLife
 from models.monitors.innovation import Innovations
 from models.monitors.joint_variates import Joint
 from models.monitors.monitors import Monitors
@@ -51,7 +51,7 @@ def fit_monitors(
     joint = Joint.fit(cross, read, plant.step_s)
     lagged, laws = Lagged.fit(encodings, plant), Laws.fit(everything, plant)
     relations = Relations.fit(known, plant, core.past_scaler.scale)
-    health = Health.fit(everything, media, plant, stem)
+    health = SignsOfLife.fit(everything, media, plant, stem)
     rough = Monitors(
         plant=plant,
         core=core,

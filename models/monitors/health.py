@@ -31,7 +31,7 @@ class HealthCarry:
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class SignsOfLife:
     """One energy for all tags, and one for each medium whose stem can tell a dead sensor."""
 
     energies: tuple[Energy, ...]
@@ -40,7 +40,7 @@ class Health:
     steadiness: Steadiness
 
     @classmethod
-    def fit(cls, runs: Sequence[Ticks], media: Collection[str], plant: Plant, stem: StemFacts) -> Health:
+    def fit(cls, runs: Sequence[Ticks], media: Collection[str], plant: Plant, stem: StemFacts) -> SignsOfLife:
         """From normal runs and the media that are watched."""
         told = [s for s in plant.media if s.name in media and len(stem.health(s.name))]
         records = [_energy(PROCESS, Modality.PROCESS), *(_energy(s.name, s.modality) for s in told)]

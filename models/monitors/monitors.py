@@ -20,7 +20,7 @@ from models.linear.core import Encoding, LinearCore
 from models.monitors.averaged import FIRST_TICKS
 from models.monitors.balance import Laws
 from models.monitors.crossmodal import CrossModal
-from models.monitors.health import Health
+from models.monitors.health import SignsOfLife
 from models.monitors.innovation import InnovationCarry, Innovations
 from models.monitors.joint_variates import Joint
 from models.monitors.piece import piece
@@ -92,7 +92,7 @@ class Monitors:
     core: LinearCore
     stem: StemFacts
     ahead: Innovations
-    others: tuple[CrossModal | Joint | Relations | Lagged | Laws | Health, ...]
+    others: tuple[CrossModal | Joint | Relations | Lagged | Laws | SignsOfLife, ...]
     local: Local
     ranges: Mapping[str, FeatureRange]
 
