@@ -130,8 +130,13 @@ def test_a_start_finds_what_stood_and_says_so_at_once(broker, tmp_path):
         assert engine.sequence == 2
         assert sorted(engine.open) == ["kiln-1", "kiln-2"]
         async with running(made):
-            await wait(lambda: out.published["health"] >= 2, "health")  # the first may be a birth, which says nothing
-            return messages_of(broker.read("fusion/kiln/v1/health"))[0][1]
+            await wait(lambda: out.published["health"] >= 2, "health")
+            for _ in range(50):
+                said = await asyncio.to_thread(lambda: messages_of(broker.read("fusion/kiln/v1/health"))[0][1])
+                if said["plant_state"]:  # not the birth, which may be the last the broker has kept so far
+                    break
+                await asyncio.sleep(0.1)
+            return said
 
     asyncio.run(first())
     said = asyncio.run(second())
