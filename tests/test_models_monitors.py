@@ -9,6 +9,7 @@ from fusion.records import Origin
 from fusion.state import dump_state, load_state
 from models.linear.core import LinearConfig
 from models.linear.fit import fit_core
+from models.monitors.averaged import AverageCarry, Limits, averaged
 from models.monitors.balance import Laws
 from models.monitors.distance import Distance
 from models.monitors.fit import fit_monitors
@@ -278,6 +279,40 @@ def test_a_dead_sense_accuses_nobody_and_comes_back_without_a_trace(monitors, li
     assert {n for n in others if not n.startswith("joint")} == {
         "health.cam"
     }  # what is joint has no jury, and is silent
+
+
+def test_a_sense_that_its_source_doubts_accuses_nobody(monitors, limits):
+    ticks = run(75, 900)
+    wild, doubted = ticks.media["cam"].copy(), np.zeros(900, bool)
+    wild[400:600, 1:-1], doubted[400:600] = wild[400:600, 1:-1] + 2.0, True
+    odd = changed(ticks, media={**ticks.media, "cam": wild})
+    plain, believed = raised(monitors, limits, ticks)[1], raised(monitors, limits, odd)[1]
+    over = raised(monitors, limits, changed(odd, doubted={"cam": doubted}))[1]
+    assert any(v[400:600].any() for n, v in believed.items() if n.startswith("cross.cam"))
+    assert not {n for n, v in over.items() if v[400:].any() and not plain[n][400:].any() and not n.startswith("joint")}
+
+
+def test_what_is_usual_follows_a_lasting_level_and_returns_from_a_short_one():
+    rng = np.random.default_rng(3)
+    noise = rng.normal(size=(6000, 2))
+    fitted = averaged(noise, np.ones(6000, bool), AverageCarry())
+    limits = Limits.fit(fitted.fresh, fitted.smooth, 0.99)
+    known = np.ones(6000, bool)
+
+    def usual(first, last, size):
+        carry, levels = AverageCarry(), []
+        residual = rng.normal(size=(6000, 2))
+        residual[first:last, 0] += size * limits.fresh[0]
+        for start in range(0, 6000, 50):
+            averaged(residual[start : start + 50], known[:50], carry, limits)
+            levels.append(carry.usual / limits.fresh)
+        return np.array(levels)
+
+    short, lasting = usual(1000, 1400, 30.0), usual(1000, 6000, 3.0)
+    assert short[27, 0] > 3.0
+    assert np.abs(short[30:]).max() < 0.5
+    assert lasting[-1, 0] > 2.5
+    assert np.abs(lasting[:, 1]).max() < 0.5
 
 
 def test_what_an_operator_accepts_is_usual_from_then_on(monitors):

@@ -3,7 +3,8 @@
 An exponential average of a strong fault stays out of control long after the plant is well: from a hundred times its
 limit a slow one takes minutes. So the mean of the last ``FRESH_TICKS`` is kept beside it, with its own normal limit.
 Where the average claims a deviation that these ticks would have to show and do not, it forgets: it begins again with
-them, as a CUSUM is reset once the process is back in control. What a fault leaves is not learned as usual either.
+them, as a CUSUM is reset once the process is back in control. What is usual follows a
+lasting new level, and is again what it was as soon as the ticks are.
 Shape letters: T ticks, C columns.
 """
 
@@ -56,13 +57,16 @@ class Limits:
 class AverageCarry:
     """What a stream leaves behind: the last residuals [<= FRESH_TICKS, C], their averages by speed, and what is usual.
 
-    ``usual`` [C] is the mean of what was in control, over ``count`` [C] ticks; ``ticks`` is the age of the stream.
+    ``usual`` [C] is the mean over ``count`` ticks, ``sure`` [C] what it was when they last agreed with it for a while,
+    ``agreed`` [C] for how many ticks they have now; ``ticks`` is the age of the stream.
     """
 
     recent: Floats | None = None
     smooth: dict[float, Floats] = field(default_factory=dict)
     usual: Floats | None = None
-    count: Floats | None = None
+    sure: Floats | None = None
+    agreed: Floats | None = None
+    count: int = 0
     ticks: int = 0
 
 
@@ -123,20 +127,24 @@ def _fresh(residual: Floats, carry: AverageCarry) -> Floats:
 
 
 def _usual(residual: Floats, fresh: Floats, known: Bools, carry: AverageCarry, limits: Limits | None) -> Floats:
-    """The long mean [T, C] with each tick in it; a tick out of control does not count. Updates ``carry``."""
-    columns = residual.shape[1]
-    mean = np.zeros(columns) if carry.usual is None else carry.usual
-    count = np.zeros(columns) if carry.count is None else carry.count
+    """The long mean [T, C] with each tick in it, until fresh ticks are back at what was sure. Updates ``carry``."""
+    mean = np.zeros(residual.shape[1]) if carry.usual is None else carry.usual
+    sure = mean if carry.sure is None else carry.sure
+    agreed = np.zeros(residual.shape[1]) if carry.agreed is None else carry.agreed
     made = np.empty_like(residual)
     for row in range(len(residual)):
         if known[row]:
-            counts = np.ones(columns, bool)
-            if limits is not None and carry.ticks + row >= FIRST_TICKS:
-                counts = np.abs(fresh[row] - mean) <= limits.fresh
-            count = count + counts
-            mean = mean + np.where(counts, (residual[row] - mean) / np.clip(count, 1.0, LONG_TICKS), 0.0)
+            carry.count += 1
+            mean = mean + (residual[row] - mean) / min(carry.count, LONG_TICKS)
+            if limits is None or carry.ticks + row < FIRST_TICKS:
+                sure = mean
+            else:
+                off = np.abs(fresh[row] - mean) / limits.fresh
+                mean = np.where((off > 1.0) & (np.abs(fresh[row] - sure) <= QUIET * limits.fresh), sure, mean)
+                agreed = np.where(off <= 1.0, agreed + 1, 0)
+                sure = np.where(agreed > FRESH_TICKS, mean, sure)
         made[row] = mean
-    carry.usual, carry.count = mean, count
+    carry.usual, carry.sure, carry.agreed = mean, sure, agreed
     return made
 
 

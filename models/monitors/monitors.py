@@ -169,11 +169,12 @@ class Monitors:
         return made
 
     def _alive(self, medium: str, ticks: Ticks, carry: MonitorCarry) -> Bools:
-        """Whether [T] a medium shows no sign of being dead, nor did a moment ago; updates ``carry``."""
+        """Whether [T] a medium shows no sign of being dead or doubtful, nor did a moment ago; updates ``carry``."""
         columns, well = self.stem.health(medium), carry.well.get(medium, RETURN_TICKS)
-        if medium not in ticks.media or not len(columns):
+        if medium not in ticks.media:
             return np.ones(len(ticks), bool)
         dead = (ticks.media[medium][:, columns] >= DEAD).any(1) & ticks.present[medium]
+        dead |= ticks.doubted.get(medium, np.zeros(len(ticks), bool))
         rows = np.arange(len(ticks))
         last = np.maximum.accumulate(np.where(dead, rows, -1))
         since = np.where(last >= 0, rows - last, well + rows + 1)
