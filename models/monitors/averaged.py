@@ -138,11 +138,12 @@ def _usual(
     columns = residual.shape[1]
     mean, count, agreed = (np.zeros(columns) if a is None else a for a in (carry.usual, carry.count, carry.agreed))
     sure = mean if carry.sure is None else carry.sure
+    size = np.full(columns, np.inf) if limits is None else limits.fresh
     made = np.empty_like(residual)
     for row in range(len(residual)):
         if known[row]:
-            first = limits is None or carry.ticks + row < FIRST_TICKS
-            agrees = np.ones(columns, bool) if first else np.abs(fresh[row] - mean) <= limits.fresh
+            first = carry.ticks + row < FIRST_TICKS
+            agrees = first | (np.abs(fresh[row] - mean) <= size)
             mean = mean if learns else np.where(agrees, mean, sure)
             counts = agrees | learns
             count = count + counts
