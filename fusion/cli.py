@@ -15,6 +15,7 @@ from fusion.command import (
     broker_arguments,
     broker_settings,
     carry_out,
+    duration,
     finite,
     flat,
     start_logging,
@@ -95,10 +96,14 @@ def _fault(verbs: _Verbs[argparse.ArgumentParser]) -> None:
 
 
 def _record(verbs: _Verbs[argparse.ArgumentParser]) -> None:
-    verb = _verb(verbs, "record", run_record, "record a scenario of the simulated plant, faster than real time")
+    text = "record what a plant delivers, or a scenario of the simulated plant faster than real time"
+    verb = _verb(verbs, "record", run_record, text)
     _plant_argument(verb)
-    verb.add_argument("--scenario", type=Path, required=True)
-    verb.add_argument("--out", type=Path, required=True, help="folder to write; must not exist")
+    what = verb.add_mutually_exclusive_group(required=True)
+    what.add_argument("--config", type=Path, help="daemon YAML: its sources are recorded, nothing else of it is used")
+    what.add_argument("--scenario", type=Path, help="scenario of the simulated plant")
+    verb.add_argument("--for", dest="for_s", type=duration, metavar="TIME", help="such as 8h; else until Ctrl-C")
+    verb.add_argument("--out", type=Path, required=True, help="folder to write; of a scenario it must not exist")
 
 
 def _import(verbs: _Verbs[argparse.ArgumentParser]) -> None:
@@ -259,7 +264,14 @@ def _demo_port() -> int | None:
 
 
 def run_record(arguments: argparse.Namespace) -> None:
-    """One scenario, one recording."""
+    """One scenario, one recording; or segments of what the sources of a configuration deliver."""
+    if arguments.config is not None:
+        from fusion.daemon.recording import record_sources
+
+        say(record_sources(arguments.config, arguments.out, arguments.for_s))
+        return
+    if arguments.for_s is not None:
+        raise ConfigError("--for: goes with --config; a scenario has its own duration_s")
     from rich.progress import Progress
 
     from fusion.plant_file import load_plant

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from connectors.base import Source
-from connectors.kinds import source_of
+from connectors.kinds import made_sources
 from connectors.replay import ReplayConfig, replay_source
 from fusion.checkpoint import load_checkpoint
 from fusion.clock import CLOCK, Clock, iso_time
@@ -39,8 +39,10 @@ from fusion.inference import Engine, Outcome
 from fusion.plant import Plant
 from fusion.plant_file import load_plant
 from fusion.publish.publisher import MqttPublisher, PublisherConfig
+from fusion.recordings.marks import Mark, MarkKind, alarm_mark
+from fusion.recordings.recorder import Recorder
 from fusion.recordings.recording import Recording, arrival_ns
-from fusion.records import NS_PER_S, Alarm, AlarmOrder, Frame, Health, OrderKind, SourceHealth
+from fusion.records import NS_PER_S, Alarm, AlarmOrder, AnomalyState, Frame, Health, OrderKind, SourceHealth
 from fusion.timeline.timeline import Timeline, TimelineHealth
 
 log = logging.getLogger(__name__)
@@ -88,7 +90,7 @@ class Daemon:
     """Sources in, records out; ``lossless`` (replay) waits for inference instead of skipping ticks.
 
     ``clock`` is the one by which sources stamp arrivals. ``desk`` keeps the alarms and ``memory`` the ticks that a
-    later start goes on from; both are closed with the daemon.
+    later start goes on from; ``recorder`` keeps what arrives. All are closed with the daemon.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class Daemon:
         *,
         desk: AlarmDesk | None = None,
         memory: TickMemory | None = None,
+        recorder: Recorder | None = None,
         lossless: bool = False,
         clock: Clock = CLOCK,
     ) -> None:
@@ -109,6 +112,7 @@ class Daemon:
         self._outlet = outlet
         self._desk = desk or AlarmDesk()
         self._memory = memory
+        self._recorder = recorder
         self._lossless = lossless
         self._clock = clock
         self._arrival_ns = 0
@@ -126,6 +130,8 @@ class Daemon:
         try:
             for alarm in self._desk.again():
                 self._outlet.again(alarm, self._clock.now_ns())
+            if self._recorder is not None:
+                await asyncio.to_thread(self._recorder.start)
             for source in self._sources:
                 await source.start()
             await _first_failure_or_done(intake, inference, orders, health)
@@ -148,6 +154,8 @@ class Daemon:
         finally:
             self._outlet.close()
             self._desk.close()
+            if self._recorder is not None:
+                await asyncio.to_thread(self._recorder.close)
 
     async def _intake(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -166,6 +174,8 @@ class Daemon:
                 self._outlet.gap(gap)
             for item in source.drain():
                 self._timeline.push(item)
+                if self._recorder is not None:
+                    self._recorder.add(item)
                 if self._lossless:
                     await self._advance_to(arrival_ns(item))
         if not self._lossless:
@@ -213,6 +223,9 @@ class Daemon:
                 await self._save()
             self._outlet.outcome(outcome)
             self._tell(changed, outcome.frame.t_ns)
+        for anomaly in outcome.anomalies:
+            if self._recorder is not None and anomaly.state is not AnomalyState.HELD:
+                self._recorder.mark(alarm_mark(anomaly))
         return outcome
 
     async def _work(self, work: Callable[..., T], *given: Any) -> T:
@@ -250,7 +263,15 @@ class Daemon:
             return []
         if alarm is not None and order.order is OrderKind.NORMAL:
             await self._work(self._engine.accept, order.id)
+            self._note_good(alarm, order.by)
         return [] if alarm is None else [alarm]
+
+    def _note_good(self, alarm: Alarm, by: str) -> None:
+        """What an operator takes for normal is learned from."""
+        if self._recorder is not None:
+            since_ns, now_ns = alarm.anomaly.t_onset_ns, self._clock.now_ns()
+            name = f"{alarm.anomaly.id} good"
+            self._recorder.mark(Mark(name=name, kind=MarkKind.GOOD, onset_ns=since_ns, end_ns=now_ns, by=by))
 
     def _tell(self, changed: Sequence[Alarm], t_ns: int) -> None:
         """Say what became of alarms, to everyone and in the log."""
@@ -290,7 +311,8 @@ class Daemon:
 
     def _signs(self, health: Health) -> Signs:
         tick_ns = self.statistics.tick_ns
-        trouble = (self._outlet.trouble, self._desk.trouble, "" if self._memory is None else self._memory.trouble)
+        keepers = [keeper for keeper in (self._memory, self._recorder) if keeper is not None]
+        trouble = (self._outlet.trouble, self._desk.trouble, *(keeper.trouble for keeper in keepers))
         return Signs(
             t_ns=health.t_ns,
             step_s=self._engine.plant.step_s,
@@ -351,24 +373,18 @@ def run(config: DaemonConfig) -> None:
     """`fusion run`: the daemon on the sources of a configuration, until asked to stop."""
     plant = load_plant(Path(config.plant))
     checkpoint = load_checkpoint(Path(config.model), plant)
-    sources = [_source(connector, plant, name) for name, connector in config.connectors.items()]
+    sources = made_sources(config.connectors, plant)
 
     def build() -> Daemon:
         store = Store(Path(config.state), plant.name) if config.state else None
         desk = AlarmDesk(config.alarms, store)
         engine, memory = resumed(config, checkpoint, desk)
         outlet = MqttOutlet(MqttPublisher(config.publish, plant, engine.model_id, clock=CLOCK.now_ns), engine)
-        return Daemon(sources, Timeline(plant, config.timeline), engine, outlet, desk=desk, memory=memory)
+        recorder = Recorder(config.record, plant) if config.record.folder else None
+        timeline = Timeline(plant, config.timeline)
+        return Daemon(sources, timeline, engine, outlet, desk=desk, memory=memory, recorder=recorder)
 
     asyncio.run(_until_stopped(build))
-
-
-def _source(connector: Any, plant: Plant, name: str) -> Source:
-    """A source, or the reason why there is none with the key of its connector."""
-    try:
-        return source_of(connector, plant, name)
-    except FusionError as error:
-        raise type(error)(f"connectors.{name}: {error}") from error
 
 
 def replay(

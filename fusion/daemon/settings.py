@@ -16,6 +16,7 @@ from fusion.config import compose, register
 from fusion.errors import ConfigError
 from fusion.plain import decode
 from fusion.publish.publisher import PublisherConfig
+from fusion.recordings.recorder import RecorderConfig
 from fusion.timeline.timeline import TimelineConfig
 
 
@@ -26,18 +27,19 @@ class DaemonConfig:
     ``plant`` is a plant YAML, ``model`` a checkpoint folder. ``connectors`` names one source each, with its ``kind``
     beside its settings; hydra's long form says the kind in the defaults list (``- connector/opcua@connectors.plc``).
     ``advise`` switches advice on; it stays HOLD where the model's licence does not allow it. ``state`` is the folder
-    that carries alarms and open events over a restart; with "" nothing is kept. In it are the last ``memory_s`` of
+    that carries alarms and open events over a restart; with "" nothing is kept. ``record`` keeps what arrives. In it are the last ``memory_s`` of
     ticks, by which a model takes up where it was unless more than ``memory_gap_s`` have passed since.
     """
 
     plant: str
-    model: str
+    model: str = ""
     connectors: dict[str, Any] = field(default_factory=dict)
     timeline: TimelineConfig = field(default_factory=TimelineConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     alarms: AlarmConfig = field(default_factory=AlarmConfig)
     advisor: AdvisorConfig = field(default_factory=AdvisorConfig)
     publish: PublisherConfig = field(default_factory=PublisherConfig)
+    record: RecorderConfig = field(default_factory=RecorderConfig)
     advise: bool = True
     forecast_every_s: float = 5.0
     advise_every_s: float = 30.0
@@ -67,6 +69,7 @@ def load_daemon_config(file: Path, overrides: Sequence[str] = ()) -> DaemonConfi
     base = file.resolve().parent
     take_beside(config, base, "plant", "model", "state")
     take_beside(config.publish, base, "outbox")
+    take_beside(config.record, base, "folder")
     for part in (config.publish, *config.connectors.values()):
         part.beside(base)
     return config
