@@ -33,10 +33,9 @@ from fusion.daemon.outlet import FileOutlet, MqttOutlet, Outlet, Outlets
 from fusion.daemon.resume import resumed
 from fusion.daemon.settings import DaemonConfig
 from fusion.daemon.store import Store
-from fusion.errors import ConfigError, FusionError
+from fusion.errors import ConfigError
 from fusion.files import check_place
 from fusion.inference import Engine, Outcome
-from fusion.plant import Plant
 from fusion.plant_file import load_plant
 from fusion.publish.publisher import MqttPublisher, PublisherConfig
 from fusion.recordings.marks import Mark, MarkKind, alarm_mark

@@ -63,7 +63,9 @@ class RecorderConfig:
         """Reject a thinning of what is no picture or cloud of the plant."""
         media = [s.name for s in plant.media if s.modality is not Modality.AUDIO]
         if unknown := sorted(set(self.thin) - set(media)):
-            raise ConfigError(f"record.thin: {unknown[0]!r} is not accepted; expected some of {', '.join(media) or '-'}")
+            raise ConfigError(
+                f"record.thin: {unknown[0]!r} is not accepted; expected some of {', '.join(media) or '-'}"
+            )
 
 
 class Recorder:
