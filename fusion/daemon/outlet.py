@@ -72,12 +72,10 @@ class MqttOutlet:
         send(outcome.frame)
         if (energy := energy_of(outcome, self._engine)) is not None:
             send(energy)
-        for anomaly in outcome.anomalies:
-            send(anomaly)
+        advice = () if outcome.recommendation is None else (outcome.recommendation,)
+        send(*outcome.anomalies, *advice)
         if outcome.forecast is not None:
             send(shown(outcome.forecast, self._plant))
-        if outcome.recommendation is not None:
-            send(outcome.recommendation)
         self._previews(outcome)
 
     def health(self, health: Health) -> None:

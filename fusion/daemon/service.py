@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from connectors.kinds import source_of
 from connectors.replay import ReplayConfig, replay_source
 from fusion.checkpoint import load_checkpoint
 from fusion.clock import CLOCK, Clock, iso_time
-from fusion.command import stop_on_signals
+from fusion.command import ignore_hangup, stop_on_signals
 from fusion.daemon.desk import AlarmDesk
 from fusion.daemon.glance import Signs, name_of, plant_state
 from fusion.daemon.memory import TickMemory
@@ -128,7 +129,8 @@ class Daemon:
                 self._outlet.again(alarm, self._clock.now_ns())
             for source in self._sources:
                 await source.start()
-            await _first_failure_or_done(intake, inference, orders, health)
+            with _dead_thread() as dead:
+                await _first_failure_or_done(intake, inference, orders, health, dead)
         finally:
             await self._shut_down(intake, inference, orders, health)
 
@@ -163,7 +165,7 @@ class Daemon:
         """Move what arrived into the timeline and hand over the ticks that this closed."""
         for source in self._sources:
             for gap in source.gaps():
-                self._outlet.gap(gap)
+                await self._work(self._outlet.gap, gap)
             for item in source.drain():
                 self._timeline.push(item)
                 if self._lossless:
@@ -211,8 +213,8 @@ class Daemon:
             outcome, changed = self._desk.take(outcome)
             if outcome.anomalies or self._engine.notes != self._desk.notes:
                 await self._save()
-            self._outlet.outcome(outcome)
-            self._tell(changed, outcome.frame.t_ns)
+            await self._work(self._outlet.outcome, outcome)
+            await self._tell(changed, outcome.frame.t_ns)
         return outcome
 
     async def _work(self, work: Callable[..., T], *given: Any) -> T:
@@ -237,7 +239,7 @@ class Daemon:
                     changed += await self._obeyed(order, now_ns)
                 if changed:
                     await self._save()
-                    self._tell(changed, now_ns)
+                    await self._tell(changed, now_ns)
             await asyncio.sleep(ORDERS_PERIOD_S)
 
     async def _obeyed(self, order: AlarmOrder, t_ns: int) -> list[Alarm]:
@@ -252,10 +254,10 @@ class Daemon:
             await self._work(self._engine.accept, order.id)
         return [] if alarm is None else [alarm]
 
-    def _tell(self, changed: Sequence[Alarm], t_ns: int) -> None:
+    async def _tell(self, changed: Sequence[Alarm], t_ns: int) -> None:
         """Say what became of alarms, to everyone and in the log."""
         for alarm in changed:
-            self._outlet.alarm(alarm, t_ns)
+            await self._work(self._outlet.alarm, alarm, t_ns)
             log.info("alarm %s (%s) at %s: %s", alarm.anomaly.id, name_of(alarm), iso_time(t_ns), _said(alarm, t_ns))
 
     async def _health(self) -> None:
@@ -327,8 +329,31 @@ def _said(alarm: Alarm, t_ns: int) -> str:
     return ", ".join(said)
 
 
-async def _first_failure_or_done(intake: asyncio.Task[None], *others: asyncio.Task[None]) -> None:
-    """Wait for the intake to end; a failure of any task is raised here and ends the daemon."""
+@contextlib.contextmanager
+def _dead_thread() -> Iterator[asyncio.Future[None]]:
+    """A future that fails as soon as any thread of this process dies of an exception."""
+    loop, previous = asyncio.get_running_loop(), threading.excepthook
+    dead: asyncio.Future[None] = loop.create_future()
+
+    def fail(name: str, error: BaseException | None) -> None:
+        if not dead.done():
+            dead.set_exception(FusionError(f"thread {name} has died: {error!r}"))
+
+    def hook(found: threading.ExceptHookArgs) -> None:
+        previous(found)
+        name = "" if found.thread is None else found.thread.name
+        loop.call_soon_threadsafe(fail, name, found.exc_value)
+
+    threading.excepthook = hook
+    try:
+        yield dead
+    finally:
+        threading.excepthook = previous
+        dead.cancel()
+
+
+async def _first_failure_or_done(intake: asyncio.Task[None], *others: asyncio.Future[None]) -> None:
+    """Wait for the intake to end; a failure of anything is raised here and ends the daemon."""
     done, _ = await asyncio.wait((intake, *others), return_when=asyncio.FIRST_COMPLETED)
     for task in done:
         task.result()
@@ -349,6 +374,7 @@ async def _cancel(*tasks: asyncio.Task[None]) -> None:
 
 def run(config: DaemonConfig) -> None:
     """`fusion run`: the daemon on the sources of a configuration, until asked to stop."""
+    ignore_hangup()
     plant = load_plant(Path(config.plant))
     checkpoint = load_checkpoint(Path(config.model), plant)
     sources = [_source(connector, plant, name) for name, connector in config.connectors.items()]
@@ -357,7 +383,7 @@ def run(config: DaemonConfig) -> None:
         store = Store(Path(config.state), plant.name) if config.state else None
         desk = AlarmDesk(config.alarms, store)
         engine, memory = resumed(config, checkpoint, desk)
-        outlet = MqttOutlet(MqttPublisher(config.publish, plant, engine.model_id, clock=CLOCK.now_ns), engine)
+        outlet = MqttOutlet(MqttPublisher(config.publish, plant, engine.model_id), engine)
         return Daemon(sources, Timeline(plant, config.timeline), engine, outlet, desk=desk, memory=memory)
 
     asyncio.run(_until_stopped(build))
@@ -385,7 +411,8 @@ def replay(
         engine = Engine(checkpoint)
         outlets: list[Outlet] = [FileOutlet(lines, plant, engine.model_id)] if lines is not None else []
         if publish is not None:
-            outlets.append(MqttOutlet(MqttPublisher(publish, plant, engine.model_id, clock=engine.now_ns), engine))
+            clock = Clock(engine.now_ns, engine.now_ns)
+            outlets.append(MqttOutlet(MqttPublisher(publish, plant, engine.model_id, clock=clock), engine))
         player = replay_source(ReplayConfig(path=str(recording), speed=speed), plant)
         daemons.append(Daemon([player], Timeline(plant), engine, Outlets(outlets), lossless=True))
         return daemons[0]
