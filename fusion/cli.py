@@ -49,7 +49,21 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fusion", description="A world model for industrial plants.")
     parser.add_argument("--verbose", action="store_true", help="log every detail")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
-    for add in (_demo, _plant, _fault, _record, _import, _pairs, _train, _run, _replay, _evaluate, _whatif, _dashboard):
+    for add in (
+        _demo,
+        _plant,
+        _fault,
+        _record,
+        _import,
+        _pairs,
+        _train,
+        _run,
+        _replay,
+        _evaluate,
+        _whatif,
+        _dashboard,
+        _user,
+    ):
         add(verbs)
     return parser
 
@@ -182,10 +196,23 @@ def _whatif(verbs: _Verbs[argparse.ArgumentParser]) -> None:
 def _dashboard(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     verb = _verb(verbs, "dashboard", run_dashboard, "serve the operator page; reads MQTT only")
     _plant_argument(verb)
-    verb.add_argument("--host", default="127.0.0.1")
+    verb.add_argument("--host", default="127.0.0.1", help="address to serve on; any but loopback needs --users")
     verb.add_argument("--port", type=int, default=8080)
+    verb.add_argument("--users", default="", metavar="FILE", help="who may log in, as `fusion user` writes it")
+    verb.add_argument("--session-s", type=finite, default=43_200.0, help="a login lasts this long [s]")
+    verb.add_argument("--origin", action="append", default=[], help="another address of the page, such as a proxy's")
+    verb.add_argument("--https-certificate", default="", metavar="FILE", help="serve over TLS")
+    verb.add_argument("--https-key", default="", metavar="FILE")
     verb.add_argument("--broker", default="127.0.0.1:1883", metavar="HOST:PORT")
     broker_arguments(verb)
+
+
+def _user(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    verb = _verb(verbs, "user", run_user, "add a person who may log in to the page, or change one")
+    verb.add_argument("name")
+    verb.add_argument("--users", type=Path, required=True, metavar="FILE", help="file of people; hashes, no passwords")
+    verb.add_argument("--right", default="viewer", choices=("viewer", "operator"), help="to look, or also to order")
+    verb.add_argument("--password-file", metavar="FILE", help="holds the password alone; else it is asked for")
 
 
 def _plant_argument(verb: argparse.ArgumentParser) -> None:
@@ -381,7 +408,29 @@ def run_dashboard(arguments: argparse.Namespace) -> None:
     from fusion.plant_file import load_plant
 
     broker = Broker(**broker_settings(arguments.broker, arguments))
-    run(DashboardConfig(host=arguments.host, port=arguments.port, broker=broker), load_plant(arguments.plant))
+    config = DashboardConfig(
+        host=arguments.host,
+        port=arguments.port,
+        users=arguments.users,
+        session_s=arguments.session_s,
+        origins=arguments.origin,
+        certificate=arguments.https_certificate,
+        key=arguments.https_key,
+        broker=broker,
+    )
+    run(config, load_plant(arguments.plant))
+
+
+def run_user(arguments: argparse.Namespace) -> None:
+    """A person who may log in to the page."""
+    from getpass import getpass
+
+    from fusion.credentials import secret
+    from fusion.dashboard.access import Right, write_person
+
+    password = secret("user.password", None, arguments.password_file) or getpass(f"password of {arguments.name}: ")
+    write_person(arguments.users, arguments.name, Right(arguments.right), password)
+    say(f"{arguments.users}: {arguments.name} is {arguments.right}")
 
 
 def say(text: str) -> None:
