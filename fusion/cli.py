@@ -63,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
         _whatif,
         _dashboard,
         _user,
+        _sign,
     ):
         add(verbs)
     return parser
@@ -213,6 +214,15 @@ def _user(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     verb.add_argument("--users", type=Path, required=True, metavar="FILE", help="file of people; hashes, no passwords")
     verb.add_argument("--right", default="viewer", choices=("viewer", "operator"), help="to look, or also to order")
     verb.add_argument("--password-file", metavar="FILE", help="holds the password alone; else it is asked for")
+
+
+def _sign(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    verb = _verb(verbs, "sign", run_sign, "sign models and recordings, or check whose they are")
+    verb.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="of a model or a recording")
+    keys = verb.add_mutually_exclusive_group(required=True)
+    keys.add_argument("--new-key", type=Path, metavar="FILE", help="make a private key, and FILE.pub to give away")
+    keys.add_argument("--key", type=Path, metavar="FILE", help="sign with this private key")
+    keys.add_argument("--check", type=Path, metavar="FILE.pub", help="compare with this public key")
 
 
 def _plant_argument(verb: argparse.ArgumentParser) -> None:
@@ -431,6 +441,23 @@ def run_user(arguments: argparse.Namespace) -> None:
     password = secret("user.password", None, arguments.password_file) or getpass(f"password of {arguments.name}: ")
     write_person(arguments.users, arguments.name, Right(arguments.right), password)
     say(f"{arguments.users}: {arguments.name} is {arguments.right}")
+
+
+def run_sign(arguments: argparse.Namespace) -> None:
+    """A new key, signatures, or a look at them."""
+    from fusion.checkpoint import DESCRIPTION, load_checkpoint
+    from fusion.recordings.recording import MANIFEST, Recording
+    from fusion.signing import check_signature, new_key, sign
+
+    if arguments.new_key:
+        say(f"{arguments.new_key}: keep it secret; give away {new_key(arguments.new_key)}")
+    for folder in arguments.folders:
+        is_model = (folder / DESCRIPTION).is_file()
+        load_checkpoint(folder) if is_model else Recording.verified(folder)
+        signed = folder / (DESCRIPTION if is_model else MANIFEST)
+        if arguments.check:
+            check_signature(signed, arguments.check)
+        say(f"{folder}: as it was signed" if arguments.check else str(sign(signed, arguments.key or arguments.new_key)))
 
 
 def say(text: str) -> None:

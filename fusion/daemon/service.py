@@ -376,7 +376,7 @@ def run(config: DaemonConfig) -> None:
     """`fusion run`: the daemon on the sources of a configuration, until asked to stop."""
     ignore_hangup()
     plant = load_plant(Path(config.plant))
-    checkpoint = load_checkpoint(Path(config.model), plant)
+    checkpoint = load_checkpoint(Path(config.model), plant, Path(config.model_key) if config.model_key else None)
     sources = [_source(connector, plant, name) for name, connector in config.connectors.items()]
 
     def build() -> Daemon:

@@ -23,8 +23,9 @@ from fusion.timeline.timeline import TimelineConfig
 class DaemonConfig:
     """Everything `fusion run` needs; names of files are relative to the folder that holds the configuration.
 
-    ``plant`` is a plant YAML, ``model`` a checkpoint folder. ``connectors`` names one source each, with its ``kind``
-    beside its settings; hydra's long form says the kind in the defaults list (``- connector/opcua@connectors.plc``).
+    ``plant`` is a plant YAML, ``model`` a checkpoint folder; with ``model_key``, a public key, one that its owner
+    signed. ``connectors`` names one source each, with its ``kind`` beside its settings; hydra's long form says the kind
+    in the defaults list (``- connector/opcua@connectors.plc``).
     ``advise`` switches advice on; it stays HOLD where the model's licence does not allow it. ``state`` is the folder
     that carries alarms and open events over a restart; with "" nothing is kept. In it are the last ``memory_s`` of
     ticks, by which a model takes up where it was unless more than ``memory_gap_s`` have passed since.
@@ -38,6 +39,7 @@ class DaemonConfig:
     alarms: AlarmConfig = field(default_factory=AlarmConfig)
     advisor: AdvisorConfig = field(default_factory=AdvisorConfig)
     publish: PublisherConfig = field(default_factory=PublisherConfig)
+    model_key: str = ""
     advise: bool = True
     forecast_every_s: float = 5.0
     advise_every_s: float = 30.0
@@ -65,7 +67,7 @@ def load_daemon_config(file: Path, overrides: Sequence[str] = ()) -> DaemonConfi
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from error
     base = file.resolve().parent
-    take_beside(config, base, "plant", "model", "state")
+    take_beside(config, base, "plant", "model", "model_key", "state")
     take_beside(config.publish, base, "outbox")
     for part in (config.publish, *config.connectors.values()):
         part.beside(base)
