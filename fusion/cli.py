@@ -64,6 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
         _dashboard,
         _user,
         _sign,
+        _certs,
     ):
         add(verbs)
     return parser
@@ -223,6 +224,17 @@ def _sign(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     keys.add_argument("--new-key", type=Path, metavar="FILE", help="make a private key, and FILE.pub to give away")
     keys.add_argument("--key", type=Path, metavar="FILE", help="sign with this private key")
     keys.add_argument("--check", type=Path, metavar="FILE.pub", help="compare with this public key")
+
+
+def _certs(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    verb = _verb(verbs, "certs", run_certs, "make certificates of TLS and OPC UA, and show them with their end")
+    verb.add_argument("folder", type=Path)
+    verb.add_argument("--authority", metavar="NAME", help="ca.pem and ca.key: what signs server and clients")
+    verb.add_argument("--server", nargs="+", default=[], metavar="HOST", help="server.pem of a broker or page")
+    verb.add_argument("--client", nargs="+", default=[], metavar="NAME", help="NAME.pem of one who logs in by it")
+    verb.add_argument("--opcua", metavar="URI", help="opcua.der of this application, such as urn:plant:fusion")
+    verb.add_argument("--host", nargs="+", default=[], metavar="HOST", help="names of this machine, for --opcua")
+    verb.add_argument("--days", type=finite, default=730.0, help="how long they are to last")
 
 
 def _plant_argument(verb: argparse.ArgumentParser) -> None:
@@ -458,6 +470,30 @@ def run_sign(arguments: argparse.Namespace) -> None:
         if arguments.check:
             check_signature(signed, arguments.check)
         say(f"{folder}: as it was signed" if arguments.check else str(sign(signed, arguments.key or arguments.new_key)))
+
+
+def run_certs(arguments: argparse.Namespace) -> None:
+    """Certificates made, and all of the folder shown."""
+    from datetime import UTC, datetime
+
+    from fusion.certificates import Workshop, read_certificate
+
+    if not 0 < arguments.days < 36_500:
+        raise ConfigError(f"--days: {arguments.days:g} is not accepted; expected 1 to 36500")
+    workshop = Workshop(arguments.folder, arguments.days)
+    if arguments.authority:
+        workshop.authority(arguments.authority)
+    if arguments.server:
+        workshop.server(arguments.server)
+    for name in arguments.client:
+        workshop.client(name)
+    if arguments.opcua:
+        workshop.opcua(arguments.opcua, arguments.host)
+    shown = (file for end in ("*.pem", "*.der") for file in arguments.folder.glob(end))
+    for file in sorted(file for file in shown if not file.name.endswith(".key.pem")):
+        found = read_certificate(file)
+        left = f"until {found.until:%Y-%m-%d}, {found.days_left(datetime.now(UTC)):.0f} days"
+        say(f"{file}: {found.subject}; {', '.join(found.names) or 'no names'}; {left}; thumbprint {found.thumbprint}")
 
 
 def say(text: str) -> None:

@@ -27,6 +27,7 @@ from connectors.replay import ReplayConfig, replay_source
 from fusion.checkpoint import load_checkpoint
 from fusion.clock import CLOCK, Clock, iso_time
 from fusion.command import ignore_hangup, stop_on_signals
+from fusion.daemon.certificates import CertificateWatch
 from fusion.daemon.desk import AlarmDesk
 from fusion.daemon.glance import Signs, name_of, plant_state
 from fusion.daemon.memory import TickMemory
@@ -101,6 +102,7 @@ class Daemon:
         *,
         desk: AlarmDesk | None = None,
         memory: TickMemory | None = None,
+        certificates: CertificateWatch | None = None,
         lossless: bool = False,
         clock: Clock = CLOCK,
     ) -> None:
@@ -110,6 +112,7 @@ class Daemon:
         self._outlet = outlet
         self._desk = desk or AlarmDesk()
         self._memory = memory
+        self._certificates = certificates or CertificateWatch({})
         self._lossless = lossless
         self._clock = clock
         self._arrival_ns = 0
@@ -284,7 +287,7 @@ class Daemon:
             model_id=self._engine.model_id,
             calibrated_hours=self._engine.calibrated_hours,
             licence=str(self._engine.level),
-            flags=tuple(sorted({*self._engine.flags, *self._desk.flags, *clock_flags})),
+            flags=tuple(sorted({*self._engine.flags, *self._desk.flags, *clock_flags, *self._certificates.flags})),
             alarms=self._desk.log.standing(now_ns),
         )
         glance, reason = plant_state(self._signs(bare))
@@ -292,7 +295,8 @@ class Daemon:
 
     def _signs(self, health: Health) -> Signs:
         tick_ns = self.statistics.tick_ns
-        trouble = (self._outlet.trouble, self._desk.trouble, "" if self._memory is None else self._memory.trouble)
+        memory = "" if self._memory is None else self._memory.trouble
+        trouble = (self._outlet.trouble, self._desk.trouble, memory, self._certificates.trouble)
         return Signs(
             t_ns=health.t_ns,
             step_s=self._engine.plant.step_s,
@@ -384,7 +388,11 @@ def run(config: DaemonConfig) -> None:
         desk = AlarmDesk(config.alarms, store)
         engine, memory = resumed(config, checkpoint, desk)
         outlet = MqttOutlet(MqttPublisher(config.publish, plant, engine.model_id), engine)
-        return Daemon(sources, Timeline(plant, config.timeline), engine, outlet, desk=desk, memory=memory)
+        watch = CertificateWatch(
+            {"publish": config.publish, **{f"connectors.{name}": c for name, c in config.connectors.items()}}
+        )
+        timeline = Timeline(plant, config.timeline)
+        return Daemon(sources, timeline, engine, outlet, desk=desk, memory=memory, certificates=watch)
 
     asyncio.run(_until_stopped(build))
 
