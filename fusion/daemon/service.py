@@ -12,14 +12,10 @@ import contextlib
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
-
-import numpy as np
 
 from connectors.base import Source
 from connectors.kinds import source_of
@@ -29,21 +25,24 @@ from fusion.clock import CLOCK, Clock, iso_time
 from fusion.command import ignore_hangup, stop_on_signals
 from fusion.daemon.certificates import CertificateWatch
 from fusion.daemon.desk import AlarmDesk
-from fusion.daemon.glance import Signs, name_of, plant_state
+from fusion.daemon.glance import name_of
+from fusion.daemon.http import HttpConfig, serving
 from fusion.daemon.memory import TickMemory
 from fusion.daemon.outlet import FileOutlet, MqttOutlet, Outlet, Outlets
 from fusion.daemon.resume import resumed
 from fusion.daemon.settings import DaemonConfig
+from fusion.daemon.status import Statistics, Status, Watched
 from fusion.daemon.store import Store
 from fusion.errors import ConfigError, FusionError
 from fusion.files import check_place
 from fusion.inference import Engine, Outcome
+from fusion.notify import notify
 from fusion.plant import Plant
 from fusion.plant_file import load_plant
 from fusion.publish.publisher import MqttPublisher, PublisherConfig
 from fusion.recordings.recording import Recording, arrival_ns
-from fusion.records import NS_PER_S, Alarm, AlarmOrder, Frame, Health, OrderKind, SourceHealth
-from fusion.timeline.timeline import Timeline, TimelineHealth
+from fusion.records import NS_PER_S, Alarm, AlarmOrder, Frame, Health, OrderKind
+from fusion.timeline.timeline import Timeline
 
 log = logging.getLogger(__name__)
 
@@ -54,36 +53,6 @@ ORDERS_PERIOD_S = 0.25
 HEALTH_PERIOD_S = 2.0
 FRAMES_WAITING = 8
 STOP_DEADLINE_S = 3.0
-HOST_STEP_S = 2.0
-LATELY_S = 60.0
-
-
-@dataclass(slots=True)
-class Statistics:
-    """What the daemon counts about itself; latencies [s] run from tick close to publish, times are monotonic."""
-
-    started_ns: int = field(default_factory=time.monotonic_ns)
-    ticks: int = 0
-    skipped_ticks: int = 0
-    tick_ns: int | None = None
-    skipped_ns: deque[int] = field(default_factory=lambda: deque(maxlen=10_000))
-    latency_s: deque[float] = field(default_factory=lambda: deque(maxlen=300))
-
-    def skip(self) -> None:
-        """A tick has been left out."""
-        self.skipped_ticks += 1
-        self.skipped_ns.append(time.monotonic_ns())
-
-    def skipped_lately(self) -> int:
-        """Ticks left out in the last minute."""
-        since_ns = time.monotonic_ns() - round(LATELY_S * NS_PER_S)
-        while self.skipped_ns and self.skipped_ns[0] < since_ns:
-            self.skipped_ns.popleft()
-        return len(self.skipped_ns)
-
-    def latency(self, percentile: float) -> float:
-        """A percentile of the recent latencies [s]; zero before the first tick."""
-        return float(np.percentile(self.latency_s, percentile)) if self.latency_s else 0.0
 
 
 class Daemon:
@@ -103,6 +72,7 @@ class Daemon:
         desk: AlarmDesk | None = None,
         memory: TickMemory | None = None,
         certificates: CertificateWatch | None = None,
+        http: HttpConfig | None = None,
         lossless: bool = False,
         clock: Clock = CLOCK,
     ) -> None:
@@ -112,7 +82,7 @@ class Daemon:
         self._outlet = outlet
         self._desk = desk or AlarmDesk()
         self._memory = memory
-        self._certificates = certificates or CertificateWatch({})
+        self._http = http or HttpConfig()
         self._lossless = lossless
         self._clock = clock
         self._arrival_ns = 0
@@ -120,6 +90,8 @@ class Daemon:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._noted_skips = 0
         self.statistics = Statistics()
+        watched = Watched(sources=sources, timeline=timeline, engine=engine, outlet=outlet, desk=self._desk)
+        self._status = Status(watched, self.statistics, memory, certificates, clock)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until ``stop`` is set or, in replay, until every source has finished."""
@@ -132,14 +104,17 @@ class Daemon:
                 self._outlet.again(alarm, self._clock.now_ns())
             for source in self._sources:
                 await source.start()
-            with _dead_thread() as dead:
-                await _first_failure_or_done(intake, inference, orders, health, dead)
+            async with serving(self._http, self._status.answer):
+                notify("READY=1")
+                with _dead_thread() as dead:
+                    await _first_failure_or_done(intake, inference, orders, health, dead)
         finally:
             await self._shut_down(intake, inference, orders, health)
 
     async def _shut_down(
         self, intake: asyncio.Task[None], inference: asyncio.Task[None], *rest: asyncio.Task[None]
     ) -> None:
+        notify("STOPPING=1")
         await _bounded(asyncio.gather(*(source.stop() for source in self._sources)), "sources")
         await _cancel(intake)
         await _bounded(self._frames.join(), "inference") if not inference.done() else None
@@ -265,7 +240,9 @@ class Daemon:
 
     async def _health(self) -> None:
         while True:
-            self._outlet.health(self.health("online"))
+            health = self.health("online")
+            self._outlet.health(health)
+            notify(f"STATUS={health.plant_state}: {health.reason}", *(["WATCHDOG=1"] if self._status.flowing else []))
             await asyncio.sleep(HEALTH_PERIOD_S)
             self._desk.settle(self._outlet.settled)
             if self._desk.stale:
@@ -273,52 +250,7 @@ class Daemon:
 
     def health(self, state: str) -> Health:
         """The daemon as the operator should see it, now."""
-        clocks, now_ns, counted = self._timeline.health(), self._clock.now_ns(), self.statistics
-        clock_flags = (*(f"clock:{name}" for name in clocks.skewed), *self._host_clock())
-        bare = Health(
-            t_ns=now_ns,
-            state=state,
-            sources=tuple(_with_clock(source.health(), source.signals, clocks) for source in self._sources),
-            latency_p50_s=counted.latency(50),
-            latency_p99_s=counted.latency(99),
-            ticks=counted.ticks,
-            skipped_ticks=counted.skipped_ticks,
-            uptime_s=(time.monotonic_ns() - counted.started_ns) / NS_PER_S,
-            model_id=self._engine.model_id,
-            calibrated_hours=self._engine.calibrated_hours,
-            licence=str(self._engine.level),
-            flags=tuple(sorted({*self._engine.flags, *self._desk.flags, *clock_flags, *self._certificates.flags})),
-            alarms=self._desk.log.standing(now_ns),
-        )
-        glance, reason = plant_state(self._signs(bare))
-        return replace(bare, plant_state=glance, reason=reason)
-
-    def _signs(self, health: Health) -> Signs:
-        tick_ns = self.statistics.tick_ns
-        memory = "" if self._memory is None else self._memory.trouble
-        trouble = (self._outlet.trouble, self._desk.trouble, memory, self._certificates.trouble)
-        return Signs(
-            t_ns=health.t_ns,
-            step_s=self._engine.plant.step_s,
-            tick_age_s=None if tick_ns is None else (time.monotonic_ns() - tick_ns) / NS_PER_S,
-            sources=health.sources,
-            alarms=health.alarms,
-            skipped=self.statistics.skipped_lately(),
-            latency_p99_s=health.latency_p99_s,
-            flags=health.flags,
-            trouble=[text for text in trouble if text],
-        )
-
-    def _host_clock(self) -> tuple[str, ...]:
-        """A step of the system's clock since the start: our stamps and others' differ by it until we start again."""
-        return ("clock:host",) if abs(self._clock.stepped_s()) > HOST_STEP_S else ()
-
-
-def _with_clock(health: SourceHealth, signals: Sequence[str], timeline: TimelineHealth) -> SourceHealth:
-    """A source's health with the offset of the clock its samples carry, where that is known."""
-    clocks = [timeline.clock_of[name] for name in signals if name in timeline.clock_of]
-    offsets = [timeline.clock_offset_s[clock] for clock in clocks if clock in timeline.clock_offset_s]
-    return replace(health, clock_offset_s=offsets[0] if offsets else None)
+        return self._status.health(state)
 
 
 def _said(alarm: Alarm, t_ns: int) -> str:
@@ -392,7 +324,7 @@ def run(config: DaemonConfig) -> None:
             {"publish": config.publish, **{f"connectors.{name}": c for name, c in config.connectors.items()}}
         )
         timeline = Timeline(plant, config.timeline)
-        return Daemon(sources, timeline, engine, outlet, desk=desk, memory=memory, certificates=watch)
+        return Daemon(sources, timeline, engine, outlet, desk=desk, memory=memory, certificates=watch, http=config.http)
 
     asyncio.run(_until_stopped(build))
 

@@ -13,6 +13,7 @@ from control.advice.advisor import AdvisorConfig
 from control.anomaly.alarms import AlarmConfig
 from control.anomaly.detector import DetectorConfig
 from fusion.config import compose, register
+from fusion.daemon.http import HttpConfig
 from fusion.errors import ConfigError
 from fusion.plain import decode
 from fusion.publish.publisher import PublisherConfig
@@ -39,6 +40,7 @@ class DaemonConfig:
     alarms: AlarmConfig = field(default_factory=AlarmConfig)
     advisor: AdvisorConfig = field(default_factory=AdvisorConfig)
     publish: PublisherConfig = field(default_factory=PublisherConfig)
+    http: HttpConfig = field(default_factory=HttpConfig)
     model_key: str = ""
     advise: bool = True
     forecast_every_s: float = 5.0

@@ -14,6 +14,7 @@ from fusion.dashboard.feed import Feed
 from fusion.dashboard.gate import Gate, token_of
 from fusion.errors import BrokerError, ConfigError
 from fusion.mqtt.broker import Broker
+from fusion.notify import notify
 from fusion.plant import Plant
 
 log = logging.getLogger(__name__)
@@ -91,6 +92,7 @@ def run(config: DashboardConfig, plant: Plant | None = None) -> None:
         try:
             for topic, payload in feed.drain():
                 board.take(topic, payload)
+            notify("WATCHDOG=1")
         except BrokerError:
             app.shutdown()
 
@@ -101,7 +103,9 @@ def run(config: DashboardConfig, plant: Plant | None = None) -> None:
 
     app.add_middleware(Gate, access=access, origins=config.origins, secure=secure)
     app.on_startup(feed.start)
+    app.on_startup(lambda: notify("READY=1"))
     app.on_shutdown(feed.stop)
+    app.on_shutdown(lambda: notify("STOPPING=1"))
     app.timer(INTAKE_S, take)
     ui.run(
         page,

@@ -203,8 +203,7 @@ class MqttPublisher:
 
     def _message(self, item: Record | Message) -> Message:
         if isinstance(item, Health):
-            standing = [encoding.anomaly_message(a.anomaly, self._plant) for a in item.alarms if a.active]
-            return encoding.health_message(item, self._plant, standing, self.delivery)
+            return encoding.full_health(item, self._plant, self.delivery)
         return item if isinstance(item, Message) else encoding.to_message(item, self._plant, self._model_id)
 
     def _letter(self, message: Message) -> Letter:
