@@ -93,6 +93,11 @@ def broker_settings(address: str, arguments: argparse.Namespace) -> dict[str, An
     return {"host": host, "port": int(port), **{name: getattr(arguments, name) for name in names}}
 
 
+def ignore_hangup() -> None:
+    """Let SIGHUP end neither us nor our children: nothing is read again while we run."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 @contextlib.contextmanager
 def stop_on_signals(stop: asyncio.Event) -> Iterator[None]:
     """Set ``stop`` on SIGINT and SIGTERM; a second SIGINT interrupts at once. Earlier handlers come back."""

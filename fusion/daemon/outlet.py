@@ -13,7 +13,7 @@ from fusion.inference import Engine, Outcome
 from fusion.plain import plain
 from fusion.plant import Modality, Plant, Role
 from fusion.publish.encoding import alarm_message, energy_message, to_message
-from fusion.publish.messages import EnergyMessage, SurpriseOut, encode
+from fusion.publish.messages import Delivery, EnergyMessage, SurpriseOut, encode
 from fusion.publish.preview import cloud_bytes, picture_png, spectrogram
 from fusion.publish.publisher import MqttPublisher
 from fusion.records import Alarm, AlarmOrder, Answer, Forecast, Gap, Health
@@ -54,6 +54,10 @@ class Outlet(Protocol):
     def trouble(self) -> str:
         """What stands in the way of delivery now, in words."""
 
+    @property
+    def delivery(self) -> Delivery | None:
+        """What became of the messages so far; None where nothing counts them."""
+
     def close(self) -> None:
         """Say goodbye."""
 
@@ -72,12 +76,10 @@ class MqttOutlet:
         send(outcome.frame)
         if (energy := energy_of(outcome, self._engine)) is not None:
             send(energy)
-        for anomaly in outcome.anomalies:
-            send(anomaly)
+        advice = () if outcome.recommendation is None else (outcome.recommendation,)
+        send(*outcome.anomalies, *advice)
         if outcome.forecast is not None:
             send(shown(outcome.forecast, self._plant))
-        if outcome.recommendation is not None:
-            send(outcome.recommendation)
         self._previews(outcome)
 
     def health(self, health: Health) -> None:
@@ -118,6 +120,11 @@ class MqttOutlet:
     def trouble(self) -> str:
         """Trouble of the outbox or the broker."""
         return self._publisher.trouble
+
+    @property
+    def delivery(self) -> Delivery:
+        """The publisher's counts."""
+        return self._publisher.delivery
 
     def close(self) -> None:
         """Publish ``offline`` and disconnect."""
@@ -183,6 +190,11 @@ class FileOutlet:
         """None that does not end the replay."""
         return ""
 
+    @property
+    def delivery(self) -> None:
+        """A file takes all."""
+        return None
+
     def close(self) -> None:
         """Finish the file."""
         self._stream.close()
@@ -241,6 +253,11 @@ class Outlets:
     def trouble(self) -> str:
         """That of all."""
         return "; ".join(outlet.trouble for outlet in self._outlets if outlet.trouble)
+
+    @property
+    def delivery(self) -> Delivery | None:
+        """That of the first that counts."""
+        return next((found for outlet in self._outlets if (found := outlet.delivery) is not None), None)
 
     def close(self) -> None:
         """Close all."""

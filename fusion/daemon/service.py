@@ -10,39 +10,40 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
-
-import numpy as np
 
 from connectors.base import Source
 from connectors.kinds import made_sources
 from connectors.replay import ReplayConfig, replay_source
 from fusion.checkpoint import load_checkpoint
 from fusion.clock import CLOCK, Clock, iso_time
-from fusion.command import stop_on_signals
+from fusion.command import ignore_hangup, stop_on_signals
+from fusion.daemon.certificates import CertificateWatch
 from fusion.daemon.desk import AlarmDesk
-from fusion.daemon.glance import Signs, name_of, plant_state
+from fusion.daemon.glance import name_of
+from fusion.daemon.http import HttpConfig, serving
 from fusion.daemon.memory import TickMemory
 from fusion.daemon.outlet import FileOutlet, MqttOutlet, Outlet, Outlets
 from fusion.daemon.resume import resumed
 from fusion.daemon.settings import DaemonConfig
+from fusion.daemon.status import Statistics, Status, Watched
 from fusion.daemon.store import Store
-from fusion.errors import ConfigError
+from fusion.errors import ConfigError, FusionError
 from fusion.files import check_place
 from fusion.inference import Engine, Outcome
+from fusion.notify import notify
 from fusion.plant_file import load_plant
 from fusion.publish.publisher import MqttPublisher, PublisherConfig
 from fusion.recordings.marks import Mark, MarkKind, alarm_mark
 from fusion.recordings.recorder import Recorder
 from fusion.recordings.recording import Recording, arrival_ns
-from fusion.records import NS_PER_S, Alarm, AlarmOrder, AnomalyState, Frame, Health, OrderKind, SourceHealth
-from fusion.timeline.timeline import Timeline, TimelineHealth
+from fusion.records import NS_PER_S, Alarm, AlarmOrder, AnomalyState, Frame, Health, OrderKind
+from fusion.timeline.timeline import Timeline
 
 log = logging.getLogger(__name__)
 
@@ -53,36 +54,6 @@ ORDERS_PERIOD_S = 0.25
 HEALTH_PERIOD_S = 2.0
 FRAMES_WAITING = 8
 STOP_DEADLINE_S = 3.0
-HOST_STEP_S = 2.0
-LATELY_S = 60.0
-
-
-@dataclass(slots=True)
-class Statistics:
-    """What the daemon counts about itself; latencies [s] run from tick close to publish, times are monotonic."""
-
-    started_ns: int = field(default_factory=time.monotonic_ns)
-    ticks: int = 0
-    skipped_ticks: int = 0
-    tick_ns: int | None = None
-    skipped_ns: deque[int] = field(default_factory=lambda: deque(maxlen=10_000))
-    latency_s: deque[float] = field(default_factory=lambda: deque(maxlen=300))
-
-    def skip(self) -> None:
-        """A tick has been left out."""
-        self.skipped_ticks += 1
-        self.skipped_ns.append(time.monotonic_ns())
-
-    def skipped_lately(self) -> int:
-        """Ticks left out in the last minute."""
-        since_ns = time.monotonic_ns() - round(LATELY_S * NS_PER_S)
-        while self.skipped_ns and self.skipped_ns[0] < since_ns:
-            self.skipped_ns.popleft()
-        return len(self.skipped_ns)
-
-    def latency(self, percentile: float) -> float:
-        """A percentile of the recent latencies [s]; zero before the first tick."""
-        return float(np.percentile(self.latency_s, percentile)) if self.latency_s else 0.0
 
 
 class Daemon:
@@ -102,6 +73,8 @@ class Daemon:
         desk: AlarmDesk | None = None,
         memory: TickMemory | None = None,
         recorder: Recorder | None = None,
+        certificates: CertificateWatch | None = None,
+        http: HttpConfig | None = None,
         lossless: bool = False,
         clock: Clock = CLOCK,
     ) -> None:
@@ -112,6 +85,7 @@ class Daemon:
         self._desk = desk or AlarmDesk()
         self._memory = memory
         self._recorder = recorder
+        self._http = http or HttpConfig()
         self._lossless = lossless
         self._clock = clock
         self._arrival_ns = 0
@@ -119,6 +93,9 @@ class Daemon:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._noted_skips = 0
         self.statistics = Statistics()
+        watched = Watched(sources=sources, timeline=timeline, engine=engine, outlet=outlet, desk=self._desk)
+        keepers = [keeper for keeper in (memory, recorder) if keeper is not None]
+        self._status = Status(watched, self.statistics, keepers, certificates, clock)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until ``stop`` is set or, in replay, until every source has finished."""
@@ -133,13 +110,17 @@ class Daemon:
                 await asyncio.to_thread(self._recorder.start)
             for source in self._sources:
                 await source.start()
-            await _first_failure_or_done(intake, inference, orders, health)
+            async with serving(self._http, self._status.answer):
+                notify("READY=1")
+                with _dead_thread() as dead:
+                    await _first_failure_or_done(intake, inference, orders, health, dead)
         finally:
             await self._shut_down(intake, inference, orders, health)
 
     async def _shut_down(
         self, intake: asyncio.Task[None], inference: asyncio.Task[None], *rest: asyncio.Task[None]
     ) -> None:
+        notify("STOPPING=1")
         await _bounded(asyncio.gather(*(source.stop() for source in self._sources)), "sources")
         await _cancel(intake)
         await _bounded(self._frames.join(), "inference") if not inference.done() else None
@@ -170,7 +151,7 @@ class Daemon:
         """Move what arrived into the timeline and hand over the ticks that this closed."""
         for source in self._sources:
             for gap in source.gaps():
-                self._outlet.gap(gap)
+                await self._work(self._outlet.gap, gap)
             for item in source.drain():
                 self._timeline.push(item)
                 if self._recorder is not None:
@@ -220,8 +201,8 @@ class Daemon:
             outcome, changed = self._desk.take(outcome)
             if outcome.anomalies or self._engine.notes != self._desk.notes:
                 await self._save()
-            self._outlet.outcome(outcome)
-            self._tell(changed, outcome.frame.t_ns)
+            await self._work(self._outlet.outcome, outcome)
+            await self._tell(changed, outcome.frame.t_ns)
         for anomaly in outcome.anomalies:
             if self._recorder is not None and anomaly.state is not AnomalyState.HELD:
                 self._recorder.mark(alarm_mark(anomaly))
@@ -249,7 +230,7 @@ class Daemon:
                     changed += await self._obeyed(order, now_ns)
                 if changed:
                     await self._save()
-                    self._tell(changed, now_ns)
+                    await self._tell(changed, now_ns)
             await asyncio.sleep(ORDERS_PERIOD_S)
 
     async def _obeyed(self, order: AlarmOrder, t_ns: int) -> list[Alarm]:
@@ -272,15 +253,17 @@ class Daemon:
             name = f"{alarm.anomaly.id} good"
             self._recorder.mark(Mark(name=name, kind=MarkKind.GOOD, onset_ns=since_ns, end_ns=now_ns, by=by))
 
-    def _tell(self, changed: Sequence[Alarm], t_ns: int) -> None:
+    async def _tell(self, changed: Sequence[Alarm], t_ns: int) -> None:
         """Say what became of alarms, to everyone and in the log."""
         for alarm in changed:
-            self._outlet.alarm(alarm, t_ns)
+            await self._work(self._outlet.alarm, alarm, t_ns)
             log.info("alarm %s (%s) at %s: %s", alarm.anomaly.id, name_of(alarm), iso_time(t_ns), _said(alarm, t_ns))
 
     async def _health(self) -> None:
         while True:
-            self._outlet.health(self.health("online"))
+            health = self.health("online")
+            self._outlet.health(health)
+            notify(f"STATUS={health.plant_state}: {health.reason}", *(["WATCHDOG=1"] if self._status.flowing else []))
             await asyncio.sleep(HEALTH_PERIOD_S)
             self._desk.settle(self._outlet.settled)
             if self._desk.stale:
@@ -288,52 +271,7 @@ class Daemon:
 
     def health(self, state: str) -> Health:
         """The daemon as the operator should see it, now."""
-        clocks, now_ns, counted = self._timeline.health(), self._clock.now_ns(), self.statistics
-        clock_flags = (*(f"clock:{name}" for name in clocks.skewed), *self._host_clock())
-        bare = Health(
-            t_ns=now_ns,
-            state=state,
-            sources=tuple(_with_clock(source.health(), source.signals, clocks) for source in self._sources),
-            latency_p50_s=counted.latency(50),
-            latency_p99_s=counted.latency(99),
-            ticks=counted.ticks,
-            skipped_ticks=counted.skipped_ticks,
-            uptime_s=(time.monotonic_ns() - counted.started_ns) / NS_PER_S,
-            model_id=self._engine.model_id,
-            calibrated_hours=self._engine.calibrated_hours,
-            licence=str(self._engine.level),
-            flags=tuple(sorted({*self._engine.flags, *self._desk.flags, *clock_flags})),
-            alarms=self._desk.log.standing(now_ns),
-        )
-        glance, reason = plant_state(self._signs(bare))
-        return replace(bare, plant_state=glance, reason=reason)
-
-    def _signs(self, health: Health) -> Signs:
-        tick_ns = self.statistics.tick_ns
-        keepers = [keeper for keeper in (self._memory, self._recorder) if keeper is not None]
-        trouble = (self._outlet.trouble, self._desk.trouble, *(keeper.trouble for keeper in keepers))
-        return Signs(
-            t_ns=health.t_ns,
-            step_s=self._engine.plant.step_s,
-            tick_age_s=None if tick_ns is None else (time.monotonic_ns() - tick_ns) / NS_PER_S,
-            sources=health.sources,
-            alarms=health.alarms,
-            skipped=self.statistics.skipped_lately(),
-            latency_p99_s=health.latency_p99_s,
-            flags=health.flags,
-            trouble=[text for text in trouble if text],
-        )
-
-    def _host_clock(self) -> tuple[str, ...]:
-        """A step of the system's clock since the start: our stamps and others' differ by it until we start again."""
-        return ("clock:host",) if abs(self._clock.stepped_s()) > HOST_STEP_S else ()
-
-
-def _with_clock(health: SourceHealth, signals: Sequence[str], timeline: TimelineHealth) -> SourceHealth:
-    """A source's health with the offset of the clock its samples carry, where that is known."""
-    clocks = [timeline.clock_of[name] for name in signals if name in timeline.clock_of]
-    offsets = [timeline.clock_offset_s[clock] for clock in clocks if clock in timeline.clock_offset_s]
-    return replace(health, clock_offset_s=offsets[0] if offsets else None)
+        return self._status.health(state)
 
 
 def _said(alarm: Alarm, t_ns: int) -> str:
@@ -348,8 +286,31 @@ def _said(alarm: Alarm, t_ns: int) -> str:
     return ", ".join(said)
 
 
-async def _first_failure_or_done(intake: asyncio.Task[None], *others: asyncio.Task[None]) -> None:
-    """Wait for the intake to end; a failure of any task is raised here and ends the daemon."""
+@contextlib.contextmanager
+def _dead_thread() -> Iterator[asyncio.Future[None]]:
+    """A future that fails as soon as any thread of this process dies of an exception."""
+    loop, previous = asyncio.get_running_loop(), threading.excepthook
+    dead: asyncio.Future[None] = loop.create_future()
+
+    def fail(name: str, error: BaseException | None) -> None:
+        if not dead.done():
+            dead.set_exception(FusionError(f"thread {name} has died: {error!r}"))
+
+    def hook(found: threading.ExceptHookArgs) -> None:
+        previous(found)
+        name = "" if found.thread is None else found.thread.name
+        loop.call_soon_threadsafe(fail, name, found.exc_value)
+
+    threading.excepthook = hook
+    try:
+        yield dead
+    finally:
+        threading.excepthook = previous
+        dead.cancel()
+
+
+async def _first_failure_or_done(intake: asyncio.Task[None], *others: asyncio.Future[None]) -> None:
+    """Wait for the intake to end; a failure of anything is raised here and ends the daemon."""
     done, _ = await asyncio.wait((intake, *others), return_when=asyncio.FIRST_COMPLETED)
     for task in done:
         task.result()
@@ -370,18 +331,32 @@ async def _cancel(*tasks: asyncio.Task[None]) -> None:
 
 def run(config: DaemonConfig) -> None:
     """`fusion run`: the daemon on the sources of a configuration, until asked to stop."""
+    ignore_hangup()
     plant = load_plant(Path(config.plant))
-    checkpoint = load_checkpoint(Path(config.model), plant)
+    checkpoint = load_checkpoint(Path(config.model), plant, Path(config.model_key) if config.model_key else None)
     sources = made_sources(config.connectors, plant)
 
     def build() -> Daemon:
         store = Store(Path(config.state), plant.name) if config.state else None
         desk = AlarmDesk(config.alarms, store)
         engine, memory = resumed(config, checkpoint, desk)
-        outlet = MqttOutlet(MqttPublisher(config.publish, plant, engine.model_id, clock=CLOCK.now_ns), engine)
+        outlet = MqttOutlet(MqttPublisher(config.publish, plant, engine.model_id), engine)
+        watch = CertificateWatch(
+            {"publish": config.publish, **{f"connectors.{name}": c for name, c in config.connectors.items()}}
+        )
         recorder = Recorder(config.record, plant) if config.record.folder else None
         timeline = Timeline(plant, config.timeline)
-        return Daemon(sources, timeline, engine, outlet, desk=desk, memory=memory, recorder=recorder)
+        return Daemon(
+            sources,
+            timeline,
+            engine,
+            outlet,
+            desk=desk,
+            memory=memory,
+            recorder=recorder,
+            certificates=watch,
+            http=config.http,
+        )
 
     asyncio.run(_until_stopped(build))
 
@@ -400,7 +375,8 @@ def replay(
         engine = Engine(checkpoint)
         outlets: list[Outlet] = [FileOutlet(lines, plant, engine.model_id)] if lines is not None else []
         if publish is not None:
-            outlets.append(MqttOutlet(MqttPublisher(publish, plant, engine.model_id, clock=engine.now_ns), engine))
+            clock = Clock(engine.now_ns, engine.now_ns)
+            outlets.append(MqttOutlet(MqttPublisher(publish, plant, engine.model_id, clock=clock), engine))
         player = replay_source(ReplayConfig(path=str(recording), speed=speed), plant)
         daemons.append(Daemon([player], Timeline(plant), engine, Outlets(outlets), lossless=True))
         return daemons[0]

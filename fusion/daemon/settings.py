@@ -13,6 +13,7 @@ from control.advice.advisor import AdvisorConfig
 from control.anomaly.alarms import AlarmConfig
 from control.anomaly.detector import DetectorConfig
 from fusion.config import compose, register
+from fusion.daemon.http import HttpConfig
 from fusion.errors import ConfigError
 from fusion.plain import decode
 from fusion.publish.publisher import PublisherConfig
@@ -24,11 +25,13 @@ from fusion.timeline.timeline import TimelineConfig
 class DaemonConfig:
     """Everything `fusion run` needs; names of files are relative to the folder that holds the configuration.
 
-    ``plant`` is a plant YAML, ``model`` a checkpoint folder. ``connectors`` names one source each, with its ``kind``
-    beside its settings; hydra's long form says the kind in the defaults list (``- connector/opcua@connectors.plc``).
-    ``advise`` switches advice on; it stays HOLD where the model's licence does not allow it. ``state`` is the folder
-    that carries alarms and open events over a restart; with "" nothing is kept. ``record`` keeps what arrives. In it are the last ``memory_s`` of
-    ticks, by which a model takes up where it was unless more than ``memory_gap_s`` have passed since.
+    ``plant`` is a plant YAML, ``model`` a checkpoint folder; with ``model_key``, a public key, one that its owner
+    signed. ``connectors`` names one source each, with its ``kind`` beside its settings; hydra's long form says the kind
+    in the defaults list (``- connector/opcua@connectors.plc``).
+    ``advise`` switches advice on; it stays HOLD where the model's licence does not allow it. ``record`` keeps what
+    arrives. ``state`` is the folder that carries alarms and open events over a restart; with "" nothing is kept. In it
+    are the last ``memory_s`` of ticks, by which a model takes up where it was unless more than ``memory_gap_s`` have
+    passed since.
     """
 
     plant: str
@@ -40,6 +43,8 @@ class DaemonConfig:
     advisor: AdvisorConfig = field(default_factory=AdvisorConfig)
     publish: PublisherConfig = field(default_factory=PublisherConfig)
     record: RecorderConfig = field(default_factory=RecorderConfig)
+    http: HttpConfig = field(default_factory=HttpConfig)
+    model_key: str = ""
     advise: bool = True
     forecast_every_s: float = 5.0
     advise_every_s: float = 30.0
@@ -67,7 +72,7 @@ def load_daemon_config(file: Path, overrides: Sequence[str] = ()) -> DaemonConfi
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from error
     base = file.resolve().parent
-    take_beside(config, base, "plant", "model", "state")
+    take_beside(config, base, "plant", "model", "model_key", "state")
     take_beside(config.publish, base, "outbox")
     take_beside(config.record, base, "folder")
     for part in (config.publish, *config.connectors.values()):

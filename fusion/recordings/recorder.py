@@ -1,8 +1,8 @@
 """The recorder: everything that arrives becomes recordings, in a thread of its own, within a budget of disk.
 
-A recording is closed every ``slice_s``, so that a process which is killed loses no more than that; when a segment's time
-is over its slices become one recording. What is found of an earlier run is made whole first. The oldest segments go
-when the budget is spent; those with marks of faults, alarms or maintenance stay.
+A recording is closed every ``slice_s``, so that a process which is killed loses no more than that; when a segment's
+time is over its slices become one recording. What is found of an earlier run is made whole first. The oldest segments
+go when the budget is spent; those with marks of faults, alarms or maintenance stay.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 
 from fusion.errors import ConfigError, PlantMismatch, RecordingError
-from fusion.files import sha256_of
+from fusion.files import sha256_of, within
 from fusion.plain import decode, plain
 from fusion.plant_file import load_plant
 from fusion.recordings.media import MediaReader
@@ -109,6 +109,7 @@ class Recording:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._manifest = read_manifest(path / MANIFEST)
+        self._check_files()
         try:
             self.plant = load_plant(path / PLANT)
         except ConfigError as error:
@@ -116,6 +117,17 @@ class Recording:
         listed = self._manifest.files.get(PLANT)
         if listed is None or sha256_of(path / PLANT) != listed.sha256:
             raise PlantMismatch(f"{path / PLANT}: not the plant this recording was made of (its hash differs)")
+
+    def _check_files(self) -> None:
+        """What is read is listed with its hash, and what is listed is in the folder."""
+        files = self._manifest.files
+        if missing := {PROCESS, *([MEDIA_INDEX] if MEDIA in files else [])} - set(files):
+            raise RecordingError(f"{self.path / MANIFEST}: does not list {min(missing)}")
+        try:
+            for name in files:
+                within(self.path, name)
+        except ConfigError as error:
+            raise RecordingError(f"{self.path / MANIFEST}: {error}") from error
 
     @classmethod
     def verified(cls, path: Path) -> Self:
