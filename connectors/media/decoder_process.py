@@ -6,19 +6,23 @@ import asyncio
 import json
 import os
 import sys
+import time
 from asyncio.subprocess import Process
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from connectors.base import ARRIVAL_CLOCK, SourceEnded, Tally
+from connectors.base import ARRIVAL_CLOCK, SourceEnded, SourceSilent, Tally
 from connectors.media.pipe import SIZES, Job
 from fusion.clock import CLOCK
 from fusion.errors import SourceError, SourceRefused
 from fusion.records import Item, Quality, Sample
 
 PIPE_BYTES = 4 * 1024 * 1024
+STALLED_S = 3.0
+STALLED_INTERVALS = 5
+"""A live stream has stalled after so long, or so many of its mean intervals where that is longer."""
 ROOT = str(Path(__file__).resolve().parents[2])
 PYTHONPATH = os.pathsep.join(part for part in (ROOT, os.environ.get("PYTHONPATH")) if part)
 
@@ -38,6 +42,8 @@ class DecoderProcess:
         self._starting: asyncio.Future[Process] | None = None
         self._process: Process | None = None
         self._conditions: list[str] = []
+        self._first_s: float | None = None
+        self._messages = 0
         self._counted: dict[str, int] = {}
 
     @property
@@ -60,8 +66,12 @@ class DecoderProcess:
         await self._message()
 
     async def read(self) -> list[Item]:
-        """The next picture or chunk."""
-        header, payload = await self._message()
+        """The next picture or chunk.
+
+        Raises:
+            SourceSilent: a stream that has flowed stands still.
+        """
+        header, payload = await self._in_time()
         if header["kind"] != "data":
             return []
         self._count(header)
@@ -76,6 +86,21 @@ class DecoderProcess:
                 clock=self._clocks[header["clock"]],
             )
         ]
+
+    async def _in_time(self) -> tuple[dict[str, Any], bytes]:
+        """The next message, judged by the rate at which a live stream has come so far."""
+        limit_s = None
+        if self._first_s is not None and self._job.live:
+            mean_s = (time.monotonic() - self._first_s) / self._messages
+            limit_s = max(STALLED_S, STALLED_INTERVALS * max(mean_s, self._job.period_s))
+        try:
+            async with asyncio.timeout(limit_s):
+                message = await self._message()
+        except TimeoutError:
+            raise SourceSilent(f"{self._where}: connected, but nothing for {limit_s:.1f} s") from None
+        self._first_s = self._first_s or time.monotonic()
+        self._messages += 1
+        return message
 
     def _count(self, header: dict[str, Any]) -> None:
         """Add what the process counted since its last message to what the source counts."""
