@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 ARRIVAL_CLOCK = "arrival"
 MAX_GAPS = 1000
+TAGS_NAMED = 5
 
 T = TypeVar("T")
 
@@ -72,10 +73,21 @@ class Tally:
 
     lost: Counter[str] = field(default_factory=Counter)
     noted: Counter[str] = field(default_factory=Counter)
+    _tags: dict[str, deque[str]] = field(default_factory=dict)
+
+    def note(self, what: str, tag: str) -> None:
+        """Count an oddity of a tag, and remember the tag among the newest."""
+        self.noted[what] += 1
+        tags = self._tags.setdefault(what, deque(maxlen=TAGS_NAMED))
+        if tag not in tags:
+            tags.append(tag)
 
     def text(self) -> str:
-        """The oddities for people: ``bad value 3, clock 1``."""
-        return ", ".join(f"{name} {number}" for name, number in sorted(self.noted.items()))
+        """The oddities for people: ``bad value 3 (TT101, FT101), clock 1``."""
+        return ", ".join(f"{name} {number}{self._names(name)}" for name, number in sorted(self.noted.items()))
+
+    def _names(self, what: str) -> str:
+        return f" ({', '.join(tuple(self._tags[what]))})" if what in self._tags else ""
 
 
 class Backoff:

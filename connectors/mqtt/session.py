@@ -16,7 +16,8 @@ from connectors.base import ARRIVAL_CLOCK, SourceSilent, Tally
 from connectors.columns import ColumnsBuilder
 from connectors.inbox import Inbox
 from connectors.mqtt.config import MqttConfig
-from connectors.mqtt.payload import Extractor
+from connectors.mqtt.paths import Document
+from connectors.mqtt.payload import Extractor, document_of
 from fusion.clock import CLOCK
 from fusion.errors import BrokerError, BrokerRefused, SourceError, SourceRefused
 from fusion.mqtt.connection import Connection
@@ -35,11 +36,13 @@ class MqttSession:
         self,
         config: MqttConfig,
         client_id: str,
+        subscriptions: Sequence[str],
         extractors: Mapping[str, Sequence[Extractor]],
         signals: tuple[str, ...],
         tally: Tally,
     ) -> None:
         self._config = config
+        self._subscriptions = subscriptions
         self._extractors = extractors
         self._signals = signals
         self._tally = tally
@@ -85,9 +88,8 @@ class MqttSession:
             self._connection.close()
 
     def _subscribe(self) -> None:
-        topics = list(self._extractors)
-        denied = self._connection.subscribe(topics, self._config.qos)
-        if len(denied) == len(topics):
+        denied = self._connection.subscribe(self._subscriptions, self._config.qos)
+        if len(denied) == len(self._subscriptions):
             raise SourceRefused(f"the broker denied every subscription: {', '.join(denied)}")
         if not self._granted.done():
             self._granted.set_result(denied)
@@ -106,10 +108,16 @@ class MqttSession:
             self._tally.lost["payload too large"] += 1
             return
         received_ns = CLOCK.now_ns()
+        documents: dict[bool, Document] = {}
+        rows: list[Row] = []
         for extractor in self._extractors.get(topic, ()):
-            reading = extractor.reading(payload, received_ns, retained)
-            clock, t_ns = (ARRIVAL_CLOCK, received_ns) if reading.t_ns is None else (self._clock, reading.t_ns)
-            self._inbox.put((clock, (extractor.index, t_ns, received_ns, reading.value, reading.quality)))
+            document = documents.get(extractor.plain) or documents.setdefault(
+                extractor.plain, document_of(payload, extractor.plain)
+            )
+            for value, quality, t_ns in extractor.readings(document, received_ns, retained):
+                clock, stamp_ns = (ARRIVAL_CLOCK, received_ns) if t_ns is None else (self._clock, t_ns)
+                rows.append((clock, (extractor.index, stamp_ns, received_ns, value, quality)))
+        self._inbox.put(*rows)
 
     async def read(self) -> list[Item]:
         """What arrived in the last moment, or nothing where the broker answers but has no news."""

@@ -29,11 +29,12 @@ def source(config: MqttConfig, plant: Plant, name: str = "mqtt") -> Source:
     tally = Tally()
     client_id = client_name()
     extractors = _extractors(config.topics, [signal.name for signal in signals], tally)
+    subscriptions = list(dict.fromkeys(found.topic for topic in config.topics for found, _ in topic.expanded()))
 
     def connect() -> Driver:
         from connectors.mqtt.session import MqttSession
 
-        return MqttSession(config, client_id, extractors, tuple(s.name for s in signals), tally)
+        return MqttSession(config, client_id, subscriptions, extractors, tuple(s.name for s in signals), tally)
 
     return Source(name, signals, connect, config.supervision, tally=tally)
 
@@ -42,6 +43,6 @@ def _extractors(topics: Sequence[TopicConfig], signals: list[str], tally: Tally)
     """What to take from a message of each topic."""
     found: dict[str, list[Extractor]] = {}
     for config in topics:
-        for topic, signal in config.expanded():
-            found.setdefault(topic, []).append(Extractor(config, signals.index(signal), tally))
+        for one, signal in config.expanded():
+            found.setdefault(one.bare, []).append(Extractor(one, signal, signals.index(signal), tally))
     return found
