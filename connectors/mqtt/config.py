@@ -85,6 +85,33 @@ class TopicConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class SparkplugConfig:
+    """A Sparkplug B edge ``node`` of a ``group``, and what to take from it or one ``device`` of it.
+
+    ``metrics`` are signals and the names of their metrics; ``signals`` are named as their metrics are.
+    """
+
+    group: str
+    node: str
+    device: str = ""
+    metrics: dict[str, str] = field(default_factory=dict)
+    signals: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Reject names that no topic can hold."""
+        for name in ("group", "node", "device"):
+            text = getattr(self, name)
+            if any(sign in text for sign in "+#/") or (not text and name != "device"):
+                raise ConfigError(
+                    f"mqtt.sparkplug.{name}: {text!r} is not accepted; expected a name without +, # and /"
+                )
+
+    def named(self) -> dict[str, str]:
+        """The metric of each signal."""
+        return {**{name: name for name in self.signals}, **self.metrics}
+
+
+@dataclass(kw_only=True, slots=True)
 class MqttConfig(Broker):
     """One broker and what to take from it.
 
@@ -94,7 +121,8 @@ class MqttConfig(Broker):
 
     SECTION: ClassVar[str] = "mqtt"
 
-    topics: list[TopicConfig]
+    topics: list[TopicConfig] = field(default_factory=list)
+    sparkplug: list[SparkplugConfig] = field(default_factory=list)
     qos: int = 0
     silence_s: float | None = None
     max_payload_bytes: int = 65_536

@@ -19,10 +19,11 @@ def source(config: MqttConfig, plant: Plant, name: str = "mqtt") -> Source:
     Raises:
         ConfigError: a signal that the plant does not have, no topic at all, or an unreadable password or certificate.
     """
-    if not config.topics:
+    if not config.topics and not config.sparkplug:
         raise ConfigError("mqtt.topics: no topics")
     config.check()
     names = [signal for topic in config.topics for _, signal in topic.expanded()]
+    names += [signal for one in config.sparkplug for signal in one.named()]
     signals = [signal_of(plant, "mqtt.topics", tag, Modality.PROCESS) for tag in dict.fromkeys(names)]
     if len(signals) < len(names):
         raise ConfigError("mqtt.topics: a signal is named twice")
