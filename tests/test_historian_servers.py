@@ -1,4 +1,5 @@
 import asyncio
+import math
 import os
 import shutil
 import sqlite3
@@ -6,11 +7,16 @@ import subprocess
 import tempfile
 import time
 from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
+import polars as pl
 import pytest
 from asyncua import Server, ua
+from asyncua.server.history import HistoryDict
 
+from connectors.historian.opcua import _shortest
 from connectors.historian.sql import default_query
 from fusion.errors import ConfigError, HistorianError
 from fusion.importing.importer import ImportConfig, import_files
@@ -207,3 +213,78 @@ def test_opc_ua_history_that_cannot_be_had(tmp_path):
         import_files(["opc.tcp://127.0.0.1:1"], tmp_path / "site")
     with pytest.raises(ConfigError, match="--from: 'yesterday' is no time"):
         import_files(["opc.tcp://127.0.0.1:1"], tmp_path / "site", ImportConfig(start="yesterday"))
+
+
+async def capped_historian(port: int, cap: int, points: bool, ready: asyncio.Event, stop: asyncio.Event) -> None:
+    """Loops with the same names below, in an archive whose answers are short, with a continuation point or without."""
+    server = Server()
+    await server.init()
+    server.set_endpoint(f"opc.tcp://127.0.0.1:{port}")
+    server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
+    storage = HistoryDict(max_history_data_response_size=cap)
+    if not points:
+        storage.read_node_history = without_points(storage.read_node_history)
+    server.iserver.history_manager.set_storage(storage)
+    await storage.init()
+    index = await server.register_namespace(URI)
+    async with server:
+        for base, loop in enumerate(("FIC101", "TIC101")):
+            parent = await server.nodes.objects.add_object(ua.NodeId(loop, index), ua.QualifiedName(loop, index))
+            for part in ("PV", "SP") if base else ("PV", "OP"):
+                name = ua.QualifiedName(part, index)
+                node = await parent.add_variable(ua.NodeId(f"{loop}.{part}", index), name, 0.0)
+                await server.historize_node_data_change(node, period=None, count=0)
+                for i in range(250):
+                    moment = files.START + timedelta(seconds=i // 3)  # three values a stamp
+                    value = ua.Variant(math.nan if i == 99 else 1000.0 * base + i)
+                    data = ua.DataValue(value, ua.StatusCode(0), SourceTimestamp=moment, ServerTimestamp=moment)
+                    await storage.save_node_value(node.nodeid, data)
+        ready.set()
+        await stop.wait()
+
+
+def without_points(read):
+    async def short(*arguments):
+        values, _ = await read(*arguments)
+        return values, None
+
+    return short
+
+
+@pytest.mark.parametrize(("cap", "points"), [(40, True), (40, False), (3, False)])
+def test_a_short_answer_is_not_the_last_and_loops_of_the_same_names_stay_apart(tmp_path, cap, points):
+    async def scenario() -> None:
+        port, stop, ready = free_port(), asyncio.Event(), asyncio.Event()
+        serving = asyncio.create_task(capped_historian(port, cap, points, ready, stop))
+        try:
+            await asyncio.wait_for(ready.wait(), 20)
+            await asyncio.to_thread(work, f"opc.tcp://127.0.0.1:{port}")
+        finally:
+            stop.set()
+            await serving
+
+    def work(url: str) -> None:
+        end = ImportConfig(end="2024-05-14T00:00:00Z", name="all", accept_losses=True)
+        place = import_files([url], tmp_path / "site", end)
+        assert points or summary(place)["files"][0]["rows"] == 4 * 250  # this server's points repeat values of a stamp
+        table = table_of(place).sort("t_ns")
+        assert set(table["signal"]) == {"FIC101.PV", "TIC101.PV", "SP", "OP"}
+        last = [1000.0 + min(3 * s + 2, 249) for s in range(84)]
+        assert table.filter(pl.col("signal") == "TIC101.PV")["value"].to_list() == last
+        nodes = tmp_path / "nodes.txt"
+        nodes.write_text("\n".join(f"nsu={URI};s={loop}.PV" for loop in ("FIC101", "TIC101")))
+        named = import_files([url], tmp_path / "site", replace(end, name="named", query=f"@{nodes}"))
+        assert set(table_of(named)["signal"]) == {"FIC101.PV", "TIC101.PV"}
+
+    asyncio.run(scenario())
+
+
+def test_names_are_as_much_of_a_path_as_no_other_has():
+    assert _shortest([("A", "FIC1", "PV"), ("B", "FIC1", "PV"), ("B", "FIC2", "PV"), ("B", "LT")]) == [
+        "A.FIC1.PV",
+        "B.FIC1.PV",
+        "FIC2.PV",
+        "LT",
+    ]
+    with pytest.raises(HistorianError, match=r"two variables are called 'A.PV'"):
+        _shortest([("A", "PV"), ("A", "PV")])

@@ -8,23 +8,25 @@ from pathlib import Path
 
 import polars as pl
 
+from connectors.historian.headers import ASIDE, DESCRIPTIONS, FLAGS, TAGS, TIMES, UNITS, VALIDITY, VALUES
 from connectors.historian.quality import (
     Rule,
     aveva,
     aveva_detail,
     by_evidence,
-    flag_bad,
-    flag_doubt,
-    flag_good,
     ignition,
+    like_quality,
     opc_da,
-    opc_ua,
     words,
     worst,
 )
-from connectors.historian.rows import MORE, Batch, TagInfo, finish, refuse_longer
+from connectors.historian.rows import MORE, REFUSED, Batch, TagInfo, finish, refuse_damaged
 from connectors.historian.stamps import StampReader
 from connectors.historian.text import Sheet, plain
+from fusion.errors import ConfigError
+
+OFTEN = 0.2  # share of rows that a column must part before it is taken for a name of series
+Samples = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,53 +43,10 @@ class Dialect:
     value: tuple[str, ...]
     marks: tuple[str, ...] = ()
     quality: Mapping[str, Rule | None] = field(default_factory=dict)
-    unit: tuple[str, ...] = ("uom", "unit", "units", "engunits", "engineeringunits", "unitsabbreviation", "einheit")
-    description: tuple[str, ...] = ("description", "descriptor", "desc")
+    unit: tuple[str, ...] = UNITS
+    description: tuple[str, ...] = DESCRIPTIONS
 
 
-_TAGS = (
-    "tag",
-    "tagname",
-    "tagpath",
-    "pointname",
-    "point",
-    "name",
-    "signal",
-    "variable",
-    "path",
-    "attribute",
-    "tagid",
-    "sensor",
-)
-_TIMES = (
-    "timestamp",
-    "tstamp",
-    "time",
-    "datetime",
-    "date",
-    "ts",
-    "sourcetimestamp",
-    "sourcetime",
-    "zeit",
-    "zeitstempel",
-    "utc",
-)
-_VALUES = ("value", "val", "wert", "pv", "reading", "data", "fvalue")
-_FLAGS: Mapping[str, Rule | None] = {
-    "good": flag_good,
-    "isgood": flag_good,
-    "questionable": flag_doubt,
-    "substituted": flag_doubt,
-    "invalid": flag_bad,
-    "weak": flag_doubt,
-    "manual": flag_doubt,
-    "status": None,
-    "statuscode": opc_ua,
-    "quality": None,
-    "qualitycode": None,
-    "dataquality": None,
-    "dataintegrity": ignition,
-}
 DIALECTS: tuple[Dialect, ...] = (
     Dialect(
         name="AVEVA Historian",
@@ -113,7 +72,7 @@ DIALECTS: tuple[Dialect, ...] = (
         marks=("dataquality",),
         quality={"dataquality": None},
     ),
-    Dialect(name="long CSV", tag=_TAGS, time=_TIMES, value=_VALUES, quality=_FLAGS),
+    Dialect(name="long CSV", tag=TAGS, time=TIMES, value=VALUES, quality=FLAGS),
 )
 GE_ETL = Dialect(name="GE ETL", tag=("tag",), time=("time",), value=("value",), quality={"quality": words})
 BARE = Dialect(
@@ -123,7 +82,10 @@ BARE = Dialect(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LongPlan:
-    """Which column of a table is what; ``values`` in order of preference."""
+    """Which column of a table is what; ``values`` in order of preference.
+
+    ``series`` are columns that tell series of one tag apart, ``unread`` those that nothing is known of.
+    """
 
     dialect: str
     tag: str
@@ -132,37 +94,106 @@ class LongPlan:
     quality: Mapping[str, Rule]
     unit: str = ""
     description: str = ""
+    series: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> list[str]:
+        """Every column that is read, once."""
+        named = (self.tag, self.time, *self.values, *self.quality, self.unit, self.description, *self.series)
+        return list(dict.fromkeys(name for name in named if name))
+
+    def signal(self, where: str) -> pl.Expr:
+        """The name of the tag of each row; that of the file where no column says it."""
+        if not self.tag:
+            return pl.lit(Path(where).stem)
+        parts = [pl.col(name).cast(pl.String).str.strip_chars() for name in (self.tag, *self.series)]
+        return pl.concat_str(parts, separator=".") if self.series else pl.col(self.tag).cast(pl.String)
 
 
 def plan(
-    header: Sequence[str], samples: Mapping[str, Sequence[str]], dialects: Sequence[Dialect] = DIALECTS
+    header: Sequence[str], samples: Samples, dialects: Sequence[Dialect] = DIALECTS, series: Sequence[str] = ()
 ) -> LongPlan | None:
-    """How a table with this header is read, if any dialect knows it; ``samples`` are some texts of each column."""
+    """How a table with this header is read, if any dialect knows it; ``samples`` are some texts of each column.
+
+    Raises:
+        ConfigError: where a column of ``series``, which the user named, is not there.
+    """
     words_of = {word: name for name in header if (word := plain(name))}
     for dialect in dialects:
-        found = {part: _first(words_of, getattr(dialect, part)) for part in ("tag", "time", "unit", "description")}
+        tag, time = _first(words_of, dialect.tag), _first(words_of, dialect.time)
         values = tuple(words_of[w] for w in dialect.value if w in words_of)
         marked = not dialect.marks or any(w in words_of for w in dialect.marks)
-        if not (found["tag"] and found["time"] and values and marked) or found["tag"] == found["time"]:
+        if not (tag and time and values and marked) or tag == time:
             continue
-        rules = {
-            words_of[w]: rule or by_evidence(samples.get(words_of[w], ()))
-            for w, rule in dialect.quality.items()
-            if w in words_of
-        }
-        used = values if dialect.marks else values[:1]
-        return LongPlan(dialect=dialect.name, values=used, quality=rules, **found)
+        known = LongPlan(
+            dialect=dialect.name,
+            tag=tag,
+            time=time,
+            values=values if dialect.marks else values[:1],
+            quality=_rules(dialect.quality, words_of, samples),
+            unit=_first(words_of, dialect.unit),
+            description=_first(words_of, dialect.description),
+        )
+        return _with_the_rest(known, header, samples, series)
     return _single(words_of, samples)
 
 
-def _single(words_of: Mapping[str, str], samples: Mapping[str, Sequence[str]]) -> LongPlan | None:
-    """A file of one tag, which is called after it: time and value, perhaps quality, nothing else."""
-    time, value = _first(words_of, _TIMES), _first(words_of, _VALUES)
-    quality = {
-        words_of[w]: rule or by_evidence(samples.get(words_of[w], ())) for w, rule in _FLAGS.items() if w in words_of
+def _rules(known: Mapping[str, Rule | None], words_of: Mapping[str, str], samples: Samples) -> dict[str, Rule]:
+    return {
+        words_of[w]: rule or by_evidence(samples.get(words_of[w], ()), valid=w in VALIDITY)
+        for w, rule in known.items()
+        if w in words_of
     }
-    unit = _first(words_of, DIALECTS[-1].unit)
-    if not time or not value or set(words_of.values()) - {time, value, unit, *quality}:
+
+
+def _with_the_rest(how: LongPlan, header: Sequence[str], samples: Samples, series: Sequence[str]) -> LongPlan:
+    """The plan with what its other columns are by their content: quality, names of series, unknown."""
+    absent = [name for name in series if name not in header]
+    if absent:
+        raise ConfigError(f"--series: there is no column {absent[0]!r}; expected some of {', '.join(header)}")
+    rest = [name for name in header if name not in how.columns and plain(name) not in ASIDE]
+    rest = [name for name in rest if any(text.strip() for text in samples.get(name, ()))]
+    quality = {name: by_evidence(samples[name]) for name in rest if like_quality(samples[name])}
+    how = replace(how, quality={**how.quality, **quality})
+    rest = [name for name in rest if name not in quality]
+    how = replace(how, series=tuple(series) or _told_apart_by(how, rest, samples))
+    return replace(how, unread=tuple(name for name in rest if name not in how.series))
+
+
+def _told_apart_by(how: LongPlan, rest: Sequence[str], samples: Samples) -> tuple[str, ...]:
+    """The fewest of some columns without which rows of one tag and time would have several values."""
+    table = pl.DataFrame({name: samples[name] for name in how.columns + list(rest)}) if _aligned(samples) else None
+    if table is None or not len(table):
+        return ()
+    named, value = [how.tag, how.time], how.values[0]
+    found: list[str] = []
+    while True:
+        several = table.filter(pl.col(value).n_unique().over([*named, *found]) > 1)
+        can = [n for n in rest if n not in found and 2 * table[n].n_unique() <= len(table) and (table[n] != "").all()]
+        split = {name: _parts(several, named + found, name) for name in can}
+        best = max(split, key=lambda n: split[n], default="")
+        if not best or split[best] <= OFTEN * len(table):
+            return tuple(name for name in rest if name in found)
+        found.append(best)
+
+
+def _parts(several: pl.DataFrame, keys: Sequence[str], name: str) -> int:
+    """In how many rows that share a key a column differs."""
+    return int(several.select((pl.col(name).n_unique().over(keys) > 1).sum()).item()) if len(several) else 0
+
+
+def _aligned(samples: Samples) -> bool:
+    return len({len(texts) for texts in samples.values()}) == 1
+
+
+def _single(words_of: Mapping[str, str], samples: Samples) -> LongPlan | None:
+    """A file of one tag, which is called after it: time and value, perhaps quality, nothing else."""
+    time, value = _first(words_of, TIMES), _first(words_of, VALUES)
+    quality = _rules(FLAGS, words_of, samples)
+    unit = _first(words_of, UNITS)
+    aside = {name for word, name in words_of.items() if word in ASIDE}
+    if not time or not value or set(words_of.values()) - {time, value, unit, *quality, *aside}:
         return None
     return LongPlan(dialect="CSV of one tag", tag="", time=time, values=(value,), quality=quality, unit=unit)
 
@@ -191,6 +222,11 @@ class LongReader:
         """The dialect."""
         return self.plan.dialect
 
+    @property
+    def unread(self) -> Sequence[str]:
+        """Columns of which nothing is known."""
+        return self.plan.unread
+
     def batches(self) -> Iterator[Batch]:
         """The rows in order of the file."""
         for frame in self.sheet.batches(self.rows):
@@ -209,15 +245,18 @@ def long_batch(
     decimal_comma: bool = False,
 ) -> Batch:
     """Rows of a table with one value a line, all columns text, with ``line`` and perhaps ``_more``."""
+    again = (pl.col(plan.time) == plan.time).fill_null(value=False)
+    if frame.schema[plan.time] == pl.String and frame.select(again.any()).item():  # the header, once more
+        frame = frame.filter(~again)
     raw = frame.select(
         "line",
-        (pl.col(plan.tag).cast(pl.String) if plan.tag else pl.lit(Path(where).stem)).alias("signal"),
+        plan.signal(where).alias("signal"),
         pl.col(plan.time).alias("stamp"),
         pl.coalesce(plan.values).alias("value"),
         worst([rule(pl.col(name)) for name, rule in plan.quality.items()]).alias("quality"),
-        *([pl.col(MORE)] if MORE in frame.columns else []),
+        *[pl.col(name) for name in (MORE, REFUSED) if name in frame.columns],
     )
-    raw = refuse_longer(clock.utc(raw))
+    raw = refuse_damaged(clock.utc(raw))
     return replace(finish(raw, where, decimal_comma=decimal_comma), tags={**(infos or {}), **_tags(frame, plan, where)})
 
 
@@ -226,8 +265,9 @@ def _tags(frame: pl.DataFrame, plan: LongPlan, where: str) -> dict[str, TagInfo]
     named = [name for name in (plan.unit, plan.description) if name]
     if not named:
         return {}
-    tag = pl.col(plan.tag).cast(pl.String).str.strip_chars() if plan.tag else pl.lit(Path(where).stem)
-    found = frame.group_by(tag).agg(pl.col(n).drop_nulls().unique(maintain_order=True) for n in named)
+    found = frame.group_by(plan.signal(where).str.strip_chars()).agg(
+        pl.col(n).drop_nulls().unique(maintain_order=True) for n in named
+    )
     infos = {}
     for tag, *parts in found.iter_rows():
         of = dict(zip(named, parts, strict=True))

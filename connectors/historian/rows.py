@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -28,7 +28,7 @@ REJECT_SCHEMA: Mapping[str, type[pl.DataType]] = {
     "text": pl.String,
 }
 GROUPS = "[{} '\u2019\u00a0\u202f]"  # what stands between groups of three digits
-MORE = "_more"
+MORE, REFUSED = "_more", "_refused"
 REASON_MORE = "more fields than columns"
 REASON_NO_TAG = "no tag"
 ROWS_AT_ONCE = 1_000_000
@@ -40,6 +40,8 @@ class ReadOptions:
 
     tz: str = ""
     dates: str = ""
+    epoch: str = ""
+    series: tuple[str, ...] = ()
     sets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     rows: int = ROWS_AT_ONCE
 
@@ -76,6 +78,10 @@ class Reader(Protocol):
         """The format that was recognised."""
 
     @property
+    def unread(self) -> Sequence[str]:
+        """Columns that hold something and are not taken."""
+
+    @property
     def clock(self) -> StampReader | None:
         """How its stamps become UTC, with counts of the hours that a zone repeats."""
 
@@ -85,9 +91,9 @@ class Reader(Protocol):
 
 def numbers(column: pl.Expr, *, decimal_comma: bool = False) -> pl.Expr:
     """Texts as numbers, null where they are none; truth values are 0 and 1."""
-    text = column.str.strip_chars()
+    text = column.str.strip_chars().str.replace("\u2212", "-", literal=True)
     point, between = (",", GROUPS.format(".")) if decimal_comma else (".", GROUPS.format(","))
-    grouped = text.str.contains(rf"^[+-]?\d{{1,3}}({between}\d{{3}})+([{point}]\d*)?$")
+    grouped = text.str.contains(rf"^[+-]?\d{{1,3}}({between}\d{{3}})+([{point}]\d*)?([eE][+-]?\d+)?$")
     text = pl.when(grouped).then(text.str.replace_all(between, "")).otherwise(text)
     if decimal_comma:
         text = text.str.replace(",", ".", literal=True)
@@ -95,12 +101,14 @@ def numbers(column: pl.Expr, *, decimal_comma: bool = False) -> pl.Expr:
     return pl.when(number.is_finite()).then(number)
 
 
-def refuse_longer(stamped: pl.DataFrame) -> pl.DataFrame:
-    """Rows with something in ``_more`` were cut otherwise than the header: which cell is which cannot be known."""
-    if MORE not in stamped.columns or stamped[MORE].null_count() == len(stamped):
-        return stamped
-    longer = pl.col(MORE).is_not_null()
-    return stamped.with_columns(pl.when(longer).then(pl.lit(REASON_MORE)).otherwise(pl.col("why")).alias("why"))
+def refuse_damaged(stamped: pl.DataFrame) -> pl.DataFrame:
+    """Rows in ``_refused``, and rows in ``_more``, cut otherwise than the header: which cell is which is not known."""
+    reasons = []
+    if REFUSED in stamped.columns:
+        reasons.append(pl.col(REFUSED))
+    if MORE in stamped.columns and stamped[MORE].null_count() < len(stamped):
+        reasons.append(pl.when(pl.col(MORE).is_not_null()).then(pl.lit(REASON_MORE)))
+    return stamped.with_columns(pl.coalesce(*reasons, "why").alias("why")) if reasons else stamped
 
 
 def finish(raw: pl.DataFrame, where: str, *, decimal_comma: bool = False) -> Batch:
@@ -109,7 +117,7 @@ def finish(raw: pl.DataFrame, where: str, *, decimal_comma: bool = False) -> Bat
     ``value`` may be text or numbers, ``why`` says for what reason a row cannot be read, null where it can.
     """
     if raw["signal"].has_nulls() or (raw.schema["signal"] == pl.String and (raw["signal"] == "").any()):
-        nameless = pl.col("signal").is_null() | (pl.col("signal").cast(pl.String) == "")
+        nameless = pl.col("why").is_null() & (pl.col("signal").is_null() | (pl.col("signal").cast(pl.String) == ""))
         why = pl.when(nameless).then(pl.lit(REASON_NO_TAG)).otherwise(pl.col("why"))
         raw = raw.with_columns(why.alias("why"))
     if raw["why"].null_count() == len(raw):

@@ -1,0 +1,51 @@
+"""Header words of exports, without case, accents, blanks and signs, by what the column holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from connectors.historian.quality import Rule, flag_bad, flag_doubt, flag_good, ignition, opc_ua
+
+TAGS = (
+    *("tag", "tagname", "tagpath", "pointname", "point", "name", "signal", "variable", "varname", "path", "attribute"),
+    *("tagid", "sensor", "series", "metric"),
+)
+TIMES = (
+    *("timestamp", "tstamp", "time", "datetime", "date", "ts", "timestring", "sourcetimestamp", "sourcetime"),
+    *("zeit", "zeitstempel", "horodatage", "fecha", "fechahora", "utc"),
+)
+VALUES = (
+    *("value", "val", "varvalue", "wert", "messwert", "valeur", "valor", "valore", "waarde", "wartosc", "значение"),
+    *("pv", "reading", "data", "fvalue"),
+)
+UNITS = ("uom", "unit", "units", "engunits", "engineeringunits", "unitsabbreviation", "einheit", "eu")
+DESCRIPTIONS = ("description", "descriptor", "desc", "beschreibung", "bezeichnung", "comment")
+VALIDITY = (
+    *("valid", "isvalid", "validity", "gultig", "gultigkeit", "validite", "valide", "validez", "valido", "validita"),
+    *("geldig", "geldigheid", "waznosc", "giltighet", "достоверность", "有效性", "有效"),
+)
+QUALITIES = (
+    *("quality", "qual", "q", "qc", "qualitycode", "dataquality", "qualityflag", "qcflag", "flag"),
+    *("status", "statuscode", "valuestatus", "qualitat", "qualite", "statut", "calidad", "estado", "qualita", "stato"),
+    *("qualidade", "kwaliteit", "kvalitet", "laatu", "jakosc", "kvalita", "качество", "статус", "品質", "质量"),
+)
+FLAGS: Mapping[str, Rule | None] = {
+    "good": flag_good,
+    "isgood": flag_good,
+    "questionable": flag_doubt,
+    "substituted": flag_doubt,
+    "invalid": flag_bad,
+    "isbad": flag_bad,
+    "bad": flag_bad,
+    "ungultig": flag_bad,
+    "weak": flag_doubt,
+    "manual": flag_doubt,
+    **dict.fromkeys((*VALIDITY, *QUALITIES), None),
+    "statuscode": opc_ua,
+    "dataintegrity": ignition,
+}
+"""Columns of quality; None: the convention is told by evidence."""
+ASIDE = frozenset(
+    {"type", "datatype", "valuetype", "datevalue", "annotated", "timems", "webid", "line", "row", "index"}
+)
+"""Columns that say nothing of a value that others do not."""
