@@ -136,6 +136,14 @@ def test_series_that_another_column_tells_apart(tmp_path):
     assert values(place, "temperature.south") == [50.0 + i for i in range(60)]
 
 
+def test_a_column_of_numbers_names_no_series_unless_it_is_said(tmp_path):
+    lines = ["tag,time,value,ms", *(f"A,{stamp(i // 5)},{100 + i / 10},{200 * (i % 5)}" for i in range(300))]
+    place, code = bring(tmp_path, "\n".join(lines))
+    assert (code, set(table_of(place)["signal"])) == (LOSSY, {"A"})
+    place, code = bring(tmp_path, "\n".join(lines), "--series", "ms", "--again", "--plant", str(place / "plant.yaml"))
+    assert code == 2  # the plant knows none of these tags
+
+
 def test_series_in_blocks_are_refused_and_the_column_is_named(tmp_path, capsys):
     lines = ["name,place,time,value"]
     times = [f"2024-05-13T{6 + i // 3600:02}:{i // 60 % 60:02}:{i % 60:02}Z" for i in range(12_000)]
@@ -203,7 +211,9 @@ def test_a_tag_with_as_many_texts_as_rows_is_no_tag_of_states(tmp_path, capsys):
     place, code = bring(tmp_path, "\n".join(lines))
     assert code == LOSSY
     assert summary(place)["digital"] == {}
-    assert "BATCH: 60 texts such as 'lot 0' are nearly as many as its rows" in capsys.readouterr().err
+    assert (
+        "BATCH: 60 texts such as 'lot 0' are numbers with units, or one a row, and no states" in capsys.readouterr().err
+    )
     assert "BATCH" in (place / "report.html").read_text()
 
 

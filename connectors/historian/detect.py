@@ -11,8 +11,9 @@ from pathlib import Path
 import polars as pl
 
 from connectors.historian.blocks import cut_blocks
+from connectors.historian.influx import COLUMNS, unfold
 from connectors.historian.lines import records, split, width_of
-from connectors.historian.long import BARE, DIALECTS, GE_ETL, Dialect, LongReader, plan
+from connectors.historian.long import BARE, DIALECTS, GE_ETL, Dialect, LongPlan, LongReader, plan
 from connectors.historian.rows import Reader, ReadOptions, TagInfo
 from connectors.historian.stamps import StampReader, choose, recognise
 from connectors.historian.text import Sheet, as_utf8, find_separators, has_decimal_comma, head, lay_out, looks
@@ -22,7 +23,7 @@ from fusion.errors import HistorianError
 LOOKED_FOR = (
     "a header line with tag, time and value (PI, Proficy, AVEVA, Ignition tables), `[Data]` blocks (Proficy), "
     "`seconds:nanoseconds,tag,value,type,quality` (GE ETL), lines of tag, time, value without a header, one column "
-    "per tag under a row of tag names, PI Web API JSON, Parquet"
+    "per tag under a row of tag names, InfluxDB CSV, PI Web API JSON, Parquet"
 )
 _GE_ETL_LINE = re.compile(r"^\d{9,11}:\d{1,9},")
 _TIME_OF_DAY = re.compile(r"^\d{1,2}:\d{2}(:\d{2})?([.,]\d+)?( ?[AaPp][Mm])?$")
@@ -87,7 +88,7 @@ def open_text(file: Path, aside: Path, options: ReadOptions, name: str = "") -> 
 def _first_that_fits(texts: Sequence[_Text], options: ReadOptions) -> Reader:
     """The reader of the first format and separator that fit; a separator that stands in texts alone fits none."""
     refused: list[HistorianError] = []
-    for attempt in (_ge_etl, _long, _bare, _wide):
+    for attempt in (_influx, _ge_etl, _long, _bare, _wide):
         for text in texts:
             try:
                 reader = attempt(text, options)
@@ -99,6 +100,18 @@ def _first_that_fits(texts: Sequence[_Text], options: ReadOptions) -> Reader:
         if refused:
             raise refused[0]
     raise HistorianError(f"{texts[0].name}: format not recognised; looked for {LOOKED_FOR}")
+
+
+def _influx(text: _Text, options: ReadOptions) -> Reader | None:
+    copy = unfold(text.file, text.aside, head(text.file)) if text.separator == "," else None
+    if copy is None:
+        return None
+    rows = [cells for line in [*head(copy), *looks(copy)] if (cells := split(line, ","))]
+    times = [row[3] for row in rows if len(row) > 3]
+    clock = StampReader(text.name, choose(text.name, times, options.dates, options.epoch), options.tz)
+    sheet = Sheet(file=text.file, name=text.name, separator=",", columns=COLUMNS, first=0, copy=copy)
+    how = LongPlan(dialect="InfluxDB", tag="tag", time="time", values=("value",), quality={})
+    return LongReader(sheet, how, clock, options.rows)
 
 
 def _ge_etl(text: _Text, options: ReadOptions) -> Reader | None:

@@ -21,12 +21,37 @@ VALUES = (
 UNITS = ("uom", "unit", "units", "engunits", "engineeringunits", "unitsabbreviation", "einheit", "eu")
 DESCRIPTIONS = ("description", "descriptor", "desc", "beschreibung", "bezeichnung", "comment")
 VALIDITY = (
-    *("valid", "isvalid", "validity", "gultig", "gultigkeit", "validite", "valide", "validez", "valido", "validita"),
+    *(
+        "valid",
+        "isvalid",
+        "validity",
+        "gultig",
+        "gultigkeit",
+        "gueltig",
+        "gueltigkeit",
+        "validite",
+        "valide",
+        "validez",
+        "valido",
+        "validita",
+    ),
     *("geldig", "geldigheid", "waznosc", "giltighet", "достоверность", "有效性", "有效"),
 )
 QUALITIES = (
     *("quality", "qual", "q", "qc", "qualitycode", "dataquality", "qualityflag", "qcflag", "flag"),
-    *("status", "statuscode", "valuestatus", "qualitat", "qualite", "statut", "calidad", "estado", "qualita", "stato"),
+    *(
+        "status",
+        "statuscode",
+        "valuestatus",
+        "qualitat",
+        "qualitaet",
+        "qualite",
+        "statut",
+        "calidad",
+        "estado",
+        "qualita",
+        "stato",
+    ),
     *("qualidade", "kwaliteit", "kvalitet", "laatu", "jakosc", "kvalita", "качество", "статус", "品質", "质量"),
 )
 FLAGS: Mapping[str, Rule | None] = {
@@ -38,6 +63,7 @@ FLAGS: Mapping[str, Rule | None] = {
     "isbad": flag_bad,
     "bad": flag_bad,
     "ungultig": flag_bad,
+    "ungueltig": flag_bad,
     "weak": flag_doubt,
     "manual": flag_doubt,
     **dict.fromkeys((*VALIDITY, *QUALITIES), None),

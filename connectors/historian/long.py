@@ -84,7 +84,8 @@ BARE = Dialect(
 class LongPlan:
     """Which column of a table is what; ``values`` in order of preference.
 
-    ``series`` are columns that tell series of one tag apart, ``unread`` those that nothing is known of.
+    ``series`` are all columns that name a tag, in their order, where it takes more than one; ``unread`` are those that
+    nothing is known of.
     """
 
     dialect: str
@@ -107,7 +108,7 @@ class LongPlan:
         """The name of the tag of each row; that of the file where no column says it."""
         if not self.tag:
             return pl.lit(Path(where).stem)
-        parts = [pl.col(name).cast(pl.String).str.strip_chars() for name in (self.tag, *self.series)]
+        parts = [pl.col(name).cast(pl.String).str.strip_chars() for name in self.series]
         return pl.concat_str(parts, separator=".") if self.series else pl.col(self.tag).cast(pl.String)
 
 
@@ -157,34 +158,33 @@ def _with_the_rest(how: LongPlan, header: Sequence[str], samples: Samples, serie
     quality = {name: by_evidence(samples[name]) for name in rest if like_quality(samples[name])}
     how = replace(how, quality={**how.quality, **quality})
     rest = [name for name in rest if name not in quality]
-    how = replace(how, series=tuple(series) or _told_apart_by(how, rest, samples))
+    more = series or _told_apart_by(how, rest, samples)
+    how = replace(how, series=tuple(name for name in header if name in (how.tag, *more)) if more else ())
     return replace(how, unread=tuple(name for name in rest if name not in how.series))
 
 
 def _told_apart_by(how: LongPlan, rest: Sequence[str], samples: Samples) -> tuple[str, ...]:
-    """The fewest of some columns without which rows of one tag and time would have several values."""
-    table = pl.DataFrame({name: samples[name] for name in how.columns + list(rest)}) if _aligned(samples) else None
-    if table is None or not len(table):
+    """The fewest of some columns of texts without which many rows of one tag and time would differ.
+
+    A column of numbers may count what is quicker than the stamps, and names a series only where the user says so.
+    """
+    if not rest:
         return ()
-    named, value = [how.tag, how.time], how.values[0]
+    table = pl.DataFrame({name: samples[name] for name in [*how.columns, *rest]})
+    least = OFTEN * len(table)
+    words = [name for name in rest if not table[name].cast(pl.Float64, strict=False).count() and "" not in table[name]]
     found: list[str] = []
     while True:
-        several = table.filter(pl.col(value).n_unique().over([*named, *found]) > 1)
-        can = [n for n in rest if n not in found and 2 * table[n].n_unique() <= len(table) and (table[n] != "").all()]
-        split = {name: _parts(several, named + found, name) for name in can}
-        best = max(split, key=lambda n: split[n], default="")
-        if not best or split[best] <= OFTEN * len(table):
+        keys = [how.tag, how.time, *found]
+        parted = {
+            name: int(table.select((pl.col(name).n_unique().over(keys) > 1).sum()).item())
+            for name in words
+            if name not in found and 2 * table[name].n_unique() <= len(table)
+        }
+        best = max(parted, key=lambda name: parted[name], default="")
+        if not best or parted[best] <= least:
             return tuple(name for name in rest if name in found)
         found.append(best)
-
-
-def _parts(several: pl.DataFrame, keys: Sequence[str], name: str) -> int:
-    """In how many rows that share a key a column differs."""
-    return int(several.select((pl.col(name).n_unique().over(keys) > 1).sum()).item()) if len(several) else 0
-
-
-def _aligned(samples: Samples) -> bool:
-    return len({len(texts) for texts in samples.values()}) == 1
 
 
 def _single(words_of: Mapping[str, str], samples: Samples) -> LongPlan | None:
@@ -245,9 +245,7 @@ def long_batch(
     decimal_comma: bool = False,
 ) -> Batch:
     """Rows of a table with one value a line, all columns text, with ``line`` and perhaps ``_more``."""
-    again = (pl.col(plan.time) == plan.time).fill_null(value=False)
-    if frame.schema[plan.time] == pl.String and frame.select(again.any()).item():  # the header, once more
-        frame = frame.filter(~again)
+    frame = _without_marks(frame, plan)
     raw = frame.select(
         "line",
         plan.signal(where).alias("signal"),
@@ -258,6 +256,15 @@ def long_batch(
     )
     raw = refuse_damaged(clock.utc(raw))
     return replace(finish(raw, where, decimal_comma=decimal_comma), tags={**(infos or {}), **_tags(frame, plan, where)})
+
+
+def _without_marks(frame: pl.DataFrame, plan: LongPlan) -> pl.DataFrame:
+    """Rows that are the header once more, or a mark of WinCC's runtime (`$RT_OFF$`), hold no value."""
+    marks = [pl.col(plan.time) == plan.time] if frame.schema[plan.time] == pl.String else []
+    if plan.tag and frame.schema[plan.tag] == pl.String:
+        marks.append(pl.col(plan.tag).str.starts_with("$RT_"))
+    mark = pl.any_horizontal(*marks).fill_null(value=False) if marks else pl.lit(value=False)
+    return frame.filter(~mark) if frame.select(mark.any()).item() else frame
 
 
 def _tags(frame: pl.DataFrame, plan: LongPlan, where: str) -> dict[str, TagInfo]:

@@ -115,7 +115,7 @@ def as_utf8(file: Path, aside: Path) -> Path:
 
 def _has_mostly_nuls(start: bytes) -> bool:
     """Whether most lines have some: one damaged line, or a tail that was never written, makes no binary file."""
-    lines = start.splitlines()
+    lines = start.split(b"\n")
     return sum(b"\0" in line for line in lines) > len(lines) / 2
 
 

@@ -22,7 +22,7 @@ _TAIL = re.compile(r"^(?P<base>.*?)[ ._:(\[-]+(?P<word>[^ ._:()\[\]-]+)[)\]]*$")
 QUALITY_WORDS = frozenset({*QUALITIES, *VALIDITY} - {"flag"})
 _VALUE_NAME = re.compile(r"(?i)[ ._(\[-]+(value|val|wert)[)\]]*$")
 _UNIT_IN_NAME = re.compile(r"^(?P<name>.+?)\s*[\[(](?P<unit>[^\])]+)[\])]$")
-_UNIT = re.compile(
+UNIT = re.compile(
     r"(?i)^(°?[CFK]|deg ?[CF]|%|‰|[kmMµunpcd]?(bar|Pa|A|V|W|Wh|Hz|g|m|l|s|N|J|Nm|mol|S/m)|psi[ag]?|bar[ag]?|rpm|1/min|"
     r"ppm|ppb|pH|mmhg|inh2o|(k?g|t|m3|Nm3|m³|Nm³|l|gal|bbl|scf|m)/(s|sec|min|h|hr|d|m3|m³)|"
     r"m3|m³|h|min|1|-|)$"
@@ -101,7 +101,7 @@ def _not_twice(where: str, rows: Sequence[Sequence[str]]) -> None:
 
 def _unit_like(cells: Sequence[str]) -> bool:
     some = [c.strip().strip("[]()") for c in cells if c.strip()]
-    return bool(some) and sum(bool(_UNIT.match(c)) for c in some) >= 0.5 * len(some)
+    return bool(some) and sum(bool(UNIT.match(c)) for c in some) >= 0.5 * len(some)
 
 
 def _is_quality(name: str) -> bool:
@@ -165,7 +165,7 @@ def _apart(titles: Sequence[str]) -> dict[str, str]:
 def _named_unit(title: str) -> tuple[str, str]:
     """`Flow [m3/h]` is a tag and its unit; other words in brackets belong to the name."""
     found = _UNIT_IN_NAME.match(title)
-    return (found["name"], found["unit"]) if found and _UNIT.match(found["unit"]) else (title, "")
+    return (found["name"], found["unit"]) if found and UNIT.match(found["unit"]) else (title, "")
 
 
 def _quality_of(title: str, tag: str, samples: Sequence[str]) -> bool:

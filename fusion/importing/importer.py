@@ -26,6 +26,7 @@ from connectors.historian.open import open_reader
 from connectors.historian.rows import ReadOptions, TagInfo
 from connectors.historian.stamps import DAY_FIRST, EPOCHS, MONTH_FIRST, zone
 from connectors.historian.states import ABSURD, INFORMATIVE, codes_of, load_state_sets
+from connectors.historian.wide import UNIT
 from fusion.errors import ConfigError, HistorianError
 from fusion.files import whole_file, whole_folder
 from fusion.importing.proposal import propose, ucum
@@ -133,6 +134,8 @@ def _import(sources: Sequence[str], site: Path, aside: Path, config: ImportConfi
         raise HistorianError(f"{', '.join(sources)}: no row could be read; {reasons(files)}")
     survey = spool.survey()
     codes, wordy = _digital(survey, spool.signals, sets)
+    if len(wordy) == len(spool.names):
+        raise HistorianError("; ".join(losses([], {}, wordy)))
     resolver = Resolver(codes=codes)
     tags = [TagQuality(signal) for signal in spool.signals]
     stretches = list(judge(spool, survey, resolver, tags, work, config.parts))
@@ -224,12 +227,19 @@ def _digital(
         own, numbers = [text for text in row["distinct"] if text in known], survey.numbers.get(row["code"], 0)
         if row["texts"] > numbers or (own and not numbers):
             texts = [text for text in row["distinct"] if text in row["free"] or text in known]
-            if len(texts) > STATES and (2 * len(texts) > row["texts"] or len(texts) >= TEXTS_KEPT) and not own:
+            own_each = len(texts) > STATES and (2 * len(texts) > row["texts"] or len(texts) >= TEXTS_KEPT)
+            if not own and (own_each or sum(map(_with_unit, texts)) > len(texts) / 2):
                 wordy[signals[row["code"]]] = sorted(texts)
                 continue
             digital[int(row["code"])] = codes_of(texts, sets)
             log.info("%s: digital, %d states", signals[row["code"]], len(texts))
     return digital, wordy
+
+
+def _with_unit(text: str) -> bool:
+    """Whether a text is a number with a unit behind, which some programs scale from value to value."""
+    number, _, unit = text.strip().partition(" ")
+    return number.lstrip("+-").replace(".", "").replace(",", "").isdigit() and bool(UNIT.match(unit or "?"))
 
 
 def _plant(

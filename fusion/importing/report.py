@@ -104,7 +104,7 @@ def losses(files: Sequence[FileReport], conflicts: Mapping[str, int], wordy: Map
         total = sum(conflicts.values())
         said.append(f"{total} rows have a tag and time of a later row with another value, which counts, most of {tag}")
     said += [
-        f"{tag}: {len(texts)} texts such as {texts[0]!r} are nearly as many as its rows, so no states: they are bad"
+        f"{tag}: {len(texts)} texts such as {texts[0]!r} are numbers with units, or one a row, and no states: bad"
         for tag, texts in wordy.items()
     ]
     return said

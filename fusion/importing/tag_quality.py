@@ -153,8 +153,9 @@ class TagQuality:
     def sentinels(self) -> dict[float, int]:
         """How often each number that programs write for none stands far outside all other values."""
         span = self.plain_high - self.plain_low
-        near = self.plain_low - span, self.plain_high + span
-        return {mark: n for mark, n in self.marks.items() if not near[0] <= mark <= near[1]} if span >= 0 else {}
+        if span < 0:  # there are no others
+            return dict(self.marks)
+        return {n: k for n, k in self.marks.items() if not self.plain_low - span <= n <= self.plain_high + span}
 
     @property
     def sample(self) -> tuple[Ints, Floats]:
@@ -162,7 +163,7 @@ class TagQuality:
         if not self._t:
             return np.empty(0, np.int64), np.empty(0)
         t_ns, value = np.concatenate(self._t), np.concatenate(self._v)
-        kept = ~np.isin(value, list(self.sentinels))
+        kept = ~np.isin(value, list(self.sentinels)) | (self.plain_high < self.plain_low)
         return t_ns[kept], value[kept]
 
     def interval_s(self, share: float = 0.5) -> float:
