@@ -196,6 +196,8 @@ def test_numbers_that_nothing_can_be_are_masked_and_sentinels_are_offered(tmp_pa
         ("\u22121,25", -1.25),
         ("1.234,5E+02", 123450.0),
         ("1,234E-05", 1.234e-05),
+        ("1 234,5", 1234.5),
+        ("1,25D-03", 1.25e-3),
     ],
 )
 def test_a_decimal_comma_with_an_exponent_is_a_number(tmp_path, text, number):
@@ -240,6 +242,10 @@ def quality_file(header, good, bad):
         ("Qualità", "valido", "non valido"),
         ("Zustand", "Good", "Bad"),
         ("xq7", "192", "24"),
+        ("Datenqualität", "OK", "Störung"),
+        ("StatusCode", "0x00000000", "0x80340000"),
+        ("StatusCode", "Good", "BadSensorFailure"),
+        ("Status", "GoodClamped", "BadNoData"),
         ("quality", "1", "0"),
     ],
 )
@@ -256,6 +262,14 @@ def test_a_quality_column_of_a_wide_file_in_another_language(tmp_path):
     assert code == 0
     assert (table_of(place)["quality"] == 0).sum() == 15
     assert {s.name for s in load_plant(place / "plant.yaml").signals} == {"A", "B"}
+
+
+def test_one_quality_behind_all_values_is_that_of_the_row(tmp_path):
+    lines = ["Time,A,B,Validity", *(f"{stamp(i)},{i},{i},{1 if i % 4 else -1}" for i in range(60))]
+    place, code = bring(tmp_path, "\n".join(lines))
+    assert code == 0
+    bad = table_of(place).filter(pl.col("quality") == 0)
+    assert bad["signal"].value_counts().sort("signal").rows() == [("A", 15), ("B", 15)]
 
 
 def test_a_column_that_nothing_is_known_of_is_named_everywhere(tmp_path, capsys):

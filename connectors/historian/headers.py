@@ -54,6 +54,8 @@ QUALITIES = (
     ),
     *("qualidade", "kwaliteit", "kvalitet", "laatu", "jakosc", "kvalita", "качество", "статус", "品質", "质量"),
 )
+SOUNDS_OF_QUALITY = ("qualit", "validi", "gultig", "gueltig", "kvalit", "kwalite", "jakosc", "качеств", "品質", "质量")
+"""What the name of a column of quality has in it where it is none of these words."""
 FLAGS: Mapping[str, Rule | None] = {
     "good": flag_good,
     "isgood": flag_good,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-LONGEST = 12  # lines of one record
+LONGEST = 200  # lines of one record
 REASON_QUOTE = "quote that is not closed"
 REASON_NUL = "NUL bytes"
 _STAMP = re.compile(r"\d:\d\d|\d{9,}|\d{4}-\d\d")
@@ -104,7 +104,7 @@ def _joined(number: int, line: str, source: _Lines, separator: str, width: int) 
         if "\0" in item[1] or (len(item[1].split(separator)) == width and _STAMP.search(item[1])):
             break
         line = f"{line} {item[1].strip()}"
-        found = split(line, separator)
+        found = split(line, separator) if '"' in item[1] else None
         if found is not None:
             if len(found) <= width:
                 return item[0], found

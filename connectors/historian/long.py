@@ -8,7 +8,17 @@ from pathlib import Path
 
 import polars as pl
 
-from connectors.historian.headers import ASIDE, DESCRIPTIONS, FLAGS, TAGS, TIMES, UNITS, VALIDITY, VALUES
+from connectors.historian.headers import (
+    ASIDE,
+    DESCRIPTIONS,
+    FLAGS,
+    SOUNDS_OF_QUALITY,
+    TAGS,
+    TIMES,
+    UNITS,
+    VALIDITY,
+    VALUES,
+)
 from connectors.historian.quality import (
     Rule,
     aveva,
@@ -16,6 +26,7 @@ from connectors.historian.quality import (
     by_evidence,
     ignition,
     like_quality,
+    may_be_quality,
     opc_da,
     words,
     worst,
@@ -155,12 +166,17 @@ def _with_the_rest(how: LongPlan, header: Sequence[str], samples: Samples, serie
         raise ConfigError(f"--series: there is no column {absent[0]!r}; expected some of {', '.join(header)}")
     rest = [name for name in header if name not in how.columns and plain(name) not in ASIDE]
     rest = [name for name in rest if any(text.strip() for text in samples.get(name, ()))]
-    quality = {name: by_evidence(samples[name]) for name in rest if like_quality(samples[name])}
+    quality = {name: by_evidence(samples[name]) for name in rest if _is_of_quality(name, samples[name])}
     how = replace(how, quality={**how.quality, **quality})
     rest = [name for name in rest if name not in quality]
     more = series or _told_apart_by(how, rest, samples)
     how = replace(how, series=tuple(name for name in header if name in (how.tag, *more)) if more else ())
     return replace(how, unread=tuple(name for name in rest if name not in how.series))
+
+
+def _is_of_quality(name: str, texts: Sequence[str]) -> bool:
+    sounds = any(part in plain(name) for part in SOUNDS_OF_QUALITY)
+    return like_quality(texts) or (sounds and may_be_quality(texts))
 
 
 def _told_apart_by(how: LongPlan, rest: Sequence[str], samples: Samples) -> tuple[str, ...]:

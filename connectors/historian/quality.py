@@ -76,14 +76,14 @@ _BY_QUALITY: Mapping[Quality, tuple[str, ...]] = {
     ),
 }
 _WORDS: Mapping[str, Quality] = {word: quality for quality, words in _BY_QUALITY.items() for word in words}
-_FIRST = re.compile(r"[^\W\d_]+")
+_FIRST = re.compile(r"good|bad|uncertain|[^\W\d_]+")
 _OPC_DA = frozenset({192, 216, 64, 68, 80, 84, 88, 0, 4, 8, 12, 16, 20, 24, 28})
 
 
 def words(column: pl.Expr) -> pl.Expr:
     """Good, Questionable, Bad...; also ``Good, 192`` and ``Good - Local Override``; an unknown word is uncertain."""
     word = column.cast(pl.String).str.to_lowercase().str.strip_chars()
-    first = word.str.extract(r"^(\p{L}+)")
+    first = word.str.extract(r"^(good|bad|uncertain|\p{L}+)")
     table = {name: int(quality) for name, quality in _WORDS.items()}
     known = pl.coalesce(
         word.replace_strict(table, default=None, return_dtype=pl.UInt8),
@@ -99,9 +99,10 @@ def opc_da(column: pl.Expr) -> pl.Expr:
 
 
 def opc_ua(column: pl.Expr) -> pl.Expr:
-    """OPC UA StatusCode of 32 bits, severity in the two highest; missing is good."""
+    """OPC UA StatusCode of 32 bits or by name, severity in the two highest; missing is good."""
     severity = (_number(column) & 0xFFFFFFFF) // 2**30
-    return pl.when(severity.is_null() | (severity == 0)).then(GOOD).when(severity == 1).then(UNCERTAIN).otherwise(BAD)
+    told = pl.when(severity == 0).then(GOOD).when(severity == 1).then(UNCERTAIN).when(severity > 1).then(BAD)
+    return pl.coalesce(told, words(column))
 
 
 def pi_status(column: pl.Expr) -> pl.Expr:
@@ -165,6 +166,8 @@ def by_evidence(samples: Iterable[str | int | None], *, valid: bool = False) -> 
         text = "" if sample is None else str(sample).strip()
         if not text:
             continue
+        if text.lower().startswith("0x"):
+            return opc_ua
         if not text.lstrip("-").replace(".0", "").isdigit():
             return words
         numbers.append(int(float(text)))
@@ -192,13 +195,13 @@ def like_quality(samples: Iterable[str]) -> bool:
 def may_be_quality(samples: Iterable[str]) -> bool:
     """Whether a column that is called quality can be it: numbers or words of quality, mostly, or nothing yet."""
     texts = [text for sample in samples if (text := sample.strip().lower())]
-    known = sum(text.lstrip("-").removesuffix(".0").isdigit() or _first_word(text) in _WORDS for text in texts)
-    return 2 * known >= len(texts)
+    return 2 * sum(map(_says_quality, texts)) >= len(texts)
 
 
-def _first_word(text: str) -> str:
-    found = _FIRST.match(text)
-    return found[0] if found else ""
+def _says_quality(text: str) -> bool:
+    number = text.removeprefix("-").removeprefix("0x").removesuffix(".0")
+    first = _FIRST.match(text)
+    return number.isdigit() or text.startswith("0x") or (first is not None and first[0] in _WORDS)
 
 
 def worst(rules: Iterable[pl.Expr]) -> pl.Expr:
@@ -208,7 +211,10 @@ def worst(rules: Iterable[pl.Expr]) -> pl.Expr:
 
 
 def _number(column: pl.Expr) -> pl.Expr:
-    return column.cast(pl.Float64, strict=False).cast(pl.Int64, strict=False)
+    """Whole numbers, also as `0x80340000`."""
+    hexadecimal = column.cast(pl.String).str.extract(r"^\s*0[xX]([0-9a-fA-F]+)\s*$")
+    number = column.cast(pl.Float64, strict=False).cast(pl.Int64, strict=False)
+    return pl.coalesce(number, hexadecimal.str.to_integer(base=16, strict=False, dtype=pl.Int64))
 
 
 def _truth(column: pl.Expr) -> pl.Expr:

@@ -93,10 +93,11 @@ def numbers(column: pl.Expr, *, decimal_comma: bool = False) -> pl.Expr:
     """Texts as numbers, null where they are none; truth values are 0 and 1."""
     text = column.str.strip_chars().str.replace("\u2212", "-", literal=True)
     point, between = (",", GROUPS.format(".")) if decimal_comma else (".", GROUPS.format(","))
-    grouped = text.str.contains(rf"^[+-]?\d{{1,3}}({between}\d{{3}})+([{point}]\d*)?([eE][+-]?\d+)?$")
+    grouped = text.str.contains(rf"^[+-]?\d{{1,3}}({between}\d{{3}})+([{point}]\d*)?([eEdD][+-]?\d+)?$")
     text = pl.when(grouped).then(text.str.replace_all(between, "")).otherwise(text)
     if decimal_comma:
         text = text.str.replace(",", ".", literal=True)
+    text = text.str.replace(r"^([+-]?\d+\.?\d*)[dD]([+-]?\d+)$", "${1}e${2}")
     number = text.cast(pl.Float64, strict=False)
     return pl.when(number.is_finite()).then(number)
 

@@ -24,7 +24,9 @@ HEAD_LINES = 200
 LOOKS, LOOK_BYTES = 6, 32_768
 UTF16_NULS = 0.3
 _SIGNS = re.compile(r"[\W_]+")
-_DECIMAL_COMMA = re.compile(r"^[+\-\u2212]?(\d{1,3}(\.\d{3})+|\d+),(\d+)(?P<exponent>[eE][+-]?\d+)?$")
+_DECIMAL_COMMA = re.compile(
+    r"^[+\-\u2212]?(\d{1,3}([. '\u2019\u00a0\u202f]\d{3})+|\d+),(\d+)(?P<exponent>[eEdD][+-]?\d+)?$"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

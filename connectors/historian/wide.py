@@ -142,13 +142,22 @@ def make_plan(
         infos[name] = TagInfo(
             unit=_cell(header.units, i).strip("[]()") or unit, description=_cell(header.descriptions, i)
         )
-    valid = {
-        column: plain(title.removeprefix(_base(title))) in VALIDITY
-        for column, title in zip(columns, titles, strict=True)
+    pairs = _of_all(pairs, dict(zip(columns, titles, strict=True)))
+    word = {
+        c: title if _is_quality(title) else title.removeprefix(_base(title))
+        for c, title in zip(columns, titles, strict=True)
     }
-    rules = {q: by_evidence(samples.get(q, ()), valid=valid[q]) for _, q in pairs if q}
+    rules = {q: by_evidence(samples.get(q, ()), valid=plain(word[q]) in VALIDITY) for _, q in pairs if q}
     made = WidePlan(pairs=tuple(pairs), names=names, rules=rules, time=tuple(columns[:times]), unread=tuple(unread))
     return made, infos
+
+
+def _of_all(pairs: list[tuple[str, str]], titles: Mapping[str, str]) -> list[tuple[str, str]]:
+    """A single column that is called quality and nothing else, behind all values, is that of the row."""
+    found = {quality for _, quality in pairs if quality}
+    if len(found) != 1 or not pairs[-1][1] or not _is_quality(titles[pairs[-1][1]]):
+        return pairs
+    return [(value, pairs[-1][1]) for value, _ in pairs]
 
 
 def _apart(titles: Sequence[str]) -> dict[str, str]:
