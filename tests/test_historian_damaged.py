@@ -370,6 +370,22 @@ def test_parquet_columns_of_every_type(tmp_path, capsys):
     assert values(place, "line") == values(place, "why") == [float(i) for i in n]
 
 
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (
+            {"tag": ["A"] * 60, "value": [{"a": 1.0}] * 60},
+            "column 'value' is of type struct; expected numbers or texts",
+        ),
+        ({"S": [[1.0]] * 60}, "no column of numbers or texts; it has S (list)"),
+    ],
+)
+def test_parquet_without_a_value_that_can_be_read_says_so(tmp_path, capsys, columns, message):
+    parquet(**columns).write_parquet(tmp_path / "x.parquet")
+    assert command(tmp_path / "x.parquet", "--site", tmp_path / "site") == 1
+    assert message in capsys.readouterr().err
+
+
 def test_parquet_long_with_categories_and_a_column_of_dates_as_time(tmp_path):
     days = pl.Series([19_000 + i for i in range(20)], dtype=pl.Int32).cast(pl.Date)
     tags = pl.Series(["A"] * 20, dtype=pl.Categorical)

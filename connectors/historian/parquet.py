@@ -94,6 +94,7 @@ def open_parquet(file: Path, options: ReadOptions) -> ParquetReader:
     if not len(head):
         raise HistorianError(f"{file}: empty")
     samples = {name: ["" if v is None else str(v) for v in head[name]] for name in head.columns}
+    _refuse_unreadable(file, whole, schema)
     long = plan([n for n in head.columns if plain(n)], samples, series=options.series)
     time = long.time if long else _time(file, schema)
     others = [f"{name} ({_kind(kind)})" for name, kind in whole.items() if not _is_read(kind) and name != time]
@@ -103,12 +104,23 @@ def open_parquet(file: Path, options: ReadOptions) -> ParquetReader:
         return ParquetReader(file, long, schema, clock, options.rows, format=f"Parquet, {long.dialect}", unread=unread)
     labels = [name for name in schema if plain(name) in LABELS and schema[name].is_integer()]
     sensors = [name for name in schema if name != time and name not in labels and _is_read(schema[name])]
+    if not sensors:
+        raise HistorianError(f"{file}: no column of numbers or texts; it has {', '.join(others) or 'a time alone'}")
     columns = {name: f"c{i}" for i, name in enumerate(sensors)}
     wide, infos = make_plan(
         Header(tags=sensors), list(columns.values()), 0, {columns[name]: samples[name] for name in sensors}
     )
     clock.by_signal = False
     return ParquetReader(file, wide, schema, clock, options.rows, infos, "Parquet, wide", labels, others, time, columns)
+
+
+def _refuse_unreadable(file: Path, whole: Mapping[str, pl.DataType], schema: Mapping[str, pl.DataType]) -> None:
+    """Where the names say one value a row, but a column that is needed holds no numbers or texts."""
+    named = plan([name for name in whole if plain(name)], {})
+    needed = [] if named is None or not named.tag else [named.tag, named.time, *named.values[:1]]
+    for name in needed:
+        if name not in schema:
+            raise HistorianError(f"{file}: column {name!r} is of type {_kind(whole[name])}; expected numbers or texts")
 
 
 def _is_time(kind: pl.DataType) -> bool:
