@@ -2,6 +2,7 @@
 
 import pytest
 
+from fusion.plant_file import load_plant
 from tests.test_historian_damaged import bring, stamp, values
 from tests.test_importing import summary, table_of
 
@@ -44,15 +45,35 @@ def test_series_of_grafana_as_rows(tmp_path):
     assert values(place, "PT101") == [i + 0.5 for i in range(60)]
 
 
-def test_numbers_with_units_are_not_taken_for_states(tmp_path, capsys):
-    lines = ["Time,A,B", *(f"{stamp(i)},{i % 5}.5 kPa,{i}" for i in range(60))]
-    place, code = bring(tmp_path, "\n".join(lines))
+def wide_of(text):
+    return "\n".join(["Time,A,B", *(f"{stamp(i)},{text(i)},{i}" for i in range(60))])
+
+
+def test_numbers_with_a_unit_behind_as_grafana_formats_them(tmp_path):
+    place, code = bring(tmp_path, wide_of(lambda i: f"{i % 5}.5 °C"))
+    assert code == 0
+    assert values(place, "A") == [i % 5 + 0.5 for i in range(60)]
+    assert load_plant(place / "plant.yaml").by_name["A"].unit == "Cel"
+
+
+def test_numbers_that_are_scaled_from_value_to_value_are_not_mixed(tmp_path, capsys):
+    _, code = bring(tmp_path, wide_of(lambda i: "980 Pa" if i % 3 else "1.02 kPa"), name="units.csv")
+    assert code == 1
+    assert "the unit of tag A changes from" in capsys.readouterr().err
+    place, code = bring(tmp_path, wide_of(lambda i: f"{i % 5}.5 K"), name="scaled.csv")
     assert code == 3
     assert summary(place)["digital"] == {}
-    assert "A: 5 texts such as '0.5 kPa' are numbers with units" in capsys.readouterr().err
-    _, code = bring(tmp_path, "\n".join(line.rsplit(",", 1)[0] for line in lines), name="alone.csv")
+    assert "A: 5 texts such as '0.5 K' are numbers with units" in capsys.readouterr().err
+    text = "\n".join(["tag,time,value", *(f"A,{stamp(i)},{i % 5}.5 K" for i in range(60))])
+    _, code = bring(tmp_path, text, name="alone.csv")
     assert code == 1
-    assert "0.5 kPa" in capsys.readouterr().err
+    assert "0.5 K" in capsys.readouterr().err
+
+
+def test_states_that_begin_with_a_number_are_states(tmp_path):
+    place, code = bring(tmp_path, wide_of(lambda i: ("0 Off", "1 Auto", "2nd stage")[i % 3]))
+    assert code == 0
+    assert summary(place)["digital"] == {"A": {"0 Off": 0, "1 Auto": 1, "2nd stage": 2}}
 
 
 def test_influxdb_command_line_with_tag_sets_and_fields_in_blocks(tmp_path):

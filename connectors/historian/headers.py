@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from connectors.historian.quality import Rule, flag_bad, flag_doubt, flag_good, ignition, opc_ua
@@ -77,3 +78,12 @@ ASIDE = frozenset(
     {"type", "datatype", "valuetype", "datevalue", "annotated", "timems", "webid", "line", "row", "index"}
 )
 """Columns that say nothing of a value that others do not."""
+_UNIT = (
+    r"°?[CFK]|deg ?[CF]|%|‰|[kmMµunpcd]?(bar|Pa|A|V|W|Wh|Hz|g|m|l|s|N|J|Nm|mol|S/m)|psi[ag]?|bar[ag]?|rpm|1/min|"
+    r"ppm|ppb|pH|mmhg|inh2o|(k?g|t|m3|Nm3|m³|Nm³|l|gal|bbl|scf|m)/(s|sec|min|h|hr|d|m3|m³)|"
+    r"m3|m³|h|min"
+)
+UNIT = re.compile(rf"(?i)^({_UNIT}|1|-|)$")
+NUMBER_AND_UNIT = rf"(?i)^(?<number>[+-]?\d[\d.,]*(?:e[+-]?\d+)?)[ \u00a0]?(?<unit>{_UNIT})$"
+SCALES = ("k", "m")
+"""Behind a number these may scale it, a thousand or a million, as well as be kelvin or metres."""

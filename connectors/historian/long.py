@@ -31,7 +31,7 @@ from connectors.historian.quality import (
     words,
     worst,
 )
-from connectors.historian.rows import MORE, REFUSED, Batch, TagInfo, finish, refuse_damaged
+from connectors.historian.rows import MORE, REFUSED, Batch, TagInfo, finish, merged, refuse_damaged
 from connectors.historian.stamps import StampReader
 from connectors.historian.text import Sheet, plain
 from fusion.errors import ConfigError
@@ -271,7 +271,8 @@ def long_batch(
         *[pl.col(name) for name in (MORE, REFUSED) if name in frame.columns],
     )
     raw = refuse_damaged(clock.utc(raw))
-    return replace(finish(raw, where, decimal_comma=decimal_comma), tags={**(infos or {}), **_tags(frame, plan, where)})
+    done = finish(raw, where, decimal_comma=decimal_comma)
+    return replace(done, tags=merged({**(infos or {}), **_tags(frame, plan, where)}, done.tags))
 
 
 def _without_marks(frame: pl.DataFrame, plan: LongPlan) -> pl.DataFrame:

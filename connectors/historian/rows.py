@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import polars as pl
 
+from connectors.historian.headers import NUMBER_AND_UNIT, SCALES
 from connectors.historian.quality import BAD
 from connectors.historian.stamps import StampReader
 from connectors.historian.states import NO_DATA, state_of
@@ -121,11 +122,40 @@ def finish(raw: pl.DataFrame, where: str, *, decimal_comma: bool = False) -> Bat
         nameless = pl.col("why").is_null() & (pl.col("signal").is_null() | (pl.col("signal").cast(pl.String) == ""))
         why = pl.when(nameless).then(pl.lit(REASON_NO_TAG)).otherwise(pl.col("why"))
         raw = raw.with_columns(why.alias("why"))
-    if raw["why"].null_count() == len(raw):
-        return Batch(rows=_typed(raw, decimal_comma=decimal_comma), rejects=pl.DataFrame(schema=REJECT_SCHEMA))
     bad = raw["why"].is_not_null()
-    rows = _typed(raw.filter(~bad), decimal_comma=decimal_comma)
-    return Batch(rows=rows, rejects=_rejects(raw.filter(bad), where))
+    good, rejects = raw, pl.DataFrame(schema=REJECT_SCHEMA)
+    if bad.any():
+        good, rejects = raw.filter(~bad), _rejects(raw.filter(bad), where)
+    rows = _typed(good, decimal_comma=decimal_comma)
+    if not rows["text"].null_count() < len(rows):
+        return Batch(rows=rows, rejects=rejects)
+    good, units = _units(good)
+    return Batch(rows=_typed(good, decimal_comma=decimal_comma) if units else rows, rejects=rejects, tags=units)
+
+
+def _units(good: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, TagInfo]]:
+    """Texts that are a number and a unit as their numbers, and the units of each tag, all of them where they differ."""
+    if good.schema["value"] != pl.String or not len(good):
+        return good, {}
+    parts = good["value"].str.strip_chars().str.extract_groups(NUMBER_AND_UNIT).struct.unnest()
+    sure = parts["unit"].is_not_null() & ~parts["unit"].str.to_lowercase().is_in(SCALES)
+    if not sure.any():
+        return good, {}
+    named = pl.DataFrame([good["signal"].cast(pl.String).str.strip_chars(), parts["unit"]]).filter(sure)
+    units = named.group_by("signal").agg(pl.col("unit").unique(maintain_order=True))
+    number = pl.when(sure).then(parts["number"]).otherwise(pl.col("value"))
+    return good.with_columns(number.alias("value")), {
+        tag: TagInfo(unit="\n".join(all_)) for tag, all_ in units.iter_rows()
+    }
+
+
+def merged(known: Mapping[str, TagInfo], units: Mapping[str, TagInfo]) -> dict[str, TagInfo]:
+    """What is known of tags, with further units."""
+    more = {
+        tag: replace(known[tag], unit=f"{known[tag].unit}\n{info.unit}".strip()) if tag in known else info
+        for tag, info in units.items()
+    }
+    return {**known, **more}
 
 
 def _typed(good: pl.DataFrame, *, decimal_comma: bool) -> pl.DataFrame:

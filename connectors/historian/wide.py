@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import polars as pl
 
-from connectors.historian.headers import DESCRIPTIONS, QUALITIES, TIMES, UNITS, VALIDITY
+from connectors.historian.headers import DESCRIPTIONS, QUALITIES, TIMES, UNIT, UNITS, VALIDITY
 from connectors.historian.quality import GOOD, Rule, by_evidence, may_be_quality
-from connectors.historian.rows import Batch, TagInfo, finish, refuse_damaged
+from connectors.historian.rows import Batch, TagInfo, finish, merged, refuse_damaged
 from connectors.historian.stamps import StampReader
 from connectors.historian.text import Sheet, plain
 from fusion.errors import HistorianError
@@ -22,11 +22,6 @@ _TAIL = re.compile(r"^(?P<base>.*?)[ ._:(\[-]+(?P<word>[^ ._:()\[\]-]+)[)\]]*$")
 QUALITY_WORDS = frozenset({*QUALITIES, *VALIDITY} - {"flag"})
 _VALUE_NAME = re.compile(r"(?i)[ ._(\[-]+(value|val|wert)[)\]]*$")
 _UNIT_IN_NAME = re.compile(r"^(?P<name>.+?)\s*[\[(](?P<unit>[^\])]+)[\])]$")
-UNIT = re.compile(
-    r"(?i)^(°?[CFK]|deg ?[CF]|%|‰|[kmMµunpcd]?(bar|Pa|A|V|W|Wh|Hz|g|m|l|s|N|J|Nm|mol|S/m)|psi[ag]?|bar[ag]?|rpm|1/min|"
-    r"ppm|ppb|pH|mmhg|inh2o|(k?g|t|m3|Nm3|m³|Nm³|l|gal|bbl|scf|m)/(s|sec|min|h|hr|d|m3|m³)|"
-    r"m3|m³|h|min|1|-|)$"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,7 +244,7 @@ def wide_batch(
     long, empty = _numbers(good, plan) or _unpivoted(good, plan)
     done = finish(long, where, decimal_comma=decimal_comma)
     rejects = finish(refused, where).rejects if len(bad) else done.rejects
-    return replace(done, rejects=rejects, tags=infos, empty=empty)
+    return replace(done, rejects=rejects, tags=merged(infos, done.tags), empty=empty)
 
 
 def _numbers(good: pl.DataFrame, plan: WidePlan) -> tuple[pl.DataFrame, int] | None:

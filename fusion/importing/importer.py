@@ -26,7 +26,6 @@ from connectors.historian.open import open_reader
 from connectors.historian.rows import ReadOptions, TagInfo
 from connectors.historian.stamps import DAY_FIRST, EPOCHS, MONTH_FIRST, zone
 from connectors.historian.states import ABSURD, INFORMATIVE, codes_of, load_state_sets
-from connectors.historian.wide import UNIT
 from fusion.errors import ConfigError, HistorianError
 from fusion.files import whole_file, whole_folder
 from fusion.importing.proposal import propose, ucum
@@ -228,7 +227,7 @@ def _digital(
         if row["texts"] > numbers or (own and not numbers):
             texts = [text for text in row["distinct"] if text in row["free"] or text in known]
             own_each = len(texts) > STATES and (2 * len(texts) > row["texts"] or len(texts) >= TEXTS_KEPT)
-            if not own and (own_each or sum(map(_with_unit, texts)) > len(texts) / 2):
+            if not own and (own_each or sum(map(_is_scaled, texts)) > len(texts) / 2):
                 wordy[signals[row["code"]]] = sorted(texts)
                 continue
             digital[int(row["code"])] = codes_of(texts, sets)
@@ -236,10 +235,9 @@ def _digital(
     return digital, wordy
 
 
-def _with_unit(text: str) -> bool:
-    """Whether a text is a number with a unit behind, which some programs scale from value to value."""
-    number, _, unit = text.strip().partition(" ")
-    return number.lstrip("+-").replace(".", "").replace(",", "").isdigit() and bool(UNIT.match(unit or "?"))
+def _is_scaled(text: str) -> bool:
+    """Whether a text is a number that a program scaled as it saw fit, such as `1.2 K` or `3 Mil`."""
+    return re.fullmatch(r"[+-]?\d[\d.,]* ?([kKmMGTB]|Mil|Bil|Tri)", text) is not None
 
 
 def _plant(
