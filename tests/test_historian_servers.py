@@ -15,8 +15,9 @@ import polars as pl
 import pytest
 from asyncua import Server, ua
 from asyncua.server.history import HistoryDict
+from asyncua.ua.uaerrors import BadContinuationPointInvalid, BadServerHalted, BadUserAccessDenied
 
-from connectors.historian.opcua import _shortest
+from connectors.historian.opcua import OpcUaHistoryReader, _shortest
 from connectors.historian.sql import default_query
 from fusion.errors import ConfigError, HistorianError
 from fusion.importing.importer import ImportConfig, import_files
@@ -288,3 +289,48 @@ def test_names_are_as_much_of_a_path_as_no_other_has():
     ]
     with pytest.raises(HistorianError, match=r"two variables are called 'A.PV'"):
         _shortest([("A", "PV"), ("A", "PV")])
+
+
+class Archive:
+    """A node whose answers are written down: what it was asked, and what it says each time."""
+
+    def __init__(self, *answers):
+        self.answers, self.asked = list(answers), []
+
+    async def history_read(self, details, point=None):
+        self.asked.append((details.StartTime, point))
+        answer = self.answers.pop(0) if self.answers else ([], None)
+        if isinstance(answer, Exception):
+            raise answer
+        moments, after = answer
+        values = [ua.DataValue(ua.Variant(1.0), SourceTimestamp=files.START + timedelta(seconds=s)) for s in moments]
+        return ua.HistoryReadResult(HistoryData=ua.HistoryData(DataValues=values), ContinuationPoint=after)
+
+
+def seconds_of(reader, node):
+    with asyncio.Runner() as runner:
+        answers = list(reader._answers_of("A", node, runner))
+    return [(value.SourceTimestamp - files.START).seconds for values in answers for value in values]
+
+
+def reader():
+    return OpcUaHistoryReader("opc.tcp://nowhere", [], files.START, files.START + timedelta(days=1))
+
+
+def test_a_continuation_point_that_the_server_forgot_is_made_up_for_by_the_last_stamp():
+    node = Archive(([0, 1, 2], b"x"), BadContinuationPointInvalid(), ([2, 3, 4], None), ([4], None))
+    assert seconds_of(reader(), node) == [0, 1, 2, 3, 4]
+    assert node.asked[2] == (files.START + timedelta(seconds=2), None)
+
+
+def test_a_server_that_ignores_what_it_is_asked_for_comes_to_an_end():
+    assert seconds_of(reader(), Archive(*[([0, 1, 2, 2], None)] * 9)) == [0, 1, 2, 2]
+    assert seconds_of(reader(), Archive(*[([0, 1], b"same")] * 3)) == [0, 1, 0, 1]
+
+
+def test_a_node_that_may_not_be_read_is_named_and_the_others_go_on():
+    of = reader()
+    assert seconds_of(of, Archive(BadUserAccessDenied())) == []
+    assert of.unread == ["A (BadUserAccessDenied)"]
+    with pytest.raises(HistorianError, match="history of A: BadServerHalted"):
+        seconds_of(of, Archive(BadServerHalted()))

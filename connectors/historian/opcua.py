@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -15,7 +15,16 @@ import polars as pl
 from asyncua import ua
 from asyncua.client.client import Client
 from asyncua.common.node import Node
-from asyncua.ua.uaerrors import UaError
+from asyncua.ua.uaerrors import (
+    BadContinuationPointInvalid,
+    BadHistoryOperationInvalid,
+    BadHistoryOperationUnsupported,
+    BadNodeIdUnknown,
+    BadNotReadable,
+    BadNotSupported,
+    BadUserAccessDenied,
+    UaError,
+)
 
 from connectors.historian.rows import Batch, finish
 from connectors.historian.stamps import StampReader
@@ -27,6 +36,10 @@ VALUES_AT_ONCE = 10_000
 ROWS_AT_ONCE = 200_000
 LONGEST_SEARCH = 200_000
 TIMEOUT_S = 20.0
+DENIED = (
+    *(BadHistoryOperationInvalid, BadHistoryOperationUnsupported, BadNodeIdUnknown, BadNotReadable, BadNotSupported),
+    BadUserAccessDenied,
+)
 OLDEST = datetime(1990, 1, 1, tzinfo=UTC)
 SCHEMA = {
     "line": pl.Int64,
@@ -49,7 +62,7 @@ class OpcUaHistoryReader:
     end: datetime
     clock: StampReader | None = None
     format: str = "OPC UA historical access"
-    unread: Sequence[str] = ()
+    unread: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -82,7 +95,7 @@ class OpcUaHistoryReader:
             )
         line, rows = 0, list[tuple[Any, ...]]()
         for signal, node in nodes:
-            for values in self._answers(signal, node, runner):
+            for values in self._answers_of(signal, node, runner):
                 rows += [_row(line + i, signal, value) for i, value in enumerate(values, 1)]
                 line += len(values)
                 if len(rows) >= ROWS_AT_ONCE:
@@ -90,29 +103,47 @@ class OpcUaHistoryReader:
                     rows = []
         yield finish(pl.DataFrame(rows, schema=SCHEMA, orient="row"), self.name)
 
-    def _answers(self, signal: str, node: Node, runner: asyncio.Runner) -> Iterator[Sequence[ua.DataValue]]:
+    def _answers_of(self, signal: str, node: Node, runner: asyncio.Runner) -> Iterator[Sequence[ua.DataValue]]:
+        """The answers of a node; one whose history is denied is named and the others go on."""
+        try:
+            yield from self._answers(node, runner)
+        except DENIED as error:
+            self.unread.append(f"{signal} ({type(error).__name__})")
+        except UaError as error:
+            raise HistorianError(f"{self.name}: history of {signal}: {type(error).__name__}") from error
+
+    def _answers(self, node: Node, runner: asyncio.Runner) -> Iterator[Sequence[ua.DataValue]]:
         """The values of a node, answer by answer, until there are none.
 
         A server may cap an answer with or without saying so: what it holds back comes with its continuation point, else
         by asking again from the last stamp, whose values are known by then.
         """
-        start, point, known = self.start, b"", 0
+        asked = start = self.start
+        point, known = b"", 0
         while True:
             try:
-                values, after = runner.run(_read(node, start, self.end, point))
-            except UaError as error:
-                raise HistorianError(f"{self.name}: history of {signal}: {type(error).__name__}") from error
+                values, after = runner.run(_read(node, asked, self.end, point))
+            except BadContinuationPointInvalid:
+                if not point:
+                    raise
+                asked, point = start, b""
+                continue
+            if not point:
+                values = [value for value in values if (_stamp(value) or start) >= start]
             stamps = [moment for value in values if (moment := _stamp(value)) is not None]
             again = 0 if point else stamps[:known].count(start)
             yield values[again:]
-            if after and after != point:
-                point, known = after, 0
-                continue
-            if not stamps or stamps[-1] < start:
+            if stamps and stamps[-1] >= start:
+                before, start = start, stamps[-1]
+                known = stamps.count(start) + (known if point and start == before else 0)
+            elif not after:
                 return
-            last, known = stamps[-1], stamps.count(stamps[-1])
-            start = last if last > start or again < len(values) else last + timedelta(microseconds=1)
-            point = b""
+            if after and after != point:
+                point = after
+                continue
+            if start == asked and again == len(values):
+                start, known = start + timedelta(microseconds=1), 0
+            asked, point = start, b""
 
 
 async def _read(node: Node, start: datetime, end: datetime, point: bytes) -> tuple[Sequence[ua.DataValue], bytes]:

@@ -168,7 +168,7 @@ def _import(sources: Sequence[str], site: Path, aside: Path, config: ImportConfi
 
 def losses_of(place: Path) -> list[str]:
     """What an import lost, in sentences."""
-    return list(json.loads((place / SUMMARY).read_text())["losses"])
+    return list(json.loads((place / SUMMARY).read_text()).get("losses", ()))
 
 
 def _query(text: str) -> str:

@@ -33,7 +33,7 @@ def read(
     reader: Reader, spool: Spool, infos: dict[str, TagInfo], rejects: Rejects, bad: Sequence[float] = ()
 ) -> FileReport:
     """One file into the spool; ``bad`` are numbers that mean no value."""
-    report = FileReport(reader.name, reader.format, unread=list(reader.unread))
+    report = FileReport(reader.name, reader.format)
     order = _Order(descending=reader.clock is not None and reader.clock.descending)
     for batch in ahead(reader.batches()):
         learn(infos, batch.tags, reader.name)
@@ -42,6 +42,7 @@ def read(
             rows = spool.append(_masked(batch.rows, bad))
             _count(report, rows, spool.signals)
             order.follow(rows, report)
+    report.unread = list(reader.unread)
     if reader.clock is not None:
         report.repeated_hour, report.ambiguous = reader.clock.repeated, reader.clock.ambiguous
     refused = report.rejected.total()

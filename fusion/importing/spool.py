@@ -20,7 +20,12 @@ from fusion.records import NS_PER_S
 Ints = NDArray[np.int64]
 MARK_ROWS = 4096
 TEXTS_KEPT = 1000
-FEW, APART, STEPS = 8, 3.0, 1000  # rows and ratio from where on values at one time are of several series; rows seen
+FEW, APART, STEPS, STRETCHES = (
+    8,
+    3.0,
+    1000,
+    20,
+)  # rows and ratio from where on values at one time are of several series; rows seen
 STATE = pl.Enum(KINDS)
 NUMBERS = ("code", "t_ns", "value", "quality")
 SCHEMA: Mapping[str, pl.DataType | type[pl.DataType]] = {
@@ -199,11 +204,14 @@ class Resolver:
             if count:
                 self.conflicts[tag] += count
                 low, high = np.searchsorted(code, [tag, tag + 1])
-                first = np.flatnonzero(np.diff(t_ns[low:high], prepend=t_ns[low] - 1))
-                within = np.diff(value[low:high])[np.diff(t_ns[low:high]) == 0]
-                onward = np.diff(value[low:high][first])
-                seen = value[low:high], np.abs(within), np.abs(onward)
-                self._steps.setdefault(tag, []).append(tuple(part[:STEPS].copy() for part in seen))
+                self._notice(self._steps.setdefault(tag, []), t_ns[low:high], value[low:high])
+
+    def _notice(self, seen: list[tuple[NDArray[np.float64], ...]], t_ns: Ints, value: NDArray[np.float64]) -> None:
+        """Some values of a tag, how far they lie apart at one time, and from time to time."""
+        if len(seen) < STRETCHES:
+            step, first = np.diff(t_ns), np.flatnonzero(np.diff(t_ns, prepend=t_ns[0] - 1))
+            parts = value, np.abs(np.diff(value)[step == 0]), np.abs(np.diff(value[first]))
+            seen.append(tuple(part[:STEPS].copy() for part in parts))
 
     def are_several(self, tag: int) -> bool:
         """Whether a tag's values at one time lie much further apart than from time to time: series under one name.
