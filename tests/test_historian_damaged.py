@@ -144,6 +144,15 @@ def test_a_column_of_numbers_names_no_series_unless_it_is_said(tmp_path):
     assert code == 2  # the plant knows none of these tags
 
 
+def test_a_column_of_series_that_is_not_there_is_named(tmp_path, capsys):
+    _, code = bring(tmp_path, "\n".join(long()), "--series", "Site")
+    assert code == 2
+    assert "--series: there is no column 'Site'; expected some of Tag, Timestamp" in capsys.readouterr().err
+    _, code = bring(tmp_path, "Time,A,B\n" + "\n".join(f"{stamp(i)},{i},{i}" for i in range(9)), "--series", "A")
+    assert code == 2
+    assert "is wide CSV; expected a table with a column of tags" in capsys.readouterr().err
+
+
 def test_series_in_blocks_are_refused_and_the_column_is_named(tmp_path, capsys):
     lines = ["name,place,time,value"]
     times = [f"2024-05-13T{6 + i // 3600:02}:{i // 60 % 60:02}:{i % 60:02}Z" for i in range(12_000)]
@@ -384,6 +393,12 @@ def test_parquet_without_a_value_that_can_be_read_says_so(tmp_path, capsys, colu
     parquet(**columns).write_parquet(tmp_path / "x.parquet")
     assert command(tmp_path / "x.parquet", "--site", tmp_path / "site") == 1
     assert message in capsys.readouterr().err
+
+
+def test_labels_are_no_loss_and_are_said(tmp_path, caplog):
+    parquet(A=[float(i) for i in range(60)], state=[0] * 60).write_parquet(tmp_path / "x.parquet")
+    assert command(tmp_path / "x.parquet", "--site", tmp_path / "site") == 0
+    assert "no values of tags, and not read: state" in caplog.text
 
 
 def test_parquet_long_with_categories_and_a_column_of_dates_as_time(tmp_path):

@@ -18,7 +18,7 @@ from connectors.historian.rows import Reader, ReadOptions, TagInfo
 from connectors.historian.stamps import StampReader, choose, recognise
 from connectors.historian.text import Sheet, as_utf8, find_separators, has_decimal_comma, head, lay_out, looks
 from connectors.historian.wide import WideReader, make_plan, read_header
-from fusion.errors import HistorianError
+from fusion.errors import ConfigError, HistorianError
 
 LOOKED_FOR = (
     "a header line with tag, time and value (PI, Proficy, AVEVA, Ignition tables), `[Data]` blocks (Proficy), "
@@ -96,10 +96,16 @@ def _first_that_fits(texts: Sequence[_Text], options: ReadOptions) -> Reader:
                 refused.append(error)
                 continue
             if reader is not None:
-                return reader
+                return _with_series(reader, options)
         if refused:
             raise refused[0]
     raise HistorianError(f"{texts[0].name}: format not recognised; looked for {LOOKED_FOR}")
+
+
+def _with_series(reader: Reader, options: ReadOptions) -> Reader:
+    if options.series and not (isinstance(reader, LongReader) and reader.plan.series):
+        raise ConfigError(f"--series: {reader.name} is {reader.format}; expected a table with a column of tags")
+    return reader
 
 
 def _influx(text: _Text, options: ReadOptions) -> Reader | None:

@@ -243,6 +243,11 @@ class LongReader:
         """Columns of which nothing is known."""
         return self.plan.unread
 
+    @property
+    def aside(self) -> Sequence[str]:
+        """Columns that say nothing of a value that others do not."""
+        return [name for name in self.sheet.columns if plain(name) in ASIDE and name not in self.plan.columns]
+
     def batches(self) -> Iterator[Batch]:
         """The rows in order of the file."""
         for frame in self.sheet.batches(self.rows):

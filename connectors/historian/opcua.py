@@ -63,6 +63,7 @@ class OpcUaHistoryReader:
     clock: StampReader | None = None
     format: str = "OPC UA historical access"
     unread: list[str] = field(default_factory=list)
+    aside: Sequence[str] = ()
 
     @property
     def name(self) -> str:

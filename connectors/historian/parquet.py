@@ -13,7 +13,7 @@ from connectors.historian.rows import Batch, ReadOptions, TagInfo
 from connectors.historian.stamps import TYPED, TYPED_UTC, StampReader, choose
 from connectors.historian.text import plain
 from connectors.historian.wide import Header, WidePlan, make_plan, wide_batch
-from fusion.errors import HistorianError
+from fusion.errors import ConfigError, HistorianError
 
 TIMES = ("timestamp", "tstamp", "time", "datetime", "date", "ts", "index", "indexlevel0")
 LABELS = ("class", "label", "target", "anomaly", "changepoint", "fault", "state")
@@ -22,7 +22,7 @@ SAMPLE = 2000
 
 @dataclass(slots=True)
 class ParquetReader:
-    """One Parquet file; ``labels`` are columns that tell what is wrong and are no sensors.
+    """One Parquet file; labels, set ``aside``, tell what is wrong and are no sensors.
 
     ``columns`` names those of a wide file as the plan does.
     """
@@ -34,7 +34,7 @@ class ParquetReader:
     rows: int
     infos: Mapping[str, TagInfo] = field(default_factory=dict)
     format: str = "Parquet"
-    labels: Sequence[str] = ()
+    aside: Sequence[str] = ()
     unread: Sequence[str] = ()
     time: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -102,6 +102,8 @@ def open_parquet(file: Path, options: ReadOptions) -> ParquetReader:
     if long is not None and not (long.tag and schema[long.tag].is_numeric()):
         unread = (*long.unread, *others)
         return ParquetReader(file, long, schema, clock, options.rows, format=f"Parquet, {long.dialect}", unread=unread)
+    if options.series:
+        raise ConfigError(f"--series: {file} has a column a tag; expected a table with a column of tags")
     labels = [name for name in schema if plain(name) in LABELS and schema[name].is_integer()]
     sensors = [name for name in schema if name != time and name not in labels and _is_read(schema[name])]
     if not sensors:

@@ -83,6 +83,10 @@ class Reader(Protocol):
         """Columns that hold something and are not taken."""
 
     @property
+    def aside(self) -> Sequence[str]:
+        """Columns that are known and hold no values of tags: labels, types, numbers of rows."""
+
+    @property
     def clock(self) -> StampReader | None:
         """How its stamps become UTC, with counts of the hours that a zone repeats."""
 

@@ -41,6 +41,7 @@ class WebApiReader:
     clock: StampReader
     format: str = "PI Web API JSON"
     unread: Sequence[str] = ()
+    aside: Sequence[str] = ()
     _line: int = field(default=0)
 
     def batches(self) -> Iterator[Batch]:

@@ -198,6 +198,7 @@ class WideReader:
     rows: int
     infos: Mapping[str, TagInfo] = field(default_factory=dict)
     format: str = "wide CSV"
+    aside: Sequence[str] = ()
 
     @property
     def name(self) -> str:

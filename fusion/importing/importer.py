@@ -198,6 +198,9 @@ def _tell(
     """What an engineer should know at once; the report says it in full."""
     for sentence in said:
         log.warning("%s", sentence)
+    for report in files:
+        if report.aside:
+            log.warning("%s: no values of tags, and not read: %s", report.name, ", ".join(report.aside))
     for name, missing in missing_tags(files).items():
         log.warning("%s: %d tags of the other files are missing, such as %s", name, len(missing), missing[0])
     for tag in tags:

@@ -42,7 +42,7 @@ def read(
             rows = spool.append(_masked(batch.rows, bad))
             _count(report, rows, spool.signals)
             order.follow(rows, report)
-    report.unread = list(reader.unread)
+    report.unread, report.aside = list(reader.unread), list(reader.aside)
     if reader.clock is not None:
         report.repeated_hour, report.ambiguous = reader.clock.repeated, reader.clock.ambiguous
     refused = report.rejected.total()

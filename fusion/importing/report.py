@@ -35,6 +35,7 @@ class FileReport:
     rows: int = 0
     empty: int = 0
     unread: list[str] = field(default_factory=list)
+    aside: list[str] = field(default_factory=list)
     rejected: Counter[str] = field(default_factory=Counter)
     tags: set[str] = field(default_factory=set)
     first_ns: int | None = None
@@ -175,7 +176,7 @@ def _file_row(report: FileReport, missing: Mapping[str, Sequence[str]]) -> list[
         _cell(_time(report.first_ns)),
         _cell(_time(report.last_ns)),
         _cell(report.empty),
-        _cell(", ".join(report.unread) or "none", bad=bool(report.unread), text=True),
+        _cell(", ".join([*report.unread, *report.aside]) or "none", bad=bool(report.unread), text=True),
         _cell(refused, bad=bool(report.rejected), text=True),
         _cell(_jumps(report), bad=report.backwards > 0, text=True),
         _cell(report.repeated_hour),
