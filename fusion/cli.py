@@ -140,10 +140,18 @@ def _import(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     verb.add_argument("--step", type=finite, help="step of a proposed plant [s]; default: from the data")
     verb.add_argument("--parts", type=int, default=12, help="recordings to cut the time into")
     verb.add_argument("--kind", default="normal", choices=("normal", "fault"), help="fault: not for training")
-    verb.add_argument("--query", default="", help="SQL for a database; node ids, comma-separated, for OPC UA")
+    verb.add_argument("--query", default="", help="SQL for a database; node ids for OPC UA; or @FILE with either")
     verb.add_argument("--from", dest="start", default="", metavar="TIME", help="first time asked of a server, ISO 8601")
     verb.add_argument("--to", dest="end", default="", metavar="TIME", help="last time asked of a server")
     verb.add_argument("--again", action="store_true", help="replace an import of the same name")
+    verb.add_argument("--epoch", default="", metavar="NAME", help="what stamps count: excel, excel-1904, labview, ...")
+    verb.add_argument(
+        "--series", action="append", default=[], metavar="COLUMN", help="a column that tells series of one tag apart"
+    )
+    verb.add_argument(
+        "--bad", action="append", default=[], type=finite, metavar="NUMBER", help="a number that means no value"
+    )
+    verb.add_argument("--accept-losses", action="store_true", help="exit with 0 though not all of the files was taken")
 
 
 def _train(verbs: _Verbs[argparse.ArgumentParser]) -> None:
@@ -334,17 +342,27 @@ def run_record(arguments: argparse.Namespace) -> None:
     say(f"{arguments.out}: {scenario.duration_s:.0f} s of {scenario.name}")
 
 
-def run_import(arguments: argparse.Namespace) -> None:
-    """Exports of a historian in, recordings and a report out."""
-    from fusion.importing.importer import ImportConfig, import_files
+def run_import(arguments: argparse.Namespace) -> int:
+    """Exports of a historian in, recordings and a report out; the exit code says whether all was taken."""
+    from fusion.importing.importer import LOSSY, ImportConfig, import_files, losses_of
 
-    names = ("tz", "dates", "plant", "states", "name", "parts", "kind", "query", "start", "end", "again")
-    config = ImportConfig(step_s=arguments.step, **{name: getattr(arguments, name) for name in names})
+    names = ("tz", "dates", "plant", "states", "name", "parts", "kind", "query", "start", "end", "again", "epoch")
+    config = ImportConfig(
+        step_s=arguments.step,
+        series=tuple(arguments.series),
+        bad=tuple(arguments.bad),
+        accept_losses=arguments.accept_losses,
+        **{name: getattr(arguments, name) for name in names},
+    )
     place = import_files(arguments.files, arguments.site, config)
     say(
         f"{place}: read report.html, correct {arguments.site / 'plant.yaml'}, then "
         f"fusion train --recording {place}/recordings/*"
     )
+    lost = [] if config.accept_losses else losses_of(place)
+    if lost:
+        sys.stderr.write("fusion: not all was taken: " + "; ".join(lost) + " (--accept-losses, if that is right)\n")
+    return LOSSY if lost else 0
 
 
 def run_train(arguments: argparse.Namespace) -> None:
