@@ -95,8 +95,8 @@ def save_checkpoint(path: Path, plant: Plant, arrays: Mapping[str, Array], meta:
 def load_checkpoint(path: Path, plant: Plant | None = None) -> Checkpoint:
     """Read a checkpoint and refuse what cannot be trusted.
 
-    Its plant is ``plant``, with that one's limits, words and targets, or else the one it was trained on. Signals stand in
-    the order of the training: everything that goes by columns goes by that.
+    Its plant is ``plant``, with that one's limits, words and targets, or else the one it was trained on. Signals stand
+    in the order of the training: everything that goes by columns goes by that.
 
     Raises:
         ConfigError: where a file is missing, damaged or of another format.
@@ -126,8 +126,8 @@ def _as_trained(path: Path, trained_on: Plant, plant: Plant) -> Plant:
         found = differences(trained_on, plant)
         more = f" and {len(found) - DIFFERENCES_SHOWN} more" if len(found) > DIFFERENCES_SHOWN else ""
         raise PlantMismatch(
-            f"{path}: this model was trained on plant {trained_on.name!r} ({trained_on.fingerprint[:12]}), configured is "
-            f"{plant.name!r} ({plant.fingerprint[:12]}): {'; '.join(found[:DIFFERENCES_SHOWN])}{more}; "
+            f"{path}: this model was trained on plant {trained_on.name!r} ({trained_on.fingerprint[:12]}), configured "
+            f"is {plant.name!r} ({plant.fingerprint[:12]}): {'; '.join(found[:DIFFERENCES_SHOWN])}{more}; "
             "train on this plant or point `model` at its own checkpoint"
         )
     return replace(plant, signals=tuple(plant.by_name[signal.name] for signal in trained_on.signals))
