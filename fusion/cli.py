@@ -24,6 +24,7 @@ from fusion.command import (
 from fusion.errors import ConfigError
 from fusion.files import check_place, is_device, whole_file
 from fusion.plain import plain
+from fusion.site.command import discover, discover_arguments, doctor, doctor_arguments, init, init_arguments
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_PLANT = ROOT / "configs" / "plant" / "lime.yaml"
@@ -50,23 +51,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fusion", description="A world model for industrial plants.")
     parser.add_argument("--verbose", action="store_true", help="log every detail")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
-    for add in (
-        _demo,
-        _plant,
-        _fault,
-        _record,
-        _import,
-        _pairs,
-        _train,
-        _run,
-        _replay,
-        _evaluate,
-        _whatif,
-        _dashboard,
-        _user,
-        _sign,
-        _certs,
-    ):
+    site = (_init, _discover, _doctor)
+    lime = (_demo, _plant, _fault, _record)
+    keys = (_user, _sign, _certs)
+    for add in (*site, *lime, _import, _pairs, _train, _run, _replay, _evaluate, _whatif, _dashboard, *keys):
         add(verbs)
     return parser
 
@@ -80,6 +68,22 @@ def _verb(
     verb = verbs.add_parser(name, help=text, description=text)
     verb.set_defaults(command=command)
     return verb
+
+
+def _init(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    init_arguments(
+        _verb(verbs, "init", init, "begin the folder of a site: a plant and a daemon configuration to fill in")
+    )
+
+
+def _discover(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    text = "look what servers, brokers, cameras and LiDARs have, and propose the plant and its connectors"
+    discover_arguments(_verb(verbs, "discover", discover, text))
+
+
+def _doctor(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    text = "whether everything of a site fits: one line for each check, with what to do"
+    doctor_arguments(_verb(verbs, "doctor", doctor, text))
 
 
 def _demo(verbs: _Verbs[argparse.ArgumentParser]) -> None:

@@ -122,7 +122,7 @@ class Engine:
         self.plant: Plant = checkpoint.plant
         known = calibration or calibration_of(checkpoint)
         self.calibration = known if with_silent else known.heard()
-        self.model = PlantModel.from_checkpoint(checkpoint).hearing(self.calibration.names)
+        self.model = PlantModel.from_checkpoint(checkpoint.learned).hearing(self.calibration.names)
         if not _same(self.model.energies, self.calibration.energies):
             raise CheckpointError(f"{checkpoint.model_id}: its calibration is of other energies; train again")
         if not networks:
