@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import importlib
 import json
 import logging
@@ -54,7 +55,21 @@ def build_parser() -> argparse.ArgumentParser:
     site = (_init, _discover, _doctor)
     lime = (_demo, _plant, _fault, _record)
     keys = (_user, _sign, _certs)
-    for add in (*site, *lime, _import, _pairs, _train, _run, _replay, _evaluate, _whatif, _dashboard, *keys):
+    for add in (
+        *site,
+        *lime,
+        _import,
+        _pairs,
+        _train,
+        _learn,
+        _model,
+        _run,
+        _replay,
+        _evaluate,
+        _whatif,
+        _dashboard,
+        *keys,
+    ):
         add(verbs)
     return parser
 
@@ -166,6 +181,23 @@ def _train(verbs: _Verbs[argparse.ArgumentParser]) -> None:
         action="store_true",
         help="train every combination of settings (seed=0,1,2) into OUT/0, OUT/1 ...",
     )
+
+
+def _learn(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    text = "learn from a folder of recordings, and use the model where it is no worse than the one in use"
+    verb = _verb(verbs, "learn", run_learn, text)
+    _plant_argument(verb)
+    verb.add_argument("--records", type=Path, required=True, help="folder of recordings: record.folder of a daemon")
+    verb.add_argument("--models", type=Path, required=True, help="folder of models: learn.models of a daemon")
+    verb.add_argument("overrides", nargs="*", help="settings of the training, e.g. seconds=600")
+
+
+def _model(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    verb = _verb(verbs, "model", run_model, "list the models of a plant, put one to use, or go back to the one before")
+    verb.add_argument("what", choices=("list", "accept", "rollback"))
+    verb.add_argument("name", nargs="?", help="the model to accept, such as 0003")
+    verb.add_argument("--models", type=Path, required=True, help="folder of models: learn.models of a daemon")
+    verb.add_argument("--by", default=getpass.getuser(), help="who decides; default: the user of this machine")
 
 
 def _run(verbs: _Verbs[argparse.ArgumentParser]) -> None:
@@ -386,6 +418,37 @@ def _sweep(arguments: argparse.Namespace) -> None:
 
     rows = sweep(flat(arguments.recording), arguments.out, arguments.overrides)
     Console().print(table(rows))
+
+
+def run_learn(arguments: argparse.Namespace) -> None:
+    """Recordings in, a model in the store, and the verdict on it."""
+    from fusion.learning import learn
+    from fusion.model_store import ModelStore
+    from fusion.plant_file import load_plant
+    from fusion.training.settings import train_config
+
+    config = train_config(arguments.overrides)
+    verdict = learn(arguments.records, ModelStore(arguments.models), load_plant(arguments.plant), config)
+    say(f"model {verdict.model} {'is in use' if verdict.taken else 'is not used'}: {verdict.reason}")
+
+
+def run_model(arguments: argparse.Namespace) -> None:
+    """What models there are, and which is in use; a running daemon takes what is chosen within seconds."""
+    from fusion.clock import iso_time
+    from fusion.model_store import ModelStore
+
+    store = ModelStore(arguments.models)
+    if (arguments.what == "accept") != (arguments.name is not None):
+        raise ConfigError("model: accept needs the name of a model, list and rollback take none")
+    if arguments.what == "accept":
+        store.choose(arguments.name, arguments.by)
+    elif arguments.what == "rollback":
+        store.roll_back(arguments.by)
+    last = {choice.model: choice for choice in store.history()}
+    for name in store.names():
+        used = last.get(name)
+        said = f"used since {iso_time(used.t_ns)} by {used.by}  {used.reason}" if used else "never used"
+        say(f"{'*' if store.current == store.folder / name else ' '} {name}  {said}")
 
 
 def run_daemon(arguments: argparse.Namespace) -> None:

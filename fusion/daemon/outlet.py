@@ -9,6 +9,7 @@ from typing import IO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.daemon.seat import Seat
 from fusion.inference import Engine, Outcome
 from fusion.plain import plain
 from fusion.plant import Modality, Plant, Role
@@ -65,13 +66,14 @@ class Outlet(Protocol):
 class MqttOutlet:
     """Publishes records, surprise and previews."""
 
-    def __init__(self, publisher: MqttPublisher, engine: Engine) -> None:
+    def __init__(self, publisher: MqttPublisher, engine: Engine | Seat) -> None:
         self._publisher, self._engine = publisher, engine
         self._plant = engine.plant
         publisher.start()
 
     def outcome(self, outcome: Outcome) -> None:
         """Publish one tick."""
+        self._publisher.model_id = self._engine.model_id
         send = self._publisher.publish
         send(outcome.frame)
         if (energy := energy_of(outcome, self._engine)) is not None:
@@ -278,10 +280,10 @@ def shown(forecast: Forecast, plant: Plant) -> Forecast:
     )
 
 
-def energy_of(outcome: Outcome, engine: Engine) -> EnergyMessage | None:
+def energy_of(outcome: Outcome, engine: Engine | Seat) -> EnergyMessage | None:
     """The surprise of a tick, by modality and by energy; None before the first."""
     surprise, calibration = outcome.surprise, engine.calibration
-    if surprise is None:
+    if surprise is None or calibration is None:
         return None
     rows = [
         SurpriseOut(name=name, modality=modality, value=plain(value), limit=calibration.threshold, p_value=None)

@@ -27,12 +27,15 @@ from fusion.daemon.certificates import CertificateWatch
 from fusion.daemon.desk import AlarmDesk
 from fusion.daemon.glance import name_of
 from fusion.daemon.http import HttpConfig, serving
+from fusion.daemon.learning import Learner
 from fusion.daemon.memory import TickMemory
 from fusion.daemon.outlet import FileOutlet, MqttOutlet, Outlet, Outlets
-from fusion.daemon.resume import resumed
+from fusion.daemon.resume import memory_of, resumed
+from fusion.daemon.seat import Seat
 from fusion.daemon.settings import DaemonConfig
 from fusion.daemon.status import Statistics, Status, Watched
 from fusion.daemon.store import Store
+from fusion.daemon.succession import Succession, first_model, load_model
 from fusion.errors import ConfigError, FusionError
 from fusion.files import check_place
 from fusion.inference import Engine, Outcome
@@ -60,19 +63,21 @@ class Daemon:
     """Sources in, records out; ``lossless`` (replay) waits for inference instead of skipping ticks.
 
     ``clock`` is the one by which sources stamp arrivals. ``desk`` keeps the alarms and ``memory`` the ticks that a
-    later start goes on from; ``recorder`` keeps what arrives. All are closed with the daemon.
+    later start goes on from; ``recorder`` keeps what arrives; ``succession`` brings new models. All are
+    closed with the daemon.
     """
 
     def __init__(
         self,
         sources: Sequence[Source],
         timeline: Timeline,
-        engine: Engine,
+        engine: Engine | Seat,
         outlet: Outlet,
         *,
         desk: AlarmDesk | None = None,
         memory: TickMemory | None = None,
         recorder: Recorder | None = None,
+        succession: Succession | None = None,
         certificates: CertificateWatch | None = None,
         http: HttpConfig | None = None,
         lossless: bool = False,
@@ -85,6 +90,7 @@ class Daemon:
         self._desk = desk or AlarmDesk()
         self._memory = memory
         self._recorder = recorder
+        self._succession = succession
         self._http = http or HttpConfig()
         self._lossless = lossless
         self._clock = clock
@@ -94,7 +100,7 @@ class Daemon:
         self._noted_skips = 0
         self.statistics = Statistics()
         watched = Watched(sources=sources, timeline=timeline, engine=engine, outlet=outlet, desk=self._desk)
-        keepers = [keeper for keeper in (memory, recorder) if keeper is not None]
+        keepers = [keeper for keeper in (memory, recorder, succession) if keeper is not None]
         self._status = Status(watched, self.statistics, keepers, certificates, clock)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -103,6 +109,9 @@ class Daemon:
         inference = asyncio.create_task(self._inference(), name="inference")
         orders = asyncio.create_task(self._orders(), name="orders")
         health = asyncio.create_task(self._health(), name="health")
+        rest = [orders, health]
+        if self._succession is not None:
+            rest.append(asyncio.create_task(self._succession.watch(), name="succession"))
         try:
             for alarm in self._desk.again():
                 self._outlet.again(alarm, self._clock.now_ns())
@@ -113,9 +122,9 @@ class Daemon:
             async with serving(self._http, self._status.answer):
                 notify("READY=1")
                 with _dead_thread() as dead:
-                    await _first_failure_or_done(intake, inference, orders, health, dead)
+                    await _first_failure_or_done(intake, inference, *rest, dead)
         finally:
-            await self._shut_down(intake, inference, orders, health)
+            await self._shut_down(intake, inference, *rest)
 
     async def _shut_down(
         self, intake: asyncio.Task[None], inference: asyncio.Task[None], *rest: asyncio.Task[None]
@@ -134,6 +143,8 @@ class Daemon:
         finally:
             self._outlet.close()
             self._desk.close()
+            if self._succession is not None:
+                await self._succession.close()
             if self._recorder is not None:
                 await asyncio.to_thread(self._recorder.close)
 
@@ -190,6 +201,8 @@ class Daemon:
             outcome = await self._published(outcome)
             if self._memory is not None and outcome.ticks is not None:
                 self._memory.add(outcome.ticks)
+            if self._succession is not None:
+                await self._succession.seat_successor(self._work)
             self.statistics.ticks += 1
             self.statistics.tick_ns = time.monotonic_ns()
             self.statistics.latency_s.append((self.statistics.tick_ns - closed_ns) / NS_PER_S)
@@ -333,28 +346,31 @@ def run(config: DaemonConfig) -> None:
     """`fusion run`: the daemon on the sources of a configuration, until asked to stop."""
     ignore_hangup()
     plant = load_plant(Path(config.plant))
-    checkpoint = load_checkpoint(Path(config.model), plant, Path(config.model_key) if config.model_key else None)
+    place = first_model(config)
+    checkpoint = None if place is None else load_model(config, place, plant)
     sources = made_sources(config.connectors, plant)
 
     def build() -> Daemon:
         store = Store(Path(config.state), plant.name) if config.state else None
-        desk = AlarmDesk(config.alarms, store)
-        engine, memory = resumed(config, checkpoint, desk)
-        outlet = MqttOutlet(MqttPublisher(config.publish, plant, engine.model_id), engine)
-        watch = CertificateWatch(
-            {"publish": config.publish, **{f"connectors.{name}": c for name, c in config.connectors.items()}}
-        )
+        desk, memory = AlarmDesk(config.alarms, store), memory_of(config, plant)
+        engine = None if checkpoint is None else resumed(config, checkpoint, desk, memory)
+        seat = Seat(plant, engine, desk.sequence)
         recorder = Recorder(config.record, plant) if config.record.folder else None
-        timeline = Timeline(plant, config.timeline)
+        succession = None
+        if config.learn.models and recorder is not None:
+            learner = Learner(config.learn, Path(config.plant), recorder)
+            succession = Succession(config, seat, learner, desk, memory, place)
+        watched = {"publish": config.publish, **{f"connectors.{name}": c for name, c in config.connectors.items()}}
         return Daemon(
             sources,
-            timeline,
-            engine,
-            outlet,
+            Timeline(plant, config.timeline),
+            seat,
+            MqttOutlet(MqttPublisher(config.publish, plant, seat.model_id), seat),
             desk=desk,
             memory=memory,
             recorder=recorder,
-            certificates=watch,
+            succession=succession,
+            certificates=CertificateWatch(watched),
             http=config.http,
         )
 

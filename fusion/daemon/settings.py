@@ -14,6 +14,7 @@ from control.anomaly.alarms import AlarmConfig
 from control.anomaly.detector import DetectorConfig
 from fusion.config import compose, register
 from fusion.daemon.http import HttpConfig
+from fusion.daemon.learning import LearnConfig
 from fusion.errors import ConfigError
 from fusion.plain import decode
 from fusion.publish.publisher import PublisherConfig
@@ -28,6 +29,7 @@ class DaemonConfig:
     ``plant`` is a plant YAML, ``model`` a checkpoint folder; with ``model_key``, a public key, one that its owner
     signed. ``connectors`` names one source each, with its ``kind`` beside its settings; hydra's long form says the kind
     in the defaults list (``- connector/opcua@connectors.plc``).
+    ``learn`` makes models of what ``record`` keeps; then ``model`` is only what is used before the first of them.
     ``advise`` switches advice on; it stays HOLD where the model's licence does not allow it. ``record`` keeps what
     arrives. ``state`` is the folder that carries alarms and open events over a restart; with "" nothing is kept. In it
     are the last ``memory_s`` of ticks, by which a model takes up where it was unless more than ``memory_gap_s`` have
@@ -43,6 +45,7 @@ class DaemonConfig:
     advisor: AdvisorConfig = field(default_factory=AdvisorConfig)
     publish: PublisherConfig = field(default_factory=PublisherConfig)
     record: RecorderConfig = field(default_factory=RecorderConfig)
+    learn: LearnConfig = field(default_factory=LearnConfig)
     http: HttpConfig = field(default_factory=HttpConfig)
     model_key: str = ""
     advise: bool = True
@@ -56,6 +59,8 @@ class DaemonConfig:
         """Reject a memory of less than nothing."""
         if self.memory_s < 0 or self.memory_gap_s < 0:
             raise ConfigError("memory_s, memory_gap_s: must not be negative; 0 keeps no ticks")
+        if self.learn.models and not self.record.folder:
+            raise ConfigError("learn.models: learning needs record.folder, where recordings go")
 
 
 def load_daemon_config(file: Path, overrides: Sequence[str] = ()) -> DaemonConfig:
@@ -75,6 +80,7 @@ def load_daemon_config(file: Path, overrides: Sequence[str] = ()) -> DaemonConfi
     take_beside(config, base, "plant", "model", "model_key", "state")
     take_beside(config.publish, base, "outbox")
     take_beside(config.record, base, "folder")
+    take_beside(config.learn, base, "models")
     for part in (config.publish, *config.connectors.values()):
         part.beside(base)
     return config

@@ -19,6 +19,7 @@ from fusion.daemon.glance import Signs, patience_s, plant_state
 from fusion.daemon.http import Answer
 from fusion.daemon.metrics import CONTENT_TYPE, metrics
 from fusion.daemon.outlet import Outlet
+from fusion.daemon.seat import Seat
 from fusion.inference import Engine
 from fusion.publish.encoding import full_health
 from fusion.publish.messages import encode, moved
@@ -63,7 +64,7 @@ class Watched:
 
     sources: Sequence[Source]
     timeline: Timeline
-    engine: Engine
+    engine: Engine | Seat
     outlet: Outlet
     desk: AlarmDesk
 

@@ -90,7 +90,7 @@ class MqttPublisher:
         self.dropped: Counter[str] = Counter()
         self._config = config
         self._plant = plant
-        self._model_id = model_id
+        self.model_id = model_id
         self._clock = clock
         self._volatile: deque[_Volatile] = deque(maxlen=VOLATILE_WAITING)
         self._health: deque[bytes] = deque(maxlen=1)
@@ -204,7 +204,7 @@ class MqttPublisher:
     def _message(self, item: Record | Message) -> Message:
         if isinstance(item, Health):
             return encoding.full_health(item, self._plant, self.delivery)
-        return item if isinstance(item, Message) else encoding.to_message(item, self._plant, self._model_id)
+        return item if isinstance(item, Message) else encoding.to_message(item, self._plant, self.model_id)
 
     def _letter(self, message: Message) -> Letter:
         kind = _kind(message)
@@ -284,7 +284,7 @@ class MqttPublisher:
         return messages.moved(self._bare_health("offline"), self._clock.step_ns())
 
     def _bare_health(self, state: str) -> bytes:
-        return messages.encode(encoding.bare_health(self._plant, self._clock.now_ns(), state, self._model_id))
+        return messages.encode(encoding.bare_health(self._plant, self._clock.now_ns(), state, self.model_id))
 
     def _send_letters(self, connection: Connection) -> None:
         for letter in self._bag.take(INFLIGHT - len(self._sent)):

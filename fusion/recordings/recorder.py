@@ -80,9 +80,9 @@ class Recorder:
         self.trouble = ""
         self.dropped = 0
         self._config, self._plant, self._now_ns = config, plant, now_ns
-        self._folder = Path(config.folder)
-        self._lock = _locked(self._folder)
-        self._journal = Journal(self._folder / MARKS)
+        self.folder = Path(config.folder)
+        self._lock = _locked(self.folder)
+        self._journal = Journal(self.folder / MARKS)
         self._waiting: deque[Item | Mark] = deque()
         self._size = 0
         self._counted: dict[str, int] = {}
@@ -94,7 +94,7 @@ class Recorder:
 
     def start(self) -> None:
         """Make whole what an earlier run left, and begin."""
-        left = sorted((self._folder / OPEN).glob("*.partial"))
+        left = sorted((self.folder / OPEN).glob("*.partial"))
         for torn in left:
             shutil.rmtree(torn, ignore_errors=True)
         if left:
@@ -110,7 +110,7 @@ class Recorder:
             RecordingError: where the recorder has failed for good.
         """
         if not self._thread.is_alive():
-            raise RecordingError(f"{self._folder}: the recorder has ended; the log says why")
+            raise RecordingError(f"{self.folder}: the recorder has ended; the log says why")
         if isinstance(item, Sample) and not self._kept(item.signal):
             return
         size = _bytes(item)
@@ -130,7 +130,7 @@ class Recorder:
     def segments(self) -> list[Recording]:
         """The closed recordings, oldest first."""
         found = []
-        for path in sorted(self._folder.iterdir()):
+        for path in sorted(self.folder.iterdir()):
             if path.is_dir() and path.name != OPEN and not path.suffix:
                 with contextlib.suppress(RecordingError):
                     found.append(Recording(path))
@@ -179,7 +179,7 @@ class Recorder:
         if self._slice is None:
             self._slice_ns = self._now_ns()
             self._segment_ns = self._segment_ns or self._slice_ns
-            self._slice = RecordingWriter(self._folder / OPEN / f"{self._slice_ns:020d}", self._plant)
+            self._slice = RecordingWriter(self.folder / OPEN / f"{self._slice_ns:020d}", self._plant)
         self._slice.write(item)
 
     def _turn(self, stopping: bool) -> None:
@@ -195,11 +195,11 @@ class Recorder:
     def _close_segment(self) -> None:
         """Make the slices one recording, and room for the next."""
         self._segment_ns = 0
-        slices = sorted(path for path in (self._folder / OPEN).iterdir() if not path.suffix)
+        slices = sorted(path for path in (self.folder / OPEN).iterdir() if not path.suffix)
         parts = [recording for path in slices if (recording := _whole(path))]
         if parts:
             span_ns = parts[0].span_ns[0], max(part.span_ns[1] for part in parts)
-            place = self._folder / _name(span_ns[0])
+            place = self.folder / _name(span_ns[0])
             if not place.exists():  # else it was joined, and the process killed before its slices went
                 kind, events = self._label(span_ns)
                 with RecordingWriter(place, parts[0].plant, kind=kind, events=events) as joined:
@@ -227,7 +227,7 @@ class Recorder:
             log.info("record: %s is gone, for the budget of disk", oldest.path.name)
 
     def _over(self, used: int) -> bool:
-        short = shutil.disk_usage(self._folder).free < self._config.free_gib * GIB
+        short = shutil.disk_usage(self.folder).free < self._config.free_gib * GIB
         return used > self._config.budget_gib * GIB or short
 
     @contextlib.contextmanager
