@@ -26,6 +26,11 @@ def start_logging(level: int) -> None:
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", datefmt="%H:%M:%S")
 
 
+def say(text: str) -> None:
+    """The program's answer, on standard output."""
+    sys.stdout.write(text + "\n")
+
+
 def carry_out(command: Callable[[], int | None]) -> int:
     """The exit code of a command."""
     try:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ from connectors.replay import ReplayConfig, replay_source
 from fusion.checkpoint import load_checkpoint
 from fusion.clock import CLOCK, Clock, iso_time
 from fusion.command import ignore_hangup, stop_on_signals
+from fusion.daemon.audit import AUDIT, Audit
 from fusion.daemon.certificates import CertificateWatch
 from fusion.daemon.desk import AlarmDesk
 from fusion.daemon.glance import name_of
@@ -41,7 +43,7 @@ from fusion.plant import Plant
 from fusion.plant_file import load_plant
 from fusion.publish.publisher import MqttPublisher, PublisherConfig
 from fusion.recordings.recording import Recording, arrival_ns
-from fusion.records import NS_PER_S, Alarm, AlarmOrder, Frame, Health, OrderKind
+from fusion.records import NS_PER_S, Alarm, AlarmOrder, Frame, Health, OrderKind, Verdict
 from fusion.timeline.timeline import Timeline
 
 log = logging.getLogger(__name__)
@@ -71,6 +73,7 @@ class Daemon:
         *,
         desk: AlarmDesk | None = None,
         memory: TickMemory | None = None,
+        audit: Audit | None = None,
         certificates: CertificateWatch | None = None,
         http: HttpConfig | None = None,
         lossless: bool = False,
@@ -82,6 +85,7 @@ class Daemon:
         self._outlet = outlet
         self._desk = desk or AlarmDesk()
         self._memory = memory
+        self._audit = audit or Audit()
         self._http = http or HttpConfig()
         self._lossless = lossless
         self._clock = clock
@@ -91,7 +95,7 @@ class Daemon:
         self._noted_skips = 0
         self.statistics = Statistics()
         watched = Watched(sources=sources, timeline=timeline, engine=engine, outlet=outlet, desk=self._desk)
-        self._status = Status(watched, self.statistics, memory, certificates, clock)
+        self._status = Status(watched, self.statistics, [self._audit, *filter(None, [memory])], certificates, clock)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until ``stop`` is set or, in replay, until every source has finished."""
@@ -100,8 +104,10 @@ class Daemon:
         orders = asyncio.create_task(self._orders(), name="orders")
         health = asyncio.create_task(self._health(), name="health")
         try:
+            self._audit.note("started", model=self._engine.model_id)
             for alarm in self._desk.again():
                 self._outlet.again(alarm, self._clock.now_ns())
+                self._note(alarm, self._clock.now_ns())
             for source in self._sources:
                 await source.start()
             async with serving(self._http, self._status.answer):
@@ -127,6 +133,7 @@ class Daemon:
                 self._memory.close()
         finally:
             self._outlet.close()
+            self._audit.note("stopped")
             self._desk.close()
 
     async def _intake(self, stop: asyncio.Event) -> None:
@@ -172,6 +179,7 @@ class Daemon:
             frame, closed_ns = await self._frames.get()
             newest = self._frames.empty()
             for answer in self._outlet.answers():
+                await self._kept("answer", id=answer.id, answer=answer.answer, reason=answer.reason)
                 await self._work(self._engine.answer, answer)
             if self._noted_skips < self.statistics.skipped_ticks:
                 self._noted_skips = self.statistics.skipped_ticks
@@ -192,6 +200,8 @@ class Daemon:
             if outcome.anomalies or self._engine.notes != self._desk.notes:
                 await self._save()
             await self._work(self._outlet.outcome, outcome)
+            if (advice := outcome.recommendation) is not None and advice.verdict is Verdict.ADVISE:
+                await self._kept("advice", id=advice.id, moves={m.signal: m.recommended for m in advice.moves})
             await self._tell(changed, outcome.frame.t_ns)
         return outcome
 
@@ -226,8 +236,10 @@ class Daemon:
             alarm = self._desk.obey(order, t_ns)
         except ConfigError as error:
             self._outlet.refused("order:refused")
+            await self._kept("refused", id=order.id, order=order.order, by=order.by)
             log.warning("order to %s by %s is refused: %s", order.order, order.by or "nobody", error)
             return []
+        await self._kept("order", id=order.id, order=order.order, by=order.by, for_s=order.for_s)
         if alarm is not None and order.order is OrderKind.NORMAL:
             await self._work(self._engine.accept, order.id)
         return [] if alarm is None else [alarm]
@@ -236,6 +248,7 @@ class Daemon:
         """Say what became of alarms, to everyone and in the log."""
         for alarm in changed:
             await self._work(self._outlet.alarm, alarm, t_ns)
+            await self._work(self._note, alarm, t_ns)
             log.info("alarm %s (%s) at %s: %s", alarm.anomaly.id, name_of(alarm), iso_time(t_ns), _said(alarm, t_ns))
 
     async def _health(self) -> None:
@@ -247,6 +260,14 @@ class Daemon:
             self._desk.settle(self._outlet.settled)
             if self._desk.stale:
                 await self._save()
+
+    async def _kept(self, what: str, **details: Any) -> None:
+        """Keep for good what was done, before anything follows from it."""
+        await self._work(partial(self._audit.note, what, **details))
+
+    def _note(self, alarm: Alarm, t_ns: int) -> None:
+        """Keep for good where an alarm stands."""
+        self._audit.note("alarm", id=alarm.anomaly.id, name=name_of(alarm), said=_said(alarm, t_ns))
 
     def health(self, state: str) -> Health:
         """The daemon as the operator should see it, now."""
@@ -320,11 +341,22 @@ def run(config: DaemonConfig) -> None:
         desk = AlarmDesk(config.alarms, store)
         engine, memory = resumed(config, checkpoint, desk)
         outlet = MqttOutlet(MqttPublisher(config.publish, plant, engine.model_id), engine)
+        audit = Audit(Path(config.state) / AUDIT if config.state else None)
         watch = CertificateWatch(
             {"publish": config.publish, **{f"connectors.{name}": c for name, c in config.connectors.items()}}
         )
         timeline = Timeline(plant, config.timeline)
-        return Daemon(sources, timeline, engine, outlet, desk=desk, memory=memory, certificates=watch, http=config.http)
+        return Daemon(
+            sources,
+            timeline,
+            engine,
+            outlet,
+            desk=desk,
+            memory=memory,
+            audit=audit,
+            certificates=watch,
+            http=config.http,
+        )
 
     asyncio.run(_until_stopped(build))
 

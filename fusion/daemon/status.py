@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
+from typing import Protocol
 
 import numpy as np
 
@@ -16,7 +17,6 @@ from fusion.daemon.certificates import CertificateWatch
 from fusion.daemon.desk import AlarmDesk
 from fusion.daemon.glance import Signs, patience_s, plant_state
 from fusion.daemon.http import Answer
-from fusion.daemon.memory import TickMemory
 from fusion.daemon.metrics import CONTENT_TYPE, metrics
 from fusion.daemon.outlet import Outlet
 from fusion.inference import Engine
@@ -68,18 +68,26 @@ class Watched:
     desk: AlarmDesk
 
 
+class Troubled(Protocol):
+    """A part that says what stands in its way, "" where nothing does."""
+
+    @property
+    def trouble(self) -> str:
+        """In words."""
+
+
 class Status:
-    """How a daemon is, now."""
+    """How a daemon is, now; ``others`` are parts that are asked for their trouble alone."""
 
     def __init__(
         self,
         watched: Watched,
         statistics: Statistics,
-        memory: TickMemory | None,
+        others: Sequence[Troubled],
         certificates: CertificateWatch | None,
         clock: Clock,
     ) -> None:
-        self._watched, self._statistics, self._memory, self._clock = watched, statistics, memory, clock
+        self._watched, self._statistics, self._others, self._clock = watched, statistics, others, clock
         self._certificates = certificates or CertificateWatch({})
         self._flowing_ns = time.monotonic_ns()
 
@@ -138,8 +146,7 @@ class Status:
         return None
 
     def _signs(self, health: Health) -> Signs:
-        memory = "" if self._memory is None else self._memory.trouble
-        trouble = (self._watched.outlet.trouble, self._watched.desk.trouble, memory, self._certificates.trouble)
+        troubled: Sequence[Troubled] = (self._watched.outlet, self._watched.desk, *self._others, self._certificates)
         return Signs(
             t_ns=health.t_ns,
             step_s=self._watched.engine.plant.step_s,
@@ -149,7 +156,7 @@ class Status:
             skipped=self._statistics.skipped_lately(),
             latency_p99_s=health.latency_p99_s,
             flags=health.flags,
-            trouble=[text for text in trouble if text],
+            trouble=[part.trouble for part in troubled if part.trouble],
         )
 
     def _host_clock(self) -> tuple[str, ...]:
