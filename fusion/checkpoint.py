@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 from fusion.errors import CheckpointError, ConfigError, PlantMismatch
 from fusion.files import sha256_of, whole_folder, within
 from fusion.plain import plain
-from fusion.plant import Plant, plant_to_dict
+from fusion.plant import Plant, differences, plant_to_dict
 from fusion.plant_file import plant_from_dict
 from fusion.signing import check_signature
 
@@ -29,18 +29,29 @@ FORMAT = "fusion-model/3"
 WEIGHTS = "weights.safetensors"
 DESCRIPTION = "model.json"
 DIGEST = "sha256"
+DIFFERENCES_SHOWN = 3
 
 Array = NDArray[np.generic]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """A model at rest: named ``arrays`` and JSON-able ``meta``; ``model_id`` is derived from their content."""
+    """A model at rest: named ``arrays`` and JSON-able ``meta``; ``model_id`` is derived from their content.
+
+    ``words`` are the descriptions of signals by which the networks know them, where the plant's may be others.
+    """
 
     plant: Plant
     arrays: Mapping[str, Array]
     meta: Mapping[str, Any]
     model_id: str
+    words: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def learned(self) -> Checkpoint:
+        """The same with every signal described as it was in training."""
+        signals = (replace(s, description=self.words.get(s.name, s.description)) for s in self.plant.signals)
+        return replace(self, plant=replace(self.plant, signals=tuple(signals)))
 
     def part(self, prefix: str) -> dict[str, Array]:
         """Arrays whose name starts with ``prefix.``, with the prefix removed."""
@@ -94,12 +105,12 @@ def _digest(description: Mapping[str, Any]) -> str:
 def load_checkpoint(path: Path, plant: Plant | None = None, key: Path | None = None) -> Checkpoint:
     """Read a checkpoint and refuse what cannot be trusted, or was not signed with ``key``, a public one.
 
-    Its plant is the one it was trained on: ``plant`` may list the same signals in another order, and everything that
-    goes by columns goes by the checkpoint's.
+    Its plant is ``plant``, with that one's limits, words and targets, or else the one it was trained on. Signals stand
+    in the order of the training: everything that goes by columns goes by that.
 
     Raises:
         ConfigError: where a file is missing, damaged or of another format.
-        PlantMismatch: where ``plant`` is given and is not the plant the model was trained on.
+        PlantMismatch: where ``plant`` is given and differs in what the model depends on; the message says in what.
     """
     if key is not None:
         check_signature(path / DESCRIPTION, key)
@@ -110,17 +121,28 @@ def load_checkpoint(path: Path, plant: Plant | None = None, key: Path | None = N
     if sha256_of(weights) != description["weights_sha256"]:
         raise ConfigError(f"{weights}: damaged, its hash is not the one in {DESCRIPTION}")
     trained_on = plant_from_dict(description["plant"], str(path / DESCRIPTION))
-    if plant is not None and trained_on.fingerprint != plant.fingerprint:
-        raise PlantMismatch(
-            f"{path}: this model was trained on plant {trained_on.name!r} "
-            f"({trained_on.fingerprint[:12]}), configured is {plant.name!r} ({plant.fingerprint[:12]}); "
-            "train on this plant or point `model` at its own checkpoint"
-        )
+    words = {signal.name: signal.description for signal in trained_on.signals}
+    if plant is not None:
+        trained_on = _as_trained(path, trained_on, plant)
     try:
         arrays = load_file(weights)
     except SafetensorError as error:
         raise ConfigError(f"{weights}: not a safetensors file ({error})") from error
-    return Checkpoint(plant=trained_on, arrays=arrays, meta=description["meta"], model_id=description["model_id"])
+    meta, model_id = description["meta"], description["model_id"]
+    return Checkpoint(plant=trained_on, arrays=arrays, meta=meta, model_id=model_id, words=words)
+
+
+def _as_trained(path: Path, trained_on: Plant, plant: Plant) -> Plant:
+    """The plant with its signals in the order of the training."""
+    if trained_on.fingerprint != plant.fingerprint:
+        found = differences(trained_on, plant)
+        more = f" and {len(found) - DIFFERENCES_SHOWN} more" if len(found) > DIFFERENCES_SHOWN else ""
+        raise PlantMismatch(
+            f"{path}: this model was trained on plant {trained_on.name!r} ({trained_on.fingerprint[:12]}), configured "
+            f"is {plant.name!r} ({plant.fingerprint[:12]}): {'; '.join(found[:DIFFERENCES_SHOWN])}{more}; "
+            "train on this plant or point `model` at its own checkpoint"
+        )
+    return replace(plant, signals=tuple(plant.by_name[signal.name] for signal in trained_on.signals))
 
 
 def _description(file: Path) -> dict[str, Any]:

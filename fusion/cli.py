@@ -16,6 +16,7 @@ from fusion.command import (
     broker_arguments,
     broker_settings,
     carry_out,
+    duration,
     finite,
     flat,
     say,
@@ -25,6 +26,7 @@ from fusion.command import (
 from fusion.errors import ConfigError
 from fusion.files import check_place, is_device, whole_file
 from fusion.plain import plain
+from fusion.site.command import discover, discover_arguments, doctor, doctor_arguments, init, init_arguments
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_PLANT = ROOT / "configs" / "plant" / "lime.yaml"
@@ -51,20 +53,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fusion", description="A world model for industrial plants.")
     parser.add_argument("--verbose", action="store_true", help="log every detail")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
-    for add in (
-        _demo,
-        _plant,
-        _fault,
-        _record,
-        _import,
-        _pairs,
-        _train,
-        _run,
-        _replay,
-        _evaluate,
-        _whatif,
-        _dashboard,
-    ):
+    site = (_init, _discover, _doctor)
+    lime = (_demo, _plant, _fault, _record)
+    for add in (*site, *lime, _import, _pairs, _train, _run, _replay, _evaluate, _whatif, _dashboard):
         add(verbs)
     for name, text, arguments, command in keys.VERBS:
         arguments(_verb(verbs, name, command, text))
@@ -80,6 +71,22 @@ def _verb(
     verb = verbs.add_parser(name, help=text, description=text)
     verb.set_defaults(command=command)
     return verb
+
+
+def _init(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    init_arguments(
+        _verb(verbs, "init", init, "begin the folder of a site: a plant and a daemon configuration to fill in")
+    )
+
+
+def _discover(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    text = "look what servers, brokers, cameras and LiDARs have, and propose the plant and its connectors"
+    discover_arguments(_verb(verbs, "discover", discover, text))
+
+
+def _doctor(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    text = "whether everything of a site fits: one line for each check, with what to do"
+    doctor_arguments(_verb(verbs, "doctor", doctor, text))
 
 
 def _demo(verbs: _Verbs[argparse.ArgumentParser]) -> None:
@@ -112,10 +119,14 @@ def _fault(verbs: _Verbs[argparse.ArgumentParser]) -> None:
 
 
 def _record(verbs: _Verbs[argparse.ArgumentParser]) -> None:
-    verb = _verb(verbs, "record", run_record, "record a scenario of the simulated plant, faster than real time")
+    text = "record what a plant delivers, or a scenario of the simulated plant faster than real time"
+    verb = _verb(verbs, "record", run_record, text)
     _plant_argument(verb)
-    verb.add_argument("--scenario", type=Path, required=True)
-    verb.add_argument("--out", type=Path, required=True, help="folder to write; must not exist")
+    what = verb.add_mutually_exclusive_group(required=True)
+    what.add_argument("--config", type=Path, help="daemon YAML: its sources are recorded, nothing else of it is used")
+    what.add_argument("--scenario", type=Path, help="scenario of the simulated plant")
+    verb.add_argument("--for", dest="for_s", type=duration, metavar="TIME", help="such as 8h; else until Ctrl-C")
+    verb.add_argument("--out", type=Path, required=True, help="folder to write; of a scenario it must not exist")
 
 
 def _import(verbs: _Verbs[argparse.ArgumentParser]) -> None:
@@ -136,10 +147,18 @@ def _import(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     verb.add_argument("--step", type=finite, help="step of a proposed plant [s]; default: from the data")
     verb.add_argument("--parts", type=int, default=12, help="recordings to cut the time into")
     verb.add_argument("--kind", default="normal", choices=("normal", "fault"), help="fault: not for training")
-    verb.add_argument("--query", default="", help="SQL for a database; node ids, comma-separated, for OPC UA")
+    verb.add_argument("--query", default="", help="SQL for a database; node ids for OPC UA; or @FILE with either")
     verb.add_argument("--from", dest="start", default="", metavar="TIME", help="first time asked of a server, ISO 8601")
     verb.add_argument("--to", dest="end", default="", metavar="TIME", help="last time asked of a server")
     verb.add_argument("--again", action="store_true", help="replace an import of the same name")
+    verb.add_argument("--epoch", default="", metavar="NAME", help="what stamps count: excel, excel-1904, labview, ...")
+    verb.add_argument(
+        "--series", action="append", default=[], metavar="COLUMN", help="a column that tells series of one tag apart"
+    )
+    verb.add_argument(
+        "--bad", action="append", default=[], type=finite, metavar="NUMBER", help="a number that means no value"
+    )
+    verb.add_argument("--accept-losses", action="store_true", help="exit with 0 though not all of the files was taken")
 
 
 def _train(verbs: _Verbs[argparse.ArgumentParser]) -> None:
@@ -281,7 +300,14 @@ def _demo_port() -> int | None:
 
 
 def run_record(arguments: argparse.Namespace) -> None:
-    """One scenario, one recording."""
+    """One scenario, one recording; or segments of what the sources of a configuration deliver."""
+    if arguments.config is not None:
+        from fusion.daemon.recording import record_sources
+
+        say(record_sources(arguments.config, arguments.out, arguments.for_s))
+        return
+    if arguments.for_s is not None:
+        raise ConfigError("--for: goes with --config; a scenario has its own duration_s")
     from rich.progress import Progress
 
     from fusion.plant_file import load_plant
@@ -295,17 +321,27 @@ def run_record(arguments: argparse.Namespace) -> None:
     say(f"{arguments.out}: {scenario.duration_s:.0f} s of {scenario.name}")
 
 
-def run_import(arguments: argparse.Namespace) -> None:
-    """Exports of a historian in, recordings and a report out."""
-    from fusion.importing.importer import ImportConfig, import_files
+def run_import(arguments: argparse.Namespace) -> int:
+    """Exports of a historian in, recordings and a report out; the exit code says whether all was taken."""
+    from fusion.importing.importer import LOSSY, ImportConfig, import_files, losses_of
 
-    names = ("tz", "dates", "plant", "states", "name", "parts", "kind", "query", "start", "end", "again")
-    config = ImportConfig(step_s=arguments.step, **{name: getattr(arguments, name) for name in names})
+    names = ("tz", "dates", "plant", "states", "name", "parts", "kind", "query", "start", "end", "again", "epoch")
+    config = ImportConfig(
+        step_s=arguments.step,
+        series=tuple(arguments.series),
+        bad=tuple(arguments.bad),
+        accept_losses=arguments.accept_losses,
+        **{name: getattr(arguments, name) for name in names},
+    )
     place = import_files(arguments.files, arguments.site, config)
     say(
         f"{place}: read report.html, correct {arguments.site / 'plant.yaml'}, then "
         f"fusion train --recording {place}/recordings/*"
     )
+    lost = [] if config.accept_losses else losses_of(place)
+    if lost:
+        sys.stderr.write("fusion: not all was taken: " + "; ".join(lost) + " (--accept-losses, if that is right)\n")
+    return LOSSY if lost else 0
 
 
 def run_train(arguments: argparse.Namespace) -> None:

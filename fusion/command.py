@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,8 @@ from typing import Any
 from fusion.errors import ConfigError, FusionError
 
 log = logging.getLogger(__name__)
+
+SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def start_logging(level: int) -> None:
@@ -47,6 +50,14 @@ def training_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recording", type=Path, nargs="+", required=True, action="extend")
     parser.add_argument("--out", type=Path, required=True, help="model folder to write")
     parser.add_argument("overrides", nargs="*", help="settings, e.g. seconds=600 fit.learning_rate=1e-3")
+
+
+def duration(text: str) -> float:
+    """A time [s] from the command line: `90`, `90s`, `15m`, `8h`, `2d`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
+    if found is None or float(found[1]) <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not accepted; expected a time such as 90s, 15m, 8h, 2d")
+    return float(found[1]) * SECONDS[found[2] or "s"]
 
 
 def finite(text: str) -> float:

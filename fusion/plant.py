@@ -209,15 +209,48 @@ class Plant:
         return self.of(Modality.VIDEO, Modality.AUDIO, Modality.LIDAR)
 
     @cached_property
+    def essentials(self) -> Mapping[str, Any]:
+        """What a model of this plant depends on, by what it is called, in whatever order it is listed.
+
+        Of a signal its modality, unit, shape and role, the sampling of a medium and the place of a LiDAR; the step, the
+        declared gains (a licence is granted by them), balances and edges. Words, limits, rates of change, targets and
+        what is only looked up at run time are not among them: they are the site's to change.
+        """
+        gains = {f"gain {g.manipulated}->{g.controlled}": _plain(g) for g in self.gains}
+        balances = {f"balance {b.name}": _plain(b) for b in self.balances}
+        edges = {f"edge {'-'.join(edge)}": edge for edge in sorted({tuple(sorted(edge)) for edge in self.edges})}
+        signals = {f"signal {s.name}": _learned(s) for s in self.signals}
+        return {"name": self.name, "step_s": self.step_s, **signals, **gains, **balances, **edges}
+
+    @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the canonical form: equal plants have equal fingerprints, in whatever order signals are listed."""
-        form = plant_to_dict(self)
-        form["signals"].sort(key=lambda signal: signal["name"])
-        for signal in form["signals"]:
-            if not signal["auto_tag"]:
-                del signal["auto_tag"]
-        text = json.dumps(form, sort_keys=True, separators=(",", ":"))
+        """SHA-256 of the essentials: a model fits every plant with the fingerprint of the one it was trained on."""
+        text = json.dumps(self.essentials, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def differences(plant: Plant, other: Plant) -> list[str]:
+    """In which essentials ``other`` differs from ``plant``, one line each: ``signal TT101: unit K, not Cel``."""
+    one, two = plant.essentials, other.essentials
+    found = [f"{key} is missing" for key in one if key not in two]
+    found += [f"{key} is new" for key in two if key not in one]
+    for key in one:
+        if key in two and one[key] != two[key]:
+            found += _differing(key, one[key], two[key])
+    return found
+
+
+def _differing(key: str, one: Any, two: Any) -> list[str]:
+    if not isinstance(one, Mapping):
+        return [f"{key}: {two}, not {one}"]
+    return [f"{key}: {part} {two[part]}, not {one[part]}" for part in one if one[part] != two.get(part)]
+
+
+def _learned(signal: Signal) -> dict[str, Any]:
+    kept = ["modality", "unit", "shape", "role"]
+    kept += ["period_s"] if signal.modality is not Modality.PROCESS else []
+    kept += ["pose"] if signal.modality is Modality.LIDAR else []
+    return {name: _plain_value(getattr(signal, name)) for name in kept}
 
 
 PARTS: dict[str, type] = {"signals": Signal, "gains": Gain, "balances": Balance, "targets": Target}

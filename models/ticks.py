@@ -6,7 +6,7 @@ Shape letters: T ticks, S tags, A actions, F features.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.plant import Plant
-from fusion.records import Frame, MediaTick
+from fusion.records import Frame, MediaTick, Quality
 from models.scaling import Bools, Floats
 
 Media = NDArray[np.generic]
@@ -39,7 +39,8 @@ class Ticks:
 
     ``tags`` [T, S] hold the last usable value (0 before the first); ``observed`` is False where this tick has none.
     ``action`` [T, A] is the last usable one, mid-range before the first. ``media`` [T, F], ``present``
-    [T] and ``patches`` [T, ...] are by signal name; rows of an absent signal are zero. A tags-only run has no media.
+    [T] and ``patches`` [T, ...] are by signal name; rows of an absent signal are zero. ``doubted`` [T] is what is
+    present and its source is not sure of: a black picture, digital silence. A tags-only run has no media.
     """
 
     t_ns: NDArray[np.int64]
@@ -51,6 +52,7 @@ class Ticks:
     media: Mapping[str, Floats]
     present: Mapping[str, Bools]
     patches: Mapping[str, NDArray[np.float16]]
+    doubted: Mapping[str, Bools] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.t_ns)
@@ -91,7 +93,7 @@ class Ticks:
 
 
 _FIXED = ("t_ns", "tags", "observed", "age_s", "quality", "action")
-_BY_SIGNAL = ("media", "present", "patches")
+_BY_SIGNAL = ("media", "present", "patches", "doubted")
 
 
 def _rebuild(value: Callable[[str], Any], names: Iterable[str]) -> Ticks:
@@ -156,7 +158,7 @@ class TickBuilder:
         wide |= dict.fromkeys(("tags", "observed", "age_s", "quality"), (len(self._plant.tags),))
         if (stem := self._stem) is not None:
             for name in (signal.name for signal in self._plant.media):
-                wide |= {f"present/{name}": (), f"media/{name}": (len(stem.names(name)),)}
+                wide |= {f"present/{name}": (), f"doubted/{name}": (), f"media/{name}": (len(stem.names(name)),)}
                 wide |= {f"patches/{name}": stem.patch_shape(name)} if self._patches else {}
         return {name: array.shape[1:] for name, array in ticks.arrays().items()} == wide
 
@@ -175,6 +177,7 @@ class TickBuilder:
         row: dict[str, NDArray[Any]] = {f"present/{signal}": np.array(made is not None)}
         features = made[0] if made else np.zeros(len(stem.names(signal)))
         row[f"media/{signal}"] = np.asarray(features, np.float64)
+        row[f"doubted/{signal}"] = np.array(made is not None and medium.quality < Quality.GOOD)
         if self._patches:
             patches = made[1] if made else np.zeros(stem.patch_shape(signal))
             row[f"patches/{signal}"] = np.asarray(patches, np.float16)

@@ -34,8 +34,16 @@ def test_saving_again_replaces_and_leaves_nothing_behind(model):
 
 def test_a_foreign_plant_is_refused_by_name(model):
     other = Plant(name="two", signals=(Signal(name="T", unit="K"), Signal(name="L")))
-    with pytest.raises(PlantMismatch, match="trained on plant 'two'"):
+    with pytest.raises(PlantMismatch, match="trained on plant 'two' .*: signal T: unit K, not Cel; train on this"):
         load_checkpoint(model, other)
+
+
+def test_the_sites_words_and_limits_are_taken_and_the_networks_keep_their_own_words(model):
+    site = Plant(name="two", signals=(Signal(name="L", low=0, high=5), Signal(name="T", unit="Cel", description="new")))
+    loaded = load_checkpoint(model, site)
+    assert [s.name for s in loaded.plant.signals] == ["T", "L"]
+    assert (loaded.plant.by_name["L"].high, loaded.plant.by_name["T"].description) == (5, "new")
+    assert (loaded.learned.plant.by_name["L"].high, loaded.learned.plant.by_name["T"].description) == (5, "")
 
 
 def test_damage_names_the_file(model):

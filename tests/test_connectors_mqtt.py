@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import connectors.mqtt.payload
 from connectors.base import ARRIVAL_CLOCK, Source, Tally
 from connectors.kinds import source_of
 from connectors.mqtt.config import MqttConfig, TopicConfig
-from connectors.mqtt.payload import Extractor
+from connectors.mqtt.payload import Extractor, Reading, document_of
 from fusion.errors import ConfigError
 from fusion.records import SourceState
 from tests.contract.peers import PLANT, MqttPeer, collect, free_port, supervision, until, values
@@ -68,14 +67,14 @@ def test_numbers_garbage_and_retained_values(tmp_path):
 
 @mosquitto
 def test_a_wrong_password_is_refused_and_a_decoder_that_raises_costs_only_the_connection(tmp_path, monkeypatch):
-    original, failures = connectors.mqtt.payload.Extractor.reading, [ZeroDivisionError("in decode")]
+    original, failures = Extractor.readings, [ZeroDivisionError("in decode")]
 
-    def reading(self, *arguments):
+    def readings(self, *arguments):
         if failures:
             raise failures.pop()
         return original(self, *arguments)
 
-    monkeypatch.setattr(connectors.mqtt.payload.Extractor, "reading", reading)
+    monkeypatch.setattr(Extractor, "readings", readings)
 
     async def scenario() -> None:
         peer = MqttPeer(tmp_path, {"fusion": "right"})
@@ -199,6 +198,13 @@ def test_a_broker_without_messages_is_stale_where_that_was_asked_for():
     asyncio.run(scenario())
 
 
+def read(payload: bytes, **options: object) -> tuple[list[Reading], Tally]:
+    """What one topic's settings take out of a payload."""
+    tally = Tally()
+    extractor = Extractor(TopicConfig(topic="t", signal="TT101", **options), "TT101", 0, tally)
+    return [*extractor.readings(document_of(payload, extractor.plain), NOW_NS, False)], tally
+
+
 @pytest.mark.parametrize(
     ("payload", "options", "value", "quality", "t_ns"),
     [
@@ -229,14 +235,182 @@ def test_a_broker_without_messages_is_stale_where_that_was_asked_for():
         (b'{"value": 3, "q": 2150891520}', {"quality_path": "q"}, 3.0, 0, None),
         (b'{"value": 3, "q": [1]}', {"quality_path": "q"}, 3.0, 1, None),
         (b'{"value": 3}', {"quality_path": "q"}, 3.0, 1, None),
+        (b'{"value": 3}', {"quality_path": "q", "quality_missing": "good"}, 3.0, 2, None),
+        (b'{"value": 3, "q": 0}', {"quality_path": "q"}, 3.0, 2, None),
+        (b'{"value": 3, "q": 0}', {"quality_path": "q", "quality_code": "opcda"}, 3.0, 0, None),
+        (b'{"value": 3, "q": 64}', {"quality_path": "q", "quality_code": "opcda"}, 3.0, 1, None),
+        (b'{"value": 3, "q": 216}', {"quality_path": "q", "quality_code": "opcda"}, 3.0, 2, None),
+        (b'{"value": 3, "q": 1}', {"quality_path": "q", "quality_code": "profibus"}, 3.0, 1, None),
+        (b'{"value": 3, "q": 3}', {"quality_path": "q", "quality_code": "profibus"}, 3.0, 2, None),
+        (b'{"value": 3, "q": 192}', {"quality_path": "q", "quality_code": "profibus"}, 3.0, 1, None),
+        (b'{"value": %s}' % (HUGE * 20), {}, np.nan, 0, None),
+        (b'{"value": 1, "t": %s}' % (HUGE * 20), {"time_path": "t"}, np.nan, 0, None),
+        (b'{"value": 3, "t": "9999-12-31T23:59:59-14:00"}', {"time_path": "t", "time_unit": "iso"}, 3.0, 2, None),
+        (b'{"value": 3, "t": "0001-01-01T00:00:00+14:00"}', {"time_path": "t", "time_unit": "iso"}, 3.0, 2, None),
+        (b'{"value": 3, "t": "1800000000000"}', {"time_path": "t", "time_unit": "ms"}, 3.0, 2, NOW_NS),
+        (b'{"value": 3, "t": -1}', {"time_path": "t"}, 3.0, 2, None),
+        (b'{"value": 3, "t": [[[]]]}', {"time_path": "t"}, 3.0, 2, None),
+        (b'{"value": 1e999}', {}, np.nan, 0, None),
+        (b'{"value": "1e999"}', {}, np.nan, 0, None),
+        (b'{"a": ' * 5000 + b"1" + b"}" * 5000, {}, np.nan, 0, None),
+        (b"[" * 50_000 + b"]" * 50_000, {}, np.nan, 0, None),
+        (b'{"value": "317.3988"}', {}, 317.3988, 2, None),
+        (b'{"value": " -1.5e-3 "}', {}, -0.0015, 2, None),
+        (b'"12.5"', {"format": "plain"}, 12.5, 2, None),
+        (b"12,5", {"format": "plain"}, np.nan, 0, None),
+        (b"12,5", {"format": "plain", "decimal": ","}, 12.5, 2, None),
+        (b"1.234,5", {"format": "plain", "decimal": ","}, np.nan, 0, None),
+        (b"1,234.5", {"format": "plain"}, np.nan, 0, None),
+        (b"1_000", {"format": "plain"}, np.nan, 0, None),
+        (b'{"value": "1_000"}', {}, np.nan, 0, None),
+        (b"0x1F", {"format": "plain"}, np.nan, 0, None),
+        ("١٢".encode(), {"format": "plain"}, np.nan, 0, None),
+        (b"12.5 m3/h", {"format": "plain"}, np.nan, 0, None),
+        (b'{"value": "ON"}', {}, np.nan, 0, None),
+        (b'{"value": "ON"}', {"states": {"ON": 1, "OFF": 0}}, 1.0, 2, None),
+        (b"OFF", {"format": "plain", "states": {"ON": 1, "OFF": 0}}, 0.0, 2, None),
+        (b'{"value": "FAULT"}', {"states": {"ON": 1, "OFF": 0}}, np.nan, 0, None),
+        (b'\xef\xbb\xbf{"value": 3.1}', {}, 3.1, 2, None),
+        (b'{"32.7.0": 229.9, "1.7.0": 840}', {"value_path": '"1.7.0"'}, 840.0, 2, None),
+        (b'{"32.7.0": 229.9, "1.7.0": 840}', {"value_path": "1.7.0"}, 840.0, 2, None),
+        (b'{"d": {"particles_2.5um": 5}}', {"value_path": 'd."particles_2.5um"'}, 5.0, 2, None),
+        (b'{"d": {"a": {"b": 5}}}', {"value_path": 'd."a.b"'}, np.nan, 0, None),
     ],
 )
 def test_payloads(payload: bytes, options: dict[str, str], value: float, quality: int, t_ns: int | None):
-    tally = Tally()
-    reading = Extractor(TopicConfig(topic="t", signal="s", **options), 0, tally).reading(payload, NOW_NS, False)
+    (reading,), tally = read(payload, **options)
     np.testing.assert_equal((reading.value, reading.quality, reading.t_ns), (value, quality, t_ns))
     assert tally.noted["payload without a number"] == np.isnan(value)
     assert tally.noted["no usable time stamp"] == ("time_path" in options and t_ns is None)
+    assert not tally.noted or "(TT101)" in tally.text()
+
+
+KEPWARE = b"""{"timestamp": 1800000000900, "values": [
+  {"id": "Channel1.Device1.PT101", "v": 3.1, "q": true, "t": 1800000000100},
+  {"id": "Channel1.Device1.TT101", "v": 81.5, "q": true, "t": 1800000000200},
+  {"id": "Channel1.Device1.TT101", "v": 82.5, "q": false, "t": 1800000000300}]}"""
+IGNITION = b"""{"topic": {"namespace": "spBv1.0", "edgeNodeDescriptor": "G1/E1", "type": "DDATA"},
+  "payload": {"timestamp": 1800000000900, "seq": 2, "metrics": [
+  {"name": "Line 1/TT101", "timestamp": 1800000000200, "dataType": "Double", "value": 81.5},
+  {"name": "Line 1/PT101", "timestamp": 1800000000100, "dataType": "Double", "value": 3.1,
+   "properties": {"Quality": {"type": "Int32", "value": 0}}}]}}"""
+SIEMENS = b"""{"seq": 4711, "vals": [
+  {"id": "102", "qc": 0, "ts": "2027-01-15T08:00:00.100Z", "val": 3.1},
+  {"id": "101", "qc": 3, "ts": "2027-01-15T08:00:00.200Z", "val": "81.5"}]}"""
+METRIC = "payload.metrics[name=Line 1/{}]"
+
+
+@pytest.mark.parametrize(
+    ("payload", "options", "expected"),
+    [
+        (
+            KEPWARE,
+            {
+                "value_path": "values[id=Channel1.Device1.TT101].v",
+                "time_path": "values[id=Channel1.Device1.TT101].t",
+                "quality_path": "values[id=Channel1.Device1.TT101].q",
+                "time_unit": "ms",
+            },
+            [(81.5, 2, NOW_NS + 200_000_000), (82.5, 0, NOW_NS + 300_000_000)],
+        ),
+        (
+            KEPWARE,
+            {"value_path": 'values[id="Channel1.Device1.PT101"].v', "time_path": "timestamp", "time_unit": "ms"},
+            [(3.1, 2, NOW_NS + 900_000_000)],
+        ),
+        (KEPWARE, {"value_path": "values[id=Channel1.Device1.LT101].v"}, []),
+        *(
+            (
+                IGNITION,
+                {
+                    "value_path": f"{METRIC.format(tag)}.value",
+                    "time_path": f"{METRIC.format(tag)}.timestamp",
+                    "quality_path": f"{METRIC.format(tag)}.properties.Quality.value",
+                    "quality_code": "opcda",
+                    "quality_missing": "good",
+                    "time_unit": "ms",
+                },
+                expected,
+            )
+            for tag, expected in (
+                ("TT101", [(81.5, 2, NOW_NS + 200_000_000)]),
+                ("PT101", [(3.1, 0, NOW_NS + 100_000_000)]),
+            )
+        ),
+        *(
+            (
+                SIEMENS,
+                {
+                    "value_path": f"vals[id={tag}].val",
+                    "time_path": f"vals[id={tag}].ts",
+                    "quality_path": f"vals[id={tag}].qc",
+                    "quality_code": "profibus",
+                    "time_unit": "iso",
+                },
+                expected,
+            )
+            for tag, expected in ((101, [(81.5, 2, NOW_NS + 200_000_000)]), (102, [(3.1, 0, NOW_NS + 100_000_000)]))
+        ),
+        (b'{"values": {"id": "TT101", "v": 1}}', {"value_path": "values[id=TT101].v"}, [(np.nan, 0, None)]),
+        (b'{"values": [{"id": "TT101"}]}', {"value_path": "values[id=TT101].v"}, [(np.nan, 0, None)]),
+    ],
+)
+def test_lists_of_named_values_are_read_by_name_wherever_the_element_stands(payload: bytes, options, expected):
+    """The payloads of Kepware's IoT Gateway, Cirrus Link's Cloud Injector (Ignition) and Siemens Industrial Edge."""
+    readings, _ = read(payload, **options)
+    np.testing.assert_equal([tuple(reading) for reading in readings], expected)
+
+
+@mosquitto
+def test_many_tags_of_one_message_and_a_shared_subscription(tmp_path):
+    async def scenario() -> None:
+        peer = MqttPeer(tmp_path)
+        await peer.start()
+        listed = {"value_path": "values[id=Device1.{signal}].v", "time_path": "values[id=Device1.{signal}].t"}
+        shared = TopicConfig(topic="$share/fusion/gateway", signals=["TT101", "LT101"], time_unit="ms", **listed)
+        source = build(peer.port, topics=[shared, TopicConfig(topic="plain/FT101", signal="FT101", format="plain")])
+        await source.start()
+        try:
+            await until(lambda: source.state is SourceState.LIVE)
+            now_ms = time.time_ns() // 1_000_000
+            told = [{"id": f"Device1.{name}", "v": v, "t": now_ms} for name, v in (("LT101", 2.5), ("TT101", 81.5))]
+            await peer.publish("gateway", json.dumps({"values": told}))
+            await peer.publish("plain/FT101", "7")
+            found = values(await collect(source, lambda items: len(values(items)) >= 3))
+            assert sorted(found) == [("FT101", 7.0, 2), ("LT101", 2.5, 2), ("TT101", 81.5, 2)]
+            for value in (82.5, 83.5):
+                again = [{"id": "Device1.TT101", "v": value, "t": now_ms}]
+                await peer.publish("gateway", json.dumps({"values": again}))
+            await collect(source, lambda items: len(values(items)) >= 2)
+            assert "changed under one time stamp 2 (TT101)" in source.health().message
+        finally:
+            await source.stop()
+            await peer.stop()
+
+    asyncio.run(scenario())
+
+
+@mosquitto
+def test_a_retained_absurdity_costs_no_connection(tmp_path):
+    async def scenario() -> None:
+        peer = MqttPeer(tmp_path)
+        await peer.start()
+        for payload in (b'{"value": %s}' % (HUGE * 20), b"[" * 20_000, b'{"value": 1, "t_ns": 1e308}'):
+            await peer.publish("plant/TT101", payload, retain=True)
+            source = build(peer.port)
+            await source.start()
+            try:
+                ((name, value, quality),) = values(await collect(source, values))
+                assert (name, quality) == ("TT101", 0) or value == 1.0
+                await peer.publish("plain/FT101", "2")
+                assert values(await collect(source, values)) == [("FT101", 2.0, 2)]
+                assert (source.state, source.epoch) == (SourceState.LIVE, 1)
+                assert "(TT101)" in source.health().message
+            finally:
+                await source.stop()
+        await peer.stop()
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize(
@@ -265,6 +439,11 @@ def test_configuration_errors_name_the_key(options: dict[str, object], key: str)
         ({"topic": "a"}, "give signal"),
         ({"topic": "a", "signal": "TT101", "format": "xml"}, "json, plain"),
         ({"topic": "a", "signal": "TT101", "time_unit": "min"}, "iso"),
+        ({"topic": "a", "signal": "TT101", "decimal": ";"}, "decimal"),
+        ({"topic": "a", "signal": "TT101", "quality_code": "x"}, "opcda"),
+        ({"topic": "a", "signal": "TT101", "value_path": 'a."b'}, "in quotes"),
+        ({"topic": "a", "signal": "TT101", "time_path": "a[0]"}, "mqtt.topics.a.time_path"),
+        ({"topic": "$share/group/", "signal": "TT101"}, "not accepted"),
     ],
 )
 def test_topic_errors_name_the_key(options: dict[str, str], key: str):

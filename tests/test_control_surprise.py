@@ -167,6 +167,13 @@ def test_tail_recovers_an_exponential_and_a_heavy_tail():
     assert heavy.rate_above(np.array([heavy.level(0.01)]))[0] == pytest.approx(0.01, rel=1e-6)
 
 
+def test_what_few_exceedances_predict_comes_as_often_as_they_say():
+    rng = np.random.default_rng(1)
+    tails = [fit_tail(rng.exponential(1.0, 12), 0.5, 10.0) for _ in range(3000)]
+    true = np.mean([10.0 * np.exp(-tail.level(0.5)) for tail in tails])
+    assert true == pytest.approx(0.5, rel=0.25)
+
+
 def test_blocks_and_sustained_levels():
     assert block_maxima(np.array([1.0, 5.0, 2.0, 3.0, 9.0]), 2).tolist() == [5.0, 3.0, 9.0]
     config = SurpriseConfig(on_delay_s=3)

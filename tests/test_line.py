@@ -49,6 +49,15 @@ def spoken(model, slipping):
     return [engine.step(frame) for frame in frames(Recording(slipping))]
 
 
+def test_other_words_of_a_site_change_no_number_and_its_limits_are_taken(model, slipping, spoken):
+    signals = (replace(s, description=f"Другие слова {i}") for i, s in enumerate(PLANT.signals))
+    site = replace(PLANT, signals=tuple(replace(s, high=99.0) if s.name == "TT101" else s for s in signals))
+    engine = Engine(load_checkpoint(model, site))
+    assert engine.plant.by_name["TT101"] == site.by_name["TT101"]
+    for before in spoken[:150]:
+        np.testing.assert_array_equal(engine.step(before.frame).surprise.standardised, before.surprise.standardised)
+
+
 def test_a_slipping_belt_is_raised_after_its_onset_and_its_signals_are_named(model, slipping, spoken):
     recording = Recording(slipping)
     onset_ns = recording.events[0].onset_ns
@@ -67,6 +76,7 @@ def test_ticks_at_once_say_what_they_say_one_by_one(model, slipping, spoken):
     ticks, changes = at_once.catch_up(list(frames(Recording(slipping))))
     assert ticks is not None
     assert raised
+    assert at_once._state.carry.learns is not bool(at_once.detector.open)
     assert [(a.t_ns, a.state, a.kind) for a in changes] == [(a.t_ns, a.state, a.kind) for a in raised]
     for one, other in zip(changes, raised, strict=True):
         assert [blame.signal for blame in one.top_signals] == [blame.signal for blame in other.top_signals]

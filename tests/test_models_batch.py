@@ -39,7 +39,8 @@ def frames(plant):
     picture = np.ones((2, 4, 4), np.uint8)
     yield frame_of(plant, 1, {"T": 5.0, "cam": picture})
     yield frame_of(plant, 2, {"T": 6.0, "SP": 12.0, "F": 1.0})
-    yield frame_of(plant, 3, {"T": 6.0, "SP": 12.0, "F": 2.0, "cam": picture * 3}, {"T": Quality.BAD})
+    doubt = {"T": Quality.BAD, "cam": Quality.UNCERTAIN}
+    yield frame_of(plant, 3, {"T": 6.0, "SP": 12.0, "F": 2.0, "cam": picture * 3}, doubt)
     yield frame_of(plant, 4, {"T": 6.0, "F": 2.0, "SP": 13.0, "cam": picture[:0]}, {"F": Quality.BAD})
 
 
@@ -52,6 +53,7 @@ def test_builder_takes_what_the_frame_holds_and_says_what_was_seen(plant):
     assert ticks.observed.tolist() == [[True, False], [True, True], [False, True], [True, False]]
     assert ticks.action[1:, 0].tolist() == [12, 12, 13]
     assert ticks.present["cam"].tolist() == [True, False, True, False]
+    assert ticks.doubted["cam"].tolist() == [False, False, True, False]
     assert ticks.media["cam"][:, 0].tolist() == [1, 0, 3, 0]
     assert ticks.patches["cam"].shape == (4, 1, 2, 2)
     assert ticks.patches["cam"].dtype == np.float16

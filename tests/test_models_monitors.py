@@ -9,6 +9,7 @@ from fusion.records import Origin
 from fusion.state import dump_state, load_state
 from models.linear.core import LinearConfig
 from models.linear.fit import fit_core
+from models.monitors.averaged import AverageCarry, Limits, averaged
 from models.monitors.balance import Laws
 from models.monitors.distance import Distance
 from models.monitors.fit import fit_monitors
@@ -278,6 +279,40 @@ def test_a_dead_sense_accuses_nobody_and_comes_back_without_a_trace(monitors, li
     assert {n for n in others if not n.startswith("joint")} == {
         "health.cam"
     }  # what is joint has no jury, and is silent
+
+
+def test_a_sense_that_its_source_doubts_accuses_nobody(monitors, limits):
+    ticks = run(75, 900)
+    wild, doubted = ticks.media["cam"].copy(), np.zeros(900, bool)
+    wild[400:600, 1:-1], doubted[400:600] = wild[400:600, 1:-1] + 2.0, True
+    odd = changed(ticks, media={**ticks.media, "cam": wild})
+    plain, believed = raised(monitors, limits, ticks)[1], raised(monitors, limits, odd)[1]
+    over = raised(monitors, limits, changed(odd, doubted={"cam": doubted}))[1]
+    assert any(v[400:600].any() for n, v in believed.items() if n.startswith("cross.cam"))
+    assert not {n for n, v in over.items() if v[400:].any() and not plain[n][400:].any() and not n.startswith("joint")}
+
+
+def test_what_is_usual_follows_a_plant_that_changes_but_no_fault_that_stands():
+    rng, known = np.random.default_rng(3), np.ones(50, bool)
+    fitted = averaged(rng.normal(size=(6000, 2)), np.ones(6000, bool), AverageCarry())
+    limits = Limits.fit(fitted.fresh, fitted.smooth, 0.99)
+
+    def usual(first, last, size, noticed_after=None):
+        """What is usual of the first column, in its limits, every 50 ticks; a fault that is noticed is not learned."""
+        carry, levels = AverageCarry(), []
+        residual = rng.normal(size=(6000, 2))
+        residual[first:last, 0] += size * limits.fresh[0]
+        for start in range(0, 6000, 50):
+            learns = noticed_after is None or not first + noticed_after <= start < last + 50
+            averaged(residual[start : start + 50], known, carry, limits, learns=learns)
+            levels.append(carry.usual / limits.fresh)
+        return np.array(levels)
+
+    changed, noticed = usual(1000, 6000, 3.0), usual(1000, 1400, 30.0, noticed_after=50)
+    assert changed[-1, 0] > 2.5
+    assert np.abs(changed[:, 1]).max() < 0.5
+    assert noticed[20, 0] > 0.5  # until somebody notices
+    assert np.abs(noticed[21:]).max() < 0.5
 
 
 def test_what_an_operator_accepts_is_usual_from_then_on(monitors):

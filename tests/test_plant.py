@@ -3,7 +3,7 @@ import re
 import pytest
 
 from fusion.errors import ConfigError
-from fusion.plant import Modality, Plant, Role, Signal, plant_to_dict
+from fusion.plant import Modality, Plant, Role, Signal, differences, plant_to_dict
 from fusion.plant_file import load_plant, plant_from_dict
 
 DATA = {
@@ -40,9 +40,52 @@ def test_signals_are_a_set_by_name():
     assert plant_from_dict(turned).fingerprint == plant_from_dict(DATA).fingerprint
 
 
-def test_any_change_changes_the_fingerprint():
-    changed = {**DATA, "signals": [{**DATA["signals"][0], "unit": "K"}, *DATA["signals"][1:]]}
-    assert plant_from_dict(changed).fingerprint != plant_from_dict(DATA).fingerprint
+def changed(part, **values):
+    """The plant with other values in the first entry of a part, or of itself."""
+    data = {**DATA, part: [{**DATA[part][0], **values}, *DATA[part][1:]]} if part else {**DATA, **values}
+    return plant_from_dict(data)
+
+
+@pytest.mark.parametrize(
+    ("part", "values", "said"),
+    [
+        ("", {"name": "other"}, "name: other, not two"),
+        ("", {"step_s": 2.0}, "step_s: 2.0, not 1.0"),
+        ("", {"edges": []}, "edge SP-T is missing"),
+        ("signals", {"unit": "K"}, "signal T: unit K, not Cel"),
+        ("signals", {"role": "measured"}, "signal T: role measured, not controlled"),
+        ("gains", {"sign": -1}, "gain SP->T: sign -1, not 1"),
+        ("balances", {"flows": {"T": 2.0}}, "balance heat: flows {'T': 2.0}, not {'T': 1.0}"),
+    ],
+)
+def test_what_a_model_depends_on_changes_the_fingerprint_and_is_named(part, values, said):
+    plant, other = plant_from_dict(DATA), changed(part, **values)
+    assert other.fingerprint != plant.fingerprint
+    assert differences(plant, other) == [said]
+
+
+@pytest.mark.parametrize(
+    ("part", "values"),
+    [
+        ("", {"edges": [["T", "SP"]]}),
+        ("", {"targets": [{"signal": "T", "price": 3.0}]}),
+        ("signals", {"description": "Kiln, top"}),
+        ("signals", {"low": -10, "high": 250}),
+        ("signals", {"device": "skid", "machine": True, "stale_after_s": 60, "period_s": 5}),
+    ],
+)
+def test_what_is_the_sites_to_change_does_not(part, values):
+    assert changed(part, **values).fingerprint == plant_from_dict(DATA).fingerprint
+
+
+def test_a_mediums_sampling_and_a_new_signal_change_the_fingerprint():
+    *others, medium = DATA["signals"]
+    plant = plant_from_dict(DATA)
+    slower = plant_from_dict({**DATA, "signals": [*others, {**medium, "period_s": 0.2}]})
+    more = plant_from_dict({**DATA, "signals": [*DATA["signals"], {"name": "P"}]})
+    assert differences(plant, slower) == ["signal mic: period_s 0.2, not 0.1"]
+    assert differences(plant, more) == ["signal P is new"]
+    assert len({plant.fingerprint, slower.fingerprint, more.fingerprint}) == 3
 
 
 @pytest.mark.parametrize(

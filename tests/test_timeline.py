@@ -116,6 +116,18 @@ def test_values_grow_old_unless_a_heartbeat_confirms_them():
     assert "LIC101.SP" not in {*last.values, *last.age_s, *last.quality}
 
 
+def test_values_and_qualities_that_change_under_one_stamp_are_followed():
+    """Stamps that stand still, one-second stamps of a tag that changes faster, and a quality that turns bad."""
+    standing = [rows([("TT101", 0.2, float(i))], arrival_s=0.2 + 0.5 * i, beat_s=0.2 + 0.5 * i) for i in range(12)]
+    seen = [frame.value_S[0] for frame in live(Timeline(PLANT), standing, steps(6))]
+    assert seen[:5] == [1.0, 3.0, 5.0, 7.0, 9.0]
+    coarse = [rows([("TT101", s, 10.0 * s + k)], arrival_s=s + 0.05 + 0.4 * k) for s in range(1, 5) for k in range(3)]
+    assert frame_at(live(Timeline(PLANT), coarse, steps(6)), 4).value_S[0] in (32.0, 40.0)
+    assert live(Timeline(PLANT), coarse, steps(7))[-1].value_S[0] == 42.0
+    lost = [rows([("TT101", 0.2, 5.0)]), rows([("TT101", 0.2, 5.0)], arrival_s=1.2, quality=0)]
+    assert [bool(frame.observed_S[0]) for frame in live(Timeline(PLANT), lost, steps(4))][:2] == [True, False]
+
+
 def test_a_heartbeat_without_a_value_shows_nothing():
     frames = bulk([rows([], beat_s=0.5), *[picture(0.05 + 0.1 * i) for i in range(20)]])
     assert not {"TT101", "FT101"} & {*frames[0].values, *frames[0].age_s}

@@ -23,12 +23,15 @@ class OpcUaConfig:
     """One OPC UA server.
 
     ``nodes`` maps signal names to ``nsu=URI;s=identifier`` (or i=, g=, b=); ``signals`` lists further signals whose
-    name is the identifier in ``namespace_uri``. Security is on: ``certificate`` and ``private_key`` are ours,
-    ``server_certificate`` is the only server trusted; ``insecure: true`` gives all of that up, knowingly.
+    name is the identifier in ``namespace_uri``. ``elements`` are the places of signals that are elements of an array,
+    counted from 0, one number for each dimension. Security is on: ``certificate`` and ``private_key`` are ours,
+    ``server_certificate`` is the only server trusted, and names the host in ``url`` or ``server_name``;
+    ``insecure: true`` gives all of that up, knowingly.
     """
 
     url: str
     nodes: dict[str, str] = field(default_factory=dict)
+    elements: dict[str, list[int]] = field(default_factory=dict)
     namespace_uri: str | None = None
     signals: list[str] = field(default_factory=list)
     username: str | None = None
@@ -40,6 +43,7 @@ class OpcUaConfig:
     certificate: str | None = None
     private_key: str | None = None
     server_certificate: str | None = None
+    server_name: str | None = None
     application_uri: str = "urn:fusion:client"
     publishing_interval_ms: float = 250.0
     sampling_interval_ms: float = 250.0
@@ -61,6 +65,11 @@ class OpcUaConfig:
         for name in ("publishing_interval_ms", "keepalive_s", "session_timeout_s", "request_timeout_s", "batch"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"opcua.{name}: {getattr(self, name)} must be positive")
+        for name, place in self.elements.items():
+            if name not in {*self.nodes, *self.signals} or not place or min(place) < 0:
+                raise ConfigError(
+                    f"opcua.elements.{name}: {place} is not accepted; expected places from 0 on of a signal in nodes"
+                )
         choose("opcua.security_policy", self.security_policy, POLICIES)
         choose("opcua.security_mode", self.security_mode, MODES)
         if not self.insecure:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from connectors.base import Source
-from connectors.kinds import source_of
+from connectors.kinds import made_sources
 from connectors.replay import ReplayConfig, replay_source
 from fusion.checkpoint import load_checkpoint
 from fusion.clock import CLOCK, Clock, iso_time
@@ -39,11 +39,12 @@ from fusion.errors import ConfigError, FusionError
 from fusion.files import check_place
 from fusion.inference import Engine, Outcome
 from fusion.notify import notify
-from fusion.plant import Plant
 from fusion.plant_file import load_plant
 from fusion.publish.publisher import MqttPublisher, PublisherConfig
+from fusion.recordings.marks import Mark, MarkKind, alarm_mark
+from fusion.recordings.recorder import Recorder
 from fusion.recordings.recording import Recording, arrival_ns
-from fusion.records import NS_PER_S, Alarm, AlarmOrder, Frame, Health, OrderKind, Verdict
+from fusion.records import NS_PER_S, Alarm, AlarmOrder, AnomalyState, Frame, Health, OrderKind, Verdict
 from fusion.timeline.timeline import Timeline
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class Daemon:
     """Sources in, records out; ``lossless`` (replay) waits for inference instead of skipping ticks.
 
     ``clock`` is the one by which sources stamp arrivals. ``desk`` keeps the alarms and ``memory`` the ticks that a
-    later start goes on from; both are closed with the daemon.
+    later start goes on from; ``recorder`` keeps what arrives. All are closed with the daemon.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Daemon:
         desk: AlarmDesk | None = None,
         memory: TickMemory | None = None,
         audit: Audit | None = None,
+        recorder: Recorder | None = None,
         certificates: CertificateWatch | None = None,
         http: HttpConfig | None = None,
         lossless: bool = False,
@@ -86,6 +88,7 @@ class Daemon:
         self._desk = desk or AlarmDesk()
         self._memory = memory
         self._audit = audit or Audit()
+        self._recorder = recorder
         self._http = http or HttpConfig()
         self._lossless = lossless
         self._clock = clock
@@ -95,7 +98,8 @@ class Daemon:
         self._noted_skips = 0
         self.statistics = Statistics()
         watched = Watched(sources=sources, timeline=timeline, engine=engine, outlet=outlet, desk=self._desk)
-        self._status = Status(watched, self.statistics, [self._audit, *filter(None, [memory])], certificates, clock)
+        keepers = [keeper for keeper in (memory, recorder, self._audit) if keeper is not None]
+        self._status = Status(watched, self.statistics, keepers, certificates, clock)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until ``stop`` is set or, in replay, until every source has finished."""
@@ -108,6 +112,8 @@ class Daemon:
             for alarm in self._desk.again():
                 self._outlet.again(alarm, self._clock.now_ns())
                 self._note(alarm, self._clock.now_ns())
+            if self._recorder is not None:
+                await asyncio.to_thread(self._recorder.start)
             for source in self._sources:
                 await source.start()
             async with serving(self._http, self._status.answer):
@@ -135,6 +141,8 @@ class Daemon:
             self._outlet.close()
             self._audit.note("stopped")
             self._desk.close()
+            if self._recorder is not None:
+                await asyncio.to_thread(self._recorder.close)
 
     async def _intake(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -153,6 +161,8 @@ class Daemon:
                 await self._work(self._outlet.gap, gap)
             for item in source.drain():
                 self._timeline.push(item)
+                if self._recorder is not None:
+                    self._recorder.add(item)
                 if self._lossless:
                     await self._advance_to(arrival_ns(item))
         if not self._lossless:
@@ -203,6 +213,9 @@ class Daemon:
             if (advice := outcome.recommendation) is not None and advice.verdict is Verdict.ADVISE:
                 await self._kept("advice", id=advice.id, moves={m.signal: m.recommended for m in advice.moves})
             await self._tell(changed, outcome.frame.t_ns)
+        for anomaly in outcome.anomalies:
+            if self._recorder is not None and anomaly.state is not AnomalyState.HELD:
+                self._recorder.mark(alarm_mark(anomaly))
         return outcome
 
     async def _work(self, work: Callable[..., T], *given: Any) -> T:
@@ -242,7 +255,15 @@ class Daemon:
         await self._kept("order", id=order.id, order=order.order, by=order.by, for_s=order.for_s)
         if alarm is not None and order.order is OrderKind.NORMAL:
             await self._work(self._engine.accept, order.id)
+            self._note_good(alarm, order.by)
         return [] if alarm is None else [alarm]
+
+    def _note_good(self, alarm: Alarm, by: str) -> None:
+        """What an operator takes for normal is learned from."""
+        if self._recorder is not None:
+            since_ns, now_ns = alarm.anomaly.t_onset_ns, self._clock.now_ns()
+            name = f"{alarm.anomaly.id} good"
+            self._recorder.mark(Mark(name=name, kind=MarkKind.GOOD, onset_ns=since_ns, end_ns=now_ns, by=by))
 
     async def _tell(self, changed: Sequence[Alarm], t_ns: int) -> None:
         """Say what became of alarms, to everyone and in the log."""
@@ -334,7 +355,7 @@ def run(config: DaemonConfig) -> None:
     ignore_hangup()
     plant = load_plant(Path(config.plant))
     checkpoint = load_checkpoint(Path(config.model), plant, Path(config.model_key) if config.model_key else None)
-    sources = [_source(connector, plant, name) for name, connector in config.connectors.items()]
+    sources = made_sources(config.connectors, plant)
 
     def build() -> Daemon:
         store = Store(Path(config.state), plant.name) if config.state else None
@@ -345,6 +366,7 @@ def run(config: DaemonConfig) -> None:
         watch = CertificateWatch(
             {"publish": config.publish, **{f"connectors.{name}": c for name, c in config.connectors.items()}}
         )
+        recorder = Recorder(config.record, plant) if config.record.folder else None
         timeline = Timeline(plant, config.timeline)
         return Daemon(
             sources,
@@ -354,19 +376,12 @@ def run(config: DaemonConfig) -> None:
             desk=desk,
             memory=memory,
             audit=audit,
+            recorder=recorder,
             certificates=watch,
             http=config.http,
         )
 
     asyncio.run(_until_stopped(build))
-
-
-def _source(connector: Any, plant: Plant, name: str) -> Source:
-    """A source, or the reason why there is none with the key of its connector."""
-    try:
-        return source_of(connector, plant, name)
-    except FusionError as error:
-        raise type(error)(f"connectors.{name}: {error}") from error
 
 
 def replay(

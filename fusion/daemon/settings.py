@@ -17,6 +17,7 @@ from fusion.daemon.http import HttpConfig
 from fusion.errors import ConfigError
 from fusion.plain import decode
 from fusion.publish.publisher import PublisherConfig
+from fusion.recordings.recorder import RecorderConfig
 from fusion.timeline.timeline import TimelineConfig
 
 
@@ -27,19 +28,21 @@ class DaemonConfig:
     ``plant`` is a plant YAML, ``model`` a checkpoint folder; with ``model_key``, a public key, one that its owner
     signed. ``connectors`` names one source each, with its ``kind`` beside its settings; hydra's long form says the kind
     in the defaults list (``- connector/opcua@connectors.plc``).
-    ``advise`` switches advice on; it stays HOLD where the model's licence does not allow it. ``state`` is the folder
-    that carries alarms and open events over a restart; with "" nothing is kept. In it are the last ``memory_s`` of
-    ticks, by which a model takes up where it was unless more than ``memory_gap_s`` have passed since.
+    ``advise`` switches advice on; it stays HOLD where the model's licence does not allow it. ``record`` keeps what
+    arrives. ``state`` is the folder that carries alarms and open events over a restart; with "" nothing is kept. In it
+    are the last ``memory_s`` of ticks, by which a model takes up where it was unless more than ``memory_gap_s`` have
+    passed since.
     """
 
     plant: str
-    model: str
+    model: str = ""
     connectors: dict[str, Any] = field(default_factory=dict)
     timeline: TimelineConfig = field(default_factory=TimelineConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     alarms: AlarmConfig = field(default_factory=AlarmConfig)
     advisor: AdvisorConfig = field(default_factory=AdvisorConfig)
     publish: PublisherConfig = field(default_factory=PublisherConfig)
+    record: RecorderConfig = field(default_factory=RecorderConfig)
     http: HttpConfig = field(default_factory=HttpConfig)
     model_key: str = ""
     advise: bool = True
@@ -71,6 +74,7 @@ def load_daemon_config(file: Path, overrides: Sequence[str] = ()) -> DaemonConfi
     base = file.resolve().parent
     take_beside(config, base, "plant", "model", "model_key", "state")
     take_beside(config.publish, base, "outbox")
+    take_beside(config.record, base, "folder")
     for part in (config.publish, *config.connectors.values()):
         part.beside(base)
     return config

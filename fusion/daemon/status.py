@@ -68,26 +68,26 @@ class Watched:
     desk: AlarmDesk
 
 
-class Troubled(Protocol):
-    """A part that says what stands in its way, "" where nothing does."""
+class Keeper(Protocol):
+    """What writes to a disk or a broker, and says in words what is in its way."""
 
     @property
     def trouble(self) -> str:
-        """In words."""
+        """Empty where all is well."""
 
 
 class Status:
-    """How a daemon is, now; ``others`` are parts that are asked for their trouble alone."""
+    """How a daemon is, now."""
 
     def __init__(
         self,
         watched: Watched,
         statistics: Statistics,
-        others: Sequence[Troubled],
+        keepers: Sequence[Keeper],
         certificates: CertificateWatch | None,
         clock: Clock,
     ) -> None:
-        self._watched, self._statistics, self._others, self._clock = watched, statistics, others, clock
+        self._watched, self._statistics, self._keepers, self._clock = watched, statistics, keepers, clock
         self._certificates = certificates or CertificateWatch({})
         self._flowing_ns = time.monotonic_ns()
 
@@ -146,7 +146,9 @@ class Status:
         return None
 
     def _signs(self, health: Health) -> Signs:
-        troubled: Sequence[Troubled] = (self._watched.outlet, self._watched.desk, *self._others, self._certificates)
+        watched = self._watched
+        keepers: list[Keeper] = [watched.outlet, watched.desk, *self._keepers, self._certificates]
+        trouble = [keeper.trouble for keeper in keepers]
         return Signs(
             t_ns=health.t_ns,
             step_s=self._watched.engine.plant.step_s,
@@ -156,7 +158,7 @@ class Status:
             skipped=self._statistics.skipped_lately(),
             latency_p99_s=health.latency_p99_s,
             flags=health.flags,
-            trouble=[part.trouble for part in troubled if part.trouble],
+            trouble=[text for text in trouble if text],
         )
 
     def _host_clock(self) -> tuple[str, ...]:

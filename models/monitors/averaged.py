@@ -3,7 +3,8 @@
 An exponential average of a strong fault stays out of control long after the plant is well: from a hundred times its
 limit a slow one takes minutes. So the mean of the last ``FRESH_TICKS`` is kept beside it, with its own normal limit.
 Where the average claims a deviation that these ticks would have to show and do not, it forgets: it begins again with
-them, as a CUSUM is reset once the process is back in control. What a fault leaves is not learned as usual either.
+them, as a CUSUM is reset once the process is back in control. What is usual follows a plant that changes, but while
+a fault stands only where that is not seen.
 Shape letters: T ticks, C columns.
 """
 
@@ -56,13 +57,16 @@ class Limits:
 class AverageCarry:
     """What a stream leaves behind: the last residuals [<= FRESH_TICKS, C], their averages by speed, and what is usual.
 
-    ``usual`` [C] is the mean of what was in control, over ``count`` [C] ticks; ``ticks`` is the age of the stream.
+    ``usual`` [C] is the mean over ``count`` [C] ticks, ``sure`` [C] what it was when they last agreed with it for a
+    while, ``agreed`` [C] for how many they do now; ``ticks`` is the age of the stream.
     """
 
     recent: Floats | None = None
     smooth: dict[float, Floats] = field(default_factory=dict)
     usual: Floats | None = None
     count: Floats | None = None
+    sure: Floats | None = None
+    agreed: Floats | None = None
     ticks: int = 0
 
 
@@ -81,16 +85,18 @@ def averaged(
     limits: Limits | None = None,
     speeds: Sequence[Speed] = SPEEDS,
     alike: Bools | None = None,
+    learns: bool = True,
 ) -> Averaged:
     """Averages of residuals [T, C], which are zero where they are not ``known`` [T]; updates ``carry``.
 
     Without ``limits``, as they are fitted, nothing is forgotten and everything is usual. Where residuals are not
-    ``alike`` [T] those whose usual level is known, they say nothing of a shift.
+    ``alike`` [T] those whose usual level is known, they say nothing of a shift. Where nothing ``learns``, while
+    a fault stands, what is out of control is not usual.
     """
     fresh = _fresh(residual, carry)
     comparable = known if alike is None else known & alike
     relative = any(speed.relative for speed in speeds)
-    usual = _usual(residual, fresh, comparable, carry, limits) if relative else np.zeros_like(residual)
+    usual = _usual(residual, fresh, comparable, carry, limits, learns) if relative else np.zeros_like(residual)
     made = {}
     for speed in speeds:
         level = usual if speed.relative else 0.0
@@ -122,21 +128,30 @@ def _fresh(residual: Floats, carry: AverageCarry) -> Floats:
     return np.asarray((total[end] - total[start]) / (end - start)[:, None])
 
 
-def _usual(residual: Floats, fresh: Floats, known: Bools, carry: AverageCarry, limits: Limits | None) -> Floats:
-    """The long mean [T, C] with each tick in it; a tick out of control does not count. Updates ``carry``."""
+def _usual(
+    residual: Floats, fresh: Floats, known: Bools, carry: AverageCarry, limits: Limits | None, learns: bool
+) -> Floats:
+    """The long mean [T, C] with each tick in it; updates ``carry``.
+
+    Where nothing ``learns``, a column whose ticks do not agree with it stays what it was when they last did.
+    """
     columns = residual.shape[1]
-    mean = np.zeros(columns) if carry.usual is None else carry.usual
-    count = np.zeros(columns) if carry.count is None else carry.count
+    mean, count, agreed = (np.zeros(columns) if a is None else a for a in (carry.usual, carry.count, carry.agreed))
+    sure = mean if carry.sure is None else carry.sure
+    size = np.full(columns, np.inf) if limits is None else limits.fresh
     made = np.empty_like(residual)
     for row in range(len(residual)):
         if known[row]:
-            counts = np.ones(columns, bool)
-            if limits is not None and carry.ticks + row >= FIRST_TICKS:
-                counts = np.abs(fresh[row] - mean) <= limits.fresh
+            first = carry.ticks + row < FIRST_TICKS
+            agrees = first | (np.abs(fresh[row] - mean) <= size)
+            mean = mean if learns else np.where(agrees, mean, sure)
+            counts = agrees | learns
             count = count + counts
             mean = mean + np.where(counts, (residual[row] - mean) / np.clip(count, 1.0, LONG_TICKS), 0.0)
+            agreed = np.where(agrees, agreed + 1, 0)
+            sure = np.where((agreed > FRESH_TICKS) | first, mean, sure)
         made[row] = mean
-    carry.usual, carry.count = mean, count
+    carry.usual, carry.count, carry.agreed, carry.sure = mean, count, agreed, sure
     return made
 
 

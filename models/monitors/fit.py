@@ -83,4 +83,5 @@ def _range(runs: Sequence[Ticks], medium: str) -> FeatureRange:
 
 
 def _there(run: Ticks, medium: str) -> Bools:
-    return run.present.get(medium, np.zeros(len(run), bool))
+    nowhere = np.zeros(len(run), bool)
+    return run.present.get(medium, nowhere) & ~run.doubted.get(medium, nowhere)

@@ -132,12 +132,18 @@ def main() -> None:
         folder = asked.recordings or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         places = {name: FIRST_SINGLE + list(FAULTS).index(name) for name in asked.faults}
-        singles = record_all([single(n, s, asked.severity) for n, s in places.items()], plant, folder, asked.workers)
+        singles = {
+            severity: record_all([single(n, s, severity) for n, s in places.items()], plant, folder, asked.workers)
+            for severity in asked.severity
+        }
         rows = record_all([sequence(FIRST_SEQUENCE + i) for i in range(asked.seeds)], plant, folder, asked.workers)
-        lasting = [faulty(n, seed + 500, asked.severity) for n, seed in places.items()]
+        lasting = [faulty(n, seed + 500, max(asked.severity)) for n, seed in places.items()]
         stood = record_all(lasting, plant, folder, asked.workers) if asked.standing else []
         lines = [summed("sequences", play_all(asked.model, rows, asked.workers))]
-        lines.append(summed("single faults", play_all(asked.model, singles, asked.workers)))
+        lines += [
+            summed(f"single faults of severity {severity:g}", play_all(asked.model, paths, asked.workers))
+            for severity, paths in singles.items()
+        ]
         with ProcessPoolExecutor(asked.workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             found = list(pool.map(standing, [asked.model] * len(stood), stood))
     if found:
@@ -157,7 +163,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="markdown to write")
     parser.add_argument("--faults", nargs="*", default=list(FAULTS), choices=list(FAULTS), metavar="FAULT")
     parser.add_argument("--seeds", type=int, default=5, help="sequences")
-    parser.add_argument("--severity", type=float, default=1.0)
+    parser.add_argument("--severity", type=float, nargs="+", default=[1.0], help="of the single faults")
     parser.add_argument("--standing", action="store_true", help="also starts into each fault, which records it again")
     parser.add_argument("--recordings", type=Path, help="folder to keep recordings in, and to find those made before")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)

@@ -1,0 +1,234 @@
+"""`fusion doctor`: whether everything of a site fits together now, one check at a time, each with what to do."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+
+from connectors.kinds import source_of
+from fusion.checkpoint import load_checkpoint
+from fusion.clock import CLOCK
+from fusion.daemon.settings import DaemonConfig, load_daemon_config
+from fusion.errors import BrokerError, ConfigError, FusionError
+from fusion.mqtt.connection import Connection
+from fusion.plant import Plant
+from fusion.plant_file import load_plant
+from fusion.recordings.recording import MANIFEST, Recording
+from fusion.records import NS_PER_S
+from fusion.site.listening import Heard, listen
+
+DAYS_BEFORE_EXPIRY = 30
+LEAST_FREE, SCARCE_FREE = 200e6, 5e9
+CERTIFICATES = ("certificate", "server_certificate", "tls_certificate", "tls_ca")
+CLOCK_OFF_S = 2.0
+SLOW = 0.7
+NAMES_SHOWN = 5
+
+
+class State(StrEnum):
+    """How a check ended."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check: ``advice`` says what to do, where there is something to do."""
+
+    state: State
+    what: str
+    text: str
+    advice: str = ""
+
+
+def examine(file: Path, seconds: float) -> list[Check]:
+    """Every check of the site that a daemon configuration describes; sources are heard for some seconds."""
+    try:
+        config = load_daemon_config(file)
+        plant = load_plant(Path(config.plant))
+    except ConfigError as error:
+        return [Check(State.FAIL, "configuration", str(error), "correct that first: nothing else can be examined")]
+    folder = file.resolve().parent
+    checks = [Check(State.OK, "configuration", f"{file}; plant {plant.name}, {len(plant.signals)} signals")]
+    checks += [*_certificates(config), *_sources(config, plant, seconds), _broker(config)]
+    return [*checks, _model(config, plant), *_recordings(folder), _disk(folder)]
+
+
+# --- sources
+
+
+def _sources(config: DaemonConfig, plant: Plant, seconds: float) -> Iterator[Check]:
+    if not config.connectors:
+        yield Check(State.FAIL, "connectors", "none", "fusion discover URL... --site FOLDER")
+        return
+    sources, where = {}, {}
+    for name, settings in config.connectors.items():
+        what = f"connector {name}"
+        where[name] = str(getattr(settings, "url", "") or getattr(settings, "address", "") or what)
+        try:
+            sources[name] = source_of(settings, plant, name)
+        except FusionError as error:
+            yield Check(State.FAIL, what, str(error), f"correct connectors.{name}")
+    heard = listen(sources, seconds)
+    for name, own in heard.items():
+        yield from _source(f"connector {name}", own, plant)
+    carried = {signal for source in sources.values() for signal in source.signals}
+    missing = [s.name for s in plant.signals if s.name not in carried]
+    if missing:
+        yield Check(State.WARN, "signals", f"no connector carries {_some(missing)}", "connect or delete them")
+
+
+def _source(what: str, heard: Heard, plant: Plant) -> Iterator[Check]:
+    if not heard.live:
+        yield Check(State.FAIL, what, heard.message, heard.advice)
+        return
+    yield Check(
+        State.OK,
+        what,
+        f"{heard.values} values in {heard.seconds:.0f} s" + (f"; {heard.message}" if heard.message else ""),
+    )
+    silent = [name for name in heard.signals if not heard.count.get(name) and not heard.bad.get(name)]
+    if silent:
+        yield Check(
+            State.FAIL, f"{what}, values", f"none of {_some(silent)}", "is its address right, does it still send?"
+        )
+    bad = [name for name in heard.signals if heard.bad.get(name, 0) > heard.count.get(name, 0)]
+    if bad:
+        yield Check(
+            State.WARN,
+            f"{what}, quality",
+            f"bad values of {_some(bad)}",
+            "look at the instrument or its unit of conversion",
+        )
+    yield from _clocks(what, heard)
+    yield from _rates(what, heard, plant)
+    frozen = [n for n in heard.signals if heard.frozen(n) and _flutters(plant, n)]
+    if frozen:
+        yield Check(
+            State.WARN, f"{what}, frozen", f"always the same from {_some(frozen)}", "frozen, or a constant to delete?"
+        )
+
+
+def _flutters(plant: Plant, name: str) -> bool:
+    """Whether a signal should move all the time: a measured one that is no state of a machine."""
+    signal = plant.by_name[name]
+    switch = (signal.low, signal.high) == (0.0, 1.0) and signal.unit == "1"
+    return not signal.shape and signal.role.value in ("measured", "controlled") and not signal.machine and not switch
+
+
+def _clocks(what: str, heard: Heard) -> Iterator[Check]:
+    for clock, offset_s in heard.offset_s.items():
+        off = abs(offset_s) > CLOCK_OFF_S
+        text = f"{clock} is {abs(offset_s):.1f} s {'behind' if offset_s > 0 else 'ahead of'} this machine"
+        advice = "set the clocks by NTP: neither device nor this machine is right by itself" if off else ""
+        yield Check(State.WARN if off else State.OK, f"{what}, clock", text, advice)
+    if not heard.offset_s and heard.values:
+        yield Check(State.OK, f"{what}, clock", "none is told: values are stamped by their arrival")
+
+
+def _rates(what: str, heard: Heard, plant: Plant) -> Iterator[Check]:
+    slow = []
+    for name in heard.signals:
+        wanted = heard.seconds / plant.by_name[name].period_s
+        came = heard.count.get(name, 0)
+        if wanted >= 5 and 0 < came < SLOW * wanted - 1 and not heard.by_change:
+            slow.append(f"{name} ({came} in {heard.seconds:.0f} s, {wanted:.0f} expected)")
+    if slow:
+        yield Check(
+            State.WARN, f"{what}, rate", f"too few from {_some(slow)}", "correct period_s, or see why so few arrive"
+        )
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(names[:NAMES_SHOWN]) + more
+
+
+# --- what lies on disk
+
+
+def _certificates(config: DaemonConfig) -> Iterator[Check]:
+    parts: Mapping[str, Any] = {
+        **{f"connector {n}": c for n, c in config.connectors.items()},
+        "publish": config.publish,
+    }
+    for what, part in parts.items():
+        for key in CERTIFICATES:
+            if file := getattr(part, key, None):
+                yield _certificate(f"{what}, {key}", Path(file))
+
+
+def _certificate(what: str, file: Path) -> Check:
+    try:
+        data = file.read_bytes()
+        pem = b"-----BEGIN" in data
+        expiry = (x509.load_pem_x509_certificate if pem else x509.load_der_x509_certificate)(data).not_valid_after_utc
+    except OSError as error:
+        return Check(State.FAIL, what, f"{file}: {error.strerror}", "put the certificate there, or correct its name")
+    except ValueError:
+        return Check(State.FAIL, what, f"{file}: is no certificate", "expected X.509 in PEM or DER")
+    left = expiry - datetime.fromtimestamp(CLOCK.now_ns() / NS_PER_S, UTC)
+    text = f"{file.name} is valid until {expiry:%Y-%m-%d}"
+    if left.total_seconds() < 0:
+        return Check(State.FAIL, what, f"{file.name} expired on {expiry:%Y-%m-%d}", "renew it")
+    soon = left.days < DAYS_BEFORE_EXPIRY
+    return Check(State.WARN if soon else State.OK, what, text, f"renew it: {left.days} days are left" if soon else "")
+
+
+def _broker(config: DaemonConfig) -> Check:
+    what = "broker of the results"
+    connection = Connection(config.publish)
+    try:
+        connection.open()
+        connection.leave()
+    except (BrokerError, ConfigError) as error:
+        return Check(State.FAIL, what, str(error), "start a broker, or correct publish.host and publish.port")
+    finally:
+        connection.close()
+    return Check(State.OK, what, f"{config.publish.address}, MQTT {connection.version}")
+
+
+def _model(config: DaemonConfig, plant: Plant) -> Check:
+    if not Path(config.model).exists():
+        return Check(
+            State.WARN, "model", f"{config.model}: none yet", f"fusion train --recording DIR... --out {config.model}"
+        )
+    try:
+        checkpoint = load_checkpoint(Path(config.model), plant)
+    except ConfigError as error:
+        return Check(State.FAIL, "model", str(error), "train again, or undo the change of the plant")
+    return Check(State.OK, "model", f"{checkpoint.model_id} fits the plant")
+
+
+def _recordings(folder: Path) -> Iterator[Check]:
+    found = sorted(
+        manifest.parent for part in ("recordings", "imports") for manifest in (folder / part).rglob(MANIFEST)
+    )
+    damaged = 0
+    for place in found:
+        try:
+            Recording.verified(place)
+        except FusionError as error:
+            damaged += 1
+            yield Check(State.FAIL, "recordings", str(error), f"do not train on it; restore or delete {place}")
+    if found and not damaged:
+        yield Check(State.OK, "recordings", f"{len(found)} are as they were written")
+
+
+def _disk(folder: Path) -> Check:
+    free = shutil.disk_usage(folder).free
+    text = f"{free / 1e9:.1f} GB free at {folder}"
+    if free < LEAST_FREE:
+        return Check(State.FAIL, "disk", text, "make room: the daemon keeps its alarms and its outbox here")
+    return Check(
+        State.WARN if free < SCARCE_FREE else State.OK, "disk", text, "make room soon" if free < SCARCE_FREE else ""
+    )

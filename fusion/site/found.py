@@ -1,0 +1,101 @@
+"""What is found at a source: tags and media as they call themselves and as they were seen for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from fusion.plant import Signal
+
+CLOSE = 1e-12
+
+
+class Kind(StrEnum):
+    """What a tag's values are."""
+
+    REAL = "real"
+    WHOLE = "whole"
+    TRUTH = "truth"
+
+
+@dataclass(slots=True)
+class Seen:
+    """The values of one tag while we listened; times are of arrival [s]. Only good numbers count."""
+
+    count: int = 0
+    bad: int = 0
+    low: float = 0.0
+    high: float = 0.0
+    first_s: float = 0.0
+    last_s: float = 0.0
+    longest_s: float = 0.0
+
+    def add(self, value: float, t_s: float) -> None:
+        """One more good value."""
+        if not self.count:
+            self.low = self.high = value
+            self.first_s = self.last_s = t_s
+        self.count += 1
+        self.low, self.high = min(self.low, value), max(self.high, value)
+        self.longest_s = max(self.longest_s, t_s - self.last_s)
+        self.last_s = max(self.last_s, t_s)
+
+    @property
+    def interval_s(self) -> float | None:
+        """Mean time between values; None where fewer than three came."""
+        return (self.last_s - self.first_s) / (self.count - 1) if self.count > 2 else None
+
+    @property
+    def constant(self) -> bool:
+        """Whether no other value than the first came."""
+        return self.high - self.low <= CLOSE
+
+
+@dataclass(slots=True, kw_only=True)
+class FoundTag:
+    """One process tag.
+
+    ``path`` are the names of the folders that hold it and its own, outermost first, as the source writes them;
+    ``address`` is where its connector finds it, and ``place`` what the connector's settings say of it. ``writable`` is
+    None where the source does not say. ``doubts`` are what an engineer should look at.
+    """
+
+    path: tuple[str, ...]
+    address: str
+    place: Mapping[str, Any] = field(default_factory=dict)
+    kind: Kind = Kind.REAL
+    unit: str = ""
+    description: str = ""
+    low: float | None = None
+    high: float | None = None
+    writable: bool | None = None
+    seen: Seen = field(default_factory=Seen)
+    name: str = ""
+    doubts: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundSignal:
+    """A proposed signal: why it is proposed so, and what is unsure about it."""
+
+    signal: Signal
+    why: str = ""
+    doubts: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, kw_only=True)
+class Found:
+    """What one address has: tags, or media signals; a name and the settings for the connector that takes them; remarks.
+
+    ``left_out`` counts by reason what is there and is not proposed.
+    """
+
+    url: str
+    connector: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    tags: list[FoundTag] = field(default_factory=list)
+    media: list[FoundSignal] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    left_out: Mapping[str, int] = field(default_factory=dict)
