@@ -13,6 +13,7 @@ import math
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -122,3 +123,26 @@ def stop_on_signals(stop: asyncio.Event) -> Iterator[None]:
     finally:
         for number in caught:
             loop.remove_signal_handler(number)
+
+
+@contextlib.contextmanager
+def dead_thread() -> Iterator[asyncio.Future[None]]:
+    """A future that fails as soon as any thread of this process dies of an exception."""
+    loop, previous = asyncio.get_running_loop(), threading.excepthook
+    dead: asyncio.Future[None] = loop.create_future()
+
+    def fail(name: str, error: BaseException | None) -> None:
+        if not dead.done():
+            dead.set_exception(FusionError(f"thread {name} has died: {error!r}"))
+
+    def hook(found: threading.ExceptHookArgs) -> None:
+        previous(found)
+        name = "" if found.thread is None else found.thread.name
+        loop.call_soon_threadsafe(fail, name, found.exc_value)
+
+    threading.excepthook = hook
+    try:
+        yield dead
+    finally:
+        threading.excepthook = previous
+        dead.cancel()

@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from connectors.kinds import made_sources
 from connectors.replay import ReplayConfig, replay_source
 from fusion.checkpoint import load_checkpoint
 from fusion.clock import CLOCK, Clock, iso_time
-from fusion.command import ignore_hangup, stop_on_signals
+from fusion.command import dead_thread, ignore_hangup, stop_on_signals
 from fusion.daemon.audit import AUDIT, Audit
 from fusion.daemon.certificates import CertificateWatch
 from fusion.daemon.desk import AlarmDesk
@@ -35,7 +34,7 @@ from fusion.daemon.resume import resumed
 from fusion.daemon.settings import DaemonConfig
 from fusion.daemon.status import Statistics, Status, Watched
 from fusion.daemon.store import Store
-from fusion.errors import ConfigError, FusionError
+from fusion.errors import ConfigError
 from fusion.files import check_place
 from fusion.inference import Engine, Outcome
 from fusion.notify import notify
@@ -118,7 +117,7 @@ class Daemon:
                 await source.start()
             async with serving(self._http, self._status.answer):
                 notify("READY=1")
-                with _dead_thread() as dead:
+                with dead_thread() as dead:
                     await _first_failure_or_done(intake, inference, orders, health, dead)
         finally:
             await self._shut_down(intake, inference, orders, health)
@@ -305,29 +304,6 @@ def _said(alarm: Alarm, t_ns: int) -> str:
     if alarm.accepted_by:
         said.append(f"taken for normal by {alarm.accepted_by}")
     return ", ".join(said)
-
-
-@contextlib.contextmanager
-def _dead_thread() -> Iterator[asyncio.Future[None]]:
-    """A future that fails as soon as any thread of this process dies of an exception."""
-    loop, previous = asyncio.get_running_loop(), threading.excepthook
-    dead: asyncio.Future[None] = loop.create_future()
-
-    def fail(name: str, error: BaseException | None) -> None:
-        if not dead.done():
-            dead.set_exception(FusionError(f"thread {name} has died: {error!r}"))
-
-    def hook(found: threading.ExceptHookArgs) -> None:
-        previous(found)
-        name = "" if found.thread is None else found.thread.name
-        loop.call_soon_threadsafe(fail, name, found.exc_value)
-
-    threading.excepthook = hook
-    try:
-        yield dead
-    finally:
-        threading.excepthook = previous
-        dead.cancel()
 
 
 async def _first_failure_or_done(intake: asyncio.Task[None], *others: asyncio.Future[None]) -> None:
