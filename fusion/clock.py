@@ -45,6 +45,13 @@ class Clock:
         """The same in nanoseconds where it is a step, and not the patient correction of a clock that drifts; else 0."""
         return ahead_ns if abs(ahead_ns := self._ahead_ns()) > STEP_NS else 0
 
+    def moved_ns(self, boot: object, offset_ns: object) -> int:
+        """What times of an earlier process of this ``boot`` are moved by, to be on our axis; 0 where that is none."""
+        if not self.boot or boot != self.boot or not isinstance(offset_ns, int):
+            return 0
+        by_ns = self.offset_ns - offset_ns
+        return by_ns if abs(by_ns) > STEP_NS else 0
+
     def _ahead_ns(self) -> int:
         return self._system_ns() - self.now_ns()
 

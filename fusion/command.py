@@ -13,6 +13,7 @@ import math
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,11 @@ SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 def start_logging(level: int) -> None:
     """To standard error, with the time of day."""
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", datefmt="%H:%M:%S")
+
+
+def say(text: str) -> None:
+    """The program's answer, on standard output."""
+    sys.stdout.write(text + "\n")
 
 
 def carry_out(command: Callable[[], int | None]) -> int:
@@ -117,3 +123,26 @@ def stop_on_signals(stop: asyncio.Event) -> Iterator[None]:
     finally:
         for number in caught:
             loop.remove_signal_handler(number)
+
+
+@contextlib.contextmanager
+def dead_thread() -> Iterator[asyncio.Future[None]]:
+    """A future that fails as soon as any thread of this process dies of an exception."""
+    loop, previous = asyncio.get_running_loop(), threading.excepthook
+    dead: asyncio.Future[None] = loop.create_future()
+
+    def fail(name: str, error: BaseException | None) -> None:
+        if not dead.done():
+            dead.set_exception(FusionError(f"thread {name} has died: {error!r}"))
+
+    def hook(found: threading.ExceptHookArgs) -> None:
+        previous(found)
+        name = "" if found.thread is None else found.thread.name
+        loop.call_soon_threadsafe(fail, name, found.exc_value)
+
+    threading.excepthook = hook
+    try:
+        yield dead
+    finally:
+        threading.excepthook = previous
+        dead.cancel()

@@ -4,6 +4,12 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from mosquitto import Mosquitto, needs_broker
 from test_connectors_opcua import build, collect, values
 from test_publish import Idle, messages_of, online, publisher
@@ -78,6 +84,18 @@ def test_an_opc_ua_client_and_server_trust_certificates_made_here(tmp_path):
             await peer.stop()
 
     asyncio.run(scenario())
+
+
+def test_a_key_that_asks_for_a_passphrase_is_refused_and_nobody_is_asked(tmp_path):
+    workshop = Workshop(tmp_path, 30)
+    workshop.authority("plant")
+    workshop.client("daemon")
+    key = load_pem_private_key((tmp_path / "daemon.key").read_bytes(), None)
+    locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"hunter2"))
+    (tmp_path / "locked.key").write_bytes(locked)
+    settings = Broker(tls=True, tls_certificate=f"{tmp_path}/daemon.pem", tls_key=f"{tmp_path}/locked.key")
+    with pytest.raises(ConfigError, match=r"tls_\*: certificate or key cannot be used"):
+        settings.check()
 
 
 def test_what_is_there_is_not_replaced_and_what_cannot_be_is_said(tmp_path, capsys):

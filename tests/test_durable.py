@@ -16,17 +16,19 @@ from mosquitto import USER, Mosquitto, needs_broker, with_passwords
 from test_publish import Idle, letter, messages_of, online, publisher
 from wire_examples import KILN, T0, anomaly, frame, free_port, health, recommendation, until
 
+from control.anomaly.alarms import AlarmConfig
 from fusion.clock import Clock, iso_time
 from fusion.command import carry_out, ignore_hangup
 from fusion.daemon.outlet import MqttOutlet
 from fusion.daemon.service import Daemon
+from fusion.daemon.store import Store
 from fusion.errors import FusionError
 from fusion.mqtt.broker import Broker
 from fusion.mqtt.client import Client, ClientState
 from fusion.publish.messages import decode, encode, moved
 from fusion.publish.outbox import Outbox
 from fusion.publish.publisher import MqttPublisher, PublisherConfig
-from fusion.records import NS_PER_S
+from fusion.records import NS_PER_S, Alarm
 from fusion.timeline.timeline import Timeline
 
 ROOT = Path(__file__).parents[1]
@@ -242,6 +244,21 @@ def test_a_restart_after_a_step_keeps_order_and_the_life_that_advice_has_left(tm
     left_s = (first.expires_ns - time.time_ns() - clocks.step_ns) / NS_PER_S
     assert 50 < left_s <= 60
     assert decode(first.payload).valid_until_ns == first.expires_ns
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_a_restart_after_a_step_shelves_no_alarm_longer_or_shorter(tmp_path, hours):
+    clocks = Clocks()
+    now_ns = clocks.clock().now_ns()
+    alarm = Alarm(anomaly=anomaly(t_ns=now_ns), raised_ns=now_ns, shelved_until_ns=now_ns + 60 * NS_PER_S)
+    with contextlib.closing(Store(tmp_path, "kiln", clock=clocks.clock())) as store:
+        store.write([alarm], 1, (), {"settling_ns": 5})
+    clocks.step_ns = hours * HOUR_NS
+    with contextlib.closing(Store(tmp_path, "kiln", clock=clocks.clock())) as store:
+        kept = store.read(AlarmConfig())
+    (found,) = kept.alarms.alarms
+    assert 50 < (found.shelved_until_ns - time.time_ns() - clocks.step_ns) / NS_PER_S <= 60
+    assert kept.notes == {"settling_ns": 5}
 
 
 def test_a_certificate_that_may_not_be_read_is_a_refusal_and_no_dead_thread(tmp_path, monkeypatch):

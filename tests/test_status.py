@@ -97,7 +97,7 @@ def test_the_watchdog_is_fed_only_while_ticks_flow(alive, tick_age_s, flows):
     if tick_age_s is not None:
         statistics.tick_ns = time.monotonic_ns() - round(tick_age_s * NS_PER_S)
     watched = Watched(sources=[source], timeline=None, engine=parts, outlet=None, desk=None)
-    status = Status(watched, statistics, None, None, CLOCK)
+    status = Status(watched, statistics, [], None, CLOCK)
     status._flowing_ns = time.monotonic_ns() - 60 * NS_PER_S
     assert status.flowing is flows
 

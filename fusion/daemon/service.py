@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +22,8 @@ from connectors.kinds import made_sources
 from connectors.replay import ReplayConfig, replay_source
 from fusion.checkpoint import load_checkpoint
 from fusion.clock import CLOCK, Clock, iso_time
-from fusion.command import ignore_hangup, stop_on_signals
+from fusion.command import dead_thread, ignore_hangup, stop_on_signals
+from fusion.daemon.audit import AUDIT, Audit
 from fusion.daemon.certificates import CertificateWatch
 from fusion.daemon.desk import AlarmDesk
 from fusion.daemon.glance import name_of
@@ -36,7 +37,7 @@ from fusion.daemon.settings import DaemonConfig
 from fusion.daemon.status import Statistics, Status, Watched
 from fusion.daemon.store import Store
 from fusion.daemon.succession import Succession, first_model, load_model
-from fusion.errors import ConfigError, FusionError
+from fusion.errors import ConfigError
 from fusion.files import check_place
 from fusion.inference import Engine, Outcome
 from fusion.notify import notify
@@ -45,7 +46,7 @@ from fusion.publish.publisher import MqttPublisher, PublisherConfig
 from fusion.recordings.marks import Mark, MarkKind, alarm_mark
 from fusion.recordings.recorder import Recorder
 from fusion.recordings.recording import Recording, arrival_ns
-from fusion.records import NS_PER_S, Alarm, AlarmOrder, AnomalyState, Frame, Health, OrderKind
+from fusion.records import NS_PER_S, Alarm, AlarmOrder, AnomalyState, Frame, Health, OrderKind, Verdict
 from fusion.timeline.timeline import Timeline
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ class Daemon:
         *,
         desk: AlarmDesk | None = None,
         memory: TickMemory | None = None,
+        audit: Audit | None = None,
         recorder: Recorder | None = None,
         succession: Succession | None = None,
         certificates: CertificateWatch | None = None,
@@ -89,6 +91,7 @@ class Daemon:
         self._outlet = outlet
         self._desk = desk or AlarmDesk()
         self._memory = memory
+        self._audit = audit or Audit()
         self._recorder = recorder
         self._succession = succession
         self._http = http or HttpConfig()
@@ -100,7 +103,7 @@ class Daemon:
         self._noted_skips = 0
         self.statistics = Statistics()
         watched = Watched(sources=sources, timeline=timeline, engine=engine, outlet=outlet, desk=self._desk)
-        keepers = [keeper for keeper in (memory, recorder, succession) if keeper is not None]
+        keepers = [keeper for keeper in (memory, recorder, succession, self._audit) if keeper is not None]
         self._status = Status(watched, self.statistics, keepers, certificates, clock)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -113,15 +116,17 @@ class Daemon:
         if self._succession is not None:
             rest.append(asyncio.create_task(self._succession.watch(), name="succession"))
         try:
+            self._audit.note("started", model=self._engine.model_id)
             for alarm in self._desk.again():
                 self._outlet.again(alarm, self._clock.now_ns())
+                self._note(alarm, self._clock.now_ns())
             if self._recorder is not None:
                 await asyncio.to_thread(self._recorder.start)
             for source in self._sources:
                 await source.start()
             async with serving(self._http, self._status.answer):
                 notify("READY=1")
-                with _dead_thread() as dead:
+                with dead_thread() as dead:
                     await _first_failure_or_done(intake, inference, *rest, dead)
         finally:
             await self._shut_down(intake, inference, *rest)
@@ -142,6 +147,7 @@ class Daemon:
                 self._memory.close()
         finally:
             self._outlet.close()
+            self._audit.note("stopped")
             self._desk.close()
             if self._succession is not None:
                 await self._succession.close()
@@ -193,6 +199,7 @@ class Daemon:
             frame, closed_ns = await self._frames.get()
             newest = self._frames.empty()
             for answer in self._outlet.answers():
+                await self._kept("answer", id=answer.id, answer=answer.answer, reason=answer.reason)
                 await self._work(self._engine.answer, answer)
             if self._noted_skips < self.statistics.skipped_ticks:
                 self._noted_skips = self.statistics.skipped_ticks
@@ -215,6 +222,8 @@ class Daemon:
             if outcome.anomalies or self._engine.notes != self._desk.notes:
                 await self._save()
             await self._work(self._outlet.outcome, outcome)
+            if (advice := outcome.recommendation) is not None and advice.verdict is Verdict.ADVISE:
+                await self._kept("advice", id=advice.id, moves={m.signal: m.recommended for m in advice.moves})
             await self._tell(changed, outcome.frame.t_ns)
         for anomaly in outcome.anomalies:
             if self._recorder is not None and anomaly.state is not AnomalyState.HELD:
@@ -252,8 +261,10 @@ class Daemon:
             alarm = self._desk.obey(order, t_ns)
         except ConfigError as error:
             self._outlet.refused("order:refused")
+            await self._kept("refused", id=order.id, order=order.order, by=order.by)
             log.warning("order to %s by %s is refused: %s", order.order, order.by or "nobody", error)
             return []
+        await self._kept("order", id=order.id, order=order.order, by=order.by, for_s=order.for_s)
         if alarm is not None and order.order is OrderKind.NORMAL:
             await self._work(self._engine.accept, order.id)
             self._note_good(alarm, order.by)
@@ -270,6 +281,7 @@ class Daemon:
         """Say what became of alarms, to everyone and in the log."""
         for alarm in changed:
             await self._work(self._outlet.alarm, alarm, t_ns)
+            await self._work(self._note, alarm, t_ns)
             log.info("alarm %s (%s) at %s: %s", alarm.anomaly.id, name_of(alarm), iso_time(t_ns), _said(alarm, t_ns))
 
     async def _health(self) -> None:
@@ -281,6 +293,14 @@ class Daemon:
             self._desk.settle(self._outlet.settled)
             if self._desk.stale:
                 await self._save()
+
+    async def _kept(self, what: str, **details: Any) -> None:
+        """Keep for good what was done, before anything follows from it."""
+        await self._work(partial(self._audit.note, what, **details))
+
+    def _note(self, alarm: Alarm, t_ns: int) -> None:
+        """Keep for good where an alarm stands."""
+        self._audit.note("alarm", id=alarm.anomaly.id, name=name_of(alarm), said=_said(alarm, t_ns))
 
     def health(self, state: str) -> Health:
         """The daemon as the operator should see it, now."""
@@ -297,29 +317,6 @@ def _said(alarm: Alarm, t_ns: int) -> str:
     if alarm.accepted_by:
         said.append(f"taken for normal by {alarm.accepted_by}")
     return ", ".join(said)
-
-
-@contextlib.contextmanager
-def _dead_thread() -> Iterator[asyncio.Future[None]]:
-    """A future that fails as soon as any thread of this process dies of an exception."""
-    loop, previous = asyncio.get_running_loop(), threading.excepthook
-    dead: asyncio.Future[None] = loop.create_future()
-
-    def fail(name: str, error: BaseException | None) -> None:
-        if not dead.done():
-            dead.set_exception(FusionError(f"thread {name} has died: {error!r}"))
-
-    def hook(found: threading.ExceptHookArgs) -> None:
-        previous(found)
-        name = "" if found.thread is None else found.thread.name
-        loop.call_soon_threadsafe(fail, name, found.exc_value)
-
-    threading.excepthook = hook
-    try:
-        yield dead
-    finally:
-        threading.excepthook = previous
-        dead.cancel()
 
 
 async def _first_failure_or_done(intake: asyncio.Task[None], *others: asyncio.Future[None]) -> None:
@@ -355,6 +352,7 @@ def run(config: DaemonConfig) -> None:
         desk, memory = AlarmDesk(config.alarms, store), memory_of(config, plant)
         engine = None if checkpoint is None else resumed(config, checkpoint, desk, memory)
         seat = Seat(plant, engine, desk.sequence)
+        audit = Audit(Path(config.state) / AUDIT if config.state else None)
         recorder = Recorder(config.record, plant) if config.record.folder else None
         succession = None
         if config.learn.models and recorder is not None:
@@ -368,6 +366,7 @@ def run(config: DaemonConfig) -> None:
             MqttOutlet(MqttPublisher(config.publish, plant, seat.model_id), seat),
             desk=desk,
             memory=memory,
+            audit=audit,
             recorder=recorder,
             succession=succession,
             certificates=CertificateWatch(watched),

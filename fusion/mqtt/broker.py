@@ -102,7 +102,7 @@ class Broker:
         try:
             context = ssl.create_default_context(cafile=self.tls_ca)
             if self.tls_certificate:
-                context.load_cert_chain(self.tls_certificate, self.tls_key)
+                context.load_cert_chain(self.tls_certificate, self.tls_key, _no_passphrase)
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(f"{self.SECTION}.tls_*: certificate or key cannot be used ({error})") from error
         return context
@@ -113,6 +113,11 @@ class Broker:
                 return
         except OSError as error:
             raise ConfigError(f"{self.SECTION}.{name}: {file} cannot be read: {error.strerror}") from error
+
+
+def _no_passphrase() -> str:
+    """Nobody sits at a daemon to type one: a key that asks for it is refused."""
+    return ""
 
 
 def client_name() -> str:

@@ -49,6 +49,8 @@ class Mailbag:
     def put(self, letters: Sequence[Letter]) -> bool:
         """Take letters; whether they are on the disk now, else they wait in memory until it takes them."""
         with self._lock:
+            if not letters:
+                return not self._unstored
             self._unstored |= {letter.message_id: letter for letter in letters}
             self._update()
             self._make_room()

@@ -324,19 +324,20 @@ def moved(payload: bytes, by_ns: int) -> bytes:
     if by_ns == 0:
         return payload
     try:
-        return _ENCODER.encode(_moved(msgspec.json.decode(payload), by_ns))
+        return _ENCODER.encode(times_moved(msgspec.json.decode(payload), by_ns))
     except (msgspec.DecodeError, UnicodeDecodeError):
         return payload
 
 
-def _moved(value: Any, by_ns: int) -> Any:
+def times_moved(value: Any, by_ns: int) -> Any:
+    """Plain values with every whole number called ``..._ns`` moved, and what is the same time in words beside it."""
     if isinstance(value, list):
-        return [_moved(item, by_ns) for item in value]
+        return [times_moved(item, by_ns) for item in value]
     if not isinstance(value, dict):
         return value
     times = {name: t_ns for name, t_ns in value.items() if name.endswith("_ns") and type(t_ns) is int}
     words = {iso_time(t_ns): iso_time(t_ns + by_ns) for t_ns in times.values()}
-    rest = {n: words.get(v, v) if isinstance(v, str) else _moved(v, by_ns) for n, v in value.items()}
+    rest = {n: words.get(v, v) if isinstance(v, str) else times_moved(v, by_ns) for n, v in value.items()}
     return rest | {name: t_ns + by_ns for name, t_ns in times.items()}
 
 

@@ -8,11 +8,11 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fusion.clock import STEP_NS, Clock
+from fusion.clock import Clock
 from fusion.errors import ConfigError, FusionError
 from fusion.publish.messages import moved
 
-LOCKED_S = 0.5  # how long a file that somebody else has locked is waited for
+LOCKED_S = 0.1  # how long a file that somebody else has locked is waited for
 PASSING = ("SQLITE_FULL", "SQLITE_BUSY", "SQLITE_LOCKED")
 
 _TABLES = (
@@ -84,8 +84,7 @@ class Outbox:
     def _take_over(self, clock: Clock) -> None:
         """Bring what an earlier process left onto our axis of time."""
         found = self._database.execute("SELECT boot, offset_ns FROM axis").fetchone()
-        by_ns = clock.offset_ns - found[1] if found and clock.boot and found[0] == clock.boot else 0
-        if abs(by_ns) > STEP_NS:
+        if by_ns := clock.moved_ns(*(found or ("", None))):
             rows = self._database.execute("SELECT id, payload, expires_ns FROM outbox").fetchall()
             self._database.executemany(
                 "UPDATE outbox SET payload = ?, expires_ns = ? WHERE id = ?",

@@ -161,7 +161,7 @@ class MqttPublisher:
         """
         self._client.check()
         made = [self._message(item) for item in items]
-        stored = self._bag.put([self._letter(m) for m in made if isinstance(m, KEPT)]) if made else True
+        stored = self._bag.put([self._letter(m) for m in made if isinstance(m, KEPT)])
         for message in made:
             if isinstance(message, HealthMessage):
                 self._last_health = messages.encode(message)

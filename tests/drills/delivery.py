@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -104,6 +105,32 @@ def disk_full(options: Options, folder):
     return Outcome(passed=passed, lost=lost, parameters={"disk_KiB": size_kib, "letters": many}, counts=counts)
 
 
+def outbox_locked(options: Options, folder):
+    """Another process locks the outbox for a while; letters go on, and the broker goes away in the middle."""
+    locked_s, served, path = 8.0, broker(folder), folder / "outbox.sqlite"
+    reader, out = Reader(served.port), publisher(served.port, path)
+    out.start()
+    names, slowest_s = [], 0.0
+    try:
+        until(lambda: out.state is ClientState.ONLINE, "online")
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            for name in _at_rate(6.125, locked_s, "locked"):
+                began = time.monotonic()
+                names.append(name), out.publish(anomaly(name))
+                slowest_s = max(slowest_s, time.monotonic() - began)
+                if len(names) == 25:
+                    served.stop()
+            other.execute("ROLLBACK")
+        until(lambda: out.settled, "stored")
+        served.start()
+        counts = delivered(reader, names) | {"slowest_publish_s": round(slowest_s, 2)}
+    finally:
+        out.close(), reader.close(), served.stop()
+    passed, said = verdict(counts)
+    return Outcome(passed=passed, lost=said, parameters={"locked_s": locked_s}, counts=counts)
+
+
 def _fill(disk):
     file = disk / "filler"
     with contextlib.suppress(OSError), file.open("wb", buffering=0) as stream:
@@ -190,4 +217,4 @@ def publisher_kills(options: Options, folder):
     return Outcome(passed=passed, lost=lost, parameters={"kills": options.kills, "rate_hz": RATE_HZ}, counts=counts)
 
 
-DRILLS = (broker_down, disk_full, clock_step, publisher_kills)
+DRILLS = (broker_down, disk_full, outbox_locked, clock_step, publisher_kills)

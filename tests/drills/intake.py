@@ -165,6 +165,43 @@ async def _hostile_wire(folder, chance):
     return Outcome(passed=passed, lost=f"{missed} of {len(ABSURD)} good values that followed", counts=counts)
 
 
+def hostile_camera(options: Options, folder):
+    """A server that answers a camera's reader with rubbish, several ways, and then a real camera on the same port."""
+    return asyncio.run(_hostile_camera(random.Random(options.seed)))
+
+
+async def _hostile_camera(chance):
+    camera, asked = RtspPeer(), 0
+
+    async def answer(reader, writer):
+        nonlocal asked
+        asked += 1
+        with contextlib.suppress(OSError):
+            await asyncio.wait_for(reader.read(4096), 2.0)
+            right = b"RTSP/1.0 200 OK\r\nCSeq: 1\r\nContent-Length: 4000000000\r\n\r\n"
+            said = chance.choice([b"", chance.randbytes(3000), right, b"RTSP/1.0 " + b"9" * 9000, right[:20]])
+            writer.write(said)
+            await writer.drain()
+        writer.close()
+
+    settings_of = {"url": camera.url("camera"), "signal": "camera", "open_timeout_s": 1.0, "read_timeout_s": 1.0}
+    source = source_of(VideoConfig(**settings_of, supervision=supervision(open_timeout_s=4.0)), PLANT)
+    server = await asyncio.start_server(answer, "127.0.0.1", camera.port)
+    await source.start()
+    try:
+        await until(lambda: asked >= 6 and source.epoch >= 3, 40.0)
+        said = source.health().message
+        server.close()
+        await camera.start()
+        pictures = len(await collect(source, lambda items: len(items) >= 3, 20.0))
+    finally:
+        await source.stop()
+        await camera.stop()
+    counts = {"answers_of_rubbish": asked, "connections": source.epoch, "said": said, "pictures_after": pictures}
+    lost = "nothing: pictures come as soon as there is a camera" if pictures >= 3 else "the camera"
+    return Outcome(passed=bool(said) and pictures >= 3, lost=lost, counts=counts)
+
+
 def flood(options: Options, folder):
     """Ten times the nominal rate of messages for a while; what is not taken is counted, and memory stays."""
     return asyncio.run(_flood(folder, 60.0 if options.long else 8.0))
@@ -253,4 +290,4 @@ async def _media_kills(kills, chance):
     return Outcome(passed=gaps == kills == len(back_s), lost=said, parameters={"kills": kills}, counts=counts)
 
 
-DRILLS = (hostile_decoders, hostile_wire, flood, media_kills)
+DRILLS = (hostile_decoders, hostile_wire, hostile_camera, flood, media_kills)

@@ -10,8 +10,11 @@ from mosquitto import Mosquitto
 from test_kills import Operator
 from wire_examples import until
 
+from fusion.daemon.audit import AUDIT, check_audit
 from tests.drills import TESTS
 from tests.drills.rig import Memory, Options, Outcome
+
+SIZES = ("events", "open", "acknowledgements", "audit_lines")
 
 
 def daemon_kills(options: Options, folder):
@@ -33,7 +36,13 @@ def daemon_kills(options: Options, folder):
     told = {name: "cleared" not in states for name, states in operator.states.items()}
     acknowledged = {a["anomaly"]["id"] for a in stored["alarms"] if a["acknowledged_by"] == "kim"}
     heard = {name for name, said in operator.alarms.items() if any(by == "kim" for _, by in said)}
+    audit = check_audit(folder / "state" / AUDIT)
+    noted = {entry["id"] for entry in _entries(folder) if entry["what"] == "order"}
     counts = {
+        "audit_lines": audit.lines,
+        "audit_broken": int(audit.broken is not None),
+        "audit_torn": audit.torn,
+        "audit_without_an_order_that_counts": len(acknowledged - noted),
         "events": len(standing),
         "events_lost": len(set(operator.states) - set(standing)),
         "events_never_told": len(set(standing) - set(operator.states)),
@@ -46,11 +55,15 @@ def daemon_kills(options: Options, folder):
         "acknowledgements_lost": len(heard ^ acknowledged),
         "files_set_aside": len(list((folder / "state").glob("*.aside"))),
     }
-    bad = {k: v for k, v in counts.items() if v and k not in ("events", "open", "acknowledgements")}
+    bad = {k: v for k, v in counts.items() if v and k not in SIZES}
     said = (
         f"{counts['events_lost']} of {counts['events']} events, {counts['open_lost_at_restart']} of {len(still)} open"
     )
     return Outcome(passed=not bad, lost=said + (f"; {bad}" if bad else ""), parameters={"kills": kills}, counts=counts)
+
+
+def _entries(folder):
+    return [json.loads(line) for line in (folder / "state" / AUDIT).read_text().splitlines()]
 
 
 SOAKS = """
