@@ -155,7 +155,7 @@ def _rules(known: Mapping[str, Rule | None], words_of: Mapping[str, str], sample
     return {
         words_of[w]: rule or by_evidence(samples.get(words_of[w], ()), valid=w in VALIDITY)
         for w, rule in known.items()
-        if w in words_of
+        if w in words_of and (rule or may_be_quality(samples.get(words_of[w], ())))
     }
 
 
