@@ -188,7 +188,8 @@ def test_numbers_that_nothing_can_be_are_masked_and_sentinels_are_offered(tmp_pa
     assert code == 0
     assert summary(place)["states"] == {"A": {"absurd": 3}}
     assert summary(place)["sentinels"] == {"A": {"-9999": 2}}
-    assert "A: 3 numbers that no plant can measure are masked as bad" in caplog.text
+    assert "A: 3 numbers beyond all that is measured" in caplog.text
+    assert "3 numbers beyond all that is measured" in (place / "report.html").read_text()
     assert "--bad -9999" in caplog.text
     assert "-9999 stands 2 times" in (place / "report.html").read_text()
     assert load_plant(place / "plant.yaml").by_name["A"].low > 0
@@ -255,6 +256,9 @@ def quality_file(header, good, bad):
         ("StatusCode", "0x00000000", "0x80340000"),
         ("StatusCode", "Good", "BadSensorFailure"),
         ("Status", "GoodClamped", "BadNoData"),
+        ("VALID_FLAG", "Y", "N"),
+        ("Gültig", "WAHR", "FALSCH"),
+        ("qc_flag", "1", "4"),
         ("quality", "1", "0"),
     ],
 )
@@ -271,6 +275,20 @@ def test_a_quality_column_of_a_wide_file_in_another_language(tmp_path):
     assert code == 0
     assert (table_of(place)["quality"] == 0).sum() == 15
     assert {s.name for s in load_plant(place / "plant.yaml").signals} == {"A", "B"}
+
+
+def test_a_status_of_unknown_words_is_not_taken_for_quality(tmp_path, capsys):
+    place, code = bring(tmp_path, quality_file("Status", "Running", "Stopped"))
+    assert code == LOSSY
+    assert "columns not read: Status" in capsys.readouterr().err
+    assert (table_of(place)["quality"] == 2).all()
+
+
+def test_two_columns_of_one_name_and_two_units_are_two_tags(tmp_path):
+    lines = ["Datum;Uhrzeit;A [bar];A [°C];B", *(f"13.05.2024;08:00:{i:02};{i},5;{i};{i}" for i in range(60))]
+    place, code = bring(tmp_path, "\n".join(lines), "--tz", "UTC")
+    assert code == 0
+    assert set(table_of(place)["signal"]) == {"A [bar]", "A [°C]", "B"}
 
 
 def test_one_quality_behind_all_values_is_that_of_the_row(tmp_path):

@@ -26,6 +26,12 @@ def test_a_data_log_of_wincc(tmp_path):
     assert (table_of(place)["quality"] == 0).sum() == 2
 
 
+def test_what_sqlcmd_puts_around_rows_is_no_loss(tmp_path):
+    lines = ["tag,time,value", "---,----,-----", *(f"A,{stamp(i)},{i}" for i in range(20)), "", "(20 rows affected)"]
+    place, code = bring(tmp_path, "\n".join(lines))
+    assert (code, len(values(place, "A"))) == (0, 20)
+
+
 @pytest.mark.parametrize("first", ["", "sep=,\r\n"])
 def test_series_of_grafana_joined_by_time(tmp_path, first):
     lines = [

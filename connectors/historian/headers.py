@@ -9,11 +9,12 @@ from connectors.historian.quality import Rule, flag_bad, flag_doubt, flag_good, 
 
 TAGS = (
     *("tag", "tagname", "tagpath", "pointname", "point", "name", "signal", "variable", "varname", "path", "attribute"),
-    *("tagid", "sensor", "series", "metric"),
+    *("tagid", "sensor", "series", "metric", "messstelle", "messpunkt", "kks", "punkt", "nom", "nombre", "punto"),
 )
 TIMES = (
     *("timestamp", "tstamp", "time", "datetime", "date", "ts", "timestring", "sourcetimestamp", "sourcetime"),
-    *("zeit", "zeitstempel", "horodatage", "fecha", "fechahora", "utc"),
+    *("zeit", "zeitstempel", "zeitpunkt", "datum", "datumzeit", "datumuhrzeit", "horodatage", "dateheure", "fecha"),
+    *("fechahora", "dataora", "tijd", "czas", "tid", "время", "时间", "時刻", "utc"),
 )
 VALUES = (
     *("value", "val", "varvalue", "wert", "messwert", "valeur", "valor", "valore", "waarde", "wartosc", "значение"),
@@ -55,7 +56,7 @@ QUALITIES = (
     ),
     *("qualidade", "kwaliteit", "kvalitet", "laatu", "jakosc", "kvalita", "качество", "статус", "品質", "质量"),
 )
-SOUNDS_OF_QUALITY = ("qualit", "validi", "gultig", "gueltig", "kvalit", "kwalite", "jakosc", "качеств", "品質", "质量")
+SOUNDS_OF_QUALITY = ("qualit", "valid", "gultig", "gueltig", "kvalit", "kwalite", "jakosc", "качеств", "品質", "质量")
 """What the name of a column of quality has in it where it is none of these words."""
 FLAGS: Mapping[str, Rule | None] = {
     "good": flag_good,

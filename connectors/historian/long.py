@@ -155,7 +155,7 @@ def _rules(known: Mapping[str, Rule | None], words_of: Mapping[str, str], sample
     return {
         words_of[w]: rule or by_evidence(samples.get(words_of[w], ()), valid=w in VALIDITY)
         for w, rule in known.items()
-        if w in words_of
+        if w in words_of and (rule or may_be_quality(samples.get(words_of[w], ())))
     }
 
 
@@ -281,10 +281,12 @@ def long_batch(
 
 
 def _without_marks(frame: pl.DataFrame, plan: LongPlan) -> pl.DataFrame:
-    """Rows that are the header once more, or a mark of WinCC's runtime (`$RT_OFF$`), hold no value."""
-    marks = [pl.col(plan.time) == plan.time] if frame.schema[plan.time] == pl.String else []
+    """Rows that hold no value: the header once more, what `sqlcmd` puts around rows, marks of WinCC (`$RT_OFF$`)."""
+    marks, time = list[pl.Expr](), pl.col(plan.time)
+    if frame.schema[plan.time] == pl.String:
+        marks = [time == plan.time, time.str.contains("^-+$")]
     if plan.tag and frame.schema[plan.tag] == pl.String:
-        marks.append(pl.col(plan.tag).str.starts_with("$RT_"))
+        marks.append(pl.col(plan.tag).str.contains(r"^(\$RT_|\(\d+ rows? affected\)$)"))
     mark = pl.any_horizontal(*marks).fill_null(value=False) if marks else pl.lit(value=False)
     return frame.filter(~mark) if frame.select(mark.any()).item() else frame
 

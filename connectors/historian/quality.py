@@ -14,69 +14,27 @@ Rule = Callable[[pl.Expr], pl.Expr]
 
 _BY_QUALITY: Mapping[Quality, tuple[str, ...]] = {
     Quality.GOOD: (
-        *(
-            "good",
-            "g",
-            "ok",
-            "valid",
-            "true",
-            "yes",
-            "gut",
-            "gültig",
-            "gueltig",
-            "bon",
-            "bonne",
-            "valide",
-            "bueno",
-            "buena",
-        ),
-        *("válido", "buono", "buona", "valido", "bom", "goed", "geldig", "dobry", "dobra", "god", "хорошее", "хорошо"),
-        *("良", "良好", "有效", "正常"),
+        *("good", "g", "ok", "valid", "true", "yes", "y"),
+        *("gut", "gültig", "gueltig", "ja", "j", "wahr", "bon", "bonne", "valide", "oui", "vrai"),
+        *("bueno", "buena", "válido", "sí", "verdadero", "buono", "buona", "valido", "vero", "bom"),
+        *("goed", "geldig", "dobry", "dobra", "god", "хорошее", "хорошо", "да", "良", "良好", "有效", "正常"),
     ),
     Quality.UNCERTAIN: (
-        *("uncertain", "questionable", "substituted", "doubtful", "weak", "manual", "u", "q", "s", "unsicher"),
-        *("fraglich", "ersatzwert", "incertain", "douteux", "incierto", "dudoso", "incerto", "onzeker", "niepewny"),
-        *("неопределенное", "可疑"),
+        *("uncertain", "questionable", "substituted", "doubtful", "weak", "manual", "u", "q", "s"),
+        *("unsicher", "fraglich", "ersatzwert", "incertain", "douteux", "incierto", "dudoso", "incerto"),
+        *("onzeker", "niepewny", "неопределенное", "可疑"),
     ),
     Quality.BAD: (
-        *(
-            "bad",
-            "b",
-            "invalid",
-            "false",
-            "no",
-            "bad data",
-            "nodata",
-            "schlecht",
-            "ungültig",
-            "ungueltig",
-            "fehler",
-            "störung",
-            "mauvais",
-            "mauvaise",
-        ),
-        *("invalide", "non valide", "malo", "mala", "inválido", "cattivo", "non valido", "ruim", "slecht", "ongeldig"),
-        *(
-            "error",
-            "fault",
-            "failed",
-            "erreur",
-            "défaut",
-            "fallo",
-            "errore",
-            "zły",
-            "zła",
-            "dålig",
-            "плохое",
-            "плохо",
-            "不良",
-            "坏",
-            "无效",
-        ),
+        *("bad", "b", "invalid", "false", "no", "n", "bad data", "nodata", "error", "fault", "failed"),
+        *("schlecht", "ungültig", "ungueltig", "nein", "falsch", "fehler", "störung"),
+        *("mauvais", "mauvaise", "invalide", "non", "non valide", "faux", "erreur", "défaut"),
+        *("malo", "mala", "inválido", "falso", "fallo", "cattivo", "non valido", "errore", "ruim"),
+        *("slecht", "ongeldig", "zły", "zła", "dålig", "плохое", "плохо", "нет", "不良", "坏", "无效"),
     ),
 }
 _WORDS: Mapping[str, Quality] = {word: quality for quality, words in _BY_QUALITY.items() for word in words}
 _FIRST = re.compile(r"good|bad|uncertain|[^\W\d_]+")
+_QARTOD = frozenset({1, 2, 3, 4, 9})
 _OPC_DA = frozenset({192, 216, 64, 68, 80, 84, 88, 0, 4, 8, 12, 16, 20, 24, 28})
 
 
@@ -159,6 +117,12 @@ def validity(column: pl.Expr) -> pl.Expr:
     return pl.when(code.is_null() | (code > 0)).then(GOOD).otherwise(BAD)
 
 
+def qartod(column: pl.Expr) -> pl.Expr:
+    """Flags of QARTOD: 1 good, 2 not evaluated, 3 suspect, 4 bad, 9 missing."""
+    code = _number(column)
+    return pl.when(code.is_null() | (code == 1)).then(GOOD).when(code.is_in([2, 3])).then(UNCERTAIN).otherwise(BAD)
+
+
 def by_evidence(samples: Iterable[str | int | None], *, valid: bool = False) -> Rule:
     """The convention that some values of a column of quality follow; ``valid``: its name says that it is validity."""
     numbers = []
@@ -175,6 +139,8 @@ def by_evidence(samples: Iterable[str | int | None], *, valid: bool = False) -> 
         valid or set(numbers) == {1} or (set(numbers) <= {-1, 0, 1} and 2 * numbers.count(1) > len(numbers))
     ):
         return validity
+    if set(numbers) <= _QARTOD and 2 * numbers.count(1) > len(numbers):
+        return qartod
     if not numbers or set(numbers) == {0} or max(numbers) >= 2**30 or min(numbers) < 0:
         return opc_ua
     if max(numbers) == 100:

@@ -116,6 +116,7 @@ def make_plan(
     titles = [_cell(header.tags, i) for i in range(len(columns))]
     seen = dict(zip(titles, (samples.get(column, ()) for column in columns), strict=True))
     apart = {value: title for value, title in _apart(titles[times:]).items() if may_be_quality(seen[title])}
+    count = Counter(_named_unit(title)[0] for title in titles[times:])
     pairs: list[tuple[str, str]] = []
     names: dict[str, str] = {}
     infos: dict[str, TagInfo] = {}
@@ -133,6 +134,7 @@ def make_plan(
             continue
         name, unit = _named_unit(_VALUE_NAME.sub("", title) if title in apart else title)
         pairs.append((columns[i], columns[titles.index(apart[title])] if title in apart else ""))
+        name = title if count[name] > 1 else name  # `A [bar]` and `A [°C]` are two tags
         names[columns[i]] = name
         infos[name] = TagInfo(
             unit=_cell(header.units, i).strip("[]()") or unit, description=_cell(header.descriptions, i)

@@ -30,7 +30,15 @@ from fusion.errors import ConfigError, HistorianError
 from fusion.files import whole_file, whole_folder
 from fusion.importing.proposal import propose, ucum
 from fusion.importing.reading import Rejects, read, reasons
-from fusion.importing.report import SENTINEL_FOUND, FileReport, Imported, losses, missing_tags, write_report
+from fusion.importing.report import (
+    ABSURD_FOUND,
+    SENTINEL_FOUND,
+    FileReport,
+    Imported,
+    losses,
+    missing_tags,
+    write_report,
+)
 from fusion.importing.spool import TEXTS_KEPT, Resolver, Spool, Survey
 from fusion.importing.stretches import judge, record
 from fusion.importing.tag_quality import TagQuality
@@ -205,7 +213,7 @@ def _tell(
         log.warning("%s: %d tags of the other files are missing, such as %s", name, len(missing), missing[0])
     for tag in tags:
         if count := tag.states[ABSURD]:
-            log.warning("%s: %d numbers that no plant can measure are masked as bad", tag.name, count)
+            log.warning("%s: %s", tag.name, ABSURD_FOUND.format(count))
         for number, count in tag.sentinels.items():
             log.warning("%s: %s", tag.name, SENTINEL_FOUND.format(number, count))
     usable = [tag.name for tag in tags if tag.name in left_out and tag.rows > tag.bad]

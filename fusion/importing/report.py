@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.historian.rows import TagInfo
+from connectors.historian.states import ABSURD
 from fusion.importing.tag_quality import TagQuality
 from fusion.plant import Plant, Role, Signal
 from fusion.records import NS_PER_S
@@ -21,6 +22,7 @@ from fusion.templates import render
 TEMPLATE = Path(__file__).with_name("report.html")
 WIDTH, HEIGHT, BINS = 240, 44, 120
 MUCH = 0.05  # share of a tag's rows or time from which a reader should look
+ABSURD_FOUND = "{} numbers beyond all that is measured, such as the largest float, are masked as bad"
 SENTINEL_FOUND = (
     "{0:.12g} stands {1} times, far from all other values: if it means no value, import again with --bad {0:.12g}"
 )
@@ -119,6 +121,8 @@ def treatment(tag: TagQuality, plant: Plant) -> list[str]:
     said = []
     if tag.bad:
         said.append(f"{tag.bad} bad values are masked: the model sees the last good one and that it is not new")
+    if count := tag.states[ABSURD]:
+        said.append(ABSURD_FOUND.format(count))
     said += [SENTINEL_FOUND.format(number, count) for number, count in tag.sentinels.items()]
     if tag.gap_count or tag.compressed:
         said.append(f"a value counts for {signal.stale_after_s:g} s, then the tag is masked until the next")
