@@ -431,7 +431,7 @@ def test_a_camera_that_stalls_is_noticed_after_some_of_its_intervals(monkeypatch
         source = video(peer.url("camera"), start_time=None)
         await source.start()
         try:
-            await collect(source, lambda items: len(items) >= 5)
+            await collect(source, lambda items: len(items) >= 8)
             peer._task.cancel()  # the connection stays
             await until(lambda: source.state is SourceState.STALE, 2.0)
             assert "nothing for 0." in source.health().message
