@@ -440,6 +440,7 @@ def test_configuration_errors_name_the_key(options: dict[str, object], key: str)
         ({"topic": "a", "signal": "TT101", "format": "xml"}, "json, plain"),
         ({"topic": "a", "signal": "TT101", "time_unit": "min"}, "iso"),
         ({"topic": "a", "signal": "TT101", "decimal": ";"}, "decimal"),
+        ({"topic": "a", "signal": "TT101", "states": {"True": 1}}, "in quotes"),
         ({"topic": "a", "signal": "TT101", "quality_code": "x"}, "opcda"),
         ({"topic": "a", "signal": "TT101", "value_path": 'a."b'}, "in quotes"),
         ({"topic": "a", "signal": "TT101", "time_path": "a[0]"}, "mqtt.topics.a.time_path"),
