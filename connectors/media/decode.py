@@ -246,7 +246,13 @@ def run(job: Job, stream: BinaryIO) -> None:
     except (HTTPUnauthorizedError, HTTPForbiddenError) as error:
         outlet.put({"kind": "error", "refused": True, "text": error.strerror})
     except (FFmpegError, OSError, ValueError) as error:
-        outlet.put({"kind": "error", "refused": False, "text": getattr(error, "strerror", None) or str(error)})
+        outlet.put(
+            {
+                "kind": "error",
+                "refused": False,
+                "text": getattr(error, "strerror", None) or str(error) or type(error).__name__,
+            }
+        )
     else:
         outlet.put({"kind": "end"})
     outlet.close()
