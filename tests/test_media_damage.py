@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 from av.audio.resampler import AudioResampler
 
 import connectors.media.decoder_process
-from connectors.media.decode import StreamClock
+from connectors.media.decode import Decoder, StreamClock
+from connectors.media.pipe import Job
 from fusion.recordings import codec
 from fusion.recordings.codec import PictureEncoder
 from fusion.records import NS_PER_S, Quality, SourceState
@@ -78,6 +80,28 @@ def test_a_damaged_picture_and_those_built_on_it_are_uncertain(tmp_path, monkeyp
     file.write_bytes(b"".join(units))
     items = asyncio.run(play(video(file, options={"framerate": "10"})))
     assert [i for i, item in enumerate(items) if item.quality is Quality.UNCERTAIN] == [*range(5, 10), *range(20, 30)]
+
+
+def test_a_stream_without_key_frames_is_joined_anywhere_and_heals(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(codec, "_X264", codec._X264 + ":intra-refresh=1")
+    monkeypatch.setattr(connectors.media.decode, "HEALED", 20)
+    encoder = PictureEncoder(96, 96, 10)
+    units = [encoder.encode(picture(i)) for i in range(80)][3:]
+    units[40] = units[40][: len(units[40]) // 2]
+    outlet: list[dict[str, object]] = []
+    file = tmp_path / "a.h264"
+    file.write_bytes(b"".join(units))
+    job = Job(modality="video", url=str(file), shape=(96, 96), period_s=0.1, live=False, realtime=False)
+    job.options = {"framerate": "10"}
+    av.logging.set_level(av.logging.INFO)
+    try:
+        Decoder(job, SimpleNamespace(put=lambda header, payload=b"": outlet.append(header))).run()
+    finally:
+        av.logging.set_level(None)
+    damaged = ["damaged" in header["conditions"] for header in outlet if header["kind"] == "data"]
+    first = damaged.index(True)
+    assert damaged[first:] == [True] * 20 + [False] * (len(damaged) - first - 20)
+    assert first > 15
 
 
 def test_pictures_whose_stamps_stand_still_all_arrive_and_are_counted(tmp_path):
