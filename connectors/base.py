@@ -130,6 +130,12 @@ async def bounded(work: Coroutine[Any, Any, T], timeout_s: float) -> T:
     return task.result()
 
 
+def _reason(error: Exception) -> str:
+    """What an error says, with its name where that is all or where we did not foresee it; never nothing."""
+    name, text = type(error).__name__, str(error)
+    return (text if isinstance(error, SourceError | OSError) else f"{name}: {text}") if text else name
+
+
 def _forget_outcome(task: asyncio.Future[Any]) -> None:
     if not task.cancelled():
         task.exception()
@@ -257,8 +263,7 @@ class Source:
                 self._give_up(SourceState.STALE, str(silence))
                 await self._sleep(self._backoff.next_s())
             except Exception as error:  # the one place: whatever a driver does, the source comes back
-                known = isinstance(error, SourceError | OSError)
-                self._give_up(SourceState.DOWN, str(error) if known else f"{type(error).__name__}: {error}")
+                self._give_up(SourceState.DOWN, _reason(error))
                 log.debug("source %s: driver failed", self.name, exc_info=error)
                 await self._sleep(self._backoff.next_s())
 

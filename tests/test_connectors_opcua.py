@@ -1,20 +1,18 @@
 import asyncio
 import contextlib
 import struct
-import uuid
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 from asyncua import ua
 from asyncua.client.ua_session import UaSession
-from asyncua.ua.ua_binary import struct_to_binary
 from asyncua.ua.uaerrors import BadTooManyOperations
 
 import connectors.opcua.session
 from connectors.base import ARRIVAL_CLOCK, Source, Tally
 from connectors.kinds import source_of
-from connectors.opcua.config import OpcUaConfig
+from connectors.opcua.config import OpcUaConfig, StandIn
 from connectors.opcua.nodes import NodeAddress, identifier, parse_node
 from connectors.opcua.notifications import NotificationReader, to_ns, to_quality
 from connectors.opcua.reasons import refusal_or_loss
@@ -302,6 +300,7 @@ def test_node_addresses():
     ("options", "key"),
     [
         ({"url": "http://h"}, "opc.tcp"),
+        ({"stand_ins": [StandIn(url="http://h")]}, "opcua.stand_ins.url"),
         ({"url": "opc.tcp://me:secret@h:1"}, "password_file"),
         ({"insecure": False}, "insecure: true"),
         ({"namespace_uri": None}, "namespace_uri"),
@@ -322,6 +321,26 @@ def test_configuration_errors_name_the_key(options: dict[str, object], key: str)
     with pytest.raises(ConfigError, match=key) as caught:
         source_of(OpcUaConfig(**{**settings, **options}), PLANT)
     assert "secret" not in str(caught.value)
+
+
+def test_a_server_that_is_lost_is_stood_in_for():
+    async def scenario() -> None:
+        first, second = OpcUaPeer(tags=("TT101",)), OpcUaPeer(tags=("TT101",))
+        await second.start()
+        await second.write("TT101", 7.0)
+        source = build(first, stand_ins=[StandIn(url=second.url)], signals=["TT101"])
+        await source.start()
+        try:
+            assert values(await collect(source, values)) == [("TT101", 7.0, 2)]
+            assert source.epoch == 2
+            await second.stop()
+            await first.start()
+            assert values(await collect(source, values)) == [("TT101", 0.0, 2)]
+        finally:
+            await source.stop()
+            await first.stop()
+
+    asyncio.run(scenario())
 
 
 def test_an_open_that_fails_leaves_nothing_behind():
@@ -406,51 +425,6 @@ def test_a_node_that_is_deleted_and_made_anew_comes_back(monkeypatch: pytest.Mon
             await peer.stop()
 
     asyncio.run(scenario())
-
-
-def encoded(value: object, kind: ua.VariantType, **more: object) -> bytes:
-    return struct_to_binary(ua.DataValue(ua.Variant(value, kind, **more), ua.StatusCode(GOOD)))
-
-
-@pytest.mark.parametrize(
-    ("value", "kind", "expected"),
-    [
-        (2**64 - 1, ua.VariantType.UInt64, 2**64 - 1),
-        (-3, ua.VariantType.SByte, -3),
-        (True, ua.VariantType.Boolean, True),
-        (1.5, ua.VariantType.Float, 1.5),
-        ("1.5", ua.VariantType.String, "1.5"),
-        (b"abc", ua.VariantType.ByteString, Unread("ByteString")),
-        (datetime(2026, 1, 1, tzinfo=UTC), ua.VariantType.DateTime, Unread("DateTime")),
-        (uuid.UUID(int=7), ua.VariantType.Guid, Unread("Guid")),
-        (ua.NodeId("abc", 3), ua.VariantType.NodeId, Unread("NodeId")),
-        (ua.NodeId(70_000, 3), ua.VariantType.NodeId, Unread("NodeId")),
-        (ua.LocalizedText("a", "de"), ua.VariantType.LocalizedText, Unread("LocalizedText")),
-        (ua.QualifiedName("a", 2), ua.VariantType.QualifiedName, Unread("QualifiedName")),
-        (ua.StatusCode(BAD), ua.VariantType.StatusCode, Unread("StatusCode")),
-        ([1, 2, 3], ua.VariantType.Int16, Array((1, 2, 3), ())),
-        (["a", None], ua.VariantType.String, Array(("a", ""), ())),
-        (ua.ExtensionObject(ua.NodeId(50, 0), b"\x02\x00\xd2\x04"), ua.VariantType.ExtensionObject, 12.34),
-        (ua.ExtensionObject(ua.NodeId(50, 0), b"\x00\x80\x01"), ua.VariantType.ExtensionObject, np.inf),
-    ],
-)
-def test_every_type_is_read_or_passed_over(value: object, kind: ua.VariantType, expected: object):
-    wire = Wire(encoded(value, kind) + encoded(5.5, ua.VariantType.Double))
-    assert wire.data_value().value == expected
-    assert wire.data_value().value == 5.5, "what follows is found"
-
-
-def test_elements_of_a_matrix_and_answers_that_are_torn():
-    data = encoded([[1, 2, 3], [4, 5, 6]], ua.VariantType.Int32)
-    matrix = Wire(data).data_value().value
-    assert [matrix.element(place) for place in ([0, 0], [1, 0], [1, 2])] == [1, 4, 6]
-    assert all(isinstance(matrix.element(place), Unread) for place in ([2, 0], [0, 3], [1], [0, 0, 0]))
-    assert isinstance(Array((1,), (2, 2)).element([1, 1]), Unread)
-    for cut in range(len(data) - 4):
-        with pytest.raises(SourceError, match="ends too early"):
-            Wire(data[:cut]).data_value()
-    with pytest.raises(SourceError, match="nested too deeply"):
-        Wire(b"\x01" + b"\x18" * 100_000).data_value()
 
 
 @pytest.mark.parametrize("ticks", [-(2**63), -1, 0, 2**63 - 1, 2_650_467_743_990_000_000])

@@ -11,6 +11,7 @@ from fusion.timeline.timeline import Timeline, TimelineConfig
 from tests.timeline_streams import (
     PLANT,
     RATE_HZ,
+    TAGS,
     at,
     bulk,
     cloud,
@@ -233,6 +234,25 @@ def test_a_clock_that_is_ahead_is_corrected_and_flagged():
     assert frame_at(frames, 6).coverage["camera"] == 1.0
     assert timeline.health().clock_offset_s["camera"] == pytest.approx(-30)
     assert timeline.health().clock_steps["camera"] == 1
+
+
+def test_a_device_that_is_slow_behind_a_shared_clock_is_flagged_by_its_name():
+    """TT101 is an hour slow from 4 s to 20 s; others have the same clock, and are right."""
+    items = [
+        rows([(tag, s + 0.5 - 3600 * (tag == "TT101" and 4 <= s < 20), 1.0)], arrival_s=s + 0.5)
+        for s in range(30)
+        for tag in TAGS
+    ]
+    timeline = Timeline(PLANT)
+    frames = live(timeline, items, steps(30))
+    flagged = [round((f.t_ns - at(0)) / NS_PER_S) for f in frames if "clock:TT101" in f.flags]
+    assert flagged == list(range(flagged[0], flagged[-1] + 1))
+    assert (8 <= flagged[0] <= 11, 19 <= flagged[-1] <= 22) == (True, True)
+    assert {flag for f in frames for flag in f.flags} == {"clock:TT101"}
+    assert timeline.health().skewed == ()
+    halfway = Timeline(PLANT)
+    live(halfway, items[:45], steps(15))
+    assert halfway.health().skewed == ("TT101",)
 
 
 def test_a_clock_step_is_followed_and_forgotten_when_it_ends():

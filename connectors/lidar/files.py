@@ -51,6 +51,7 @@ class CloudPlayer:
         self._series = series
         self._files: list[str] = []
         self._reader: Child | None = None
+        self._last_ns = 0
         self._due_s = 0.0
         self._empty = False
 
@@ -113,9 +114,13 @@ class CloudPlayer:
         cloud = self._crop.cloud(points)
         cloud[:, 3] *= self._config.intensity_scale
         self._empty = not len(cloud)
+        t_ns = self._t_ns(file, place)
+        if t_ns <= self._last_ns:
+            self._tally.note("stamp not after the one before", Path(file).name)
+        self._last_ns = t_ns
         return Sample(
             signal=self._signal.name,
-            t_ns=self._t_ns(file, place),
+            t_ns=t_ns,
             received_ns=CLOCK.now_ns(),
             value=cloud,
             quality=Quality.UNCERTAIN if self._empty else Quality.GOOD,

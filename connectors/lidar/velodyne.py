@@ -53,10 +53,11 @@ class VelodyneListener(asyncio.DatagramProtocol):
         self._turns: Turns[Any] = Turns(tally)
         self._sender = config.sender
         self._heard_ns = 0
+        self._device_ns = -1
 
     @property
     def message(self) -> str:
-        """A sensor that sees nothing or whose clock cannot be believed."""
+        """A sensor that sees nothing, or whose clock cannot be believed or stands still."""
         clock = f"sensor clock is off by {self._off_s:.1f} s, arrival times are used" if self._off_s is not None else ""
         return "; ".join(part for part in (clock, "empty cloud" if self._empty else "") if part)
 
@@ -123,7 +124,8 @@ class VelodyneListener(asyncio.DatagramProtocol):
         cloud[:, 3] *= self._config.intensity_scale
         self._empty = not len(cloud)
         t_ns = from_hour(device_ns, received_ns)
-        believed = abs(t_ns - received_ns) <= self._tolerance_ns
+        believed = abs(t_ns - received_ns) <= self._tolerance_ns and device_ns != self._device_ns
+        self._device_ns = device_ns
         self._off_s = None if believed else (t_ns - received_ns) / NS_PER_S
         return Sample(
             signal=self._signal,

@@ -32,6 +32,7 @@ GRACE_NS = 1_500_000_000
 GOOD, UNCERTAIN = 2, 1
 DAMAGES = ("concealing", "RTP: missed")
 """How messages begin that tell of damage, but are no errors to the library."""
+HEALED = 300
 HARMLESS = ("SEI", "APP fields")
 """What errors are about that leave the picture whole: remarks of the camera's maker."""
 
@@ -124,7 +125,8 @@ class Decoder:
         self._undecodable = 0
         self._standing = 0
         self._complaints: list[tuple[int, str, str]] = []
-        self._damaged = False
+        self._healing = 0
+        self._begun = False
         self._paced_from: tuple[float, int] | None = None
         self._end_ns = self._start_ns
         rate_hz = round(job.shape[0] / job.period_s)
@@ -168,17 +170,25 @@ class Decoder:
                     self._deliver(frame, t_ns, mono_ns)
 
     def _frames(self, packet: av.Packet[Any]) -> list[Any]:
-        """What a packet completes. Pictures stay damaged up to the next whole key frame, sound up to the next chunk."""
+        """What a packet completes. Pictures stay damaged up to the next whole key frame, sound up to the next chunk.
+
+        What comes before the first picture is no damage: a stream is joined anywhere. Streams without key frames heal
+        with ``HEALED`` whole pictures.
+        """
         try:
             frames = packet.decode()
         except InvalidDataError:
             self._undecodable += 1
-            self._damaged, frames = True, []
-        broken = packet.is_corrupt or any(map(is_damage, self._complaints))
+            frames = []
+        broken = packet.is_corrupt or any(map(is_damage, self._complaints)) or any(f.is_corrupt for f in frames)
         self._complaints.clear()
-        if frames:
-            repaired = isinstance(frames[0], VideoFrame) and frames[0].key_frame
-            self._damaged = broken or any(f.is_corrupt for f in frames) or (self._damaged and not repaired)
+        self._begun |= bool(frames)
+        if broken:
+            self._healing = HEALED * self._begun
+        elif any(isinstance(f, VideoFrame) and f.key_frame for f in frames):
+            self._healing = 0
+        else:
+            self._healing = max(self._healing - len(frames), 0)
         return frames
 
     def _deliver(self, frame: Any, t_ns: int, mono_ns: int) -> None:
@@ -200,7 +210,7 @@ class Decoder:
                 "shape": array.shape,
             }
             self._outlet.put(header, array.tobytes())
-            self._damaged &= self._pictures is not None
+            self._healing *= self._pictures is not None
 
     def _arrays(self, frame: VideoFrame | AudioFrame, t_ns: int) -> Iterator[tuple[int, Any]]:
         if self._pictures is not None and isinstance(frame, VideoFrame):
@@ -213,7 +223,7 @@ class Decoder:
     @property
     def _conditions(self) -> list[str]:
         looks = self._pictures or self._chunks
-        return [*(looks.conditions if looks else ()), *["damaged"] * self._damaged]
+        return [*(looks.conditions if looks else ()), *["damaged"] * (self._healing > 0)]
 
     def _noted(self) -> dict[str, int]:
         found = {
@@ -246,7 +256,13 @@ def run(job: Job, stream: BinaryIO) -> None:
     except (HTTPUnauthorizedError, HTTPForbiddenError) as error:
         outlet.put({"kind": "error", "refused": True, "text": error.strerror})
     except (FFmpegError, OSError, ValueError) as error:
-        outlet.put({"kind": "error", "refused": False, "text": getattr(error, "strerror", None) or str(error)})
+        outlet.put(
+            {
+                "kind": "error",
+                "refused": False,
+                "text": getattr(error, "strerror", None) or str(error) or type(error).__name__,
+            }
+        )
     else:
         outlet.put({"kind": "end"})
     outlet.close()

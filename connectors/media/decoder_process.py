@@ -79,7 +79,7 @@ class DecoderProcess:
     async def _in_time(self) -> tuple[dict[str, Any], bytes]:
         """The next message, judged by the rate at which a live stream has come so far."""
         limit_s = None
-        if self._first_s is not None and self._job.live:
+        if self._first_s is not None and self._job.live and self._messages > STALLED_INTERVALS:
             mean_s = (time.monotonic() - self._first_s) / self._messages
             limit_s = max(STALLED_S, STALLED_INTERVALS * max(mean_s, self._job.period_s))
         try:

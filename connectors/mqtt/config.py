@@ -60,6 +60,10 @@ class TopicConfig:
             raise ConfigError(
                 f"mqtt.topics.{self.topic}: give signal, or signals and {{signal}} in topic or value_path"
             )
+        if {"True", "False"} & self.states.keys():
+            raise ConfigError(
+                f'{self.key("states")}: write words such as "ON" in quotes, ON alone is a truth value to YAML'
+            )
         for name in ("value_path", "time_path", "quality_path"):
             parse_path(self.key(name), getattr(self, name) or "")
 

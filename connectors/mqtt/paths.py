@@ -63,6 +63,8 @@ class Document:
 
         A path that leads nowhere may be the name of an outermost key as a whole.
         """
+        if len(path.steps) == 1 and isinstance(path.steps[0], str):  # as most often
+            return [_child(self._root, path.steps[0])]
         nodes = [self._root]
         for step in path.steps:
             if isinstance(step, Select):

@@ -25,7 +25,7 @@ from fusion.mqtt.connection import Connection
 from fusion.records import Item
 
 LOOP_S = 0.5
-GATHER_S = 0.02
+GATHER_S = 0.05
 BEAT_S = 0.9
 
 

@@ -6,7 +6,7 @@ silently: dead subscriptions, dropped items, namespaces that moved. See docs/con
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,8 +19,16 @@ MODES = ("SignAndEncrypt", "Sign")
 
 
 @dataclass(kw_only=True, slots=True)
+class StandIn:
+    """A server of the same tags: its address and, where it has one of its own, its certificate."""
+
+    url: str
+    server_certificate: str | None = None
+
+
+@dataclass(kw_only=True, slots=True)
 class OpcUaConfig:
-    """One OPC UA server.
+    """One OPC UA server, and those that stand in for it, each tried in turn where one is lost.
 
     ``nodes`` maps signal names to ``nsu=URI;s=identifier`` (or i=, g=, b=); ``signals`` lists further signals whose
     name is the identifier in ``namespace_uri``. ``elements`` are the places of signals that are elements of an array,
@@ -30,6 +38,7 @@ class OpcUaConfig:
     """
 
     url: str
+    stand_ins: list[StandIn] = field(default_factory=list)
     nodes: dict[str, str] = field(default_factory=dict)
     elements: dict[str, list[int]] = field(default_factory=dict)
     namespace_uri: str | None = None
@@ -56,10 +65,11 @@ class OpcUaConfig:
 
     def __post_init__(self) -> None:
         """Reject addresses and security settings that could mislead."""
-        if urlsplit(self.url).scheme != "opc.tcp" or not urlsplit(self.url).hostname:
-            raise ConfigError(f"opcua.url: {redacted(self.url)!r} is not accepted; expected opc.tcp://host:port")
-        if urlsplit(self.url).password is not None:
-            raise ConfigError("opcua.url: holds a password; use username and password_file")
+        for key, url in (("url", self.url), *(("stand_ins.url", other.url) for other in self.stand_ins)):
+            if urlsplit(url).scheme != "opc.tcp" or not urlsplit(url).hostname:
+                raise ConfigError(f"opcua.{key}: {redacted(url)!r} is not accepted; expected opc.tcp://host:port")
+            if urlsplit(url).password is not None:
+                raise ConfigError(f"opcua.{key}: holds a password; use username and password_file")
         if self.signals and not self.namespace_uri:
             raise ConfigError("opcua.namespace_uri: required where signals are listed by name")
         for name in ("publishing_interval_ms", "keepalive_s", "session_timeout_s", "request_timeout_s", "batch"):
@@ -83,6 +93,13 @@ class OpcUaConfig:
     def beside(self, folder: Path) -> None:
         """Take relative names of files from a folder."""
         take_beside(self, folder, "password_file", "certificate", "private_key", "server_certificate")
+        for other in self.stand_ins:
+            take_beside(other, folder, "server_certificate")
+
+    def servers(self) -> list[OpcUaConfig]:
+        """The settings for each server, the first choice first."""
+        others = ((other.url, other.server_certificate or self.server_certificate) for other in self.stand_ins)
+        return [self, *(replace(self, url=url, server_certificate=file) for url, file in others)]
 
     def addresses(self) -> dict[str, NodeAddress]:
         """Where each signal lives on the server."""

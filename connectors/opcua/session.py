@@ -38,6 +38,7 @@ RETRY_MIN_S = 2.0
 RETRY_MAX_S = 30.0
 WATCHDOG_S = 5.0
 AUDIT_S = 10.0
+AUDIT_NODES = 100
 CONFIRM_S = 1.0
 
 
@@ -234,11 +235,9 @@ class OpcUaSession:
         """Ask now and then whether what was told last still holds: of a node made anew nothing is ever told."""
         while True:
             await asyncio.sleep(AUDIT_S)
-            try:
+            with contextlib.suppress(SourceError, *FAILURES):  # keep-alives tell whether the connection holds, not this
                 for tag in await self._forgotten():
                     await self._drop(tag)
-            except FAILURES as error:
-                self._inbox.fail(SourceError(f"comparing with the server: {said(error)}"))
 
     async def _forgotten(self) -> list[str]:
         """Tags whose value on the server is another than was told, for longer than telling takes."""
@@ -246,8 +245,8 @@ class OpcUaSession:
         told = dict(self._intake.newest)
         tags = list(self._items)
         differ = []
-        for at in range(0, len(tags), self._batch):
-            part = tags[at : at + self._batch]
+        for at in range(0, len(tags), AUDIT_NODES):
+            part = tags[at : at + AUDIT_NODES]
             now = await read_values(self._client.uaclient.session, [self._items[tag][0] for tag in part])
             for tag, data in zip(part, now, strict=True):
                 last = told.get(tag)
