@@ -67,7 +67,7 @@ Letters = tuple[str, str, str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """What a tag is to control, why, and what is unsure; ``loop`` is the tag it follows or is set by."""
+    """What a tag is to control, why, and what is unsure; ``loop`` is what it sets, ``rests`` that it seldom moves."""
 
     role: Role = Role.MEASURED
     why: str = ""
@@ -75,6 +75,7 @@ class Judged:
     machine: bool = False
     auto_tag: str = ""
     loop: str = ""
+    rests: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,16 +160,18 @@ def _alone(placed: Placed, telling: bool) -> Judged:
         case Part.SETPOINT if telling and not tag.writable:
             return Judged(
                 why=f"'{placed.word}' names a setpoint, but it is read-only",
+                rests=True,
                 doubt="written by another controller? manipulated, if an operator moves it",
             )
         case Part.SETPOINT:
             why = f"'{placed.word}' names a setpoint" + (", writable" if tag.writable and telling else "")
             doubt = "" if tag.writable and telling else "nothing but its name says that it is a setpoint"
-            return Judged(role=Role.MANIPULATED, why=why, doubt=doubt)
+            return Judged(role=Role.MANIPULATED, why=why, doubt=doubt, rests=True)
         case Part.SETTING:
-            return Judged(why=f"'{placed.word}' names a setting of a loop", doubt="leave it out unless it moves")
+            why = f"'{placed.word}' names a setting of a loop"
+            return Judged(why=why, doubt="leave it out unless it moves", rests=True)
         case Part.AUTO | Part.MANUAL:
-            return Judged(why=f"'{placed.word}' names the mode of a loop")
+            return Judged(why=f"'{placed.word}' names the mode of a loop", rests=True)
         case None if telling and tag.writable:
             return Judged(role=Role.MANIPULATED, why="writable", doubt="its name does not say setpoint")
     machine = _machine(tag)

@@ -317,10 +317,10 @@ async def _listen(config: OpcUaConfig, tags: Sequence[FoundTag], seconds: float)
 
 
 def _note(columns: Columns, tags: dict[str, FoundTag]) -> None:
-    rows = zip(columns.index, columns.received_ns, columns.value, columns.quality, strict=True)
-    for index, received_ns, value, quality in rows:
+    rows = zip(columns.index, columns.t_ns, columns.value, columns.quality, strict=True)
+    for index, t_ns, value, quality in rows:
         seen = tags[columns.signals[index]].seen
         if quality == Quality.BAD:
             seen.bad += 1
         else:
-            seen.add(float(value), float(received_ns) / NS_PER_S)
+            seen.add(float(value), float(t_ns) / NS_PER_S)
