@@ -1,10 +1,14 @@
 """An OPC UA server of a plant we do not know: 50 tags as other people build them, with what is true of each."""
 
+import asyncio
+import contextlib
 import math
+import threading
 from dataclasses import dataclass
 
 from asyncua import Server, ua
 
+from fusion.cli import main
 from fusion.site.units import BY_CODE
 from tests.contract.peers import free_port
 
@@ -13,7 +17,7 @@ CODES = {unit: code for code, unit in BY_CODE.items()}
 
 @dataclass(frozen=True)
 class Tag:
-    """``path`` below Objects; ``unit`` and ``role`` are the truth, ``code`` or ``text`` what the server says of the unit."""
+    """``path`` below Objects; ``unit`` and ``role`` are the truth, ``code`` or ``text`` how the server says that."""
 
     path: str
     unit: str = "1"
@@ -32,7 +36,17 @@ def loop(path, unit, low, high, names=("PV", "SP", "OP"), mode="", text=""):
     """A controller as most systems show it."""
     pv, sp, op = names
     yield Tag(f"{path}/{pv}", unit, "controlled", range=(low, high), code=not text, text=text)
-    yield Tag(f"{path}/{sp}", unit, "manipulated", range=(low, high), write=True, still=True, code=not text, text=text, auto=mode)
+    yield Tag(
+        f"{path}/{sp}",
+        unit,
+        "manipulated",
+        range=(low, high),
+        write=True,
+        still=True,
+        code=not text,
+        text=text,
+        auto=mode,
+    )
     yield Tag(f"{path}/{op}", "%", range=(0, 100))
     if mode:
         yield Tag(f"{path}/{mode}", kind="Boolean", still=True)
@@ -136,3 +150,38 @@ class ForeignServer:
         for tag in self.tags:
             if not tag.still and tag.kind == "Double":
                 await self.nodes[tag.path].write_value(self._value(tag, self.turns))
+
+
+class Background:
+    """An asynchronous server on a thread of its own, with ``turn`` called ten times a second."""
+
+    def __init__(self, server):
+        self.server = server
+        self._loop = asyncio.new_event_loop()
+        self._ready, self._stop = threading.Event(), asyncio.Event()
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),))
+
+    def __enter__(self):
+        self._thread.start()
+        assert self._ready.wait(20)
+        return self
+
+    def __exit__(self, *_):
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(20)
+        self._loop.close()
+
+    async def _serve(self):
+        async with self.server:
+            self._ready.set()
+            while not self._stop.is_set():
+                await self.server.turn()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), 0.1)
+
+    def run(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+
+
+def discover(site, *urls, seconds=1.5, options=("--insecure",)):
+    return main(["discover", *urls, "--site", str(site), "--seconds", str(seconds), *options])

@@ -1,11 +1,7 @@
 """A site begun, filled and examined: against servers as other people build them."""
 
-import asyncio
-import contextlib
-import json
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from asyncua import ua
@@ -13,51 +9,15 @@ from asyncua import ua
 from connectors.mqtt.config import MqttConfig
 from fusion.cli import main
 from fusion.daemon.settings import load_daemon_config
-from fusion.plant import Modality, Role
 from fusion.plant_file import load_plant
-from tests.foreign_server import TAGS, ForeignServer, Tag
+from tests.foreign_server import TAGS, Background, ForeignServer, Tag, discover
 from tests.mosquitto import PASSWORD, Mosquitto, needs_broker, with_passwords
-
-
-class Background:
-    """An asynchronous server on a thread of its own, with ``turn`` called ten times a second."""
-
-    def __init__(self, server):
-        self.server = server
-        self._loop = asyncio.new_event_loop()
-        self._ready, self._stop = threading.Event(), asyncio.Event()
-        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),))
-
-    def __enter__(self):
-        self._thread.start()
-        assert self._ready.wait(20)
-        return self
-
-    def __exit__(self, *_):
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(20)
-        self._loop.close()
-
-    async def _serve(self):
-        async with self.server:
-            self._ready.set()
-            while not self._stop.is_set():
-                await self.server.turn()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stop.wait(), 0.1)
-
-    def run(self, coroutine):
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
 
 
 @pytest.fixture(scope="module")
 def foreign():
     with Background(ForeignServer()) as server:
         yield server
-
-
-def discover(site, *urls, seconds=1.5, options=("--insecure",)):
-    return main(["discover", *urls, "--site", str(site), "--seconds", str(seconds), *options])
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +210,7 @@ def test_topics_and_payloads_of_a_broker(broker, tmp_path, capsys):
     stop.set()
     thread.join()
     plant, config = load_plant(site / "plant.yaml"), load_daemon_config(site / "daemon.yaml")
-    assert set(plant.by_name) == {"TT1", "TIC1.SP", "speed", "running", "data.0", "data.1", "FT7"}
+    assert set(plant.by_name) == {"TT1", "TIC1.SP", "pump.speed", "pump.running", "data.0", "data.1", "FT7"}
     setpoint = plant.by_name["TIC1.SP"]
     assert (setpoint.unit, plant.by_name["TT1"].description) == ("Cel", "")
     settings = config.connectors["broker"]
@@ -258,7 +218,7 @@ def test_topics_and_payloads_of_a_broker(broker, tmp_path, capsys):
     assert settings.secret() == PASSWORD
     topics = {topic.signal: topic for topic in settings.topics}
     assert topics["TT1"].format == "plain"
-    assert (topics["speed"].value_path, topics["speed"].time_path, topics["speed"].time_unit) == ("speed", "ts", "ms")
+    assert ((pump := topics["pump.speed"]).value_path, pump.time_path, pump.time_unit) == ("speed", "ts", "ms")
     assert (topics["TIC1.SP"].time_unit, topics["TIC1.SP"].quality_path) == ("iso", "quality")
     assert topics["FT7"].value_path == "0.value"
     said = capsys.readouterr().out
