@@ -1,15 +1,19 @@
 """A site begun, filled and examined: against servers as other people build them."""
 
+import asyncio
 import threading
 import time
 
 import pytest
 from asyncua import ua
+from asyncua.crypto.cert_gen import setup_self_signed_certificate
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from connectors.mqtt.config import MqttConfig
 from fusion.cli import main
 from fusion.daemon.settings import load_daemon_config
 from fusion.plant_file import load_plant
+from tests.contract.peers import OpcUaPeer
 from tests.foreign_server import TAGS, Background, ForeignServer, Tag, discover
 from tests.mosquitto import PASSWORD, Mosquitto, needs_broker, with_passwords
 
@@ -151,7 +155,10 @@ def test_texts_and_arrays_are_left_out_and_counted(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["ftp://x"], "'ftp://x' is not accepted; expected opc.tcp://HOST:PORT"),
-        (["opc.tcp://127.0.0.1:1"], "give --certificate, --private-key and --peer-certificate, or --insecure"),
+        (
+            ["opc.tcp://x:1", "--certificate", "y"],
+            "--certificate, --private-key and --peer-certificate: give all three",
+        ),
         (["mqtt://me:secret@x:1"], "mqtt://x:1: holds a password; use --username and --password-file"),
         (["mqtt://x:1", "--seconds", "0"], "--seconds and --most: must be positive"),
     ],
@@ -227,3 +234,65 @@ def test_topics_and_payloads_of_a_broker(broker, tmp_path, capsys):
     assert "left out, ${ in its address: 1" in said
     assert "taken by its place in an array: may it change?" in unsure(site, "FT7")
     assert main(["doctor", str(site), "--seconds", "1"]) == 1
+
+
+# --- a stranger's first commands
+
+
+def test_init_begins_a_site_that_loads_and_overwrites_nothing(tmp_path, capsys):
+    site = tmp_path / "Werk Süd"
+    assert main(["init", str(site)]) == 0
+    assert f"next: fusion discover opc.tcp://HOST:4840 mqtt://HOST:1883 --site {site}" in capsys.readouterr().out
+    assert load_plant(site / "plant.yaml").name == "werk-sud"
+    assert load_daemon_config(site / "daemon.yaml").connectors == {}
+    (site / "plant.yaml").write_text("name: mine\nsignals: []\n")
+    (site / "daemon.yaml").unlink()
+    assert main(["init", str(site)]) == 0
+    assert (site / "plant.yaml").read_text() == "name: mine\nsignals: []\n"
+    assert (site / "daemon.yaml").exists()
+
+
+def test_a_site_that_was_only_begun_takes_the_plant_of_its_history(tmp_path):
+    main(["init", str(tmp_path)])
+    rows = "".join(f"2026-01-05T00:{m:02d}:{s:02d}Z,{20 + s / 60},{s}\n" for m in range(20) for s in range(60))
+    (tmp_path / "history.csv").write_text("time,TT1,FT2\n" + rows)
+    assert main(["import", str(tmp_path / "history.csv"), "--site", str(tmp_path), "--parts", "2"]) == 0
+    assert set(load_plant(tmp_path / "plant.yaml").by_name) == {"TT1", "FT2"}
+
+
+def test_an_encrypted_server_is_found_by_certificates_that_the_site_makes_and_keeps(tmp_path, capsys):
+    site = tmp_path / "secure"
+    server_key, server_cert = tmp_path / "server.pem", tmp_path / "server.der"
+    usage = [ExtendedKeyUsageOID.SERVER_AUTH]
+    make = setup_self_signed_certificate(server_key, server_cert, "urn:server", "127.0.0.1", usage, {"commonName": "s"})
+    asyncio.run(make)
+    peer = OpcUaPeer(tags=("TT101",))
+    peer.certificates = (str(server_cert), str(server_key))
+    with Background(Peer(peer)):
+        assert discover(site, peer.url, options=(), seconds=0.5) == 0
+        assert "compare its SHA-256 with the server's own: " in capsys.readouterr().out
+        settings = load_daemon_config(site / "daemon.yaml").connectors["plc"]
+        assert not settings.insecure
+        assert (site / "pki" / "fusion.key.pem").stat().st_mode & 0o77 == 0
+        assert "certificate: pki/fusion.der" in (site / "daemon.yaml").read_text()
+        assert discover(site, peer.url, options=(), seconds=0.5) == 0
+        assert "1 signals are in" in capsys.readouterr().out
+        next((site / "pki").glob("127*.der")).write_bytes(b"another")
+        assert discover(site, peer.url, options=(), seconds=0.5) == 1
+        assert "shows another certificate than" in capsys.readouterr().err
+
+
+class Peer:
+    """A server of the connectors' tests that rests."""
+
+    def __init__(self, peer):
+        self.peer = peer
+
+    async def __aenter__(self):
+        await self.peer.start()
+
+    async def __aexit__(self, *_):
+        await self.peer.stop()
+
+    async def turn(self):
+        """It rests."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +17,7 @@ from fusion.checkpoint import load_checkpoint
 from fusion.clock import CLOCK
 from fusion.daemon.settings import DaemonConfig, load_daemon_config
 from fusion.errors import BrokerError, ConfigError, FusionError
+from fusion.mqtt.broker import Broker
 from fusion.mqtt.connection import Connection
 from fusion.plant import Plant, Signal
 from fusion.plant_file import load_plant
@@ -71,14 +72,12 @@ def _sources(config: DaemonConfig, plant: Plant, seconds: float) -> Iterator[Che
     if not config.connectors:
         yield Check(State.FAIL, "connectors", "none", "fusion discover URL... --site FOLDER")
         return
-    sources, where = {}, {}
+    sources = {}
     for name, settings in config.connectors.items():
-        what = f"connector {name}"
-        where[name] = str(getattr(settings, "url", "") or getattr(settings, "address", "") or what)
         try:
-            sources[name] = source_of(settings, plant, name)
+            sources[name] = source_of(_as_guest(settings), plant, name)
         except FusionError as error:
-            yield Check(State.FAIL, what, str(error), f"correct connectors.{name}")
+            yield Check(State.FAIL, f"connector {name}", str(error), f"correct connectors.{name}")
     heard = listen(sources, seconds)
     for name, own in heard.items():
         yield from _source(f"connector {name}", own, plant)
@@ -86,6 +85,11 @@ def _sources(config: DaemonConfig, plant: Plant, seconds: float) -> Iterator[Che
     missing = [s.name for s in plant.signals if s.name not in carried]
     if missing:
         yield Check(State.WARN, "signals", f"no connector carries {_some(missing)}", "connect or delete them")
+
+
+def _as_guest(settings: Any) -> Any:
+    """Settings by which a broker does not take us for the daemon, and throw that out."""
+    return replace(settings, client_id="") if isinstance(settings, Broker) else settings
 
 
 def _source(what: str, heard: Heard, plant: Plant) -> Iterator[Check]:
@@ -194,7 +198,7 @@ def _certificate(what: str, file: Path) -> Check:
 
 def _broker(config: DaemonConfig) -> Check:
     what = "broker of the results"
-    connection = Connection(config.publish)
+    connection = Connection(_as_guest(config.publish))
     try:
         connection.open()
         connection.leave()

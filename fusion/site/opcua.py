@@ -184,6 +184,8 @@ async def _found(browser: Browser, config: OpcUaConfig, only: str, most: int) ->
     left_out: Counter[str] = Counter({"not asked for by --only": len(survey.variables) - len(asked)})
     tags = await _tags(browser, asked, left_out)
     remarks = [f"cut off: {survey.cut}; name a part of the server with --only"] if survey.cut else []
+    if not survey.variables:
+        remarks.append("no variable below Objects: may this user see them?")
     if len(tags) > most:
         remarks.append(f"cut off: {len(tags)} tags, the first {most} are taken; choose some with --only or give --most")
         tags = tags[:most]
