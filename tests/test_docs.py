@@ -1,11 +1,17 @@
 """What documents and packaging say exists, exists."""
 
+import dataclasses
 import re
 import tomllib
 from itertools import product
 from pathlib import Path
 
 import pytest
+import yaml
+
+from fusion.cli import build_parser
+from fusion.plant import Balance, Gain, Plant, Signal, Target
+from fusion.plant_file import plant_from_dict
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -46,3 +52,45 @@ def test_every_folder_with_code_is_packaged():
     packages = ("fusion", "connectors", "models", "control")
     found = {".".join(f.parent.relative_to(ROOT).parts) for top in packages for f in (ROOT / top).rglob("__init__.py")}
     assert listed == found
+
+
+def keys_of(page, heading):
+    """The keys that the first table below a heading lists."""
+    section = page.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    return {key for row in rows for key in re.findall(r"`(\w+)`", row)}
+
+
+@pytest.mark.parametrize(
+    ("heading", "record"),
+    [("The plant", Plant), ("`signals`", Signal), ("`gains`", Gain), ("`balances`", Balance), ("`targets`", Target)],
+)
+def test_the_page_of_the_plant_file_has_every_key_and_no_other(heading, record):
+    page = (ROOT / "docs" / "plant-file.md").read_text()
+    assert keys_of(page, heading) == {field.name for field in dataclasses.fields(record)}
+
+
+def test_the_plant_of_that_page_loads_and_uses_every_key():
+    text = (ROOT / "docs" / "plant-file.md").read_text().split("```yaml\n")[1].split("```")[0]
+    plant = plant_from_dict(yaml.safe_load(text))
+    unused = {
+        (record.__name__, field.name)
+        for record, items in (
+            (Signal, plant.signals),
+            (Gain, plant.gains),
+            (Balance, plant.balances),
+            (Target, plant.targets),
+        )
+        for field in dataclasses.fields(record)
+        if all(getattr(item, field.name) == field.default for item in items)
+    }
+    assert unused == set()
+
+
+def test_every_command_of_the_path_to_a_plant_is_one():
+    text = (ROOT / "docs" / "connect-your-plant.md").read_text().split("```sh\n")[1].split("```")[0]
+    commands = [line.partition("#")[0].split() for line in text.splitlines()]
+    assert len(commands) <= 10
+    for command in commands:
+        if command[0] == "fusion":
+            build_parser().parse_args([part.strip("'") for part in command[1:]])

@@ -119,7 +119,7 @@ def import_files(sources: Sequence[str], site: Path, config: ImportConfig | None
             _write_summary(aside, found, digest)
             write_report(aside / REPORT, found)
             shutil.rmtree(aside / "work")
-        if not (site / PLANT).exists():
+        if not _own_plant(site):
             with whole_file(site / PLANT) as file:
                 dump_plant(found.plant, file)
     return place
@@ -260,7 +260,7 @@ def _plant(
     states: Mapping[str, Mapping[str, int]],
 ) -> tuple[Plant, bool]:
     """The plant that was given, or stands in the site, or is proposed."""
-    given = config.plant or (site / PLANT if (site / PLANT).exists() else None)
+    given = config.plant or _own_plant(site)
     if given is None:
         plant = propose(name, tags, infos, states, config.step_s)
         if not plant.signals:
@@ -276,6 +276,12 @@ def _plant(
             f"{given}: none of its signals is among the {len(names)} imported tags, such as {sorted(names)[0]}"
         )
     return plant, False
+
+
+def _own_plant(site: Path) -> Path | None:
+    """The plant file of a site, once it has signals: one that was only begun says nothing yet."""
+    file = site / PLANT
+    return file if file.exists() and load_plant(file).signals else None
 
 
 def _same_units(plant: Plant, infos: Mapping[str, TagInfo], given: Path) -> None:

@@ -27,9 +27,11 @@ def discover_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--username")
     verb.add_argument("--password-file", metavar="FILE", help="holds the password alone")
     verb.add_argument("--insecure", action="store_true", help="OPC UA without encryption")
-    verb.add_argument("--certificate", metavar="FILE", help="our own certificate")
+    verb.add_argument("--certificate", metavar="FILE", help="our own certificate; default for OPC UA: that of the site")
     verb.add_argument("--private-key", metavar="FILE", help="our own key")
-    verb.add_argument("--peer-certificate", metavar="FILE", help="of the OPC UA server; for mqtts:// its authority")
+    verb.add_argument(
+        "--peer-certificate", metavar="FILE", help="of the OPC UA server; for mqtts:// the broker's authority"
+    )
 
 
 def doctor_arguments(verb: argparse.ArgumentParser) -> None:
@@ -43,10 +45,13 @@ def doctor_arguments(verb: argparse.ArgumentParser) -> None:
 def init(arguments: argparse.Namespace) -> None:
     """Begin a site."""
     from fusion.site.folder import begin
+    from fusion.site.pki import own_certificate
 
     site = arguments.site
     written = begin(site)
-    _say(f"{site}: {', '.join(file.name for file in written) or 'nothing to do, every file is there'}")
+    certificate, _ = own_certificate(site)
+    _say(f"{site}: {', '.join(file.name for file in written) or 'every file is there already'}")
+    _say(f"an OPC UA server with encryption has to trust {certificate}")
     _say(f"next: fusion discover opc.tcp://HOST:4840 mqtt://HOST:1883 --site {site}")
 
 
@@ -59,7 +64,7 @@ def discover(arguments: argparse.Namespace) -> int:
 
     names = ("seconds", "only", "most", "username", "password_file", "insecure")
     files = ("certificate", "private_key", "peer_certificate")
-    config = DiscoverConfig(**{name: getattr(arguments, name) for name in (*names, *files)})
+    config = DiscoverConfig(**{name: getattr(arguments, name) for name in ("site", *names, *files)})
     begin(arguments.site)
     site = Site.read(arguments.site)  # whoever has a fault in it hears of that first
     found, failed = look(arguments.urls, config)

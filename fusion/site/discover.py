@@ -26,11 +26,12 @@ EVERYWHERE = "0.0.0.0"  # noqa: S104 - where a LiDAR sends to is for it to say
 class DiscoverConfig:
     """How to look: for how long, at what, as whom.
 
-    ``only`` is a pattern of names and paths, for MQTT also a topic filter; ``most`` bounds the tags of one address.
-    ``certificate``, ``private_key`` and ``peer_certificate`` are for OPC UA and MQTT with TLS, where the last one is
-    the authority.
+    ``site`` is the folder that keeps certificates. ``only`` is a pattern of names and paths, for MQTT also a topic
+    filter; ``most`` bounds the tags of one address. ``certificate``, ``private_key`` and ``peer_certificate`` are for
+    OPC UA, and for MQTT with TLS, where the last one is the authority.
     """
 
+    site: Path = Path()
     seconds: float = 60.0
     only: str = ""
     most: int = 2000
@@ -96,7 +97,7 @@ def _asked(url: str, config: DiscoverConfig) -> tuple[Ask, Settings]:
     login = {"username": config.username, "password_file": _absolute(config.password_file)}
     match parts.scheme:
         case "opc.tcp":
-            return _opcua({"kind": "opcua", "url": url, **login, **_opcua_security(url, config)}, config)
+            return _opcua({"kind": "opcua", "url": url, **login}, config)
         case "mqtt" | "mqtts" if parts.hostname:
             return _mqtt({"kind": "mqtt", **_place(url), **login, **_tls(parts.scheme, config)}, config)
         case "rtsp" | "rtsps" if parts.hostname:
@@ -119,7 +120,8 @@ def _absolute(file: str | None) -> str | None:
     return None if file is None else str(Path(file).resolve())
 
 
-def _opcua_security(url: str, config: DiscoverConfig) -> Settings:
+def _given_security(config: DiscoverConfig) -> Settings:
+    """What was said about encryption; nothing where the site's own certificates are to be used."""
     if config.insecure:
         return {"insecure": True}
     files = {
@@ -127,12 +129,9 @@ def _opcua_security(url: str, config: DiscoverConfig) -> Settings:
         "private_key": _absolute(config.private_key),
         "server_certificate": _absolute(config.peer_certificate),
     }
-    if not all(files.values()):
-        raise ConfigError(
-            f"{redacted(url)}: give --certificate, --private-key and --peer-certificate, or --insecure to do without "
-            "encryption"
-        )
-    return {**files}
+    if any(files.values()) and not all(files.values()):
+        raise ConfigError("--certificate, --private-key and --peer-certificate: give all three, or none")
+    return {**files} if all(files.values()) else {}
 
 
 def _tls(scheme: str, config: DiscoverConfig) -> Settings:
@@ -144,9 +143,22 @@ def _tls(scheme: str, config: DiscoverConfig) -> Settings:
 
 def _opcua(settings: Settings, config: DiscoverConfig) -> tuple[Ask, Settings]:
     from fusion.site.opcua import discover
+    from fusion.site.pki import trusted
 
-    own = OpcUaConfig(**_own(settings))
-    return lambda: discover(own, config.only, config.most, config.seconds), settings
+    given = _given_security(config)
+    settings |= given
+    OpcUaConfig(**_own(settings | ({} if given else {"insecure": True})))
+
+    async def ask() -> Found:
+        said = ""
+        if not given:
+            security, said = await trusted(settings["url"], config.site)
+            settings.update(security)
+        found = await discover(OpcUaConfig(**_own(settings)), config.only, config.most, config.seconds)
+        found.remarks += [said] if said else []
+        return found
+
+    return ask, settings
 
 
 def _mqtt(settings: Settings, config: DiscoverConfig) -> tuple[Ask, Settings]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -17,8 +17,9 @@ from fusion.checkpoint import load_checkpoint
 from fusion.clock import CLOCK
 from fusion.daemon.settings import DaemonConfig, load_daemon_config
 from fusion.errors import BrokerError, ConfigError, FusionError
+from fusion.mqtt.broker import Broker
 from fusion.mqtt.connection import Connection
-from fusion.plant import Plant
+from fusion.plant import Plant, Signal
 from fusion.plant_file import load_plant
 from fusion.recordings.recording import MANIFEST, Recording
 from fusion.records import NS_PER_S
@@ -29,6 +30,7 @@ LEAST_FREE, SCARCE_FREE = 200e6, 5e9
 CERTIFICATES = ("certificate", "server_certificate", "tls_certificate", "tls_ca")
 CLOCK_OFF_S = 2.0
 SLOW = 0.7
+FEW_PERIODS = 5
 NAMES_SHOWN = 5
 
 
@@ -70,14 +72,12 @@ def _sources(config: DaemonConfig, plant: Plant, seconds: float) -> Iterator[Che
     if not config.connectors:
         yield Check(State.FAIL, "connectors", "none", "fusion discover URL... --site FOLDER")
         return
-    sources, where = {}, {}
+    sources = {}
     for name, settings in config.connectors.items():
-        what = f"connector {name}"
-        where[name] = str(getattr(settings, "url", "") or getattr(settings, "address", "") or what)
         try:
-            sources[name] = source_of(settings, plant, name)
+            sources[name] = source_of(_as_guest(settings), plant, name)
         except FusionError as error:
-            yield Check(State.FAIL, what, str(error), f"correct connectors.{name}")
+            yield Check(State.FAIL, f"connector {name}", str(error), f"correct connectors.{name}")
     heard = listen(sources, seconds)
     for name, own in heard.items():
         yield from _source(f"connector {name}", own, plant)
@@ -85,6 +85,11 @@ def _sources(config: DaemonConfig, plant: Plant, seconds: float) -> Iterator[Che
     missing = [s.name for s in plant.signals if s.name not in carried]
     if missing:
         yield Check(State.WARN, "signals", f"no connector carries {_some(missing)}", "connect or delete them")
+
+
+def _as_guest(settings: Any) -> Any:
+    """Settings by which a broker does not take us for the daemon, and throw that out."""
+    return replace(settings, client_id="") if isinstance(settings, Broker) else settings
 
 
 def _source(what: str, heard: Heard, plant: Plant) -> Iterator[Check]:
@@ -98,9 +103,10 @@ def _source(what: str, heard: Heard, plant: Plant) -> Iterator[Check]:
     )
     silent = [name for name in heard.signals if not heard.count.get(name) and not heard.bad.get(name)]
     if silent:
-        yield Check(
-            State.FAIL, f"{what}, values", f"none of {_some(silent)}", "is its address right, does it still send?"
-        )
+        due = any(plant.by_name[name].stale_after_s <= heard.seconds for name in silent)
+        text = f"none of {_some(silent)} in {heard.seconds:.0f} s"
+        advice = "is its address right, does it still send?" if due else "listen longer: --seconds"
+        yield Check(State.FAIL if due or heard.by_change else State.WARN, f"{what}, values", text, advice)
     bad = [name for name in heard.signals if heard.bad.get(name, 0) > heard.count.get(name, 0)]
     if bad:
         yield Check(
@@ -111,18 +117,24 @@ def _source(what: str, heard: Heard, plant: Plant) -> Iterator[Check]:
         )
     yield from _clocks(what, heard)
     yield from _rates(what, heard, plant)
-    frozen = [n for n in heard.signals if heard.frozen(n) and _flutters(plant, n)]
+    frozen = [n for n in heard.signals if heard.frozen(n) and _flutters(plant.by_name[n], heard.seconds)]
     if frozen:
         yield Check(
             State.WARN, f"{what}, frozen", f"always the same from {_some(frozen)}", "frozen, or a constant to delete?"
         )
 
 
-def _flutters(plant: Plant, name: str) -> bool:
-    """Whether a signal should move all the time: a measured one that is no state of a machine."""
-    signal = plant.by_name[name]
+def _flutters(signal: Signal, seconds: float) -> bool:
+    """Whether a signal should have moved meanwhile: a measured one that is no state of a machine."""
     switch = (signal.low, signal.high) == (0.0, 1.0) and signal.unit == "1"
-    return not signal.shape and signal.role.value in ("measured", "controlled") and not signal.machine and not switch
+    long_enough = seconds >= FEW_PERIODS * signal.period_s
+    return (
+        long_enough
+        and not signal.shape
+        and signal.role.value in ("measured", "controlled")
+        and not signal.machine
+        and not switch
+    )
 
 
 def _clocks(what: str, heard: Heard) -> Iterator[Check]:
@@ -186,7 +198,7 @@ def _certificate(what: str, file: Path) -> Check:
 
 def _broker(config: DaemonConfig) -> Check:
     what = "broker of the results"
-    connection = Connection(config.publish)
+    connection = Connection(_as_guest(config.publish))
     try:
         connection.open()
         connection.leave()

@@ -22,7 +22,10 @@ class Kind(StrEnum):
 
 @dataclass(slots=True)
 class Seen:
-    """The values of one tag while we listened; times are of arrival [s]. Only good numbers count."""
+    """The values of one tag while we listened, good numbers only, with times of one clock [s].
+
+    What came first may be old: times between values count from the second one.
+    """
 
     count: int = 0
     bad: int = 0
@@ -36,16 +39,18 @@ class Seen:
         """One more good value."""
         if not self.count:
             self.low = self.high = value
-            self.first_s = self.last_s = t_s
         self.count += 1
         self.low, self.high = min(self.low, value), max(self.high, value)
+        if self.count <= 2:
+            self.first_s = self.last_s = t_s
         self.longest_s = max(self.longest_s, t_s - self.last_s)
         self.last_s = max(self.last_s, t_s)
 
     @property
     def interval_s(self) -> float | None:
-        """Mean time between values; None where fewer than three came."""
-        return (self.last_s - self.first_s) / (self.count - 1) if self.count > 2 else None
+        """Mean time between values; None where too few came."""
+        span_s = self.last_s - self.first_s
+        return span_s / (self.count - 2) if self.count > 2 and span_s > 0 else None
 
     @property
     def constant(self) -> bool:

@@ -102,6 +102,8 @@ async def _one(source: Source, seconds: float) -> Heard:
         heard.seconds = time.monotonic() - began_s
         heard.live = health.state is SourceState.LIVE or source.finished
         heard.message, heard.advice = health.message, ADVICE.get(health.state, "")
+        if "in use" in health.message:
+            heard.advice = "somebody listens there already: is the daemon running?"
     finally:
         await source.stop()
     return heard

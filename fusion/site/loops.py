@@ -57,6 +57,7 @@ UNSPACED = "|".join(word for word in PART if word[0] > "\u2e80")
 """Words of scripts that put no space between words."""
 CAMEL = re.compile(r"(?<=[a-zäöüß0-9])(?=[A-ZÄÖÜ])")
 ISA = re.compile(r"(?<![A-Za-z])([A-Z])([A-Z]{0,4})[-_ .]?(\d{1,5})([A-Z]?)(?![A-Za-z])")
+COMMAND = re.compile(r"(?i)(cmd|command|enable|start|stop|befehl|freigabe)")
 MACHINE_LETTERS = "IJSZ"
 MACHINE_UNITS = ("A", "/min", "Hz", "kW")
 SPREAD_OF_WRITABLE = 0.7
@@ -67,7 +68,7 @@ Letters = tuple[str, str, str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """What a tag is to control, why, and what is unsure; ``loop`` is the tag it follows or is set by."""
+    """What a tag is to control, why, and what is unsure; ``loop`` is what it sets, ``rests`` that it seldom moves."""
 
     role: Role = Role.MEASURED
     why: str = ""
@@ -75,6 +76,7 @@ class Judged:
     machine: bool = False
     auto_tag: str = ""
     loop: str = ""
+    rests: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def judge(tags: Sequence[FoundTag]) -> dict[str, Judged]:
     judged = {p.tag.name: _alone(p, telling) for p in placed}
     for p in placed:
         if p.part is Part.SETPOINT:
-            _pair(p, loops[p.stem], _near(p, placed), judged, telling)
+            _pair(p, loops[p.stem], _near(p, placed), judged)
     for p in placed:
         if p.part is Part.OUTPUT:
             judged[p.tag.name] = _output(p, loops[p.stem], telling)
@@ -159,25 +161,30 @@ def _alone(placed: Placed, telling: bool) -> Judged:
         case Part.SETPOINT if telling and not tag.writable:
             return Judged(
                 why=f"'{placed.word}' names a setpoint, but it is read-only",
+                rests=True,
                 doubt="written by another controller? manipulated, if an operator moves it",
             )
         case Part.SETPOINT:
             why = f"'{placed.word}' names a setpoint" + (", writable" if tag.writable and telling else "")
-            doubt = "" if tag.writable and telling else "nothing but its name says that it is a setpoint"
-            return Judged(role=Role.MANIPULATED, why=why, doubt=doubt)
+            doubt = (
+                ""
+                if tag.writable and telling
+                else "nothing but its name says that it is moved: access tells nothing here"
+            )
+            return Judged(role=Role.MANIPULATED, why=why, doubt=doubt, rests=True)
         case Part.SETTING:
-            return Judged(why=f"'{placed.word}' names a setting of a loop", doubt="leave it out unless it moves")
+            why = f"'{placed.word}' names a setting of a loop"
+            return Judged(why=why, doubt="leave it out unless it moves", rests=True)
         case Part.AUTO | Part.MANUAL:
-            return Judged(why=f"'{placed.word}' names the mode of a loop")
+            return Judged(why=f"'{placed.word}' names the mode of a loop", rests=True)
         case None if telling and tag.writable:
             return Judged(role=Role.MANIPULATED, why="writable", doubt="its name does not say setpoint")
     machine = _machine(tag)
-    return Judged(why=machine, machine=bool(machine))
+    doubt = "a command? manipulated, if an operator gives it" if not telling and COMMAND.search(tag.path[-1]) else ""
+    return Judged(why=machine, machine=bool(machine), doubt=doubt)
 
 
-def _pair(
-    setpoint: Placed, loop: Sequence[Placed], near: tuple[str, list[Placed]], judged: dict[str, Judged], telling: bool
-) -> None:
+def _pair(setpoint: Placed, loop: Sequence[Placed], near: tuple[str, list[Placed]], judged: dict[str, Judged]) -> None:
     """Judge a setpoint together with what it sets and with the mode of their loop."""
     own, name = judged[setpoint.tag.name], setpoint.tag.name
     measured = [p for p in loop if p.part is Part.MEASURED] or [p for p in loop if p.part is None]
@@ -189,10 +196,11 @@ def _pair(
         return
     if partner is not None:
         pv = partner.tag.name
-        complete = not telling and own.doubt
-        own = replace(own, why=f"{own.why}; sets {pv}: {how}", doubt="" if complete else own.doubt, loop=pv)
+        own = replace(own, why=f"{own.why}; sets {pv}: {how}", loop=pv)
         if judged[pv].role is not Role.MANIPULATED or partner.part is Part.MEASURED or not partner.tag.writable:
-            judged[pv] = replace(judged[pv], role=Role.CONTROLLED, why=f"{name} is its setpoint: {how}", doubt="")
+            judged[pv] = replace(
+                judged[pv], role=Role.CONTROLLED, why=f"{name} is its setpoint: {how}", doubt=_as_sure(own, name)
+            )
     mode = next((p for p in loop if p.part is Part.AUTO), None)
     if mode is not None:
         sure = mode.tag.kind is Kind.TRUTH
@@ -201,6 +209,10 @@ def _pair(
     elif any(p.part is Part.MANUAL for p in loop):
         own = replace(own, doubt="; ".join(d for d in (own.doubt, "its loop says manual, auto_tag needs auto") if d))
     judged[name] = own
+
+
+def _as_sure(setpoint: Judged, name: str) -> str:
+    return f"as unsure as {name}" if setpoint.doubt else ""
 
 
 def _output(placed: Placed, loop: Sequence[Placed], telling: bool) -> Judged:

@@ -174,7 +174,7 @@ async def discover(config: MqttConfig, only: str, most: int, seconds: float) -> 
     tags = [tag for name, topic in sorted(heard.items()) for tag in _tags(name, topic, seconds)]
     left_out["no number in it"] = sum(not topic.seen for topic in heard.values())
     left_out["arrays longer than 16"] = sum(bool(topic.long_arrays) for topic in heard.values())
-    remarks = []
+    remarks = [] if heard else [f"no message in {seconds:g} s: is anything published, and may we read it?"]
     if listener.sparkplug:
         nodes = sorted(listener.sparkplug)
         remarks.append(

@@ -17,19 +17,24 @@ LONGEST = 80
 def name_tags(tags: Sequence[FoundTag], taken: Collection[str] = ()) -> None:
     """Give every tag a name: its own, with as many folders before it as tell it apart from all others.
 
-    A name that only says a part of a loop, such as PV, has its folder before it. Other scripts are written in ASCII,
-    and the description keeps what the source says.
+    A name without a number, or one that only says a part of a loop, has its folder before it; the parts of one loop are
+    called alike. Other scripts are written in ASCII, and the description keeps what the source says.
     """
-    depth = {id(tag): 2 if _general(tag.path[-1]) else 1 for tag in tags}
-    open_tags = list(tags)
-    while open_tags:
-        for tag in open_tags:
-            tag.name = _name(tag.path[-depth[id(tag)] :])
+    groups = [(tag.path[:-1], "") if _general(tag.path[-1]) else tag.path for tag in tags]
+    depth = {group: 2 if group[-1] == "" or not _numbered(group[-1]) else 1 for group in groups}
+    while True:
+        for tag, group in zip(tags, groups, strict=True):
+            tag.name = _name(tag.path[-depth[group] :])
         counted = Counter(tag.name.lower() for tag in tags)
-        clashing = [t for t in tags if counted[t.name.lower()] > 1 or t.name in taken]
-        open_tags = [t for t in clashing if depth[id(t)] < len(t.path)]
-        for tag in open_tags:
-            depth[id(tag)] += 1
+        clashing = {
+            group
+            for tag, group in zip(tags, groups, strict=True)
+            if (counted[tag.name.lower()] > 1 or tag.name in taken) and depth[group] < len(tag.path)
+        }
+        if not clashing:
+            break
+        for group in clashing:
+            depth[group] += 1
     _number(tags, taken)
     for tag in tags:
         if not "".join(tag.path).isascii():
@@ -38,6 +43,10 @@ def name_tags(tags: Sequence[FoundTag], taken: Collection[str] = ()) -> None:
 
 def _general(own: str) -> bool:
     return re.sub(r"[\W_]+", "", own).lower() in PART or len(own) < 2 or own.isdecimal()
+
+
+def _numbered(own: str) -> bool:
+    return any(sign.isdecimal() for sign in own)
 
 
 def _name(parts: Sequence[str]) -> str:

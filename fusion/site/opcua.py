@@ -185,6 +185,8 @@ async def _found(browser: Browser, config: OpcUaConfig, only: str, most: int) ->
     left_out: Counter[str] = Counter({"not asked for by --only": len(survey.variables) - len(asked)})
     tags = await _tags(browser, asked, left_out)
     remarks = [f"cut off: {survey.cut}; name a part of the server with --only"] if survey.cut else []
+    if not survey.variables:
+        remarks.append("no variable below Objects: may this user see them?")
     if len(tags) > most:
         remarks.append(f"cut off: {len(tags)} tags, the first {most} are taken; choose some with --only or give --most")
         tags = tags[:most]
@@ -318,10 +320,10 @@ async def _listen(config: OpcUaConfig, tags: Sequence[FoundTag], seconds: float)
 
 
 def _note(columns: Columns, tags: dict[str, FoundTag]) -> None:
-    rows = zip(columns.index, columns.received_ns, columns.value, columns.quality, strict=True)
-    for index, received_ns, value, quality in rows:
+    rows = zip(columns.index, columns.t_ns, columns.value, columns.quality, strict=True)
+    for index, t_ns, value, quality in rows:
         seen = tags[columns.signals[index]].seen
         if quality == Quality.BAD:
             seen.bad += 1
         else:
-            seen.add(float(value), float(received_ns) / NS_PER_S)
+            seen.add(float(value), float(t_ns) / NS_PER_S)

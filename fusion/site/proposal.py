@@ -101,7 +101,7 @@ def _resting(tag: FoundTag, own: Judged, seconds: float) -> str:
     """What a value that did not move may mean."""
     if not tag.seen.count:
         return "only bad values came" if tag.seen.bad else f"no value came in {seconds:g} s"
-    resting = own.role is Role.MANIPULATED or own.machine or tag.kind is not Kind.REAL
+    resting = own.rests or own.role is Role.MANIPULATED or own.machine or tag.kind is not Kind.REAL
     if resting or not tag.seen.constant:
         return ""
     if tag.seen.count >= FROZEN_VALUES:

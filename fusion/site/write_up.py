@@ -201,7 +201,7 @@ def _daemon_text(site: Site, found: Sequence[Found]) -> tuple[str, bool]:
             own[key] = {**(own.get(key) or {}), **new} if isinstance(new, dict) else [*(own.get(key) or []), *new]
             text = text and _with_entries(text, existing, key, new)
         elif not existing:
-            for name, settings in _connectors(one, connectors):
+            for name, settings in _connectors(one, connectors, site.folder):
                 connectors[name] = settings
                 text = text and insert(
                     text, ["connectors"], [f"{name}:", *(f"  {line}" for line in _settings_lines(settings))]
@@ -224,15 +224,22 @@ def _entries(found: Found) -> tuple[str, Any]:
     return "topics", [{**tag.place, "signal": tag.name} for tag in found.tags]
 
 
-def _connectors(found: Found, taken: Iterable[str]) -> list[tuple[str, dict[str, Any]]]:
+def _from_folder(value: Any, folder: Path) -> Any:
+    """The name of a file within a site as the site's files write it; anything else as it is."""
+    start = f"{folder.resolve()}/"
+    return value.removeprefix(start) if isinstance(value, str) else value
+
+
+def _connectors(found: Found, taken: Iterable[str], folder: Path) -> list[tuple[str, dict[str, Any]]]:
     """New connectors: one for the tags of an address, or one for each of its media."""
     made: list[tuple[str, dict[str, Any]]] = []
+    settings = {key: _from_folder(value, folder) for key, value in found.settings.items()}
     if found.tags:
         key, new = _entries(found)
-        made.append((found.connector, {**found.settings, key: new}))
+        made.append((found.connector, {**settings, key: new}))
     for medium in found.media:
         kind = found.settings["kind"] if medium.signal.modality is Modality.LIDAR else medium.signal.modality.value
-        made.append((medium.signal.name, {**found.settings, "kind": kind, "signal": medium.signal.name}))
+        made.append((medium.signal.name, {**settings, "kind": kind, "signal": medium.signal.name}))
     used = set(taken)
     for i, (name, settings) in enumerate(made):
         number, own = 1, name

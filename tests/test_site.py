@@ -1,0 +1,298 @@
+"""A site begun, filled and examined: against servers as other people build them."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+from asyncua import ua
+from asyncua.crypto.cert_gen import setup_self_signed_certificate
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from connectors.mqtt.config import MqttConfig
+from fusion.cli import main
+from fusion.daemon.settings import load_daemon_config
+from fusion.plant_file import load_plant
+from tests.contract.peers import OpcUaPeer
+from tests.foreign_server import TAGS, Background, ForeignServer, Tag, discover
+from tests.mosquitto import PASSWORD, Mosquitto, needs_broker, with_passwords
+
+
+@pytest.fixture(scope="module")
+def foreign():
+    with Background(ForeignServer()) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def proposed(foreign, tmp_path_factory):
+    site = tmp_path_factory.mktemp("Works Nord")
+    assert discover(site, foreign.server.url) == 0
+    return site
+
+
+def by_path(site):
+    """The proposed signals by the path of the foreign tag they are taken from."""
+    plant, config = load_plant(site / "plant.yaml"), load_daemon_config(site / "daemon.yaml")
+    return plant, {address: plant.by_name[name] for name, address in config.connectors["plc"].nodes.items()}
+
+
+def found(site, server):
+    _, signals = by_path(site)
+    return {
+        tag: signals[f"nsu={ForeignServer.URI};i={server.nodes[tag.path].nodeid.Identifier}"] for tag in server.tags
+    }
+
+
+def unsure(site, name):
+    """What the plant file says is unsure about a signal."""
+    lines = (site / "plant.yaml").read_text().splitlines()
+    at = next(i for i, line in enumerate(lines) if f"- {{name: {name}," in line)
+    start = at
+    while "# unsure:" in lines[start - 1]:
+        start -= 1
+    return [line.partition("# unsure: ")[2] for line in lines[start:at]]
+
+
+def test_units_and_roles_of_a_foreign_server_are_right_or_marked(proposed, foreign):
+    made = found(proposed, foreign.server)
+    assert len(made) == len(TAGS) >= 50
+    wrong = {tag.path: s for tag, s in made.items() if (tag.unit, tag.role) != (s.unit, s.role.value)}
+    assert len(wrong) <= 0.1 * len(TAGS), wrong
+    assert [path for path, signal in wrong.items() if not unsure(proposed, signal.name)] == []
+
+
+def test_limits_modes_machines_and_loops_are_proposed_with_their_reason(proposed, foreign):
+    plant, _ = by_path(proposed)
+    made = {tag.path: (tag, signal) for tag, signal in found(proposed, foreign.server).items()}
+    for tag, signal in made.values():
+        if tag.range:
+            assert (signal.low, signal.high) == tag.range
+        if tag.auto:
+            above = tag.path.rpartition("/")[0]
+            assert signal.auto_tag == made[f"{above}/{tag.auto}"][1].name
+    assert {made[f"Line1/{name}"][1].machine for name in ("IT-108", "ST-109", "XV-111")} == {True}
+    assert ("TIC-101.SP", "TIC-101.PV", 1) not in [(g.manipulated, g.controlled, g.sign) for g in plant.gains]
+    assert ("Line1.TIC-101.SP", "Line1.TIC-101.PV", 1) in [(g.manipulated, g.controlled, g.sign) for g in plant.gains]
+    text = (proposed / "plant.yaml").read_text()
+    assert "# LIC201.SP is its setpoint: same letter and number (ISA-5.1)" in text
+    assert unsure(proposed, "FIC-119.SP") == ["written by another controller? manipulated, if an operator moves it"]
+
+
+def test_names_are_unique_ascii_and_keep_what_the_source_calls_them(proposed, foreign):
+    plant, _ = by_path(proposed)
+    assert all(name.isascii() and " " not in name for name in plant.by_name)
+    assert {"Line1.PT-103", "Line2.PT-103", "PT-103"} & set(plant.by_name) == {"Line1.PT-103", "Line2.PT-103"}
+    made = {tag.path: signal for tag, signal in found(proposed, foreign.server).items()}
+    assert made["Реактор/Температура/Уставка"].name == "Temperatura.Ustavka"
+    assert "Реактор.Температура.Уставка" in made["Реактор/Температура/Уставка"].description
+
+
+def test_what_did_not_move_is_marked(foreign, tmp_path):
+    async def still():
+        await foreign.server.add(Tag("Store/TT-900", "Cel", still=True, range=(0, 50)))
+
+    foreign.run(still())
+    assert discover(tmp_path, foreign.server.url, options=("--insecure", "--only", "Store/*"), seconds=0.5) == 0
+    assert unsure(tmp_path, "TT-900") == ["did not change in 0.5 s: a constant, or frozen?"]
+    assert len(load_plant(tmp_path / "plant.yaml").signals) == 1
+
+
+def test_what_a_person_wrote_stays_and_what_is_new_is_added(foreign, tmp_path, capsys):
+    only = ("--insecure", "--only", "*TIC-101*")
+    assert discover(tmp_path, foreign.server.url, options=only, seconds=0.5) == 0
+    for name in ("plant.yaml", "daemon.yaml"):
+        file = tmp_path / name
+        text = file.read_text().replace("Line1.TIC-101.PV", "Kiln").replace("# A manipulated", "# OURS. A manipulated")
+        file.write_text(text)
+    before = {name: (tmp_path / name).read_text().splitlines() for name in ("plant.yaml", "daemon.yaml")}
+    assert discover(tmp_path, foreign.server.url, options=only, seconds=0.5) == 0
+    assert "7 signals are in" in capsys.readouterr().out
+    assert {name: (tmp_path / name).read_text().splitlines() for name in before} == before
+    assert discover(tmp_path, foreign.server.url, options=("--insecure", "--only", "*FIC-102*"), seconds=0.5) == 0
+    for name, lines in before.items():
+        now = (tmp_path / name).read_text().splitlines()
+        rest = iter(now)
+        assert all(line in rest for line in lines)  # in their order
+    plant, config = load_plant(tmp_path / "plant.yaml"), load_daemon_config(tmp_path / "daemon.yaml")
+    assert "Kiln" in plant.by_name
+    assert len(plant.signals) == 11
+    assert set(config.connectors["plc"].nodes) == set(plant.by_name)
+
+
+def test_a_file_that_cannot_be_added_to_is_left_and_a_proposal_stands_beside_it(foreign, tmp_path):
+    main(["init", str(tmp_path)])
+    text = (tmp_path / "plant.yaml").read_text().replace("signals: []", "signals: [{name: Mine, unit: Cel}]")
+    (tmp_path / "plant.yaml").write_text(text)
+    assert discover(tmp_path, foreign.server.url, options=("--insecure", "--only", "*FIC-102*"), seconds=0.5) == 0
+    assert (tmp_path / "plant.yaml").read_text() == text
+    assert [s.name for s in load_plant(tmp_path / "plant.proposed.yaml").signals][:2] == ["Mine", "FIC-102.PV"]
+
+
+def test_a_browse_that_is_cut_off_says_so(foreign, tmp_path, capsys, monkeypatch):
+    assert discover(tmp_path, foreign.server.url, options=("--insecure", "--most", "5"), seconds=0.5) == 0
+    assert "cut off: " in capsys.readouterr().out
+    assert len(load_plant(tmp_path / "plant.yaml").signals) == 5
+
+
+def test_texts_and_arrays_are_left_out_and_counted(tmp_path, capsys):
+    tags = (Tag("A/Name", kind="String", still=True), Tag("A/TT1", "Cel"))
+    with Background(ForeignServer(tags)) as server:
+
+        async def array():
+            folder = await server.server.folder("A")
+            await folder.add_variable(server.server._index, "Curve", [1.0, 2.0], ua.VariantType.Double)
+
+        server.run(array())
+        assert discover(tmp_path, server.server.url, seconds=0.5) == 0
+    assert [s.name for s in load_plant(tmp_path / "plant.yaml").signals] == ["TT1"]
+    said = capsys.readouterr().out
+    for line in ("no number: 1", "an array: 1"):
+        assert f"left out, {line}" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ftp://x"], "'ftp://x' is not accepted; expected opc.tcp://HOST:PORT"),
+        (
+            ["opc.tcp://x:1", "--certificate", "y"],
+            "--certificate, --private-key and --peer-certificate: give all three",
+        ),
+        (["mqtt://me:secret@x:1"], "mqtt://x:1: holds a password; use --username and --password-file"),
+        (["mqtt://x:1", "--seconds", "0"], "--seconds and --most: must be positive"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_in_one_sentence(arguments, message, tmp_path, capsys):
+    assert main(["discover", *arguments, "--site", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_address_that_does_not_answer_is_named_and_the_others_are_taken(foreign, tmp_path, capsys):
+    urls = (foreign.server.url, "mqtt://127.0.0.1:1", "rtsp://127.0.0.1:1/x", "opc.tcp://127.0.0.1:1")
+    assert discover(tmp_path, *urls, options=("--insecure", "--only", "*FIC-102*"), seconds=0.5) == 1
+    said = capsys.readouterr().err
+    assert [url for url in urls if f"fusion: {url}: " in said] == list(urls[1:])
+    assert len(load_plant(tmp_path / "plant.yaml").signals) == 4
+
+
+# --- a broker
+
+
+MESSAGES = {
+    "kiln/TT1": "{0}.5",
+    "kiln/TIC1.SP": '{{"value": 80, "unit": "°C", "timestamp": "2026-11-30T12:00:00Z", "quality": "good"}}',
+    "kiln/pump": '{{"speed": {0}, "running": true, "meta": {{"firmware": "1.2"}}, "ts": {1}}}',
+    "kiln/array": '{{"data": [{0}, 2.5]}}',
+    "kiln/list": '[{{"name": "FT7", "value": {0}}}]',
+    "kiln/text": "hello",
+    "kiln/${{x}}": "1",
+    "spBv1.0/plant/DDATA/edge/pump": "x",
+    "fusion/kiln/v1/health": '{{"a": 1}}',
+}
+
+
+@pytest.fixture
+def broker(tmp_path):
+    made = Mosquitto(tmp_path, with_passwords(tmp_path), ("-u", "fusion", "-P", PASSWORD))
+    yield made
+    made.stop()
+
+
+@needs_broker
+def test_topics_and_payloads_of_a_broker(broker, tmp_path, capsys):
+    site, stop = tmp_path / "kiln", threading.Event()
+
+    def feed():
+        number = 0
+        while not stop.is_set():
+            number += 1
+            for topic, text in MESSAGES.items():
+                broker.write(topic.format(), text.format(number, time.time_ns() // 1_000_000))
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    login = ("--username", "fusion", "--password-file", str(tmp_path / "secret"))
+    assert discover(site, f"mqtt://127.0.0.1:{broker.port}", options=login, seconds=2) == 0
+    stop.set()
+    thread.join()
+    plant, config = load_plant(site / "plant.yaml"), load_daemon_config(site / "daemon.yaml")
+    assert set(plant.by_name) == {"TT1", "TIC1.SP", "pump.speed", "pump.running", "data.0", "data.1", "FT7"}
+    setpoint = plant.by_name["TIC1.SP"]
+    assert (setpoint.unit, plant.by_name["TT1"].description) == ("Cel", "")
+    settings = config.connectors["broker"]
+    assert isinstance(settings, MqttConfig)
+    assert settings.secret() == PASSWORD
+    topics = {topic.signal: topic for topic in settings.topics}
+    assert topics["TT1"].format == "plain"
+    assert ((pump := topics["pump.speed"]).value_path, pump.time_path, pump.time_unit) == ("speed", "ts", "ms")
+    assert (topics["TIC1.SP"].time_unit, topics["TIC1.SP"].quality_path) == ("iso", "quality")
+    assert topics["FT7"].value_path == "0.value"
+    said = capsys.readouterr().out
+    assert "Sparkplug B, not proposed as tags here: 1 nodes and devices, plant/edge/pump" in said
+    assert "left out, no number in it: 1" in said
+    assert "left out, ${ in its address: 1" in said
+    assert "taken by its place in an array: may it change?" in unsure(site, "FT7")
+    assert main(["doctor", str(site), "--seconds", "1"]) == 1
+
+
+# --- a stranger's first commands
+
+
+def test_init_begins_a_site_that_loads_and_overwrites_nothing(tmp_path, capsys):
+    site = tmp_path / "Werk Süd"
+    assert main(["init", str(site)]) == 0
+    assert f"next: fusion discover opc.tcp://HOST:4840 mqtt://HOST:1883 --site {site}" in capsys.readouterr().out
+    assert load_plant(site / "plant.yaml").name == "werk-sud"
+    assert load_daemon_config(site / "daemon.yaml").connectors == {}
+    (site / "plant.yaml").write_text("name: mine\nsignals: []\n")
+    (site / "daemon.yaml").unlink()
+    assert main(["init", str(site)]) == 0
+    assert (site / "plant.yaml").read_text() == "name: mine\nsignals: []\n"
+    assert (site / "daemon.yaml").exists()
+
+
+def test_a_site_that_was_only_begun_takes_the_plant_of_its_history(tmp_path):
+    main(["init", str(tmp_path)])
+    rows = "".join(f"2026-01-05T00:{m:02d}:{s:02d}Z,{20 + s / 60},{s}\n" for m in range(20) for s in range(60))
+    (tmp_path / "history.csv").write_text("time,TT1,FT2\n" + rows)
+    assert main(["import", str(tmp_path / "history.csv"), "--site", str(tmp_path), "--parts", "2"]) == 0
+    assert set(load_plant(tmp_path / "plant.yaml").by_name) == {"TT1", "FT2"}
+
+
+def test_an_encrypted_server_is_found_by_certificates_that_the_site_makes_and_keeps(tmp_path, capsys):
+    site = tmp_path / "secure"
+    server_key, server_cert = tmp_path / "server.pem", tmp_path / "server.der"
+    usage = [ExtendedKeyUsageOID.SERVER_AUTH]
+    make = setup_self_signed_certificate(server_key, server_cert, "urn:server", "127.0.0.1", usage, {"commonName": "s"})
+    asyncio.run(make)
+    peer = OpcUaPeer(tags=("TT101",))
+    peer.certificates = (str(server_cert), str(server_key))
+    with Background(Peer(peer)):
+        assert discover(site, peer.url, options=(), seconds=0.5) == 0
+        assert "compare its SHA-256 with the server's own: " in capsys.readouterr().out
+        settings = load_daemon_config(site / "daemon.yaml").connectors["plc"]
+        assert not settings.insecure
+        assert (site / "pki" / "fusion.key.pem").stat().st_mode & 0o77 == 0
+        assert "certificate: pki/fusion.der" in (site / "daemon.yaml").read_text()
+        assert discover(site, peer.url, options=(), seconds=0.5) == 0
+        assert "1 signals are in" in capsys.readouterr().out
+        next((site / "pki").glob("127*.der")).write_bytes(b"another")
+        assert discover(site, peer.url, options=(), seconds=0.5) == 1
+        assert "shows another certificate than" in capsys.readouterr().err
+
+
+class Peer:
+    """A server of the connectors' tests that rests."""
+
+    def __init__(self, peer):
+        self.peer = peer
+
+    async def __aenter__(self):
+        await self.peer.start()
+
+    async def __aexit__(self, *_):
+        await self.peer.stop()
+
+    async def turn(self):
+        """It rests."""
