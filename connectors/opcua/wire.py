@@ -154,10 +154,11 @@ class Wire:
         if kind in NODE_IDS:
             self.node_id()
         elif kind == QUALIFIED_NAME:
-            self.take(2), self.text()
+            self.take(2)
+            self.text()
         elif kind == LOCALIZED_TEXT:
-            mask = self.number("B")
-            [self.text() for bit in (1, 2) if mask & bit]
+            for _ in range((self.number("B") & 3).bit_count()):
+                self.text()
         elif kind == DATA_VALUE:
             self.data_value(depth + 1)
         elif kind == VARIANT:
@@ -178,7 +179,8 @@ class Wire:
         else:
             found = (self.number("H"),)
             self.take(16 if form & 63 == GUID_ID else self.count())
-        self.text() if form & 128 else None
+        if form & 128:
+            self.text()
         self.take(4 if form & 64 else 0)
         return found
 
@@ -197,10 +199,12 @@ class Wire:
         if depth > DEEPEST:
             raise SourceError("the server sent diagnostics nested too deeply")
         mask = self.number("B")
-        self.take(4 * sum(bool(mask & bit) for bit in (1, 2, 4, 8)))
-        self.text() if mask & 16 else None
+        self.take(4 * (mask & 15).bit_count())
+        if mask & 16:
+            self.text()
         self.take(4 if mask & 32 else 0)
-        self.diagnostics(depth + 1) if mask & 64 else None
+        if mask & 64:
+            self.diagnostics(depth + 1)
 
     def notification(self) -> Notification:
         """An element of the notification data: changes, or the end of the subscription; others are empty."""
