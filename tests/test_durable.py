@@ -18,10 +18,11 @@ from wire_examples import KILN, T0, anomaly, frame, free_port, health, recommend
 
 from control.anomaly.alarms import AlarmConfig
 from fusion.clock import Clock, iso_time
-from fusion.command import carry_out, ignore_hangup
+from fusion.command import carry_out
 from fusion.daemon.outlet import MqttOutlet
 from fusion.daemon.service import Daemon
 from fusion.daemon.store import Store
+from fusion.ending import ignore_hangup
 from fusion.errors import FusionError
 from fusion.mqtt.broker import Broker
 from fusion.mqtt.client import Client, ClientState

@@ -22,7 +22,6 @@ from connectors.kinds import made_sources
 from connectors.replay import ReplayConfig, replay_source
 from fusion.checkpoint import load_checkpoint
 from fusion.clock import CLOCK, Clock, iso_time
-from fusion.command import dead_thread, ignore_hangup, stop_on_signals
 from fusion.daemon.audit import AUDIT, Audit
 from fusion.daemon.certificates import CertificateWatch
 from fusion.daemon.desk import AlarmDesk
@@ -37,6 +36,7 @@ from fusion.daemon.settings import DaemonConfig
 from fusion.daemon.status import Statistics, Status, Watched
 from fusion.daemon.store import Store
 from fusion.daemon.succession import Succession, first_model, load_model
+from fusion.ending import dead_thread, ignore_hangup, stop_on_signals
 from fusion.errors import ConfigError
 from fusion.files import check_place
 from fusion.inference import Engine, Outcome
