@@ -12,7 +12,7 @@ from connectors.kinds import source_of
 from connectors.mqtt.config import MqttConfig, TopicConfig
 from connectors.mqtt.payload import Extractor
 from fusion.errors import ConfigError
-from fusion.records import SourceState
+from fusion.health import SourceState
 from tests.contract.peers import PLANT, MqttPeer, collect, free_port, supervision, until, values
 
 NOW_NS = 1_800_000_000_000_000_000

@@ -330,7 +330,7 @@ VERBS = (
     ("fusion.dashboard.app.run", ("dashboard", "--broker"), lambda config, plant: config.broker),
     ("fusion.simulator.orders.send_order", ("fault", "clear", "--broker"), lambda broker, plant, order: broker),
     ("fusion.simulator.live.serve", ("plant", "--broker"), lambda simulation, plant, config, stop: config.broker),
-    ("fusion.daemon.service.replay", ("replay", "r", "--model", "m", "--publish"), lambda *arguments: arguments[3]),
+    ("fusion.daemon.start.replay", ("replay", "r", "--model", "m", "--publish"), lambda *arguments: arguments[3]),
 )
 
 

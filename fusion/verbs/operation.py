@@ -19,8 +19,8 @@ def _run(verb: argparse.ArgumentParser) -> None:
 
 def run_daemon(arguments: argparse.Namespace) -> None:
     """The daemon on real sources."""
-    from fusion.daemon.service import run
     from fusion.daemon.settings import load_daemon_config
+    from fusion.daemon.start import run
 
     run(load_daemon_config(arguments.config, arguments.overrides))
 
@@ -36,7 +36,7 @@ def _replay(verb: argparse.ArgumentParser) -> None:
 
 def run_replay(arguments: argparse.Namespace) -> None:
     """A recording through the daemon path."""
-    from fusion.daemon.service import replay
+    from fusion.daemon.start import replay
     from fusion.publish.publisher import PublisherConfig
 
     address = arguments.publish
