@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from fusion.cli import main
 from fusion.plant_file import load_plant
 from fusion.simulator.record import record, record_batch
 from fusion.simulator.scenario import ExcitationSettings, FaultEvent, Scenario, Sensors
@@ -65,3 +66,10 @@ def slipping(tmp_path_factory):
         record(slip, PLANT, folder / "belt_slip")
 
     return made_once(tmp_path_factory, "fault", make) / "belt_slip"
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory):
+    """Two minimal pairs, as `fusion pairs` records them."""
+    asked = ["pairs", "--seed", "5", "--count", "2", "--out"]
+    return made_once(tmp_path_factory, "minimal", lambda folder: main([*asked, str(folder / "pairs")])) / "pairs"

@@ -25,10 +25,9 @@ def test_below_its_median_or_absent_an_energy_surprises_nobody():
     assert surprise(np.array([[-2.0, 0.0, np.nan]]), ENERGIES) == 0.0
 
 
-def test_pairs_are_recorded_and_judged_by_the_commands(model, tmp_path):
-    folder, out = tmp_path / "pairs", tmp_path / "report.json"
-    assert main(["pairs", "--seed", "5", "--count", "2", "--out", str(folder)]) == 0
-    assert main(["evaluate", "--model", str(model), "--pairs", str(folder), "--json", str(out)]) == 0
+def test_pairs_are_recorded_and_judged_by_the_commands(model, pairs, tmp_path):
+    out = tmp_path / "report.json"
+    assert main(["evaluate", "--model", str(model), "--pairs", str(pairs), "--json", str(out)]) == 0
     report = json.loads(out.read_text())
     assert sum(kind["count"] for kind in report["by_kind"].values()) == 2
     right = [pair["lawful"] < pair["impossible"] for pair in report["pairs"]]

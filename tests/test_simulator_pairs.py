@@ -43,16 +43,16 @@ def test_both_sides_are_equal_to_the_bit_until_the_law_breaks(kind):
     assert any(not np.array_equal(left.value, right.value) for left, right in later)
 
 
-def test_a_folder_of_pairs_lists_them(tmp_path):
-    record_pairs(PLANT, 0, 1, tmp_path / "pairs", workers=1)
-    (listed,) = json.loads((tmp_path / "pairs" / "pairs.json").read_text())
-    assert listed["kind"] == next(iter(LAWS))
-    for side, kind in (("lawful", "normal"), ("impossible", "fault")):
-        recording = Recording(tmp_path / "pairs" / listed["name"] / side)
-        assert recording.kind == kind
-        assert recording.manifest["t0_ns"] < listed["t_ns"] < recording.manifest["t1_ns"]
+def test_a_folder_of_pairs_lists_them(pairs, tmp_path):
+    both = json.loads((pairs / "pairs.json").read_text())
+    assert [listed["kind"] for listed in both] == list(LAWS)[:2]
+    for listed in both:
+        for side, kind in (("lawful", "normal"), ("impossible", "fault")):
+            recording = Recording(pairs / listed["name"] / side)
+            assert recording.kind == kind
+            assert recording.manifest["t0_ns"] < listed["t_ns"] < recording.manifest["t1_ns"]
     with pytest.raises(ConfigError, match="exists already"):
-        record_pairs(PLANT, 0, 1, tmp_path / "pairs")
+        record_pairs(PLANT, 0, 1, pairs)
     with pytest.raises(ConfigError, match="at least 1"):
         record_pairs(PLANT, 0, 0, tmp_path / "none")
 
