@@ -16,17 +16,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from control.advice.advisor import Advisor, AdvisorConfig, Situation
-from control.advice.drift import BandWatch
+from control.advice.advisor import AdvisorConfig
 from control.advice.licence import Level, Licence
-from control.advice.planner import Planner
 from control.anomaly.calibration import Calibration, Surprise
 from control.anomaly.detector import Detector, DetectorConfig
 from control.anomaly.evidence import Contributions
 from control.anomaly.seam import Seam
 from fusion.checkpoint import Checkpoint
 from fusion.errors import CheckpointError, ModelError
-from fusion.plant import Plant, Role
+from fusion.outlook import Cadence, Outlook
+from fusion.plant import Plant
 from fusion.records import NS_PER_S, Anomaly, Answer, Energy, Forecast, Frame, Recommendation
 from fusion.state import load_state
 from models.monitors.residual import WARM_UP_TICKS
@@ -89,15 +88,6 @@ class Present:
     action: NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cadence:
-    """How often a forecast and advice are made [s]; ``advise`` off keeps every recommendation silent."""
-
-    forecast_every_s: float = 5.0
-    advise_every_s: float = 30.0
-    advise: bool = True
-
-
 class Engine:
     """One plant's inference, tick by tick.
 
@@ -128,21 +118,20 @@ class Engine:
         if not networks:
             self.model.networks.readout.gate_HS.zero_()
         self.model_id = checkpoint.model_id
-        self.licence = Licence.from_dict(checkpoint.tree("licence"))
         config = detector or DetectorConfig()
         self.detector = Detector(config, self.calibration, self.plant, self.model_id, sequence)
+        self.outlook = Outlook(
+            self.plant,
+            self.model_id,
+            Licence.from_dict(checkpoint.tree("licence")),
+            advisor or AdvisorConfig(),
+            cadence or Cadence(),
+            clock_ns or self.now_ns,
+        )
         self._settling_ns = round(config.settling_s * NS_PER_S)
-        self._cadence = cadence or Cadence()
-        self._advisor_config = advisor or AdvisorConfig()
         self._builder = TickBuilder(self.plant, self.model.stem)
         self._state = ModelState()
-        self._advisor: Advisor | None = None
-        self._watched = [i for i, s in enumerate(self.plant.tags) if s.role is Role.CONTROLLED]
-        self._bands = BandWatch(self._advisor_config.drift, [self.plant.tags[i].name for i in self._watched])
-        self._has_drifted = False
         self._now_ns = 0
-        self._clock_ns = clock_ns or self.now_ns
-        self._due_ns: dict[str, int] = {"forecast": 0, "advice": 0}
         self._seen: Present | None = None
         self._last_action: NDArray[np.float64] | None = None
         self._settling_until_ns = 0
@@ -169,7 +158,7 @@ class Engine:
         changes = self._judge(frame, ticks, seen)
         if self._turned():
             self._turn()
-        self._watch_bands(ticks)
+        self.outlook.watch(self._now_ns, ticks, moved=self._now_ns < self._settling_until_ns)
         forecast, advice = self._look_ahead(frame) if newest else (None, None)
         return Outcome(
             frame=frame,
@@ -231,8 +220,8 @@ class Engine:
     def _judge(self, frame: Frame, tick: Ticks, seen: Seen) -> list[Anomaly]:
         """What changes with one tick."""
         self._seen = Present(tick.tags[-1], tick.action[-1])
-        own = (*self._warming_up(), *self._settling(tick.action[-1]), *self._relieved(), *self._drifted())
-        own += self._patched()
+        own = (*self._warming_up(), *self._settling(tick.action[-1]), *self._relieved(), *self._patched())
+        own += ("drift",) if self.outlook.drifted else ()
         self.flags = tuple(sorted({*frame.flags, *seen.flags, *own}))
         evidence = None
         if seen.shares is not None and seen.residual is not None and self.detector.attentive:
@@ -279,81 +268,17 @@ class Engine:
         energies = zip(self.calibration.energies, relieved, strict=False)
         return tuple(sorted({f"relieved:{energy.modality}" for energy, by in energies if by and energy.raises}))
 
-    def _watch_bands(self, tick: Ticks) -> None:
-        """Demote the licence where the plant no longer stays inside the bands; nothing but a restart restores it.
-
-        A forecast assumes that nothing is moved: after a move, those made before it say nothing of the model.
-        """
-        if not self._watched:
-            return
-        if self._now_ns < self._settling_until_ns:
-            self._bands.forget()
-        self._bands.see(self._now_ns, tick.tags[-1, self._watched], tick.observed[-1, self._watched])
-        reason = self._bands.drifted()
-        self._has_drifted = self._has_drifted or bool(reason)
-        if reason and self.licence.level.allows(Level.ADVISE):
-            log.warning("the licence is demoted to shadow: %s", reason)
-            self.licence = self.licence.demoted(Level.SHADOW, reason)
-            if self._advisor is not None:
-                self._advisor.licence = self.licence
-
-    def _drifted(self) -> tuple[str, ...]:
-        return ("drift",) if self._has_drifted else ()
-
     def _patched(self) -> tuple[str, ...]:
         """Ticks are missing: some were skipped, or there is a gap behind those of an earlier run."""
         left_s = self._seam.left_s(self._now_ns)
         resumed = (f"{WARMING_UP}, {left_s:.0f} s left",) if left_s else ()
         return (*resumed, "skipped") if self._now_ns < self._skipped_until_ns else resumed
 
-    def _due(self, what: str, every_s: float) -> bool:
-        if self._now_ns < self._due_ns[what]:
-            return False
-        self._due_ns[what] = self._now_ns + int(every_s * NS_PER_S)
-        return True
-
     def _look_ahead(self, frame: Frame) -> tuple[Forecast | None, Recommendation | None]:
         if not self._state.ready:
             return None, None
-        forecast = self._forecast() if self._due("forecast", self._cadence.forecast_every_s) else None
-        judged = not self._warming_up()  # what nobody has judged yet is not to be moved
-        advice = self._advice(frame) if judged and self._due("advice", self._cadence.advise_every_s) else None
-        return forecast, advice
-
-    @torch.no_grad()
-    def _forecast(self) -> Forecast | None:
-        """What happens next if nothing is moved."""
-        world = self.model.world(self._state)
-        try:
-            mean = world.rollout(world.hold())[0].double().numpy()
-        except ModelError as error:
-            log.warning("no forecast: %s", error)
-            return None
-        half = world.half_band().double().numpy()
-        names = tuple(s.name for s in self.plant.tags)
-        forecast = Forecast(
-            t_ns=self._now_ns, horizon_s=world.horizon_s, signals=names, mean=mean, low=mean - half, high=mean + half
-        )
-        if self._watched:
-            self._bands.foretell(forecast)
-        return forecast
-
-    @torch.no_grad()
-    def _advice(self, frame: Frame) -> Recommendation | None:
-        world = self.model.world(self._state)
-        if self._advisor is None:
-            planner = Planner(self._advisor_config.planner, self.plant, world)
-            self._advisor = Advisor(
-                self._advisor_config, self.plant, planner, self.licence, self.model_id, self._clock_ns
-            )
-        situation = Situation(
-            t_ns=frame.t_ns,
-            anomalies=self.detector.open,
-            stale=frame.missing,
-            available=available(self.plant, frame),
-            hands_off=not self._cadence.advise,
-        )
-        return self._advisor.advise(world, situation)
+        judged = not self._warming_up()
+        return self.outlook.look(self.model.world(self._state), frame, self.detector.open, judged)
 
     def accept(self, anomaly_id: str) -> bool:
         """Take what an event shows for how the plant is from now on; False where it does not stand."""
@@ -375,12 +300,7 @@ class Engine:
 
     def answer(self, answer: Answer) -> None:
         """Take what the operator, or a verifier, says of a recommendation."""
-        known = self._advisor is not None and self._advisor.answer(answer, self._clock_ns())
-        said = f"{answer.id}: {answer.answer}" + (f" ({answer.reason})" if answer.reason else "")
-        if known:
-            log.info("recommendation %s", said)
-        else:
-            log.warning("recommendation %s, but it does not stand any more", said)
+        self.outlook.answer(answer)
 
     # --- over a restart
 
@@ -466,15 +386,9 @@ class Engine:
     @property
     def level(self) -> Level:
         """What the model may do."""
-        return self.licence.level
+        return self.outlook.licence.level
 
 
 def _same(one: Sequence[Energy], other: Sequence[Energy]) -> bool:
     """Whether these are the same energies in the same order, whatever of them may raise."""
     return [replace(e, raises=True) for e in one] == [replace(e, raises=True) for e in other]
-
-
-def available(plant: Plant, frame: Frame) -> dict[str, bool]:
-    """Whether the loops that say so take a setpoint at a tick; one whose word is missing does not."""
-    said = frame.values
-    return {s.name: bool(said.get(s.auto_tag, 0.0)) for s in plant.actions if s.auto_tag}

@@ -149,7 +149,7 @@ def test_sources_daemon_publisher_and_simulator_share_one_axis():
 
 
 def test_a_loop_that_takes_no_setpoint_is_told_by_its_tag():
-    from fusion.inference import available
+    from fusion.outlook import available
 
     loop = Signal(name="SP", role=Role.MANIPULATED, low=0.0, high=1.0, auto_tag="AUTO")
     plant = SimpleNamespace(actions=(loop, Signal(name="X", role=Role.MANIPULATED, low=0.0, high=1.0)))

@@ -21,7 +21,8 @@ from fusion.checkpoint import load_checkpoint
 from fusion.cli import main
 from fusion.daemon.start import replay
 from fusion.errors import ConfigError
-from fusion.inference import Cadence, Engine
+from fusion.inference import Engine
+from fusion.outlook import Cadence
 from fusion.plant import Modality, Role
 from fusion.plant_file import dump_plant, load_plant
 from fusion.recordings.recording import Recording
@@ -134,7 +135,9 @@ def test_what_looks_back_over_skipped_ticks_says_nothing_and_that_is_said(model,
 def test_a_plant_that_leaves_the_bands_takes_the_licence_to_advise(model, slipping):
     config = AdvisorConfig(drift=DriftConfig(horizon_s=8, window_s=30, least_coverage=0.85))
     engine = Engine(load_checkpoint(model, PLANT), advisor=config, cadence=Cadence(forecast_every_s=1))
-    engine.licence = Licence(signals={s.name: SignalLicence(signal=s.name, level=Level.ADVISE) for s in PLANT.actions})
+    engine.outlook.licence = Licence(
+        signals={s.name: SignalLicence(signal=s.name, level=Level.ADVISE) for s in PLANT.actions}
+    )
     every = list(frames(Recording(slipping)))[:180]
     engine.catch_up(every[:120])
     controlled = np.array([s.role is Role.CONTROLLED for s in PLANT.of(Modality.PROCESS)])
@@ -145,7 +148,7 @@ def test_a_plant_that_leaves_the_bands_takes_the_licence_to_advise(model, slippi
     assert "drift" not in outcomes[0].flags
     assert "drift" in outcomes[-1].flags
     assert engine.level is Level.SHADOW
-    assert "90 % bands" in engine.licence.reasons[-1]
+    assert "90 % bands" in engine.outlook.licence.reasons[-1]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from fusion.daemon.desk import AlarmDesk
 from fusion.daemon.memory import TickMemory
 from fusion.daemon.settings import DaemonConfig
 from fusion.errors import ModelError
-from fusion.inference import Cadence, Engine
+from fusion.inference import Engine
+from fusion.outlook import Cadence
 from fusion.plant import Plant
 from fusion.recordings.recording import SOFTWARE
 from fusion.records import NS_PER_S

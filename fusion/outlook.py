@@ -1,0 +1,136 @@
+"""Looking ahead of one plant: a forecast, advice, and whether the plant stays inside the bands that both rest on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from control.advice.advisor import Advisor, AdvisorConfig, Situation
+from control.advice.drift import BandWatch
+from control.advice.licence import Level, Licence
+from control.advice.planner import Planner
+from fusion.errors import ModelError
+from fusion.plant import Plant, Role
+from fusion.records import NS_PER_S, Anomaly, Answer, Forecast, Frame, Recommendation
+from models.plant_model import PresentWorld
+from models.ticks import Ticks
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cadence:
+    """How often a forecast and advice are made [s]; ``advise`` off keeps every recommendation silent."""
+
+    forecast_every_s: float = 5.0
+    advise_every_s: float = 30.0
+    advise: bool = True
+
+
+class Outlook:
+    """Makes a forecast and advice, each when its time has come, with what ``licence`` allows.
+
+    ``clock_ns`` is the time of day by which answers are judged.
+    """
+
+    def __init__(
+        self,
+        plant: Plant,
+        model_id: str,
+        licence: Licence,
+        advisor: AdvisorConfig,
+        cadence: Cadence,
+        clock_ns: Callable[[], int],
+    ) -> None:
+        self.licence = licence
+        self.drifted = False
+        self._plant = plant
+        self._model_id = model_id
+        self._config = advisor
+        self._cadence = cadence
+        self._clock_ns = clock_ns
+        self._advisor: Advisor | None = None
+        self._watched = [i for i, s in enumerate(plant.tags) if s.role is Role.CONTROLLED]
+        self._bands = BandWatch(advisor.drift, [plant.tags[i].name for i in self._watched])
+        self._due_ns = {"forecast": 0, "advice": 0}
+
+    def watch(self, t_ns: int, tick: Ticks, moved: bool) -> None:
+        """Demote the licence where the plant no longer stays inside the bands; nothing but a restart restores it.
+
+        A forecast assumes that nothing is moved: after a move, those made before it say nothing of the model.
+        """
+        if not self._watched:
+            return
+        if moved:
+            self._bands.forget()
+        self._bands.see(t_ns, tick.tags[-1, self._watched], tick.observed[-1, self._watched])
+        reason = self._bands.drifted()
+        self.drifted = self.drifted or bool(reason)
+        if reason and self.licence.level.allows(Level.ADVISE):
+            log.warning("the licence is demoted to shadow: %s", reason)
+            self.licence = self.licence.demoted(Level.SHADOW, reason)
+            if self._advisor is not None:
+                self._advisor.licence = self.licence
+
+    @torch.no_grad()
+    def look(
+        self, world: PresentWorld, frame: Frame, anomalies: Sequence[Anomaly], judged: bool
+    ) -> tuple[Forecast | None, Recommendation | None]:
+        """What is due at a tick; what nobody has ``judged`` yet is not to be moved."""
+        due = self._due("forecast", frame.t_ns, self._cadence.forecast_every_s)
+        forecast = self._forecast(world, frame.t_ns) if due else None
+        due = judged and self._due("advice", frame.t_ns, self._cadence.advise_every_s)
+        return forecast, self._advice(world, frame, anomalies) if due else None
+
+    def _due(self, what: str, t_ns: int, every_s: float) -> bool:
+        if t_ns < self._due_ns[what]:
+            return False
+        self._due_ns[what] = t_ns + int(every_s * NS_PER_S)
+        return True
+
+    def _forecast(self, world: PresentWorld, t_ns: int) -> Forecast | None:
+        """What happens next if nothing is moved."""
+        try:
+            mean = world.rollout(world.hold())[0].double().numpy()
+        except ModelError as error:
+            log.warning("no forecast: %s", error)
+            return None
+        half = world.half_band().double().numpy()
+        names = tuple(s.name for s in self._plant.tags)
+        forecast = Forecast(
+            t_ns=t_ns, horizon_s=world.horizon_s, signals=names, mean=mean, low=mean - half, high=mean + half
+        )
+        if self._watched:
+            self._bands.foretell(forecast)
+        return forecast
+
+    def _advice(self, world: PresentWorld, frame: Frame, anomalies: Sequence[Anomaly]) -> Recommendation | None:
+        if self._advisor is None:
+            planner = Planner(self._config.planner, self._plant, world)
+            self._advisor = Advisor(self._config, self._plant, planner, self.licence, self._model_id, self._clock_ns)
+        situation = Situation(
+            t_ns=frame.t_ns,
+            anomalies=tuple(anomalies),
+            stale=frame.missing,
+            available=available(self._plant, frame),
+            hands_off=not self._cadence.advise,
+        )
+        return self._advisor.advise(world, situation)
+
+    def answer(self, answer: Answer) -> None:
+        """Take what the operator, or a verifier, says of a recommendation."""
+        known = self._advisor is not None and self._advisor.answer(answer, self._clock_ns())
+        said = f"{answer.id}: {answer.answer}" + (f" ({answer.reason})" if answer.reason else "")
+        if known:
+            log.info("recommendation %s", said)
+        else:
+            log.warning("recommendation %s, but it does not stand any more", said)
+
+
+def available(plant: Plant, frame: Frame) -> dict[str, bool]:
+    """Whether the loops that say so take a setpoint at a tick; one whose word is missing does not."""
+    said = frame.values
+    return {s.name: bool(said.get(s.auto_tag, 0.0)) for s in plant.actions if s.auto_tag}
