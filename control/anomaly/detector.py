@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from control.anomaly.belonging import Belonging, either
 from control.anomaly.calibration import Calibration, Surprise
+from control.anomaly.event import Event, blend, first_blamed, told
 from control.anomaly.evidence import Contributions, EvidenceConfig, Finding, blame_signals, by_group, find
 from fusion.errors import ConfigError
 from fusion.plant import Plant
@@ -90,28 +91,6 @@ class DetectorConfig:
                 raise ConfigError(f"detector.{name}: {getattr(self, name)} must be positive")
 
 
-@dataclass(slots=True)
-class _Open:
-    """An event in progress: the senses and signals [G] it covers, and averages of its evidence.
-
-    ``best`` is how far it stood out at most, ``loud`` whether fast energies were above their limit, ``dead`` whether it
-    is of a sense that has died, which is an event of its own whatever else stands.
-    """
-
-    anomaly: Anomaly
-    groups: set[str]
-    raised_ns: int
-    told_ns: int
-    seen_ns: int
-    signals: Bools | None = None
-    factor: Floats | None = None
-    blame: Floats | None = None
-    best: float = 0.0
-    loud: bool = False
-    dead: bool = False
-    below_since_ns: int | None = None
-
-
 class Detector:
     """Follows the energies tick by tick; ``open`` are the events that stand, ``sequence`` how many there ever were."""
 
@@ -123,7 +102,7 @@ class Detector:
         self._plant = plant
         self._model_id = model_id
         self.sequence = sequence
-        self._open: list[_Open] = []
+        self._open: list[Event] = []
         self._closed: deque[Anomaly] = deque(maxlen=EARLIER)
         self._above_since_ns: int | None = None
         self._last_ns: int | None = None
@@ -180,7 +159,7 @@ class Detector:
         """Take over events that were open before a restart."""
         for a in anomalies:
             if a.state is not AnomalyState.CLEARED and a.id not in {o.anomaly.id for o in self._open}:
-                known = _Open(a, set(a.by_modality), a.t_onset_ns, a.t_ns, a.t_ns, loud=True)
+                known = Event(a, set(a.by_modality), a.t_onset_ns, a.t_ns, a.t_ns, loud=True)
                 signs = {e.name for e in self._calibration.energies if e.origin is Origin.ALIVE}
                 known.dead = not signs.isdisjoint(name for name, _ in a.energies)
                 known.best = max((factor for _, factor in a.energies), default=0.0)
@@ -202,7 +181,7 @@ class Detector:
         """Running averages of the evidence, so that an event is judged on more than its last tick."""
         step_s = 1.0 if self._last_ns is None else (t_ns - self._last_ns) / NS_PER_S
         alpha = min(max(step_s, 0.0) / self._config.evidence_s, 1.0) if self._above_since_ns or self._open else 1.0
-        self._factor = _blend(self._factor, np.nan_to_num(factor), alpha)
+        self._factor = blend(self._factor, np.nan_to_num(factor), alpha)
         if contributions is not None:
             self._contributions = contributions
 
@@ -222,7 +201,7 @@ class Detector:
             self._blame = None
         if contributions is not None:
             blame = blame_signals(free, contributions, self._config.evidence)
-            self._blame = _blend(self._blame, blame, self._evidence_alpha()) if blame.any() else self._blame
+            self._blame = blend(self._blame, blame, self._evidence_alpha()) if blame.any() else self._blame
         needed_s = self._calibration.on_delay_s - self._calibration.step_s
         if t_ns - self._above_since_ns < needed_s * NS_PER_S:
             return []
@@ -247,11 +226,11 @@ class Detector:
             free[own] = np.where(outside > inside, free * (1.0 - inside), np.nan)[own]
         return free
 
-    def _mine(self, o: _Open) -> Bools:
+    def _mine(self, o: Event) -> Bools:
         """The energies [E] of an event's senses; signs of life only where it is of a sense that has died."""
         return np.isin(self._group, sorted(o.groups)) & (~self._alive | o.dead)
 
-    def _part(self, o: _Open, factor: Floats) -> Floats:
+    def _part(self, o: Event, factor: Floats) -> Floats:
         """Factors [E] as far as they are an event's own, where others stand in the same senses."""
         shared = any(other is not o and other.groups & o.groups for other in self._open)
         if not shared or self._contributions is None:
@@ -272,7 +251,7 @@ class Detector:
                 self._decide(o, t_ns)
                 return self._tell(o, t_ns, AnomalyState.HELD)
         self.sequence += 1
-        fresh = _Open(self._blank(onset_ns, t_ns), set(groups), t_ns, t_ns, t_ns, dead=dead)
+        fresh = Event(self._blank(onset_ns, t_ns), set(groups), t_ns, t_ns, t_ns, dead=dead)
         fresh.factor = np.where(np.isin(self._group, sorted(groups)), np.nan_to_num(free), 0.0)
         fresh.blame, fresh.signals = self._blame, self._blamed(free)
         fresh.loud = bool((fresh.factor[self._fast] >= 1).any())
@@ -314,7 +293,7 @@ class Detector:
 
     # --- one that stands
 
-    def _follow(self, o: _Open, t_ns: int, factor: Floats) -> list[Anomaly]:
+    def _follow(self, o: Event, t_ns: int, factor: Floats) -> list[Anomaly]:
         """Hold, report or clear an event by the factors of its own senses."""
         own = self._mine(o) & np.isfinite(factor)
         fast = own & self._fast
@@ -333,30 +312,30 @@ class Detector:
             return [self._tell(o, t_ns, AnomalyState.HELD)]
         return []
 
-    def _is_over(self, o: _Open, t_ns: int) -> bool:
+    def _is_over(self, o: Event, t_ns: int) -> bool:
         blind = t_ns - o.seen_ns >= self._config.blind_s * NS_PER_S
         since = o.below_since_ns
         return blind or (since is not None and t_ns - since >= self._config.off_delay_s * NS_PER_S)
 
-    def _close(self, o: _Open, t_ns: int, residue: Bools) -> Anomaly:
+    def _close(self, o: Event, t_ns: int, residue: Bools) -> Anomaly:
         self._residue_until_ns[residue] = t_ns + round(self._config.residue_s * NS_PER_S)
         self._open.remove(o)
         gone = self._tell(o, t_ns, AnomalyState.CLEARED)
         self._closed.appendleft(gone)
         return gone
 
-    def _gather(self, o: _Open, factor: Floats, t_ns: int) -> None:
+    def _gather(self, o: Event, factor: Floats, t_ns: int) -> None:
         """Average the evidence of an event, and see whether it stands out more than ever."""
         alpha = self._evidence_alpha()
-        o.factor = _blend(o.factor, factor, alpha)
+        o.factor = blend(o.factor, factor, alpha)
         if self._contributions is not None:
             blame = blame_signals(factor, self._contributions, self._config.evidence)
-            o.blame = _blend(o.blame, blame, alpha) if blame.any() else o.blame
+            o.blame = blend(o.blame, blame, alpha) if blame.any() else o.blame
             if t_ns - o.raised_ns <= self._config.join_s * NS_PER_S:
                 o.signals = either(o.signals, blame >= self._config.evidence.partaking)
         self._decide(o, t_ns)
 
-    def _decide(self, o: _Open, t_ns: int) -> None:
+    def _decide(self, o: Event, t_ns: int) -> None:
         """Kind and blame of the moment at which the event stands out most, with the reason of a late revision."""
         strength = 0.0 if o.factor is None else float(o.factor.max(initial=0.0))
         young = t_ns - o.raised_ns <= self._config.decide_s * NS_PER_S
@@ -366,13 +345,13 @@ class Detector:
         if not found.energies:
             return
         o.best = strength
-        before, o.anomaly = o.anomaly, _told(o.anomaly, found)
-        if not young and (before.kind is not o.anomaly.kind or _first(before) != _first(o.anomaly)):
+        before, o.anomaly = o.anomaly, told(o.anomaly, found)
+        if not young and (before.kind is not o.anomaly.kind or first_blamed(before) != first_blamed(o.anomaly)):
             name, size = found.energies[0]
-            said = f"{before.kind} at {_first(before)} -> {o.anomaly.kind} at {_first(o.anomaly)}"
+            said = f"{before.kind} at {first_blamed(before)} -> {o.anomaly.kind} at {first_blamed(o.anomaly)}"
             o.anomaly = replace(o.anomaly, revision=f"{said}: {name} rose to {size:.1f} times its limit")
 
-    def _tell(self, o: _Open, t_ns: int, state: AnomalyState) -> Anomaly:
+    def _tell(self, o: Event, t_ns: int, state: AnomalyState) -> Anomaly:
         """The event as it is known now; one that was taken over keeps its evidence until it stands out more."""
         p_value = min(o.anomaly.p_value, self.surprise.p_value if self.surprise else 1.0)
         o.told_ns = t_ns
@@ -383,7 +362,7 @@ class Detector:
         """Recent factors [E] of the energies of some groups, zero for the others."""
         return np.where(np.isin(self._group, sorted(groups)), 0.0 if self._factor is None else self._factor, 0.0)
 
-    def _finding(self, o: _Open) -> Finding:
+    def _finding(self, o: Event) -> Finding:
         known = self._contributions
         blame = o.blame if o.blame is not None else np.zeros(len(known.signals) if known else 0)
         if known is not None and blame.any():
@@ -398,24 +377,3 @@ class Detector:
 
     def _evidence_alpha(self) -> float:
         return min(self._calibration.step_s / self._config.evidence_s, 1.0)
-
-
-def _told(anomaly: Anomaly, found: Finding) -> Anomaly:
-    return replace(
-        anomaly,
-        kind=found.kind,
-        by_modality=found.by_modality,
-        top_signals=found.top_signals or anomaly.top_signals,
-        energies=found.energies,
-    )
-
-
-def _first(anomaly: Anomaly) -> str:
-    """The signal blamed most, or the strongest sense where none is."""
-    if anomaly.top_signals:
-        return anomaly.top_signals[0].signal
-    return max(anomaly.by_modality, key=lambda name: anomaly.by_modality[name], default="nothing")
-
-
-def _blend(old: Floats | None, new: Floats, alpha: float) -> Floats:
-    return new if old is None or len(old) != len(new) else np.asarray(old + alpha * (new - old))

@@ -22,40 +22,26 @@ from numpy.typing import NDArray
 
 from fusion.plant import Modality, Plant
 from fusion.records import PROCESS, Energy, Origin, Statistic
-from models.averages import ewma
 from models.features.stem import StemFacts
 from models.linear.regression import Moments, ridge
 from models.monitors.averaged import AverageCarry, Averaged, Limits, averaged, recover
 from models.monitors.distance import T2, Distance
+from models.monitors.inputs import INPUT_ALPHAS, InputCarry, inputs_of
 from models.monitors.piece import ACTION, CLIP, Blocks, Piece
 from models.monitors.residual import SPEEDS, WARM_UP_TICKS, Instrument, Largest, Residual, Speed, signals_of
 from models.scaling import MANY_TAGS, Bools, Floats
 
 ALONE = "alone"  # in place of a media set: no inputs at all
 OBSERVED_SHARE = 0.5  # of the tags, below which there is no process to compare with
-INPUT_ALPHAS = (0.1, 0.02)  # averages among the inputs: one sense may lag behind another
 QUALITY_SHARE = 0.13  # weight of all that a picture shows beside its quality, where a lens is suspected
 COMPONENTS, COMPONENT_SHARE = 24, 0.97  # of a medium, or of many tags: at most, and the variance that is enough
 ALPHAS = tuple(speed.alpha for speed in SPEEDS)
 PENALTY = 1e-2  # of the ridge, relative to the data: hundreds of inputs, hours of them
 DOUBTFUL, WORST = 1.5, 1.5  # times its normal size and that of any other sense: it fits the others no more
 SPREADS = 2.58  # normal spreads in a fresh limit: its quantile of a Gaussian
-RETURN_TICKS = 10  # after which the averages of a sense that is back may be relied on
 FOLDS = 3  # each ridge keeps two thirds of the runs
 QUANTILE = 0.995  # of an averaged residual's size when normal: the limit of a single feature
 Sets = Sequence[tuple[str, NDArray[np.int64]]]  # rows by the media that are there besides the target
-
-
-@dataclass(slots=True)
-class InputCarry:
-    """What a stream leaves behind of the inputs: the sums [C] of each block at each speed, and their age.
-
-    ``inside`` is for how many ticks a medium has been among them, zero where it is not.
-    """
-
-    sums: dict[tuple[str, float], Floats] = field(default_factory=dict)
-    age: dict[str, int] = field(default_factory=dict)
-    inside: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -108,7 +94,7 @@ class CrossModal:
         components = {m: _components(np.concatenate([r.values[m][r.present[m]] for r in runs])) for m in media}
         if runs[0].values[PROCESS].shape[1] > MANY_TAGS:
             components[PROCESS] = _components(np.concatenate([r.values[PROCESS].clip(-CLIP, CLIP) for r in runs]))
-        designs = [_design(r, media, components, InputCarry(), r.present)[0] for r in runs]
+        designs = [inputs_of(r, media, components, InputCarry(), r.present)[0] for r in runs]
         kept = [_complete(r, media) for r in runs]
         quality = {m: stem.quality(m) for m in media}
         model = cls(_energies(media, plant), plant, media, quality, components, {}, {}, {})
@@ -194,14 +180,14 @@ class CrossModal:
     def _jury(self, piece: Piece, carry: CrossCarry) -> tuple[Floats, dict[str, Bools]]:
         """The inputs [T, K], and which media [T] may speak of the others."""
         blocks, sizes = piece.blocks, []
-        design, there = _design(blocks, self.media, self.components, carry.whole, blocks.present)
+        design, there = inputs_of(blocks, self.media, self.components, carry.whole, blocks.present)
         for medium in self.media:
             residual, known = self._residual(medium, blocks, design, self._sets(medium, blocks, there))
             fresh = averaged(residual, known, carry.first.setdefault(medium, AverageCarry()), speeds=()).fresh
             sizes.append(self._usual(medium).size(fresh))
         misfit = self._misfits(np.stack(sizes, 1) if sizes else np.zeros((len(piece), 0)), carry)
         fitting = {m: blocks.present[m] & ~misfit[:, i] for i, m in enumerate(self.media)}
-        return _design(blocks, self.media, self.components, carry.inputs, fitting)
+        return inputs_of(blocks, self.media, self.components, carry.inputs, fitting)
 
     def _misfits(self, sizes: Floats, carry: CrossCarry) -> Bools:
         """The medium [T, M] that fits the others by far the worst, until it fits again; updates ``carry``.
@@ -320,46 +306,6 @@ def _components(features: Floats) -> Floats:
     needed = int(np.searchsorted(np.cumsum(values) / values.sum(), COMPONENT_SHARE)) + 1
     kept = min(needed, COMPONENTS)
     return np.asarray(vectors[:, :kept] / np.sqrt(values[:kept]))
-
-
-def _design(
-    made: Blocks, media: Sequence[str], components: Mapping[str, Floats], carry: InputCarry, inside: Mapping[str, Bools]
-) -> tuple[Floats, dict[str, Bools]]:
-    """Inputs [T, K], each block's columns and their averages, and which media [T] can be relied on among them.
-
-    ``inside`` says which media [T] are to be among the inputs at all. Updates ``carry``.
-    """
-    parts, reliable = [], {}
-    for name in (PROCESS, ACTION, *media):
-        values = made.values[name] @ components[name] if name in components else made.values[name]
-        since = _since(inside[name], carry.inside.get(name, 0)) if name in inside else np.full(len(made), len(made) + 1)
-        parts += [values, *_averages(name, values, since == 1, carry)]
-        if name in inside:
-            reliable[name] = since > RETURN_TICKS
-            carry.inside[name] = int(since[-1]) if len(since) else carry.inside.get(name, 0)
-    return np.concatenate(parts, 1), reliable
-
-
-def _since(inside: Bools, before: int) -> NDArray[np.int64]:
-    """For how many ticks [T] a medium has been inside, this one included; zero where it is not."""
-    rows = np.arange(len(inside))
-    left = np.maximum.accumulate(np.where(inside, -1, rows))
-    return np.where(inside, np.where(left >= 0, rows - left, before + rows + 1), 0)
-
-
-def _averages(name: str, values: Floats, begins: Bools, carry: InputCarry) -> list[Floats]:
-    """Averages [T, C] at each speed, first in equal parts; they begin anew where ``begins`` [T]. Updates ``carry``."""
-    made: list[list[Floats]] = [[] for _ in INPUT_ALPHAS]
-    edges = [0, *(int(row) for row in np.flatnonzero(begins) if row), len(values)]
-    for first, end in itertools.pairwise(edges):
-        part = values[first:end]
-        age = 0 if first in edges[1:-1] or (len(begins) and begins[first]) else carry.age.get(name, 0)
-        for i, alpha in enumerate(INPUT_ALPHAS):
-            start = carry.sums.get((name, alpha)) if age else None
-            total, carry.sums[name, alpha] = ewma(part, alpha, np.zeros(values.shape[1]) if start is None else start)
-            made[i].append(total / (1.0 - (1.0 - alpha) ** (age + 1 + np.arange(len(part))))[:, None])
-        carry.age[name] = age + len(part)
-    return [np.concatenate(parts) for parts in made]
 
 
 def _media_sets(media: Sequence[str], target: str) -> list[str]:
