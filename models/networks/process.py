@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import GATConv  # type: ignore[import-untyped]
 
 from fusion.plant import Plant, Signal
 from fusion.records import Quality
@@ -56,6 +55,8 @@ class GraphLayer(nn.Module):
     """Attention of tags to their neighbours in the tag graph, added to what they are."""
 
     def __init__(self, width: int, heads: int) -> None:
+        from torch_geometric.nn import GATConv  # type: ignore[import-untyped]  # a third of the time to start
+
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.attend = GATConv(width, width // heads, heads=heads)
