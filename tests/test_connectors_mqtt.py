@@ -257,7 +257,7 @@ def test_a_retained_absurdity_costs_no_connection(tmp_path):
         ({"port": 0}, "port"),
         ({"qos": 3}, "qos"),
         ({"topics": []}, "no topics"),
-        ({"tls": True, "tls_ca": "/nonexistent"}, "must exist"),
+        ({"tls": True, "tls_ca": "/nonexistent"}, "cannot be read"),
         ({"tls_key": "k"}, "tls_certificate"),
         ({"topics": [TopicConfig(topic="a", signal="XX")]}, "no process signal"),
         ({"topics": [TopicConfig(topic="a", signal="TT101"), TopicConfig(topic="b", signal="TT101")]}, "twice"),

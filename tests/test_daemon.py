@@ -66,7 +66,7 @@ def test_a_gap_that_is_over_goes_out():
     ],
 )
 def test_a_connector_that_does_not_fit_the_plant_is_named(monkeypatch, override, message):
-    monkeypatch.setattr(service, "load_checkpoint", lambda *_: None)
+    monkeypatch.setattr(service, "load_model", lambda *_: None)
     with pytest.raises(FusionError, match=f"^{message}"):
         service.run(load_daemon_config(DEMO, [override]))
 
