@@ -18,7 +18,7 @@ from fusion.errors import SourceError
 from fusion.mqtt.connection import Connection
 from fusion.site.found import Found, FoundTag, Kind, Seen
 from fusion.site.opcua import matches
-from fusion.site.units import from_text
+from fusion.site.units import from_text, from_words
 
 MOST_TOPICS = 20_000
 DEEPEST, LONGEST_ARRAY = 4, 16
@@ -247,6 +247,9 @@ def _take_words(tag: FoundTag, path: str, topic: Topic) -> None:
                 tag.doubts.append(f"unit {text!r} is none that is known: write it in UCUM")
         elif key.lower().startswith("desc"):
             tag.description = text
+    if not tag.unit and (unit := from_words(tag.path[-1], tag.description)):
+        tag.unit = unit
+        tag.doubts.append("unit from its words, none is served")
 
 
 def _doubt(tag: FoundTag, topic: Topic, seconds: float) -> None:
