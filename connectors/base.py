@@ -7,7 +7,6 @@ it makes a fresh driver for every connection epoch, so that nothing a library re
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import time
@@ -27,6 +26,7 @@ log = logging.getLogger(__name__)
 
 ARRIVAL_CLOCK = "arrival"
 MAX_GAPS = 1000
+TAGS_NAMED = 5
 
 T = TypeVar("T")
 
@@ -72,10 +72,21 @@ class Tally:
 
     lost: Counter[str] = field(default_factory=Counter)
     noted: Counter[str] = field(default_factory=Counter)
+    _tags: dict[str, deque[str]] = field(default_factory=dict)
+
+    def note(self, what: str, tag: str) -> None:
+        """Count an oddity of a tag, and remember the tag among the newest."""
+        self.noted[what] += 1
+        tags = self._tags.setdefault(what, deque(maxlen=TAGS_NAMED))
+        if tag not in tags:
+            tags.append(tag)
 
     def text(self) -> str:
-        """The oddities for people: ``bad value 3, clock 1``."""
-        return ", ".join(f"{name} {number}" for name, number in sorted(self.noted.items()))
+        """The oddities for people: ``bad value 3 (TT101, FT101), clock 1``."""
+        return ", ".join(f"{name} {number}{self._names(name)}" for name, number in sorted(self.noted.items()))
+
+    def _names(self, what: str) -> str:
+        return f" ({', '.join(tuple(self._tags[what]))})" if what in self._tags else ""
 
 
 class Backoff:
@@ -119,6 +130,12 @@ async def bounded(work: Coroutine[Any, Any, T], timeout_s: float) -> T:
     return task.result()
 
 
+def _reason(error: Exception) -> str:
+    """What an error says, with its name where that is all or where we did not foresee it; never nothing."""
+    name, text = type(error).__name__, str(error)
+    return (text if isinstance(error, SourceError | OSError) else f"{name}: {text}") if text else name
+
+
 def _forget_outcome(task: asyncio.Future[Any]) -> None:
     if not task.cancelled():
         task.exception()
@@ -159,6 +176,7 @@ class Source:
         self._message = "not started"
         self._driver: Driver | None = None
         self._task: asyncio.Task[None] | None = None
+        self._closing: asyncio.Future[None] | None = None
         self._alive_ns = CLOCK.now_ns()
         self._item_s: float | None = None
         self._lost: str | None = None
@@ -188,6 +206,9 @@ class Source:
             return
         task.cancel()
         await asyncio.wait({task}, timeout=self._supervision.close_timeout_s + 0.5)
+        if self._closing is not None:
+            await asyncio.wait({self._closing}, timeout=self._supervision.close_timeout_s)
+            self._closing.cancel()
         if not self._ended:
             self._state, self._message = SourceState.DOWN, "stopped"
 
@@ -242,8 +263,7 @@ class Source:
                 self._give_up(SourceState.STALE, str(silence))
                 await self._sleep(self._backoff.next_s())
             except Exception as error:  # the one place: whatever a driver does, the source comes back
-                known = isinstance(error, SourceError | OSError)
-                self._give_up(SourceState.DOWN, str(error) if known else f"{type(error).__name__}: {error}")
+                self._give_up(SourceState.DOWN, _reason(error))
                 log.debug("source %s: driver failed", self.name, exc_info=error)
                 await self._sleep(self._backoff.next_s())
 
@@ -260,8 +280,14 @@ class Source:
                 await self._wait_for_space()
         finally:
             self._driver = None
-            with contextlib.suppress(Exception):  # nothing that goes wrong in saying goodbye matters any more
-                await bounded(driver.close(), self._supervision.close_timeout_s)
+            await self._goodbye(driver)
+
+    async def _goodbye(self, driver: Driver) -> None:
+        """Close a driver in a bounded time, even if we are stopped meanwhile; nothing it says matters any more."""
+        self._closing = asyncio.ensure_future(driver.close())
+        self._closing.add_done_callback(_forget_outcome)
+        await asyncio.wait({self._closing}, timeout=self._supervision.close_timeout_s)
+        self._closing.cancel()
 
     async def _open(self, driver: Driver) -> None:
         try:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from connectors.base import Tally
 from fusion.records import Columns, Quality
 
 NS_PER_DAY = 86_400_000_000_000
@@ -50,15 +52,38 @@ class ColumnsBuilder:
         )
 
 
-def number(value: object) -> float | None:
-    """A finite number or a truth value as a float; nothing else is a process value."""
-    if not isinstance(value, int | float | np.number):
+class StampWatch:
+    """Counts values that change under one time stamp: it is coarse, or stands still."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+        self._last: dict[str, tuple[int, float]] = {}
+
+    def look(self, tag: str, t_ns: int, value: float) -> None:
+        """Take note of a value and its stamp."""
+        last = self._last.get(tag)
+        if last is not None and last[0] == t_ns and last[1] != value:
+            self._tally.note("changed under one time stamp", tag)
+        self._last[tag] = t_ns, value
+
+
+def number(value: object, decimal: str = ".") -> float | None:
+    """A finite number, a truth value or numeric text as a float; nothing else is a process value.
+
+    ``decimal`` is the sign before the decimals in text, ``.`` or ``,``. Text with other signs, such as a unit, groups
+    of thousands or an underscore, is no number.
+    """
+    if isinstance(value, str):
+        if not value.isascii() or "_" in value or (decimal == "," and "." in value):
+            return None
+        value = value.replace(",", ".") if decimal == "," else value
+    elif not isinstance(value, int | float | np.number):
         return None
     try:
         result = float(value)
-    except OverflowError:  # a whole number of hundreds of digits
+    except (OverflowError, ValueError):  # a whole number of hundreds of digits, or text that is none
         return None
-    return result if np.isfinite(result) else None
+    return result if math.isfinite(result) else None
 
 
 UNUSABLE = (float("nan"), int(Quality.BAD))

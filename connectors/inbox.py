@@ -21,6 +21,7 @@ class Inbox(Generic[T]):
         self._ready = asyncio.Event()
         self._things: deque[T] = deque(maxlen=limit)
         self._error: BaseException | None = None
+        self._woken = False
         self.dropped = 0
 
     def put(self, *things: T) -> None:
@@ -36,7 +37,9 @@ class Inbox(Generic[T]):
         self._wake()
 
     def _wake(self) -> None:
-        if not self._loop.is_closed():
+        """Wake the loop, once until it has looked: each time costs more than what is left here."""
+        if not self._woken and not self._loop.is_closed():
+            self._woken = True
             self._loop.call_soon_threadsafe(self._ready.set)
 
     async def take(self, timeout_s: float | None = None) -> list[T]:
@@ -45,8 +48,10 @@ class Inbox(Generic[T]):
         Raises:
             TimeoutError: nothing came within ``timeout_s``.
         """
-        await asyncio.wait_for(self._ready.wait(), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            await self._ready.wait()
         self._ready.clear()
+        self._woken = False
         things = self.rest()
         if not things and self._error is not None:
             raise self._error

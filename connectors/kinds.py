@@ -15,7 +15,7 @@ from connectors.mqtt.source import source as mqtt_source
 from connectors.opcua.config import OpcUaConfig
 from connectors.opcua.source import source as opcua_source
 from connectors.replay import ReplayConfig, replay_source
-from fusion.errors import ConfigError
+from fusion.errors import ConfigError, FusionError
 from fusion.plain import decode
 from fusion.plant import Plant
 
@@ -53,3 +53,19 @@ def source_of(config: Any, plant: Plant, name: str = "") -> Source:
     """
     kind, make = next((kind, make) for kind, (settings, make) in KINDS.items() if type(config) is settings)
     return make(config, plant, name or kind)
+
+
+def made_sources(connectors: Mapping[str, Any], plant: Plant) -> list[Source]:
+    """A source for each connector of a configuration, by name.
+
+    Raises:
+        FusionError: where one cannot be made, with the key of its connector.
+    """
+    return [_made(config, plant, name) for name, config in connectors.items()]
+
+
+def _made(config: Any, plant: Plant, name: str) -> Source:
+    try:
+        return source_of(config, plant, name)
+    except FusionError as error:
+        raise type(error)(f"connectors.{name}: {error}") from error

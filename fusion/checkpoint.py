@@ -1,7 +1,7 @@
 """Save and load a trained model: safetensors weights, one JSON beside them, and the plant it belongs to.
 
 A checkpoint is a folder with ``weights.safetensors`` (arrays by name) and ``model.json`` (configuration, scaler,
-calibration, gauges, licence, plant, and the hash of the weights). There are no pickles.
+calibration, gauges, licence, plant, the hash of the weights, and that of all this). There are no pickles.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,16 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from fusion.errors import CheckpointError, ConfigError, PlantMismatch
-from fusion.files import sha256_of, whole_folder
+from fusion.files import sha256_of, whole_folder, within
 from fusion.plain import plain
 from fusion.plant import Plant, difference, plant_to_dict
 from fusion.plant_file import plant_from_dict
+from fusion.signing import check_signature
 
 FORMAT = "fusion-model/3"
 WEIGHTS = "weights.safetensors"
 DESCRIPTION = "model.json"
+DIGEST = "sha256"
 
 Array = NDArray[np.generic]
 
@@ -87,12 +90,19 @@ def save_checkpoint(path: Path, plant: Plant, arrays: Mapping[str, Array], meta:
             "plant": plant_to_dict(plant),
             "meta": plain(meta),
         }
+        description[DIGEST] = _digest(description)
         (aside / DESCRIPTION).write_text(json.dumps(description, indent=1, allow_nan=False))
     return model_id
 
 
-def load_checkpoint(path: Path, plant: Plant | None = None) -> Checkpoint:
-    """Read a checkpoint and refuse what cannot be trusted.
+def _digest(description: Mapping[str, Any]) -> str:
+    """The hash of everything a description says, but for the hash itself."""
+    said = {key: value for key, value in description.items() if key != DIGEST}
+    return sha256(json.dumps(said, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def load_checkpoint(path: Path, plant: Plant | None = None, key: Path | None = None) -> Checkpoint:
+    """Read a checkpoint and refuse what cannot be trusted, or was not signed with ``key``, a public one.
 
     Its plant is ``plant``, with that one's limits, words and targets, or else the one it was trained on. Signals stand
     in the order of the training: everything that goes by columns goes by that.
@@ -101,8 +111,10 @@ def load_checkpoint(path: Path, plant: Plant | None = None) -> Checkpoint:
         ConfigError: where a file is missing, damaged or of another format.
         PlantMismatch: where ``plant`` is given and differs in what the model depends on; the message says in what.
     """
-    description = _description(path / DESCRIPTION)
-    weights = path / WEIGHTS
+    if key is not None:
+        check_signature(path / DESCRIPTION, key)
+    description = _description(within(path, DESCRIPTION))
+    weights = within(path, WEIGHTS)
     if not weights.is_file():
         raise ConfigError(f"{weights}: missing; a model folder holds {WEIGHTS} and {DESCRIPTION}")
     if sha256_of(weights) != description["weights_sha256"]:
@@ -140,6 +152,8 @@ def _description(file: Path) -> dict[str, Any]:
     found = description.get("format") if isinstance(description, dict) else None
     if found != FORMAT:
         raise ConfigError(f"{file}: format {found!r} is not {FORMAT!r}: written by another version; train again")
-    if missing := {"weights_sha256", "plant", "meta", "model_id"} - set(description):
+    if missing := {"weights_sha256", "plant", "meta", "model_id", DIGEST} - set(description):
         raise CheckpointError(f"{file}: {min(missing)} is missing; train again")
+    if _digest(description) != description[DIGEST]:
+        raise ConfigError(f"{file}: edited or damaged, its hash is not that of what it says; train again")
     return description

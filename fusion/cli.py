@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import importlib
 import json
 import logging
@@ -11,12 +12,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from fusion import keys
 from fusion.command import (
     broker_arguments,
     broker_settings,
     carry_out,
+    duration,
     finite,
     flat,
+    say,
     start_logging,
     training_arguments,
 )
@@ -52,8 +56,11 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
     site = (_init, _discover, _doctor)
     lime = (_demo, _plant, _fault, _record)
-    for add in (*site, *lime, _import, _pairs, _train, _run, _replay, _evaluate, _whatif, _dashboard):
+    learning = (_train, _learn, _model)
+    for add in (*site, *lime, _import, _pairs, *learning, _run, _replay, _evaluate, _whatif, _dashboard):
         add(verbs)
+    for name, text, arguments, command in keys.VERBS:
+        arguments(_verb(verbs, name, command, text))
     return parser
 
 
@@ -114,10 +121,14 @@ def _fault(verbs: _Verbs[argparse.ArgumentParser]) -> None:
 
 
 def _record(verbs: _Verbs[argparse.ArgumentParser]) -> None:
-    verb = _verb(verbs, "record", run_record, "record a scenario of the simulated plant, faster than real time")
+    text = "record what a plant delivers, or a scenario of the simulated plant faster than real time"
+    verb = _verb(verbs, "record", run_record, text)
     _plant_argument(verb)
-    verb.add_argument("--scenario", type=Path, required=True)
-    verb.add_argument("--out", type=Path, required=True, help="folder to write; must not exist")
+    what = verb.add_mutually_exclusive_group(required=True)
+    what.add_argument("--config", type=Path, help="daemon YAML: its sources are recorded, nothing else of it is used")
+    what.add_argument("--scenario", type=Path, help="scenario of the simulated plant")
+    verb.add_argument("--for", dest="for_s", type=duration, metavar="TIME", help="such as 8h; else until Ctrl-C")
+    verb.add_argument("--out", type=Path, required=True, help="folder to write; of a scenario it must not exist")
 
 
 def _import(verbs: _Verbs[argparse.ArgumentParser]) -> None:
@@ -138,10 +149,18 @@ def _import(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     verb.add_argument("--step", type=finite, help="step of a proposed plant [s]; default: from the data")
     verb.add_argument("--parts", type=int, default=12, help="recordings to cut the time into")
     verb.add_argument("--kind", default="normal", choices=("normal", "fault"), help="fault: not for training")
-    verb.add_argument("--query", default="", help="SQL for a database; node ids, comma-separated, for OPC UA")
+    verb.add_argument("--query", default="", help="SQL for a database; node ids for OPC UA; or @FILE with either")
     verb.add_argument("--from", dest="start", default="", metavar="TIME", help="first time asked of a server, ISO 8601")
     verb.add_argument("--to", dest="end", default="", metavar="TIME", help="last time asked of a server")
     verb.add_argument("--again", action="store_true", help="replace an import of the same name")
+    verb.add_argument("--epoch", default="", metavar="NAME", help="what stamps count: excel, excel-1904, labview, ...")
+    verb.add_argument(
+        "--series", action="append", default=[], metavar="COLUMN", help="a column that tells series of one tag apart"
+    )
+    verb.add_argument(
+        "--bad", action="append", default=[], type=finite, metavar="NUMBER", help="a number that means no value"
+    )
+    verb.add_argument("--accept-losses", action="store_true", help="exit with 0 though not all of the files was taken")
 
 
 def _train(verbs: _Verbs[argparse.ArgumentParser]) -> None:
@@ -152,6 +171,23 @@ def _train(verbs: _Verbs[argparse.ArgumentParser]) -> None:
         action="store_true",
         help="train every combination of settings (seed=0,1,2) into OUT/0, OUT/1 ...",
     )
+
+
+def _learn(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    text = "learn from a folder of recordings, and use the model where it is no worse than the one in use"
+    verb = _verb(verbs, "learn", run_learn, text)
+    _plant_argument(verb)
+    verb.add_argument("--records", type=Path, required=True, help="folder of recordings: record.folder of a daemon")
+    verb.add_argument("--models", type=Path, required=True, help="folder of models: learn.models of a daemon")
+    verb.add_argument("overrides", nargs="*", help="settings of the training, e.g. seconds=600")
+
+
+def _model(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    verb = _verb(verbs, "model", run_model, "list the models of a plant, put one to use, or go back to the one before")
+    verb.add_argument("what", choices=("list", "accept", "rollback"))
+    verb.add_argument("name", nargs="?", help="the model to accept, such as 0003")
+    verb.add_argument("--models", type=Path, required=True, help="folder of models: learn.models of a daemon")
+    verb.add_argument("--by", default=getpass.getuser(), help="who decides; default: the user of this machine")
 
 
 def _run(verbs: _Verbs[argparse.ArgumentParser]) -> None:
@@ -201,8 +237,13 @@ def _whatif(verbs: _Verbs[argparse.ArgumentParser]) -> None:
 def _dashboard(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     verb = _verb(verbs, "dashboard", run_dashboard, "serve the operator page; reads MQTT only")
     _plant_argument(verb)
-    verb.add_argument("--host", default="127.0.0.1")
+    verb.add_argument("--host", default="127.0.0.1", help="address to serve on; any but loopback needs --users")
     verb.add_argument("--port", type=int, default=8080)
+    verb.add_argument("--users", default="", metavar="FILE", help="who may log in, as `fusion user` writes it")
+    verb.add_argument("--session-s", type=finite, default=43_200.0, help="a login lasts this long [s]")
+    verb.add_argument("--origin", action="append", default=[], help="another address of the page, such as a proxy's")
+    verb.add_argument("--https-certificate", default="", metavar="FILE", help="serve over TLS")
+    verb.add_argument("--https-key", default="", metavar="FILE")
     verb.add_argument("--broker", default="127.0.0.1:1883", metavar="HOST:PORT")
     broker_arguments(verb)
 
@@ -278,7 +319,14 @@ def _demo_port() -> int | None:
 
 
 def run_record(arguments: argparse.Namespace) -> None:
-    """One scenario, one recording."""
+    """One scenario, one recording; or segments of what the sources of a configuration deliver."""
+    if arguments.config is not None:
+        from fusion.daemon.recording import record_sources
+
+        say(record_sources(arguments.config, arguments.out, arguments.for_s))
+        return
+    if arguments.for_s is not None:
+        raise ConfigError("--for: goes with --config; a scenario has its own duration_s")
     from rich.progress import Progress
 
     from fusion.plant_file import load_plant
@@ -292,17 +340,27 @@ def run_record(arguments: argparse.Namespace) -> None:
     say(f"{arguments.out}: {scenario.duration_s:.0f} s of {scenario.name}")
 
 
-def run_import(arguments: argparse.Namespace) -> None:
-    """Exports of a historian in, recordings and a report out."""
-    from fusion.importing.importer import ImportConfig, import_files
+def run_import(arguments: argparse.Namespace) -> int:
+    """Exports of a historian in, recordings and a report out; the exit code says whether all was taken."""
+    from fusion.importing.importer import LOSSY, ImportConfig, import_files, losses_of
 
-    names = ("tz", "dates", "plant", "states", "name", "parts", "kind", "query", "start", "end", "again")
-    config = ImportConfig(step_s=arguments.step, **{name: getattr(arguments, name) for name in names})
+    names = ("tz", "dates", "plant", "states", "name", "parts", "kind", "query", "start", "end", "again", "epoch")
+    config = ImportConfig(
+        step_s=arguments.step,
+        series=tuple(arguments.series),
+        bad=tuple(arguments.bad),
+        accept_losses=arguments.accept_losses,
+        **{name: getattr(arguments, name) for name in names},
+    )
     place = import_files(arguments.files, arguments.site, config)
     say(
         f"{place}: read report.html, correct {arguments.site / 'plant.yaml'}, then "
         f"fusion train --recording {place}/recordings/*"
     )
+    lost = [] if config.accept_losses else losses_of(place)
+    if lost:
+        sys.stderr.write("fusion: not all was taken: " + "; ".join(lost) + " (--accept-losses, if that is right)\n")
+    return LOSSY if lost else 0
 
 
 def run_train(arguments: argparse.Namespace) -> None:
@@ -322,6 +380,37 @@ def _sweep(arguments: argparse.Namespace) -> None:
 
     rows = sweep(flat(arguments.recording), arguments.out, arguments.overrides)
     Console().print(table(rows))
+
+
+def run_learn(arguments: argparse.Namespace) -> None:
+    """Recordings in, a model in the store, and the verdict on it."""
+    from fusion.learning import learn
+    from fusion.model_store import ModelStore
+    from fusion.plant_file import load_plant
+    from fusion.training.settings import train_config
+
+    config = train_config(arguments.overrides)
+    verdict = learn(arguments.records, ModelStore(arguments.models), load_plant(arguments.plant), config)
+    say(f"model {verdict.model} {'is in use' if verdict.taken else 'is not used'}: {verdict.reason}")
+
+
+def run_model(arguments: argparse.Namespace) -> None:
+    """What models there are, and which is in use; a running daemon takes what is chosen within seconds."""
+    from fusion.clock import iso_time
+    from fusion.model_store import ModelStore
+
+    store = ModelStore(arguments.models)
+    if (arguments.what == "accept") != (arguments.name is not None):
+        raise ConfigError("model: accept needs the name of a model, list and rollback take none")
+    if arguments.what == "accept":
+        store.choose(arguments.name, arguments.by)
+    elif arguments.what == "rollback":
+        store.roll_back(arguments.by)
+    last = {choice.model: choice for choice in store.history()}
+    for name in store.names():
+        used = last.get(name)
+        said = f"used since {iso_time(used.t_ns)} by {used.by}  {used.reason}" if used else "never used"
+        say(f"{'*' if store.current == store.folder / name else ' '} {name}  {said}")
 
 
 def run_daemon(arguments: argparse.Namespace) -> None:
@@ -400,12 +489,17 @@ def run_dashboard(arguments: argparse.Namespace) -> None:
     from fusion.plant_file import load_plant
 
     broker = Broker(**broker_settings(arguments.broker, arguments))
-    run(DashboardConfig(host=arguments.host, port=arguments.port, broker=broker), load_plant(arguments.plant))
-
-
-def say(text: str) -> None:
-    """The program's answer, on standard output."""
-    sys.stdout.write(text + "\n")
+    config = DashboardConfig(
+        host=arguments.host,
+        port=arguments.port,
+        users=arguments.users,
+        session_s=arguments.session_s,
+        origins=arguments.origin,
+        certificate=arguments.https_certificate,
+        key=arguments.https_key,
+        broker=broker,
+    )
+    run(config, load_plant(arguments.plant))
 
 
 def _check_names() -> None:

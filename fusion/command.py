@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 import logging
 import math
+import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,10 +22,17 @@ from fusion.errors import ConfigError, FusionError
 
 log = logging.getLogger(__name__)
 
+SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
 
 def start_logging(level: int) -> None:
     """To standard error, with the time of day."""
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", datefmt="%H:%M:%S")
+
+
+def say(text: str) -> None:
+    """The program's answer, on standard output."""
+    sys.stdout.write(text + "\n")
 
 
 def carry_out(command: Callable[[], int | None]) -> int:
@@ -42,6 +51,14 @@ def training_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recording", type=Path, nargs="+", required=True, action="extend")
     parser.add_argument("--out", type=Path, required=True, help="model folder to write")
     parser.add_argument("overrides", nargs="*", help="settings, e.g. seconds=600 fit.learning_rate=1e-3")
+
+
+def duration(text: str) -> float:
+    """A time [s] from the command line: `90`, `90s`, `15m`, `8h`, `2d`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
+    if found is None or float(found[1]) <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not accepted; expected a time such as 90s, 15m, 8h, 2d")
+    return float(found[1]) * SECONDS[found[2] or "s"]
 
 
 def finite(text: str) -> float:
@@ -82,6 +99,11 @@ def broker_settings(address: str, arguments: argparse.Namespace) -> dict[str, An
     return {"host": host, "port": int(port), **{name: getattr(arguments, name) for name in names}}
 
 
+def ignore_hangup() -> None:
+    """Let SIGHUP end neither us nor our children: nothing is read again while we run."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 @contextlib.contextmanager
 def stop_on_signals(stop: asyncio.Event) -> Iterator[None]:
     """Set ``stop`` on SIGINT and SIGTERM; a second SIGINT interrupts at once. Earlier handlers come back."""
@@ -101,3 +123,26 @@ def stop_on_signals(stop: asyncio.Event) -> Iterator[None]:
     finally:
         for number in caught:
             loop.remove_signal_handler(number)
+
+
+@contextlib.contextmanager
+def dead_thread() -> Iterator[asyncio.Future[None]]:
+    """A future that fails as soon as any thread of this process dies of an exception."""
+    loop, previous = asyncio.get_running_loop(), threading.excepthook
+    dead: asyncio.Future[None] = loop.create_future()
+
+    def fail(name: str, error: BaseException | None) -> None:
+        if not dead.done():
+            dead.set_exception(FusionError(f"thread {name} has died: {error!r}"))
+
+    def hook(found: threading.ExceptHookArgs) -> None:
+        previous(found)
+        name = "" if found.thread is None else found.thread.name
+        loop.call_soon_threadsafe(fail, name, found.exc_value)
+
+    threading.excepthook = hook
+    try:
+        yield dead
+    finally:
+        threading.excepthook = previous
+        dead.cancel()

@@ -22,6 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from fusion.credentials import is_secret, quoted
 from fusion.errors import ConfigError
 from fusion.plain import yaml_fault
 
@@ -78,14 +79,14 @@ def settings(overrides: Sequence[str], short: Mapping[str, str] | None = None) -
     config = OmegaConf.create()
     for override in parse(overrides):
         if override.type is not OverrideType.CHANGE:
-            raise ConfigError(f"{override.input_line}: expected KEY=VALUE, without + or ~")
+            raise ConfigError(f"{quoted(str(override.input_line))}: expected KEY=VALUE, without + or ~")
         if override.is_sweep_override():
-            raise ConfigError(f"{override.input_line}: several values need --multirun")
+            raise ConfigError(f"{quoted(str(override.input_line))}: several values need --multirun")
         try:
             OmegaConf.update(config, (short or {}).get(override.key_or_group, override.key_or_group), override.value())
             _values(config)
         except OmegaConfBaseException as error:
-            raise ConfigError(f"{override.input_line}: {explain(error)}") from error
+            raise ConfigError(f"{quoted(str(override.input_line))}: {explain(error)}") from error
     return _values(config)
 
 
@@ -115,7 +116,8 @@ def parse(overrides: Sequence[str]) -> list[Override]:
         try:
             found.append(parser.parse_override(override))
         except HydraException as error:
-            raise ConfigError(f"{override}: {explain(error)}; expected KEY=VALUE") from error
+            why = explain(error) if quoted(override) == override else "cannot be read"
+            raise ConfigError(f"{quoted(override)}: {why}; expected KEY=VALUE") from error
     return found
 
 
@@ -125,6 +127,8 @@ def explain(error: BaseException) -> str:
         error = error.__cause__
     text = str(error).strip().splitlines()[0]
     key = getattr(error, "full_key", None)
+    if key and is_secret(str(key)):
+        return f"{key}: cannot be read; a secret with special signs in it belongs in a file of its own ({key}_file)"
     return f"{key}: {text}" if key else text
 
 
@@ -137,14 +141,14 @@ def _apply(config: DictConfig, override: Override) -> None:
     """Set a key, or leave it out (``~key``)."""
     key = override.key_or_group
     if override.is_sweep_override():
-        raise ConfigError(f"{override.input_line}: several values; expected one, or a list: {key}=[A,B]")
+        raise ConfigError(f"{quoted(str(override.input_line))}: several values; expected one, or a list: {key}=[A,B]")
     if override.type is not OverrideType.DEL:
         OmegaConf.update(config, key, override.value(), force_add=True)
         return
     within, _, name = key.rpartition(".")
     parent = OmegaConf.select(config, within) if within else config
     if not isinstance(parent, DictConfig) or name not in parent or override.value() not in (None, parent[name]):
-        raise ConfigError(f"{override.input_line}: there is no such key or value")
+        raise ConfigError(f"{quoted(str(override.input_line))}: there is no such key or value")
     with open_dict(parent):
         del parent[name]
 
@@ -156,7 +160,9 @@ def _expanded(override: Override) -> list[str]:
     try:
         return [f"{key}={value}" for value in override.sweep_string_iterator()]
     except HydraException as error:
-        raise ConfigError(f"{override.input_line}: {explain(error)}; expected KEY=A,B,C or KEY=range(N)") from error
+        raise ConfigError(
+            f"{quoted(str(override.input_line))}: {explain(error)}; expected KEY=A,B,C or KEY=range(N)"
+        ) from error
 
 
 def _values(config: DictConfig | ListConfig) -> dict[str, Any]:

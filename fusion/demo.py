@@ -34,7 +34,7 @@ from fusion.plant import Plant
 from fusion.plant_file import load_plant
 from fusion.records import NS_PER_S
 from fusion.simulator.record import record, record_batch
-from fusion.simulator.scenario import Scenario, load_scenario
+from fusion.simulator.scenario import NuisanceEvent, Scenario, load_scenario
 from fusion.simulator.servers.broker import LocalBroker
 from fusion.training.settings import TrainConfig
 
@@ -46,6 +46,7 @@ SCENARIOS = ROOT / "configs" / "scenario"
 CONFIG = ROOT / "configs" / "demo.yaml"
 START_DEADLINE_S = 30.0
 STOP_DEADLINE_S = 3.0
+ORDINARY = ("demand_step", "setpoint_step", "rate_change", "mode_change")
 PAUSE_S = 900.0  # between recordings: training leaves a gap between the ones it learns from and the ones it judges by
 
 
@@ -131,7 +132,8 @@ class Demo:
         tags = replace(load_scenario(SCENARIOS / "excited_tags.yaml"), duration_s=plan.tag_s)
         batch = [_nth(tags, plan.first_seed + 500, i, 0.0) for i in range(plan.tag_runs)]
         media = [
-            _nth(excited, plan.first_seed, i, plan.tag_runs * (plan.tag_s + PAUSE_S)) for i in range(plan.media_runs)
+            _ordinary(_nth(excited, plan.first_seed, i, plan.tag_runs * (plan.tag_s + PAUSE_S)), i)
+            for i in range(plan.media_runs)
         ]
         recordings.mkdir(parents=True)
         spawn = multiprocessing.get_context("spawn")
@@ -256,6 +258,13 @@ def _nth(scenario: Scenario, first_seed: int, i: int, after_s: float) -> Scenari
     """The i-th run of a kind: a seed of its own, and a start after the runs before it."""
     start = datetime.fromtimestamp(scenario.start_ns / NS_PER_S + after_s + i * (scenario.duration_s + PAUSE_S), UTC)
     return replace(scenario, seed=first_seed + i, start=start.isoformat())
+
+
+def _ordinary(scenario: Scenario, i: int) -> Scenario:
+    """With one of the events that an ordinary day holds, in turn: limits rest on what has been seen to be normal."""
+    name = ORDINARY[i % len(ORDINARY)]
+    event = NuisanceEvent(name=name, onset_s=scenario.duration_s / 2, duration_s=scenario.duration_s / 4)
+    return replace(scenario, nuisances=(*scenario.nuisances, event))
 
 
 async def _stop_in_order(children: Sequence[Child]) -> None:

@@ -23,6 +23,18 @@ def beside(folder: Path, name: str) -> str:
     return str(folder / os.path.expanduser(name))  # noqa: PTH111 - pathlib raises where it knows no such user
 
 
+def within(folder: Path, name: str) -> Path:
+    """A file that a list in its folder names: of this folder, whatever links lie there.
+
+    Raises:
+        ConfigError: the name leads out of the folder.
+    """
+    file = folder / name
+    if not file.resolve().is_relative_to(folder.resolve()) or file.resolve() == folder.resolve():
+        raise ConfigError(f"{file}: leads out of {folder}; a file in it is expected")
+    return file
+
+
 def check_place(key: str, file: Path) -> None:
     """Refuse a file that could not be written, before the work whose outcome it is to hold.
 

@@ -27,7 +27,7 @@ from control.anomaly.seam import Seam
 from fusion.checkpoint import Checkpoint
 from fusion.errors import CheckpointError, ModelError
 from fusion.plant import Plant, Role
-from fusion.records import NS_PER_S, Anomaly, AnomalyState, Answer, Energy, Forecast, Frame, Recommendation
+from fusion.records import NS_PER_S, Anomaly, Answer, Energy, Forecast, Frame, Recommendation
 from fusion.state import load_state
 from models.monitors.residual import WARM_UP_TICKS
 from models.plant_model import ModelState, PlantModel, Seen
@@ -167,8 +167,8 @@ class Engine:
         ticks = self._continued(frame, self._builder.tick(frame))
         (seen,) = self.model.step(ticks, self._state, explain=self.detector.attentive)
         changes = self._judge(frame, ticks, seen)
-        if self._is_over(changes):
-            self.model.recover(self._state)
+        if self._turned():
+            self._turn()
         self._watch_bands(ticks)
         forecast, advice = self._look_ahead(frame) if newest else (None, None)
         return Outcome(
@@ -199,7 +199,7 @@ class Engine:
         return ticks, changes
 
     def _catch_up(self, frames: Sequence[Frame], ticks: Ticks, first: int) -> tuple[int, list[Anomaly]]:
-        """Take ticks from ``first`` on at once, to their end or that of an event; where to go on, and what changed."""
+        """Take ticks from ``first`` on at once, to their end or the next turn; where to go on, and what changed."""
         before = copy.deepcopy(self._state)
         seen, explained, changes = self.model.step(ticks[first:], self._state), False, list[Anomaly]()
         for i in range(first, len(ticks)):
@@ -209,17 +209,24 @@ class Engine:
             self._now_ns = frames[i].t_ns
             told = self._judge(frames[i], ticks[i : i + 1], seen[i - first])
             changes += told
-            if self._is_over(told):
+            if self._turned():
                 if i + 1 < len(ticks):
                     self._state = before
                     self.model.step(ticks[first : i + 1], self._state)
-                self.model.recover(self._state)
+                self._turn()
                 return i + 1, changes
         return len(ticks), changes
 
-    def _is_over(self, changes: Sequence[Anomaly]) -> bool:
-        """Whether an event has ended and none stands: what it left in the averages is void."""
-        return any(a.state is AnomalyState.CLEARED for a in changes) and not self.detector.open
+    def _turned(self) -> bool:
+        """Whether the first event has begun or the last has ended, and the model does not know it yet."""
+        return bool(self.detector.open) == self._state.carry.learns
+
+    def _turn(self) -> None:
+        """Tell the model: while an event stands nothing is learned as usual; what it left behind is void."""
+        stands = bool(self.detector.open)
+        if not stands:
+            self.model.recover(self._state)
+        self.model.heed(stands, self._state)
 
     def _judge(self, frame: Frame, tick: Ticks, seen: Seen) -> list[Anomaly]:
         """What changes with one tick."""
@@ -390,6 +397,7 @@ class Engine:
     def resume(self, anomalies: Sequence[Anomaly], notes: Mapping[str, Any] | None = None) -> None:
         """Take over the anomalies that stood before a restart, and the notes of that time."""
         self.detector.resume(anomalies)
+        self.model.heed(bool(self.detector.open), self._state)
         if accepted := (notes or {}).get("accepted"):
             self._relieve(accepted)
 

@@ -29,6 +29,7 @@ from msgspec.inspect import (
     type_info,
 )
 
+from fusion.credentials import is_secret, shown
 from fusion.errors import ConfigError
 
 T = TypeVar("T")
@@ -129,6 +130,8 @@ def _fitted(kind: Type, value: Any, key: str, infinite: bool) -> Any:
         case FloatType(), _ if not _number(value, infinite):
             raise ConfigError(_refused(key, value, "a number"))
         case StrType(), (int() | float()) if not isinstance(value, bool):
+            if is_secret(key):
+                raise ConfigError(_refused(key, value, "a text; a number needs quotes"))
             return str(value)
     return value
 
@@ -181,4 +184,4 @@ def _explained(error: str, value: Any, key: str) -> str:
 
 
 def _refused(key: str, value: Any, expected: str) -> str:
-    return f"{key}{': ' if key else ''}{value!r} is not accepted; expected {expected}"
+    return f"{key}{': ' if key else ''}{shown(key, value)} is not accepted; expected {expected}"

@@ -178,6 +178,10 @@ class PlantModel:
             state.past = begun_anew(state.past)
         self.monitors.recover(state.carry)
 
+    def heed(self, stands: bool, state: ModelState) -> None:
+        """Hear whether a fault stands: what is usual is not learned from it."""
+        state.carry.learns = not stands
+
     def accept(self, which: NDArray[np.bool_], state: ModelState) -> None:
         """Take the level at which some of the energies [E] stand for the normal one from now on."""
         monitored = len(self.monitors.energies)

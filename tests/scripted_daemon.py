@@ -14,6 +14,7 @@ from grid_runs import frame_of
 from control.anomaly.alarms import AlarmConfig
 from fusion.clock import CLOCK
 from fusion.daemon import service
+from fusion.daemon.audit import AUDIT, Audit
 from fusion.daemon.desk import AlarmDesk
 from fusion.daemon.memory import TickMemory
 from fusion.daemon.outlet import MqttOutlet
@@ -114,7 +115,8 @@ def daemon(folder, port, play, config=None):
     engine.resume(desk.open)
     settings = PublisherConfig(port=port, retry_s=0.02, retry_max_s=0.1, outbox=str(folder / "outbox.sqlite"))
     publisher = MqttPublisher(settings, PLANT, "m")
-    return Daemon([], Ticking(), engine, MqttOutlet(publisher, engine), desk=desk, memory=memory), engine, publisher
+    outlet, audit = MqttOutlet(publisher, engine), Audit(folder / "state" / AUDIT)
+    return Daemon([], Ticking(), engine, outlet, desk=desk, memory=memory, audit=audit), engine, publisher
 
 
 # --- lives that end by SIGKILL

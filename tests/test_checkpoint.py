@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fusion.checkpoint import DESCRIPTION, FORMAT, WEIGHTS, flatten, load_checkpoint, save_checkpoint
+from fusion.cli import main
 from fusion.errors import ConfigError, PlantMismatch
 from fusion.plant import Plant, Signal
 
@@ -74,3 +75,62 @@ def test_a_missing_model_says_what_was_expected(tmp_path):
 
 def test_the_description_is_readable_json(model):
     assert json.loads((model / DESCRIPTION).read_text())["fingerprint"] == PLANT.fingerprint
+
+
+# --- what was edited, what lies elsewhere, who made it
+
+
+def edit(model, change):
+    description = json.loads((model / DESCRIPTION).read_text())
+    change(description)
+    (model / DESCRIPTION).write_text(json.dumps(description))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d["meta"].update(threshold=9.9),
+        lambda d: d["meta"].update(licence={"level": "advise"}),
+        lambda d: d["plant"]["signals"][0].update(high=1e9),
+        lambda d: d.update(model_id="two-ffffffffffff"),
+        lambda d: d.update(fingerprint="0"),
+        lambda d: d.update(sha256="0"),
+        lambda d: d.update(sha256=None),
+    ],
+)
+def test_an_edited_description_is_refused_with_its_name(model, change):
+    edit(model, change)
+    with pytest.raises(ConfigError, match=rf"{DESCRIPTION}: edited or damaged"):
+        load_checkpoint(model)
+
+
+def test_a_description_that_was_only_laid_out_anew_is_the_same(model):
+    edit(model, lambda d: None)
+    assert load_checkpoint(model).meta == {"threshold": 1.5}
+
+
+def test_weights_that_lie_elsewhere_are_refused_and_a_linked_folder_is_not(model, tmp_path):
+    (tmp_path / "current").symlink_to(model)
+    assert load_checkpoint(tmp_path / "current").meta == {"threshold": 1.5}
+    (model / WEIGHTS).rename(tmp_path / WEIGHTS)
+    (model / WEIGHTS).symlink_to(tmp_path / WEIGHTS)
+    with pytest.raises(ConfigError, match=rf"{WEIGHTS}: leads out of"):
+        load_checkpoint(model)
+
+
+def test_a_signature_says_whose_a_model_is(model, tmp_path, capsys):
+    key, public, other = tmp_path / "site", tmp_path / "site.pub", tmp_path / "other"
+    assert main(["sign", "--new-key", str(key), str(model)]) == 0
+    assert main(["sign", "--new-key", str(other)]) == 0
+    assert key.stat().st_mode & 0o077 == 0
+    assert load_checkpoint(model, PLANT, public).meta == {"threshold": 1.5}
+    assert main(["sign", "--check", str(public), str(model)]) == 0
+    assert main(["sign", "--check", str(other.with_suffix(".pub")), str(model)]) == 2
+    with pytest.raises(ConfigError, match="not signed by the owner of .*other.pub"):
+        load_checkpoint(model, PLANT, other.with_suffix(".pub"))
+    save_checkpoint(model, PLANT, {"a": np.zeros(1)}, {})
+    with pytest.raises(ConfigError, match=r"model\.json\.sig: missing; `fusion sign` writes it"):
+        load_checkpoint(model, PLANT, public)
+    assert main(["sign", "--key", str(public), str(model)]) == 2
+    assert main(["sign", "--new-key", str(key)]) == 2
+    assert "a key is there already" in capsys.readouterr().err

@@ -143,7 +143,7 @@ def test_sources_daemon_publisher_and_simulator_share_one_axis():
         "import fusion.simulator.live as l, inspect;"
         "clocks = {id(m.CLOCK) for m in (fusion.clock, s, p, b, l)};"
         "assert len(clocks) == 1, clocks;"
-        "assert inspect.signature(p.MqttPublisher).parameters['clock'].default.__self__ is fusion.clock.CLOCK"
+        "assert inspect.signature(p.MqttPublisher).parameters['clock'].default is fusion.clock.CLOCK"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
 

@@ -16,8 +16,9 @@ from connectors.kinds import source_of
 from connectors.media.config import AudioConfig, VideoConfig
 from connectors.media.decode import StreamClock
 from connectors.media.pictures import Pictures
-from connectors.media.pipe import SIZES, Job, PipeWriter
+from connectors.media.pipe import Job, PipeWriter
 from connectors.media.sound import Chunks
+from connectors.pipe import SIZES
 from fusion.errors import ConfigError
 from fusion.recordings.codec import PictureEncoder
 from fusion.records import NS_PER_S, Quality, Sample, SourceState

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import connectors.mqtt.payload
-from connectors.base import ARRIVAL_CLOCK, Source, Tally
+from connectors.base import ARRIVAL_CLOCK, Source
 from connectors.kinds import source_of
 from connectors.mqtt.config import MqttConfig, TopicConfig
 from connectors.mqtt.payload import Extractor
@@ -68,14 +67,14 @@ def test_numbers_garbage_and_retained_values(tmp_path):
 
 @mosquitto
 def test_a_wrong_password_is_refused_and_a_decoder_that_raises_costs_only_the_connection(tmp_path, monkeypatch):
-    original, failures = connectors.mqtt.payload.Extractor.reading, [ZeroDivisionError("in decode")]
+    original, failures = Extractor.readings, [ZeroDivisionError("in decode")]
 
-    def reading(self, *arguments):
+    def readings(self, *arguments):
         if failures:
             raise failures.pop()
         return original(self, *arguments)
 
-    monkeypatch.setattr(connectors.mqtt.payload.Extractor, "reading", reading)
+    monkeypatch.setattr(Extractor, "readings", readings)
 
     async def scenario() -> None:
         peer = MqttPeer(tmp_path, {"fusion": "right"})
@@ -199,44 +198,56 @@ def test_a_broker_without_messages_is_stale_where_that_was_asked_for():
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize(
-    ("payload", "options", "value", "quality", "t_ns"),
-    [
-        (b"1.5", {"format": "plain"}, 1.5, 2, None),
-        (b" true\n", {"format": "plain"}, 1.0, 2, None),
-        (b"nan", {"format": "plain"}, np.nan, 0, None),
-        (b"1e999", {"format": "plain"}, np.nan, 0, None),
-        (b'{"value": 3}', {}, 3.0, 2, None),
-        (b'{"value": false}', {}, 0.0, 2, None),
-        (b'{"d": [{"v": 4}]}', {"value_path": "d.0.v"}, 4.0, 2, None),
-        (b'{"d": [{"v": 4}]}', {"value_path": "d.7.v"}, np.nan, 0, None),
-        (b"5", {"value_path": ""}, 5.0, 2, None),
-        (b'{"value": 3, "t": 1800000000000}', {"time_path": "t", "time_unit": "ms"}, 3.0, 2, NOW_NS),
-        (b'{"value": 3, "t": 1800000000.5}', {"time_path": "t", "time_unit": "s"}, 3.0, 2, NOW_NS + 500_000_000),
-        (b'{"value": 3, "t": "2027-01-15T08:00:00Z"}', {"time_path": "t", "time_unit": "iso"}, 3.0, 2, NOW_NS),
-        (b'{"value": 3, "t": "2027-01-15T09:00:00+01:00"}', {"time_path": "t", "time_unit": "iso"}, 3.0, 2, NOW_NS),
-        (b'{"value": 3, "t": "soon"}', {"time_path": "t", "time_unit": "iso"}, 3.0, 2, None),
-        (b'{"value": 3, "t": 12}', {"time_path": "t"}, 3.0, 2, None),
-        (b'{"value": 3, "t": 1e305}', {"time_path": "t", "time_unit": "s"}, 3.0, 2, None),
-        (b'{"value": 3, "t": %s}' % HUGE, {"time_path": "t", "time_unit": "s"}, 3.0, 2, None),
-        (b'{"value": %s}' % HUGE, {}, np.nan, 0, None),
-        (b'{"value": -%s}' % HUGE, {}, np.nan, 0, None),
-        (HUGE, {"format": "plain"}, np.nan, 0, None),
-        (b'{"value": 3, "q": %s}' % HUGE, {"quality_path": "q"}, 3.0, 1, None),
-        (b'{"value": 3, "q": "BAD"}', {"quality_path": "q"}, 3.0, 0, None),
-        (b'{"value": 3, "q": "uncertain"}', {"quality_path": "q"}, 3.0, 1, None),
-        (b'{"value": 3, "q": true}', {"quality_path": "q"}, 3.0, 2, None),
-        (b'{"value": 3, "q": 2150891520}', {"quality_path": "q"}, 3.0, 0, None),
-        (b'{"value": 3, "q": [1]}', {"quality_path": "q"}, 3.0, 1, None),
-        (b'{"value": 3}', {"quality_path": "q"}, 3.0, 1, None),
-    ],
-)
-def test_payloads(payload: bytes, options: dict[str, str], value: float, quality: int, t_ns: int | None):
-    tally = Tally()
-    reading = Extractor(TopicConfig(topic="t", signal="s", **options), 0, tally).reading(payload, NOW_NS, False)
-    np.testing.assert_equal((reading.value, reading.quality, reading.t_ns), (value, quality, t_ns))
-    assert tally.noted["payload without a number"] == np.isnan(value)
-    assert tally.noted["no usable time stamp"] == ("time_path" in options and t_ns is None)
+@mosquitto
+def test_many_tags_of_one_message_and_a_shared_subscription(tmp_path):
+    async def scenario() -> None:
+        peer = MqttPeer(tmp_path)
+        await peer.start()
+        listed = {"value_path": "values[id=Device1.{signal}].v", "time_path": "values[id=Device1.{signal}].t"}
+        shared = TopicConfig(topic="$share/fusion/gateway", signals=["TT101", "LT101"], time_unit="ms", **listed)
+        source = build(peer.port, topics=[shared, TopicConfig(topic="plain/FT101", signal="FT101", format="plain")])
+        await source.start()
+        try:
+            await until(lambda: source.state is SourceState.LIVE)
+            now_ms = time.time_ns() // 1_000_000
+            told = [{"id": f"Device1.{name}", "v": v, "t": now_ms} for name, v in (("LT101", 2.5), ("TT101", 81.5))]
+            await peer.publish("gateway", json.dumps({"values": told}))
+            await peer.publish("plain/FT101", "7")
+            found = values(await collect(source, lambda items: len(values(items)) >= 3))
+            assert sorted(found) == [("FT101", 7.0, 2), ("LT101", 2.5, 2), ("TT101", 81.5, 2)]
+            for value in (82.5, 83.5):
+                again = [{"id": "Device1.TT101", "v": value, "t": now_ms}]
+                await peer.publish("gateway", json.dumps({"values": again}))
+            await collect(source, lambda items: len(values(items)) >= 2)
+            assert "changed under one time stamp 2 (TT101)" in source.health().message
+        finally:
+            await source.stop()
+            await peer.stop()
+
+    asyncio.run(scenario())
+
+
+@mosquitto
+def test_a_retained_absurdity_costs_no_connection(tmp_path):
+    async def scenario() -> None:
+        peer = MqttPeer(tmp_path)
+        await peer.start()
+        for payload in (b'{"value": %s}' % (HUGE * 20), b"[" * 20_000, b'{"value": 1, "t_ns": 1e308}'):
+            await peer.publish("plant/TT101", payload, retain=True)
+            source = build(peer.port)
+            await source.start()
+            try:
+                ((name, value, quality),) = values(await collect(source, values))
+                assert (name, quality) == ("TT101", 0) or value == 1.0
+                await peer.publish("plain/FT101", "2")
+                assert values(await collect(source, values)) == [("FT101", 2.0, 2)]
+                assert (source.state, source.epoch) == (SourceState.LIVE, 1)
+                assert "(TT101)" in source.health().message
+            finally:
+                await source.stop()
+        await peer.stop()
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize(
@@ -265,6 +276,12 @@ def test_configuration_errors_name_the_key(options: dict[str, object], key: str)
         ({"topic": "a"}, "give signal"),
         ({"topic": "a", "signal": "TT101", "format": "xml"}, "json, plain"),
         ({"topic": "a", "signal": "TT101", "time_unit": "min"}, "iso"),
+        ({"topic": "a", "signal": "TT101", "decimal": ";"}, "decimal"),
+        ({"topic": "a", "signal": "TT101", "states": {"True": 1}}, "in quotes"),
+        ({"topic": "a", "signal": "TT101", "quality_code": "x"}, "opcda"),
+        ({"topic": "a", "signal": "TT101", "value_path": 'a."b'}, "in quotes"),
+        ({"topic": "a", "signal": "TT101", "time_path": "a[0]"}, "mqtt.topics.a.time_path"),
+        ({"topic": "$share/group/", "signal": "TT101"}, "not accepted"),
     ],
 )
 def test_topic_errors_name_the_key(options: dict[str, str], key: str):

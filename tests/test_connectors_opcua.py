@@ -1,7 +1,7 @@
 import asyncio
 import contextlib
+import struct
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,10 +12,11 @@ from asyncua.ua.uaerrors import BadTooManyOperations
 import connectors.opcua.session
 from connectors.base import ARRIVAL_CLOCK, Source, Tally
 from connectors.kinds import source_of
-from connectors.opcua.config import OpcUaConfig
+from connectors.opcua.config import OpcUaConfig, StandIn
 from connectors.opcua.nodes import NodeAddress, identifier, parse_node
 from connectors.opcua.notifications import NotificationReader, to_ns, to_quality
-from connectors.opcua.session import refusal_or_loss
+from connectors.opcua.reasons import refusal_or_loss
+from connectors.opcua.wire import Array, DataValue, Notification, Unread, Wire
 from fusion.clock import CLOCK
 from fusion.errors import ConfigError, SourceError, SourceRefused
 from fusion.records import Quality, SourceState
@@ -187,80 +188,35 @@ def test_batches_are_halved_where_the_server_finds_them_too_large(monkeypatch: p
     assert sizes == [3, 1, 1, 1]
 
 
-def test_only_the_pinned_server_certificate_is_trusted(tmp_path):
-    """Signed and encrypted with both certificates; a server with another certificate gets nothing."""
-    from asyncua.crypto.cert_gen import setup_self_signed_certificate
-    from cryptography.x509.oid import ExtendedKeyUsageOID
-
-    async def certificate(name: str) -> tuple[str, str]:
-        key, cert = tmp_path / f"{name}.key.pem", tmp_path / f"{name}.der"
-        usage = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
-        await setup_self_signed_certificate(key, cert, f"urn:{name}", "127.0.0.1", usage, {"commonName": name})
-        return str(key), str(cert)
-
-    async def scenario() -> None:
-        key, cert = await certificate("client")
-        server_key, server_cert = await certificate("server")
-        _, other_cert = await certificate("other")
-        peer = OpcUaPeer(tags=("TT101",))
-        peer.certificates = (server_cert, server_key)
-        await peer.start()
-        secure = {
-            "insecure": False,
-            "certificate": cert,
-            "private_key": key,
-            "application_uri": "urn:client",
-            "signals": ["TT101"],
-        }
-        right, wrong = (
-            build(peer, server_certificate=server_cert, **secure),
-            build(peer, server_certificate=other_cert, **secure),
-        )
-        try:
-            await right.start()
-            assert values(await collect(right, values)) == [("TT101", 0.0, 2)]
-            assert right.health().message == ""
-            await wrong.start()
-            await until(lambda: wrong.epoch >= 1 and wrong.health().message)
-            assert wrong.state in (SourceState.DOWN, SourceState.REFUSED)
-            assert wrong.drain() == []
-        finally:
-            await right.stop()
-            await wrong.stop()
-            await peer.stop()
-
-    asyncio.run(scenario())
-
-
-def publish(*items: ua.MonitoredItemNotification, more: bool = False) -> ua.PublishResult:
-    notification = ua.DataChangeNotification(MonitoredItems=list(items))
-    message = ua.NotificationMessage(NotificationData=[notification] if items else [])
+def publish(*items: tuple[int, DataValue], more: bool = False) -> ua.PublishResult:
+    message = ua.NotificationMessage(NotificationData=[Notification(list(items))] if items else [])
     return ua.PublishResult(SubscriptionId=1, MoreNotifications=more, NotificationMessage=message)
 
 
-def item(handle: int, value: object, status: int | None = GOOD, source: object = None, server: object = None):
-    variant = ua.Variant(value) if value is not None else None
-    code = ua.StatusCode(status) if status is not None else None
-    data = SimpleNamespace(Value=variant, StatusCode=code, SourceTimestamp=source, ServerTimestamp=server)
-    return SimpleNamespace(ClientHandle=handle, Value=data)
+def item(handle: int, value: object, status: int = GOOD, source: object = None, server: object = None):
+    return handle, DataValue(value, status, to_ns(source), to_ns(server))
 
 
 @pytest.mark.parametrize(
     ("value", "status", "expected"),
     [
         (3, GOOD, (3.0, 2)),
-        (True, None, (1.0, 2)),
+        (True, GOOD, (1.0, 2)),
         (2.5, UNCERTAIN, (2.5, 1)),
         (2.5, BAD, (2.5, 0)),
         (2.5, RESERVED, (2.5, 0)),
         (float("nan"), GOOD, (np.nan, 0)),
         (float("inf"), GOOD, (np.nan, 0)),
         ("text", GOOD, (np.nan, 0)),
-        ([1.0, 2.0], GOOD, (np.nan, 0)),
+        ("12.5", GOOD, (12.5, 2)),
+        (2**64 - 1, GOOD, (2.0**64, 2)),
+        (Array((1.0, 2.0), ()), GOOD, (np.nan, 0)),
+        (Array((1.0,), ()), GOOD, (np.nan, 0)),
+        (Unread("ExtensionObject"), GOOD, (np.nan, 0)),
         (None, BAD, (np.nan, 0)),
     ],
 )
-def test_values_and_qualities(value: object, status: int | None, expected: tuple[float, int]):
+def test_values_and_qualities(value: object, status: int, expected: tuple[float, int]):
     tally = Tally()
     intake = NotificationReader(("A",), "host", tally)
     (batch,) = intake.columns(publish(item(1, value, status, source=datetime.now(UTC))))
@@ -309,7 +265,7 @@ def test_overflow_of_the_server_is_noted_and_the_end_of_a_subscription_is_a_loss
     intake.columns(publish(item(1, 1.0, 0x480)))
     assert tally.noted["server queue overflow"] == 1
     ended = publish()
-    ended.NotificationMessage.NotificationData = [ua.StatusChangeNotification(Status=ua.StatusCode(BAD))]
+    ended.NotificationMessage.NotificationData = [Notification([], BAD)]
     with pytest.raises(SourceError, match="ended the subscription"):
         intake.columns(ended)
 
@@ -344,6 +300,7 @@ def test_node_addresses():
     ("options", "key"),
     [
         ({"url": "http://h"}, "opc.tcp"),
+        ({"stand_ins": [StandIn(url="http://h")]}, "opcua.stand_ins.url"),
         ({"url": "opc.tcp://me:secret@h:1"}, "password_file"),
         ({"insecure": False}, "insecure: true"),
         ({"namespace_uri": None}, "namespace_uri"),
@@ -354,6 +311,8 @@ def test_node_addresses():
         ({"signals": ["XX"]}, "no process signal"),
         ({"signals": []}, "no tags"),
         ({"publishing_interval_ms": 0}, "publishing_interval_ms"),
+        ({"elements": {"FT101": [0]}}, "opcua.elements.FT101"),
+        ({"elements": {"TT101": [-1]}}, "opcua.elements.TT101"),
         ({"password_file": "/nonexistent"}, "cannot be read"),
     ],
 )
@@ -362,6 +321,26 @@ def test_configuration_errors_name_the_key(options: dict[str, object], key: str)
     with pytest.raises(ConfigError, match=key) as caught:
         source_of(OpcUaConfig(**{**settings, **options}), PLANT)
     assert "secret" not in str(caught.value)
+
+
+def test_a_server_that_is_lost_is_stood_in_for():
+    async def scenario() -> None:
+        first, second = OpcUaPeer(tags=("TT101",)), OpcUaPeer(tags=("TT101",))
+        await second.start()
+        await second.write("TT101", 7.0)
+        source = build(first, stand_ins=[StandIn(url=second.url)], signals=["TT101"])
+        await source.start()
+        try:
+            assert values(await collect(source, values)) == [("TT101", 7.0, 2)]
+            assert source.epoch == 2
+            await second.stop()
+            await first.start()
+            assert values(await collect(source, values)) == [("TT101", 0.0, 2)]
+        finally:
+            await source.stop()
+            await first.stop()
+
+    asyncio.run(scenario())
 
 
 def test_an_open_that_fails_leaves_nothing_behind():
@@ -374,5 +353,104 @@ def test_an_open_that_fails_leaves_nothing_behind():
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.gather(*rest, return_exceptions=True), 1)
         assert all(task.done() for task in rest)
+
+    asyncio.run(scenario())
+
+
+def test_one_value_that_cannot_be_decoded_costs_no_other_and_is_named():
+    """A known structure cut short, an unknown one, an array and a matrix beside ordinary tags, on a real server."""
+    X = ua.VariantType.ExtensionObject
+    odd = {
+        "FT101": ua.Variant(ua.ExtensionObject(ua.NodeId(886, 0), b"\x01"), X),
+        "LT101": ua.Variant([1.5, 2.5, 3.5], ua.VariantType.Double),
+    }
+
+    async def scenario() -> None:
+        peer = OpcUaPeer()
+        await peer.start()
+        for tag, value in odd.items():
+            index = await peer._server.get_namespace_index(peer.URI)
+            await peer._server.delete_nodes([peer.nodes[peer.URI, tag]])
+            datatype = {"datatype": ua.NodeId(22)} if value.VariantType is X else {}
+            await peer._server.nodes.objects.add_variable(ua.NodeId(tag, index), f"{index}:{tag}", value, **datatype)
+        source = build(peer, signals=["TT101", "FT101", "LT101"], elements={"LT101": [2]})
+        whole = build(peer, signals=["LT101"])
+        beyond = build(peer, signals=["LT101"], elements={"LT101": [3]})
+        try:
+            for one in (source, whole, beyond):
+                await one.start()
+            found = values(await collect(source, lambda items: len(values(items)) >= 3))
+            np.testing.assert_equal(sorted(found), [("FT101", np.nan, 0), ("LT101", 3.5, 2), ("TT101", 0.0, 2)])
+            assert "FT101: not a finite number (ExtensionObject)" in source.health().message
+            await peer.write("TT101", 1.0)
+            assert ("TT101", 1.0, 2) in values(await collect(source, values))
+            assert source.epoch == 1
+            np.testing.assert_equal(values(await collect(whole, values)), [("LT101", np.nan, 0)])
+            assert "LT101: not a finite number (an array of 3)" in whole.health().message
+            np.testing.assert_equal(values(await collect(beyond, values)), [("LT101", np.nan, 0)])
+            assert "no element [3] in an array of 3" in beyond.health().message
+        finally:
+            for one in (source, whole, beyond):
+                await one.stop()
+            await peer.stop()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.filterwarnings("ignore:.*MonitoredItemService")  # the server forgets to tell that a node is gone
+def test_a_node_that_is_deleted_and_made_anew_comes_back(monkeypatch: pytest.MonkeyPatch):
+    for name, seconds in (("RETRY_MIN_S", 0.2), ("AUDIT_S", 0.2), ("CONFIRM_S", 0.1)):
+        monkeypatch.setattr(connectors.opcua.session, name, seconds)
+
+    async def scenario() -> None:
+        peer = OpcUaPeer()
+        await peer.start()
+        source = build(peer)
+        await source.start()
+        try:
+            await collect(source, lambda items: len(values(items)) >= 2)
+            await peer._server.delete_nodes([peer.nodes[peer.URI, "TT101"]])
+            await until(lambda: "TT101: ns=2;s=TT101" in source.health().message)
+            source.drain()
+            (beat, *_) = await collect(source, lambda items: [i for i in items if i.heartbeat_ns is not None])
+            assert "TT101" not in beat.signals
+            await peer.add_tag("TT101", 7.0)
+            assert ("TT101", 7.0, 2) in values(await collect(source, values))
+            await peer.write("TT101", 8.0)
+            assert ("TT101", 8.0, 2) in values(await collect(source, values))
+            assert source.epoch == 1
+            assert "TT101: " not in source.health().message
+        finally:
+            await source.stop()
+            await peer.stop()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("ticks", [-(2**63), -1, 0, 2**63 - 1, 2_650_467_743_990_000_000])
+def test_stamps_of_all_years_are_read_and_not_believed(ticks: int):
+    data = struct.pack("<BBdq", 5, 11, 1.5, ticks)
+    intake = NotificationReader(("A",), "host", tally := Tally())
+    (batch,) = intake.columns(publish((1, Wire(data).data_value())))
+    assert (batch.clock, batch.value.tolist()) == (ARRIVAL_CLOCK, [1.5])
+    assert tally.text() == "no usable time stamp 1 (A)"
+
+
+def test_values_that_change_under_one_stamp_arrive_and_are_named():
+    async def scenario() -> None:
+        peer = OpcUaPeer()
+        await peer.start()
+        source = build(peer, signals=["TT101"])
+        try:
+            stamp = datetime.now(UTC) - timedelta(hours=3)
+            await peer.write("TT101", 1.0, source=stamp)
+            await source.start()
+            for value in (1.0, 2.0, 3.0):
+                await peer.write("TT101", value, source=stamp)
+                assert ("TT101", value, 2) in values(await collect(source, values))
+            assert "changed under one time stamp 2 (TT101)" in source.health().message
+        finally:
+            await source.stop()
+            await peer.stop()
 
     asyncio.run(scenario())

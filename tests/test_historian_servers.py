@@ -1,4 +1,5 @@
 import asyncio
+import math
 import os
 import shutil
 import sqlite3
@@ -6,11 +7,17 @@ import subprocess
 import tempfile
 import time
 from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
+import polars as pl
 import pytest
 from asyncua import Server, ua
+from asyncua.server.history import HistoryDict
+from asyncua.ua.uaerrors import BadContinuationPointInvalid, BadServerHalted, BadUserAccessDenied
 
+from connectors.historian.opcua import OpcUaHistoryReader, _shortest
 from connectors.historian.sql import default_query
 from fusion.errors import ConfigError, HistorianError
 from fusion.importing.importer import ImportConfig, import_files
@@ -207,3 +214,123 @@ def test_opc_ua_history_that_cannot_be_had(tmp_path):
         import_files(["opc.tcp://127.0.0.1:1"], tmp_path / "site")
     with pytest.raises(ConfigError, match="--from: 'yesterday' is no time"):
         import_files(["opc.tcp://127.0.0.1:1"], tmp_path / "site", ImportConfig(start="yesterday"))
+
+
+async def capped_historian(port: int, cap: int, points: bool, ready: asyncio.Event, stop: asyncio.Event) -> None:
+    """Loops with the same names below, in an archive whose answers are short, with a continuation point or without."""
+    server = Server()
+    await server.init()
+    server.set_endpoint(f"opc.tcp://127.0.0.1:{port}")
+    server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
+    storage = HistoryDict(max_history_data_response_size=cap)
+    if not points:
+        storage.read_node_history = without_points(storage.read_node_history)
+    server.iserver.history_manager.set_storage(storage)
+    await storage.init()
+    index = await server.register_namespace(URI)
+    async with server:
+        for base, loop in enumerate(("FIC101", "TIC101")):
+            parent = await server.nodes.objects.add_object(ua.NodeId(loop, index), ua.QualifiedName(loop, index))
+            for part in ("PV", "SP") if base else ("PV", "OP"):
+                name = ua.QualifiedName(part, index)
+                node = await parent.add_variable(ua.NodeId(f"{loop}.{part}", index), name, 0.0)
+                await server.historize_node_data_change(node, period=None, count=0)
+                for i in range(250):
+                    moment = files.START + timedelta(seconds=i // 3)  # three values a stamp
+                    value = ua.Variant(math.nan if i == 99 else 1000.0 * base + i)
+                    data = ua.DataValue(value, ua.StatusCode(0), SourceTimestamp=moment, ServerTimestamp=moment)
+                    await storage.save_node_value(node.nodeid, data)
+        ready.set()
+        await stop.wait()
+
+
+def without_points(read):
+    async def short(*arguments):
+        values, _ = await read(*arguments)
+        return values, None
+
+    return short
+
+
+@pytest.mark.parametrize(("cap", "points"), [(40, True), (40, False), (3, False)])
+def test_a_short_answer_is_not_the_last_and_loops_of_the_same_names_stay_apart(tmp_path, cap, points):
+    async def scenario() -> None:
+        port, stop, ready = free_port(), asyncio.Event(), asyncio.Event()
+        serving = asyncio.create_task(capped_historian(port, cap, points, ready, stop))
+        try:
+            await asyncio.wait_for(ready.wait(), 20)
+            await asyncio.to_thread(work, f"opc.tcp://127.0.0.1:{port}")
+        finally:
+            stop.set()
+            await serving
+
+    def work(url: str) -> None:
+        end = ImportConfig(end="2024-05-14T00:00:00Z", name="all", accept_losses=True)
+        place = import_files([url], tmp_path / "site", end)
+        assert points or summary(place)["files"][0]["rows"] == 4 * 250  # this server's points repeat values of a stamp
+        table = table_of(place).sort("t_ns")
+        assert set(table["signal"]) == {"FIC101.PV", "TIC101.PV", "SP", "OP"}
+        last = [1000.0 + min(3 * s + 2, 249) for s in range(84)]
+        assert table.filter(pl.col("signal") == "TIC101.PV")["value"].to_list() == last
+        nodes = tmp_path / "nodes.txt"
+        nodes.write_text("\n".join(f"nsu={URI};s={loop}.PV" for loop in ("FIC101", "TIC101")))
+        named = import_files([url], tmp_path / "site", replace(end, name="named", query=f"@{nodes}"))
+        assert set(table_of(named)["signal"]) == {"FIC101.PV", "TIC101.PV"}
+
+    asyncio.run(scenario())
+
+
+def test_names_are_as_much_of_a_path_as_no_other_has():
+    assert _shortest([("A", "FIC1", "PV"), ("B", "FIC1", "PV"), ("B", "FIC2", "PV"), ("B", "LT")]) == [
+        "A.FIC1.PV",
+        "B.FIC1.PV",
+        "FIC2.PV",
+        "LT",
+    ]
+    with pytest.raises(HistorianError, match=r"two variables are called 'A.PV'"):
+        _shortest([("A", "PV"), ("A", "PV")])
+
+
+class Archive:
+    """A node whose answers are written down: what it was asked, and what it says each time."""
+
+    def __init__(self, *answers):
+        self.answers, self.asked = list(answers), []
+
+    async def history_read(self, details, point=None):
+        self.asked.append((details.StartTime, point))
+        answer = self.answers.pop(0) if self.answers else ([], None)
+        if isinstance(answer, Exception):
+            raise answer
+        moments, after = answer
+        values = [ua.DataValue(ua.Variant(1.0), SourceTimestamp=files.START + timedelta(seconds=s)) for s in moments]
+        return ua.HistoryReadResult(HistoryData=ua.HistoryData(DataValues=values), ContinuationPoint=after)
+
+
+def seconds_of(reader, node):
+    with asyncio.Runner() as runner:
+        answers = list(reader._answers_of("A", node, runner))
+    return [(value.SourceTimestamp - files.START).seconds for values in answers for value in values]
+
+
+def reader():
+    return OpcUaHistoryReader("opc.tcp://nowhere", [], files.START, files.START + timedelta(days=1))
+
+
+def test_a_continuation_point_that_the_server_forgot_is_made_up_for_by_the_last_stamp():
+    node = Archive(([0, 1, 2], b"x"), BadContinuationPointInvalid(), ([2, 3, 4], None), ([4], None))
+    assert seconds_of(reader(), node) == [0, 1, 2, 3, 4]
+    assert node.asked[2] == (files.START + timedelta(seconds=2), None)
+
+
+def test_a_server_that_ignores_what_it_is_asked_for_comes_to_an_end():
+    assert seconds_of(reader(), Archive(*[([0, 1, 2, 2], None)] * 9)) == [0, 1, 2, 2]
+    assert seconds_of(reader(), Archive(*[([0, 1], b"same")] * 3)) == [0, 1, 0, 1]
+
+
+def test_a_node_that_may_not_be_read_is_named_and_the_others_go_on():
+    of = reader()
+    assert seconds_of(of, Archive(BadUserAccessDenied())) == []
+    assert of.unread == ["A (BadUserAccessDenied)"]
+    with pytest.raises(HistorianError, match="history of A: BadServerHalted"):
+        seconds_of(of, Archive(BadServerHalted()))

@@ -76,6 +76,7 @@ def test_ticks_at_once_say_what_they_say_one_by_one(model, slipping, spoken):
     ticks, changes = at_once.catch_up(list(frames(Recording(slipping))))
     assert ticks is not None
     assert raised
+    assert at_once._state.carry.learns is not bool(at_once.detector.open)
     assert [(a.t_ns, a.state, a.kind) for a in changes] == [(a.t_ns, a.state, a.kind) for a in raised]
     for one, other in zip(changes, raised, strict=True):
         assert [blame.signal for blame in one.top_signals] == [blame.signal for blame in other.top_signals]

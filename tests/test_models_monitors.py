@@ -292,27 +292,27 @@ def test_a_sense_that_its_source_doubts_accuses_nobody(monitors, limits):
     assert not {n for n, v in over.items() if v[400:].any() and not plain[n][400:].any() and not n.startswith("joint")}
 
 
-def test_what_is_usual_follows_a_lasting_level_and_returns_from_a_short_one():
-    rng = np.random.default_rng(3)
-    noise = rng.normal(size=(6000, 2))
-    fitted = averaged(noise, np.ones(6000, bool), AverageCarry())
+def test_what_is_usual_follows_a_plant_that_changes_but_no_fault_that_stands():
+    rng, known = np.random.default_rng(3), np.ones(50, bool)
+    fitted = averaged(rng.normal(size=(6000, 2)), np.ones(6000, bool), AverageCarry())
     limits = Limits.fit(fitted.fresh, fitted.smooth, 0.99)
-    known = np.ones(6000, bool)
 
-    def usual(first, last, size):
+    def usual(first, last, size, noticed_after=None):
+        """What is usual of the first column, in its limits, every 50 ticks; a fault that is noticed is not learned."""
         carry, levels = AverageCarry(), []
         residual = rng.normal(size=(6000, 2))
         residual[first:last, 0] += size * limits.fresh[0]
         for start in range(0, 6000, 50):
-            averaged(residual[start : start + 50], known[:50], carry, limits)
+            learns = noticed_after is None or not first + noticed_after <= start < last + 50
+            averaged(residual[start : start + 50], known, carry, limits, learns=learns)
             levels.append(carry.usual / limits.fresh)
         return np.array(levels)
 
-    short, lasting = usual(1000, 1400, 30.0), usual(1000, 6000, 3.0)
-    assert short[27, 0] > 3.0
-    assert np.abs(short[30:]).max() < 0.5
-    assert lasting[-1, 0] > 2.5
-    assert np.abs(lasting[:, 1]).max() < 0.5
+    changed, noticed = usual(1000, 6000, 3.0), usual(1000, 1400, 30.0, noticed_after=50)
+    assert changed[-1, 0] > 2.5
+    assert np.abs(changed[:, 1]).max() < 0.5
+    assert noticed[20, 0] > 0.5  # until somebody notices
+    assert np.abs(noticed[21:]).max() < 0.5
 
 
 def test_what_an_operator_accepts_is_usual_from_then_on(monitors):

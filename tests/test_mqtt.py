@@ -73,7 +73,7 @@ def test_the_first_line_of_a_password_file_counts_and_a_missing_file_is_named(tm
     assert broker.secret() == " pass word "
     with pytest.raises(ConfigError, match=r"broker.password_file: .*cannot be read"):
         Broker(username="u", password_file=str(tmp_path)).check()
-    with pytest.raises(ConfigError, match=r"broker.tls_ca: nowhere must exist"):
+    with pytest.raises(ConfigError, match=r"broker.tls_ca: nowhere cannot be read"):
         Broker(tls=True, tls_ca="nowhere").check()
 
 

@@ -60,17 +60,17 @@ def letter(key, kind="anomaly"):
 def test_outbox_survives_a_restart_in_order_and_without_repeats(tmp_path):
     path = str(tmp_path / "var" / "outbox.sqlite")
     with contextlib.closing(Outbox(path)) as outbox:
-        assert outbox.put([letter("a"), letter("b"), letter("a")]) == []
+        assert outbox.update(letters=[letter("a"), letter("b"), letter("a")]) == []
     with contextlib.closing(Outbox(path)) as outbox:
         rows = outbox.after(0, 10)
         assert [x.message_id for _, x in rows] == ["a", "b"]
-        outbox.remove([rows[0][0]])
+        outbox.update(["a"])
         assert len(outbox) == 1
 
 
 def test_full_outbox_lets_the_oldest_go():
     with contextlib.closing(Outbox(capacity=2)) as outbox:
-        assert outbox.put([letter("a", "recommendation"), letter("b"), letter("c")]) == ["recommendation"]
+        assert outbox.update((), [letter("a", "recommendation"), letter("b"), letter("c")]) == ["recommendation"]
         assert [x.message_id for _, x in outbox.after(0, 10)] == ["b", "c"]
 
 
@@ -395,35 +395,36 @@ def test_unknown_keys_of_the_publish_section_are_refused_with_the_accepted_ones(
 
 
 @needs_broker
-def test_a_locked_outbox_is_said_and_loses_nothing(broker, tmp_path):
+def test_a_locked_outbox_is_said_and_holds_nothing_up(broker, tmp_path):
     path = tmp_path / "outbox.sqlite"
     with publisher(broker.port, outbox=str(path)) as out:
         online(out)
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            out.publish(anomaly("patient"))
+            reader = broker.read("fusion/kiln/v1/anomaly")
+            assert not out.publish(anomaly("patient"))
             until(lambda: "database is locked" in out.message, f"said ({out.message})")
             assert out.state is ClientState.ONLINE
-            assert (out.waiting, out.published["anomaly"]) == (1, 0)
+            until(lambda: (out.waiting, out.published["anomaly"]) == (0, 1), "sent from memory")
             out.publish(health())
             until(lambda: out.published["health"] == 2, "health goes out meanwhile")
             ((_, said),) = messages_of(broker.read("fusion/kiln/v1/health"))
             assert "database is locked" in said["delivery"]["message"]
-        reader = broker.read("fusion/kiln/v1/anomaly")
-        until(lambda: out.published["anomaly"] == 1, "published")
-        assert (out.waiting, out.dropped, out.delivery.message) == (0, {}, "")
+        until(lambda: out.delivery.message == "", "the trouble is over")
+        assert out.publish(anomaly("at once"))
+        assert out.dropped == {}
     ((_, message),) = messages_of(reader)
     assert message["id"] == "patient"
 
 
 def test_a_full_disk_changes_nothing_in_the_outbox():
     with contextlib.closing(Outbox()) as outbox:
-        outbox.put([letter("a")])
+        outbox.update((), [letter("a")])
         pages = outbox._database.execute("PRAGMA page_count").fetchone()[0]
         outbox._database.execute(f"PRAGMA max_page_count = {pages}")
         big = Letter(message_id="c", kind="anomaly", topic="t", payload=b"x" * 100_000)
         with pytest.raises(sqlite3.OperationalError, match="full"):
-            outbox.put([letter("b"), big])
+            outbox.update((), [letter("b"), big])
         assert [x.message_id for _, x in outbox.after(0, 10)] == ["a"]
 
 
@@ -447,6 +448,7 @@ def test_a_publisher_that_dies_ends_the_daemon_and_leaves_its_will(broker, monke
             raise sqlite3.DatabaseError("database disk image is malformed")
 
         monkeypatch.setattr(Outbox, "after", damaged)
+        out.publish(anomaly())
         await asyncio.wait_for(running, 10)
 
     assert carry_out(lambda: asyncio.run(live())) == 1

@@ -274,7 +274,7 @@ def test_a_manifest_that_is_none_is_refused(tmp_path: Path, text: str | None, me
     [
         ({"files": ["plant.yaml"]}, r"files: \['plant.yaml'\] is not accepted; expected a mapping"),
         ({"files": {"plant.yaml": {"bytes": 3}}}, r"files\.plant\.yaml\.sha256: missing"),
-        ({"files": {}}, r"plant\.yaml: not the plant this recording was made of"),
+        ({"files": {}}, r"does not list process\.parquet"),
         ({"t0_ns": "soon"}, "t0_ns: 'soon' is not accepted; expected a whole number"),
         ({"t1_ns": None}, "t1_ns: None is not accepted; expected a whole number"),
         ({"events": {"name": "slip"}}, r"events: .* is not accepted; expected a list"),
@@ -345,3 +345,36 @@ def test_the_manifest_lists_each_file_with_its_hash(recording: Recording):
     manifest = json.loads((recording.path / "manifest.json").read_text())
     assert manifest["files"].keys() == {p.name for p in recording.path.iterdir()} - {"manifest.json"}
     assert all(entry["bytes"] == (recording.path / n).stat().st_size for n, entry in manifest["files"].items())
+
+
+# --- what a manifest names
+
+
+def renamed(run: Path, old: str, new: str) -> None:
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["files"][new] = manifest["files"].pop(old)
+    (run / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("name", ["../secret.yaml", "/etc/hostname", "a/../../secret.yaml", "..", "."])
+def test_a_manifest_cannot_name_what_lies_outside_of_its_folder(tmp_path: Path, name: str):
+    write(tmp_path / "run", [picture(0.1)])
+    (tmp_path / "secret.yaml").write_text("{}")
+    renamed(tmp_path / "run", "media.mcap", name)
+    with pytest.raises(RecordingError, match=r"manifest\.json: .*leads out of"):
+        Recording(tmp_path / "run")
+
+
+def test_a_file_of_a_recording_cannot_be_a_link_to_elsewhere(tmp_path: Path):
+    write(tmp_path / "run", [picture(0.1)])
+    (tmp_path / "run" / "media.mcap").rename(tmp_path / "elsewhere")
+    (tmp_path / "run" / "media.mcap").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RecordingError, match=r"media\.mcap: leads out of"):
+        Recording(tmp_path / "run")
+
+
+def test_what_is_read_must_be_listed_with_its_hash(tmp_path: Path):
+    write(tmp_path / "run", [picture(0.1)])
+    renamed(tmp_path / "run", "process.parquet", "process.old")
+    with pytest.raises(RecordingError, match=r"does not list process\.parquet"):
+        Recording(tmp_path / "run")

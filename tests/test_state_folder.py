@@ -16,7 +16,7 @@ from fusion.daemon import store as store_module
 from fusion.daemon.desk import AlarmDesk
 from fusion.daemon.glance import Signs, plant_state
 from fusion.daemon.memory import TickMemory
-from fusion.daemon.resume import resumed
+from fusion.daemon.resume import memory_of, resumed
 from fusion.daemon.settings import DaemonConfig
 from fusion.daemon.store import Store
 from fusion.errors import ConfigError, ModelError
@@ -192,12 +192,12 @@ def test_an_engine_resumed_from_memory_says_what_one_says_that_never_stopped(mod
     checkpoint = load_checkpoint(model)
     config = DaemonConfig(plant="", model="", state=str(tmp_path), memory_gap_s=1e12)
     (tmp_path / "ticks").mkdir()
-    _, memory = resumed(config, checkpoint, AlarmDesk())
+    memory = memory_of(config, checkpoint.plant)
     for outcome in before:
         if outcome.ticks is not None:
             memory.add(outcome.ticks)
     memory.close()
-    engine, _ = resumed(config, checkpoint, AlarmDesk())
+    engine = resumed(config, checkpoint, AlarmDesk(), memory_of(config, checkpoint.plant))
     again = [engine.step(outcome.frame) for outcome in after]
     np.testing.assert_allclose(rows(again), rows(after), rtol=1e-5, atol=1e-6)
     assert np.isfinite(rows(again)[0]).any()

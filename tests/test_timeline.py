@@ -11,6 +11,7 @@ from fusion.timeline.timeline import Timeline, TimelineConfig
 from tests.timeline_streams import (
     PLANT,
     RATE_HZ,
+    TAGS,
     at,
     bulk,
     cloud,
@@ -114,6 +115,18 @@ def test_values_grow_old_unless_a_heartbeat_confirms_them():
     assert frame_at(frames, 2).values["FT101"] == 1.0
     assert frame_at(frames, 2).coverage["FT101"] == 0.0
     assert "LIC101.SP" not in {*last.values, *last.age_s, *last.quality}
+
+
+def test_values_and_qualities_that_change_under_one_stamp_are_followed():
+    """Stamps that stand still, one-second stamps of a tag that changes faster, and a quality that turns bad."""
+    standing = [rows([("TT101", 0.2, float(i))], arrival_s=0.2 + 0.5 * i, beat_s=0.2 + 0.5 * i) for i in range(12)]
+    seen = [frame.value_S[0] for frame in live(Timeline(PLANT), standing, steps(6))]
+    assert seen[:5] == [1.0, 3.0, 5.0, 7.0, 9.0]
+    coarse = [rows([("TT101", s, 10.0 * s + k)], arrival_s=s + 0.05 + 0.4 * k) for s in range(1, 5) for k in range(3)]
+    assert frame_at(live(Timeline(PLANT), coarse, steps(6)), 4).value_S[0] in (32.0, 40.0)
+    assert live(Timeline(PLANT), coarse, steps(7))[-1].value_S[0] == 42.0
+    lost = [rows([("TT101", 0.2, 5.0)]), rows([("TT101", 0.2, 5.0)], arrival_s=1.2, quality=0)]
+    assert [bool(frame.observed_S[0]) for frame in live(Timeline(PLANT), lost, steps(4))][:2] == [True, False]
 
 
 def test_a_heartbeat_without_a_value_shows_nothing():
@@ -221,6 +234,25 @@ def test_a_clock_that_is_ahead_is_corrected_and_flagged():
     assert frame_at(frames, 6).coverage["camera"] == 1.0
     assert timeline.health().clock_offset_s["camera"] == pytest.approx(-30)
     assert timeline.health().clock_steps["camera"] == 1
+
+
+def test_a_device_that_is_slow_behind_a_shared_clock_is_flagged_by_its_name():
+    """TT101 is an hour slow from 4 s to 20 s; others have the same clock, and are right."""
+    items = [
+        rows([(tag, s + 0.5 - 3600 * (tag == "TT101" and 4 <= s < 20), 1.0)], arrival_s=s + 0.5)
+        for s in range(30)
+        for tag in TAGS
+    ]
+    timeline = Timeline(PLANT)
+    frames = live(timeline, items, steps(30))
+    flagged = [round((f.t_ns - at(0)) / NS_PER_S) for f in frames if "clock:TT101" in f.flags]
+    assert flagged == list(range(flagged[0], flagged[-1] + 1))
+    assert (8 <= flagged[0] <= 11, 19 <= flagged[-1] <= 22) == (True, True)
+    assert {flag for f in frames for flag in f.flags} == {"clock:TT101"}
+    assert timeline.health().skewed == ()
+    halfway = Timeline(PLANT)
+    live(halfway, items[:45], steps(15))
+    assert halfway.health().skewed == ("TT101",)
 
 
 def test_a_clock_step_is_followed_and_forgotten_when_it_ends():

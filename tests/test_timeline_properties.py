@@ -143,13 +143,13 @@ def test_a_clock_model_does_not_care_how_arrivals_are_cut(seed: int, cuts: list[
     edges = [0, *sorted(cuts), 400]
     got = [parts.shift_ns(arrival[a:b], delay[a:b]) for a, b in pairwise(edges)]
     assert np.array_equal(np.concatenate(got), expected)
-    assert (parts.offset_ns, parts.steps, parts.flagged, parts.smallest_s) == (
+    assert (parts.offset_ns, parts.steps, parts.flag.up, parts.smallest_s) == (
         whole.offset_ns,
         whole.steps,
-        whole.flagged,
+        whole.flag.up,
         whole.smallest_s,
     )
-    assert [parts.flagged_at(at(s)) for s in range(40)] == [whole.flagged_at(at(s)) for s in range(40)]
+    assert [parts.flag.up_at(at(s)) for s in range(40)] == [whole.flag.up_at(at(s)) for s in range(40)]
 
 
 @PROPERTY

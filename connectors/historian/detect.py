@@ -11,17 +11,19 @@ from pathlib import Path
 import polars as pl
 
 from connectors.historian.blocks import cut_blocks
-from connectors.historian.long import BARE, DIALECTS, GE_ETL, Dialect, LongReader, plan
+from connectors.historian.influx import COLUMNS, unfold
+from connectors.historian.lines import records, split, width_of
+from connectors.historian.long import BARE, DIALECTS, GE_ETL, Dialect, LongPlan, LongReader, plan
 from connectors.historian.rows import Reader, ReadOptions, TagInfo
 from connectors.historian.stamps import StampReader, choose, recognise
-from connectors.historian.text import Sheet, as_utf8, cells, find_separator, has_decimal_comma, head, looks
+from connectors.historian.text import Sheet, as_utf8, find_separators, has_decimal_comma, head, lay_out, looks
 from connectors.historian.wide import WideReader, make_plan, read_header
-from fusion.errors import HistorianError
+from fusion.errors import ConfigError, HistorianError
 
 LOOKED_FOR = (
     "a header line with tag, time and value (PI, Proficy, AVEVA, Ignition tables), `[Data]` blocks (Proficy), "
     "`seconds:nanoseconds,tag,value,type,quality` (GE ETL), lines of tag, time, value without a header, one column "
-    "per tag under a row of tag names, PI Web API JSON, Parquet"
+    "per tag under a row of tag names, InfluxDB CSV, PI Web API JSON, Parquet"
 )
 _GE_ETL_LINE = re.compile(r"^\d{9,11}:\d{1,9},")
 _TIME_OF_DAY = re.compile(r"^\d{1,2}:\d{2}(:\d{2})?([.,]\d+)?( ?[AaPp][Mm])?$")
@@ -32,12 +34,14 @@ SAMPLE = 2000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Text:
-    """A text file under examination: head lines, lines from all over it, both cut into cells."""
+    """A text file under examination: head records and the line each ends in, records from all over it, as cells."""
 
     file: Path
+    aside: Path
     name: str
     separator: str
     head: list[list[str]]
+    ends: list[int]
     body: list[list[str]]
     infos: Mapping[str, TagInfo]
     offset: int = 0
@@ -56,25 +60,64 @@ def open_text(file: Path, aside: Path, options: ReadOptions, name: str = "") -> 
         options = replace(options, tz=options.tz or "UTC")
     blocks = cut_blocks(text, aside)
     body, infos, offset = (blocks.data, blocks.tags, blocks.offset) if blocks else (text, {}, 0)
-    lines = [line for line in head(body) if not line.startswith("*")]
-    if not any(line.strip() for line in lines):
+    lines = head(body)
+    comment = "*" if blocks or any(line.startswith("*") for line in lines) else None
+    spoken = [line for line in lines if line.strip() and not line.startswith("*")]
+    if not spoken:
         raise HistorianError(f"{name}: empty" if not blocks else f"{name}: no data between its block headers")
-    separator = find_separator(name, lines)
-    found = _Text(
-        file=body,
-        name=name,
-        separator=separator,
-        head=[cells(line, separator) for line in head(body)],
-        body=[c for line in looks(body) if (c := cells(line, separator)) and not line.startswith("*")],
-        infos=infos,
-        offset=offset,
-        comment="*" if blocks or any(line.startswith("*") for line in head(body)) else None,
-    )
-    for attempt in (_ge_etl, _long, _bare, _wide):
-        reader = attempt(found, options)
-        if reader is not None:
-            return reader
-    raise HistorianError(f"{name}: format not recognised; looked for {LOOKED_FOR}")
+    texts = []
+    for separator in find_separators(name, spoken):
+        first = list(records(lines, separator, width_of(spoken, separator)[0]))
+        texts.append(
+            _Text(
+                file=body,
+                aside=aside,
+                name=name,
+                separator=separator,
+                head=[record.cells for record in first],
+                ends=[record.last for record in first],
+                body=[c for x in looks(body) if x.strip() and not x.startswith("*") and (c := split(x, separator))],
+                infos=infos,
+                offset=offset,
+                comment=comment,
+            )
+        )
+    return _first_that_fits(texts, options)
+
+
+def _first_that_fits(texts: Sequence[_Text], options: ReadOptions) -> Reader:
+    """The reader of the first format and separator that fit; a separator that stands in texts alone fits none."""
+    refused: list[HistorianError] = []
+    for attempt in (_influx, _ge_etl, _long, _bare, _wide):
+        for text in texts:
+            try:
+                reader = attempt(text, options)
+            except HistorianError as error:
+                refused.append(error)
+                continue
+            if reader is not None:
+                return _with_series(reader, options)
+        if refused:
+            raise refused[0]
+    raise HistorianError(f"{texts[0].name}: format not recognised; looked for {LOOKED_FOR}")
+
+
+def _with_series(reader: Reader, options: ReadOptions) -> Reader:
+    if options.series and not (isinstance(reader, LongReader) and reader.plan.series):
+        raise ConfigError(f"--series: {reader.name} is {reader.format}; expected a table with a column of tags")
+    return reader
+
+
+def _influx(text: _Text, options: ReadOptions) -> Reader | None:
+    copy = unfold(text.file, text.aside, head(text.file)) if text.separator == "," else None
+    if copy is None:
+        return None
+    rows = [cells for line in [*head(copy), *looks(copy)] if (cells := split(line, ","))]
+    times = [row[3] for row in rows if len(row) > 3]
+    clock = StampReader(text.name, choose(text.name, times, options.dates, options.epoch), options.tz)
+    sheet = Sheet(file=text.file, name=text.name, separator=",", columns=COLUMNS, first=0, copy=copy)
+    how = LongPlan(dialect="InfluxDB", tag="tag", time="time", values=("value",), quality={})
+    return LongReader(sheet, how, clock, options.rows)
 
 
 def _ge_etl(text: _Text, options: ReadOptions) -> Reader | None:
@@ -98,10 +141,10 @@ def _make_long(
     text: _Text, names: Sequence[str], first: int, options: ReadOptions, dialects: Sequence[Dialect] = DIALECTS
 ) -> Reader:
     samples = _samples(text, names, first)
-    how = plan(names, samples, dialects)
+    how = plan(names, samples, dialects, options.series)
     assert how is not None  # noqa: S101 - the caller saw that it fits
     times = samples[how.time]
-    clock = StampReader(text.name, choose(text.name, times, options.dates), options.tz)
+    clock = StampReader(text.name, choose(text.name, times, options.dates, options.epoch), options.tz)
     _direct(clock, samples[how.tag] if how.tag else [], times)
     return LongReader(_sheet(text, names, first, samples[how.values[0]]), how, clock, options.rows, text.infos)
 
@@ -115,9 +158,9 @@ def _bare(text: _Text, options: ReadOptions) -> Reader | None:
         pl.Series([row[i] for row in text.body[:SAMPLE] if len(row) == width], dtype=pl.String) for i in range(width)
     ]
     numeric = [int(c.cast(pl.Float64, strict=False).is_not_null().sum()) / max(1, len(c)) for c in columns]
-    times = [i for i in range(width) if numeric[i] < 0.5 and recognise(columns[i])]
+    times = [i for i in range(width) if (options.epoch or numeric[i] < 0.5) and recognise(columns[i], options.epoch)]
     tags = [i for i in range(min(2, width)) if i not in times and numeric[i] < 0.5]
-    if len(times) != 1 or not tags or not recognise(pl.Series([text.head[0][times[0]]])):
+    if len(times) != 1 or not tags or not recognise(pl.Series([text.head[0][times[0]]]), options.epoch):
         return None
     rest = [i for i in range(width) if i not in (times[0], tags[0])]
     names = [""] * width
@@ -133,11 +176,11 @@ def _wide(text: _Text, options: ReadOptions) -> Reader | None:
     body = [row for row in text.body if len(row) >= 2]
     times = 2 if body and sum(bool(_TIME_OF_DAY.match(r[1].strip())) for r in body) > len(body) / 2 else 1
     stamps = [" ".join(row[:times]) for row in body if any(c.isdigit() for c in row[0])]
-    if not recognise(pl.Series(stamps[-SAMPLE:], dtype=pl.String)):
+    if not recognise(pl.Series(stamps[-SAMPLE:], dtype=pl.String), options.epoch):
         return None
-    form = choose(text.name, stamps, options.dates)
+    form = choose(text.name, stamps, options.dates, options.epoch)
     clock = StampReader(text.name, form, options.tz, by_signal=False)
-    first = _first_data(text.head, times)
+    first = _first_data(text.head, times, options.epoch)
     header = read_header(text.name, [row for row in text.head[:first] if len(row) > times], times)
     if first is None or header is None:
         raise HistorianError(f"{text.name}: no row of tag names above the first time stamp; a wide file needs one")
@@ -151,39 +194,41 @@ def _wide(text: _Text, options: ReadOptions) -> Reader | None:
     return WideReader(_sheet(text, columns, first, values), how, clock, options.rows, infos)
 
 
-def _first_data(rows: Sequence[Sequence[str]], times: int) -> int | None:
+def _first_data(rows: Sequence[Sequence[str]], times: int, epoch: str) -> int | None:
     """The first line whose front reads as time."""
     for number, row in enumerate(rows):
-        if len(row) > times and recognise(pl.Series([" ".join(row[:times])], dtype=pl.String)):
+        if len(row) > times and recognise(pl.Series([" ".join(row[:times])], dtype=pl.String), epoch):
             return number
     return None
 
 
 def _sheet(text: _Text, names: Sequence[str], first: int, values: Sequence[str]) -> Sheet:
-    return Sheet(
+    sheet = Sheet(
         file=text.file,
         name=text.name,
         separator=text.separator,
         columns=tuple(names),
-        first=first,
+        first=text.ends[first - 1] if first else 0,
         decimal_comma=has_decimal_comma(text.separator, values),
         comment=text.comment,
         offset=text.offset,
     )
+    return lay_out(sheet, text.aside)
 
 
 def _samples(text: _Text, names: Sequence[str], first: int) -> dict[str, list[str]]:
-    """Texts of each column from all over the file, its head lines left out."""
+    """Texts of each column from all over the file, row by row, its head lines left out."""
     heads = text.head[:first]
-    rows = [row for row in text.body if row not in heads]
-    return {name: [row[i] for row in rows if i < len(row)] for i, name in enumerate(names)}
+    rows = [row for row in text.body if row not in heads and len(row) > 1]
+    return {name: [row[i] if i < len(row) else "" for row in rows] for i, name in enumerate(names)}
 
 
 def _unique(header: Sequence[str]) -> list[str]:
     """Column names that differ and are not empty, for the sheet."""
     names: dict[str, None] = {}
     for i, cell in enumerate(header):
-        name = cell.strip().lstrip("\ufeff") or f"c{i}"
+        name = " ".join(cell.lstrip("\ufeff").split()) or f"c{i}"
+        name = "Line" if name == "line" else name
         names[name if name not in names else f"{name}#{i}"] = None
     return list(names)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import polars as pl
 
+from connectors.historian.headers import NUMBER_AND_UNIT, SCALES
 from connectors.historian.quality import BAD
 from connectors.historian.stamps import StampReader
 from connectors.historian.states import NO_DATA, state_of
@@ -28,7 +29,7 @@ REJECT_SCHEMA: Mapping[str, type[pl.DataType]] = {
     "text": pl.String,
 }
 GROUPS = "[{} '\u2019\u00a0\u202f]"  # what stands between groups of three digits
-MORE = "_more"
+MORE, REFUSED = "_more", "_refused"
 REASON_MORE = "more fields than columns"
 REASON_NO_TAG = "no tag"
 ROWS_AT_ONCE = 1_000_000
@@ -40,6 +41,8 @@ class ReadOptions:
 
     tz: str = ""
     dates: str = ""
+    epoch: str = ""
+    series: tuple[str, ...] = ()
     sets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     rows: int = ROWS_AT_ONCE
 
@@ -76,6 +79,14 @@ class Reader(Protocol):
         """The format that was recognised."""
 
     @property
+    def unread(self) -> Sequence[str]:
+        """Columns that hold something and are not taken."""
+
+    @property
+    def aside(self) -> Sequence[str]:
+        """Columns that are known and hold no values of tags: labels, types, numbers of rows."""
+
+    @property
     def clock(self) -> StampReader | None:
         """How its stamps become UTC, with counts of the hours that a zone repeats."""
 
@@ -85,22 +96,25 @@ class Reader(Protocol):
 
 def numbers(column: pl.Expr, *, decimal_comma: bool = False) -> pl.Expr:
     """Texts as numbers, null where they are none; truth values are 0 and 1."""
-    text = column.str.strip_chars()
+    text = column.str.strip_chars().str.replace("\u2212", "-", literal=True)
     point, between = (",", GROUPS.format(".")) if decimal_comma else (".", GROUPS.format(","))
-    grouped = text.str.contains(rf"^[+-]?\d{{1,3}}({between}\d{{3}})+([{point}]\d*)?$")
+    grouped = text.str.contains(rf"^[+-]?\d{{1,3}}({between}\d{{3}})+([{point}]\d*)?([eEdD][+-]?\d+)?$")
     text = pl.when(grouped).then(text.str.replace_all(between, "")).otherwise(text)
     if decimal_comma:
         text = text.str.replace(",", ".", literal=True)
+    text = text.str.replace(r"^([+-]?\d+\.?\d*)[dD]([+-]?\d+)$", "${1}e${2}")
     number = text.cast(pl.Float64, strict=False)
     return pl.when(number.is_finite()).then(number)
 
 
-def refuse_longer(stamped: pl.DataFrame) -> pl.DataFrame:
-    """Rows with something in ``_more`` were cut otherwise than the header: which cell is which cannot be known."""
-    if MORE not in stamped.columns or stamped[MORE].null_count() == len(stamped):
-        return stamped
-    longer = pl.col(MORE).is_not_null()
-    return stamped.with_columns(pl.when(longer).then(pl.lit(REASON_MORE)).otherwise(pl.col("why")).alias("why"))
+def refuse_damaged(stamped: pl.DataFrame) -> pl.DataFrame:
+    """Rows in ``_refused``, and rows in ``_more``, cut otherwise than the header: which cell is which is not known."""
+    reasons = []
+    if REFUSED in stamped.columns:
+        reasons.append(pl.col(REFUSED))
+    if MORE in stamped.columns and stamped[MORE].null_count() < len(stamped):
+        reasons.append(pl.when(pl.col(MORE).is_not_null()).then(pl.lit(REASON_MORE)))
+    return stamped.with_columns(pl.coalesce(*reasons, "why").alias("why")) if reasons else stamped
 
 
 def finish(raw: pl.DataFrame, where: str, *, decimal_comma: bool = False) -> Batch:
@@ -109,14 +123,43 @@ def finish(raw: pl.DataFrame, where: str, *, decimal_comma: bool = False) -> Bat
     ``value`` may be text or numbers, ``why`` says for what reason a row cannot be read, null where it can.
     """
     if raw["signal"].has_nulls() or (raw.schema["signal"] == pl.String and (raw["signal"] == "").any()):
-        nameless = pl.col("signal").is_null() | (pl.col("signal").cast(pl.String) == "")
+        nameless = pl.col("why").is_null() & (pl.col("signal").is_null() | (pl.col("signal").cast(pl.String) == ""))
         why = pl.when(nameless).then(pl.lit(REASON_NO_TAG)).otherwise(pl.col("why"))
         raw = raw.with_columns(why.alias("why"))
-    if raw["why"].null_count() == len(raw):
-        return Batch(rows=_typed(raw, decimal_comma=decimal_comma), rejects=pl.DataFrame(schema=REJECT_SCHEMA))
     bad = raw["why"].is_not_null()
-    rows = _typed(raw.filter(~bad), decimal_comma=decimal_comma)
-    return Batch(rows=rows, rejects=_rejects(raw.filter(bad), where))
+    good, rejects = raw, pl.DataFrame(schema=REJECT_SCHEMA)
+    if bad.any():
+        good, rejects = raw.filter(~bad), _rejects(raw.filter(bad), where)
+    rows = _typed(good, decimal_comma=decimal_comma)
+    if not rows["text"].null_count() < len(rows):
+        return Batch(rows=rows, rejects=rejects)
+    good, units = _units(good)
+    return Batch(rows=_typed(good, decimal_comma=decimal_comma) if units else rows, rejects=rejects, tags=units)
+
+
+def _units(good: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, TagInfo]]:
+    """Texts that are a number and a unit as their numbers, and the units of each tag, all of them where they differ."""
+    if good.schema["value"] != pl.String or not len(good):
+        return good, {}
+    parts = good["value"].str.strip_chars().str.extract_groups(NUMBER_AND_UNIT).struct.unnest()
+    sure = parts["unit"].is_not_null() & ~parts["unit"].str.to_lowercase().is_in(SCALES)
+    if not sure.any():
+        return good, {}
+    named = pl.DataFrame([good["signal"].cast(pl.String).str.strip_chars(), parts["unit"]]).filter(sure)
+    units = named.group_by("signal").agg(pl.col("unit").unique(maintain_order=True))
+    number = pl.when(sure).then(parts["number"]).otherwise(pl.col("value"))
+    return good.with_columns(number.alias("value")), {
+        tag: TagInfo(unit="\n".join(all_)) for tag, all_ in units.iter_rows()
+    }
+
+
+def merged(known: Mapping[str, TagInfo], units: Mapping[str, TagInfo]) -> dict[str, TagInfo]:
+    """What is known of tags, with further units."""
+    more = {
+        tag: replace(known[tag], unit=f"{known[tag].unit}\n{info.unit}".strip()) if tag in known else info
+        for tag, info in units.items()
+    }
+    return {**known, **more}
 
 
 def _typed(good: pl.DataFrame, *, decimal_comma: bool) -> pl.DataFrame:

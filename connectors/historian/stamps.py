@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -15,24 +16,29 @@ from fusion.records import NS_PER_S
 
 DAY_FIRST, MONTH_FIRST = "day-first", "month-first"
 EARLIEST_S, LATEST_S = 315_532_800, 4_102_444_800  # 1980 to 2100: other numbers are no epoch
-EXCEL_EPOCH_DAYS = 25_569
+FIRST_S = 631_152_000  # 1990: an earlier stamp is that of a clock that was never set
 NS_PER_DAY = 86_400 * NS_PER_S
+DAY_NS = 86_400e9
 ENOUGH = 0.8
 _DAYS, _FRACTION = r"^\d+(,\d+)?$", r":\d\d,\d"  # days or seconds with a decimal comma, and times of day
 REASON_UNREADABLE = "time stamp cannot be read"
-REASON_IMPOSSIBLE = "time stamp outside 1980 to 2100"
+REASON_IMPOSSIBLE = "time stamp outside 1990 to tomorrow"
 REASON_SKIPPED = "time stamp does not exist in {zone}: the clock was put forward"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StampFormat:
-    """One way of writing a time: a strptime pattern, or a number of ``unit_ns`` since 1970; ``comma`` for a point."""
+    """One way of writing a time: a strptime pattern, or a number of ``unit_ns`` that is ``zero`` at the start of 1970.
+
+    ``comma``: it stands for a point.
+    """
 
     name: str
     pattern: str = ""
     zoned: bool = False
     order: str = ""
     unit_ns: float = 0.0
+    zero: int = 0
     comma: bool = False
 
 
@@ -69,7 +75,16 @@ NUMBERS: tuple[StampFormat, ...] = (
     StampFormat(name="microseconds since 1970", unit_ns=1e3, zoned=True),
     StampFormat(name="nanoseconds since 1970", unit_ns=1.0, zoned=True),
 )
-EXCEL = StampFormat(name="Excel day number", unit_ns=86_400e9)
+EXCEL = StampFormat(name="Excel day number", unit_ns=DAY_NS, zero=25_569)
+EPOCHS: Mapping[str, StampFormat] = {
+    "excel": EXCEL,
+    "excel-1904": StampFormat(name="Excel day number since 1904", unit_ns=DAY_NS, zero=24_107),
+    "labview": StampFormat(name="seconds since 1904", unit_ns=1e9, zero=2_082_844_800, zoned=True),
+    "dotnet": StampFormat(name=".NET ticks", unit_ns=100.0, zero=621_355_968_000_000_000),
+    "unix-ns": NUMBERS[3],
+    "filetime": StampFormat(name="Windows file time", unit_ns=100.0, zero=116_444_736_000_000_000, zoned=True),
+}
+"""Numbers that are taken for stamps only where the user says so: each could be another."""
 TYPED = StampFormat(name="time without zone")
 TYPED_UTC = StampFormat(name="time with zone", zoned=True)
 GE_EPOCH = StampFormat(name="seconds:nanoseconds since 1970", zoned=True)
@@ -87,7 +102,7 @@ def zone(name: str) -> ZoneInfo:
         raise ConfigError(f"--tz: {name!r} is not a time zone; expected a name such as Europe/Berlin or UTC") from error
 
 
-def choose(where: str, samples: Sequence[str], dates: str = "") -> StampFormat:
+def choose(where: str, samples: Sequence[str], dates: str = "", epoch: str = "") -> StampFormat:
     """The format that reads the samples.
 
     Raises:
@@ -97,12 +112,19 @@ def choose(where: str, samples: Sequence[str], dates: str = "") -> StampFormat:
     if not len(texts):
         raise HistorianError(f"{where}: no rows below its header")
     _one_zone(where, texts)
-    found = recognise(texts)
+    found = recognise(texts, epoch)
+    if not found and epoch:
+        raise HistorianError(f"{where}: time stamps such as {texts[0]!r} are not {EPOCHS[epoch].name}")
     if not found:
         raise HistorianError(
             f"{where}: time stamps such as {texts[0]!r} are not known; looked for ISO 8601, "
             "01-Jan-24 00:00:00, day.month.year, month/day/year with AM or PM, seconds to nanoseconds since 1970, "
-            "Excel day numbers"
+            f"Excel day numbers, and with --epoch: {', '.join(EPOCHS)}"
+        )
+    if found[0][0] is NUMBERS[3] and not epoch and recognise(texts, "dotnet"):
+        raise HistorianError(
+            f"{where}: time stamps such as {texts[0]!r} may be .NET ticks, or nanoseconds since 1970; "
+            "say --epoch dotnet or --epoch unix-ns"
         )
     best = max(share for _, share in found)
     equal = [f for f, share in found if share >= best - 1e-9]
@@ -118,10 +140,15 @@ def choose(where: str, samples: Sequence[str], dates: str = "") -> StampFormat:
     return wanted[0]
 
 
-def recognise(texts: pl.Series) -> list[tuple[StampFormat, float]]:
-    """Formats that read most of some texts, with the share they read."""
+def recognise(texts: pl.Series, epoch: str = "") -> list[tuple[StampFormat, float]]:
+    """Formats that read most of some texts, with the share they read; of ``EPOCHS`` the one that is said alone."""
     if not len(texts):
         return []
+    if epoch:
+        form = EPOCHS[epoch]
+        days = (texts.str.replace(",", ".").cast(pl.Float64, strict=False) - form.zero) * (form.unit_ns / DAY_NS)
+        share = int(days.is_between(EARLIEST_S / 86_400, LATEST_S / 86_400).sum()) / len(texts)
+        return [(replace(form, comma=True), share)] if share >= ENOUGH else []
     if texts.str.contains(_FRACTION).any() or (texts.str.contains(_DAYS).all() and texts.str.contains(",").any()):
         return [(replace(form, comma=True), share) for form, share in recognise(texts.str.replace(",", "."))]
     if texts.str.contains(r"^\d{9,11}:\d{1,9}$").mean() == 1.0:
@@ -149,10 +176,10 @@ def _recognise_number(numbers: pl.Series, size: int) -> list[tuple[StampFormat, 
     middle = float(np.median(numbers.to_numpy()))
     share = len(numbers) / size
     for form in NUMBERS:
-        if EARLIEST_S <= middle * form.unit_ns / 1e9 <= LATEST_S:
+        if FIRST_S <= middle * form.unit_ns / 1e9 <= _tomorrow_ns() / 1e9:
             return [(form, share)]
-    days = (middle - EXCEL_EPOCH_DAYS) * 86_400
-    return [(EXCEL, share)] if EARLIEST_S <= days <= LATEST_S else []
+    days = (middle - EXCEL.zero) * 86_400
+    return [(EXCEL, share)] if FIRST_S <= days <= _tomorrow_ns() / 1e9 else []
 
 
 def _one_zone(where: str, texts: pl.Series) -> None:
@@ -208,7 +235,7 @@ class StampReader:
         if not t_ns.has_nulls() and _possible(t_ns.min(), t_ns.max()):
             return done
         unread = pl.when(pl.col("t_ns").is_null()).then(pl.lit(REASON_UNREADABLE))
-        possible = pl.col("t_ns").is_between(EARLIEST_S * NS_PER_S, LATEST_S * NS_PER_S)
+        possible = pl.col("t_ns").is_between(FIRST_S * NS_PER_S, _tomorrow_ns())
         done = done.with_columns(unread.when(~possible).then(pl.lit(REASON_IMPOSSIBLE)).alias("why"))
         if skipped is None or not skipped.any():
             return done
@@ -219,18 +246,18 @@ class StampReader:
         """Nanoseconds since 1970 as the stamp says, in its own zone."""
         form = self.form
         if form.comma:
-            column = column.str.replace(",", ".", literal=True)
+            column = column.cast(pl.String).str.replace(",", ".", literal=True)
         if form is TYPED or form is TYPED_UTC:
             return column.dt.epoch("ns")
         if form is GE_EPOCH:
             parts = column.str.split_exact(":", 1)
             seconds = parts.struct.field("field_0").cast(pl.Int64, strict=False)
             return seconds * 1_000_000_000 + parts.struct.field("field_1").cast(pl.Int64, strict=False)
-        if form.name == EXCEL.name:
-            days = column.cast(pl.Float64, strict=False) - EXCEL_EPOCH_DAYS
+        if form.unit_ns == DAY_NS:
+            days = column.cast(pl.Float64, strict=False) - form.zero
             return (days * 86_400e3).round().cast(pl.Int64, strict=False) * 1_000_000
         if form.unit_ns:
-            return _exactly(column.cast(pl.String), form.unit_ns)
+            return _exactly(column.cast(pl.String), form)
         kind = pl.Datetime("ns", "UTC" if form.zoned else None)
         return column.str.strptime(kind, form.pattern, strict=False).dt.epoch("ns")
 
@@ -266,19 +293,21 @@ class StampReader:
         return pl.Series(second, dtype=pl.Boolean)
 
 
-def _exactly(number: pl.Expr, unit_ns: float) -> pl.Expr:
-    """Nanoseconds of a decimal number of ``unit_ns``; as floating point it would be off by hundreds of them."""
-    parts, digits = number.str.split_exact(".", 1), round(np.log10(unit_ns))
-    whole = parts.struct.field("field_0").cast(pl.Int64, strict=False) * int(unit_ns)
+def _exactly(number: pl.Expr, form: StampFormat) -> pl.Expr:
+    """Nanoseconds of a decimal number; as floating point it would be off by hundreds of them."""
+    parts, digits = number.str.split_exact(".", 1), round(np.log10(form.unit_ns))
+    whole = (parts.struct.field("field_0").cast(pl.Int64, strict=False) - form.zero) * int(form.unit_ns)
     fraction = parts.struct.field("field_1").str.slice(0, digits).str.pad_end(digits, "0")
     return whole + pl.coalesce(fraction.cast(pl.Int64, strict=False), 0)
 
 
+def _tomorrow_ns() -> int:
+    return time.time_ns() + NS_PER_DAY
+
+
 def _possible(low: object, high: object) -> bool:
-    """Whether all stamps between two are of years in which a plant can have been recorded."""
-    return (
-        isinstance(low, int) and isinstance(high, int) and EARLIEST_S <= low / NS_PER_S <= high / NS_PER_S <= LATEST_S
-    )
+    """Whether all stamps between two are of a time at which a plant can have been recorded."""
+    return isinstance(low, int) and isinstance(high, int) and low >= FIRST_S * NS_PER_S and high <= _tomorrow_ns()
 
 
 def _constant_offset(local: pl.Series, tz: str) -> int | None:

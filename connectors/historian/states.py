@@ -15,6 +15,7 @@ from fusion.errors import HistorianError
 OVER_RANGE, UNDER_RANGE, SHUTDOWN = "over_range", "under_range", "shutdown"
 NO_DATA, INSTRUMENT, CALCULATION, NOT_A_NUMBER = "no_data", "instrument", "calculation", "not_a_number"
 CLOCK_CHANGE, FOREIGN = "clock_change", "foreign_state"
+ABSURD, SENTINEL = "absurd", "sentinel"
 
 _NAMES: Mapping[str, tuple[str, ...]] = {
     OVER_RANGE: ("Over Range", "OverRange", "Over UCL"),
@@ -100,7 +101,10 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     CLOCK_CHANGE: ("DST Forward", "DST Back"),
 }
 STATES: Mapping[str, str] = {name.lower(): kind for kind, names in _NAMES.items() for name in names}
-KINDS = (OVER_RANGE, UNDER_RANGE, SHUTDOWN, NO_DATA, INSTRUMENT, CALCULATION, NOT_A_NUMBER, CLOCK_CHANGE, FOREIGN)
+KINDS = (
+    *(OVER_RANGE, UNDER_RANGE, SHUTDOWN, NO_DATA, INSTRUMENT, CALCULATION, NOT_A_NUMBER, CLOCK_CHANGE, FOREIGN),
+    *(ABSURD, SENTINEL),
+)
 INFORMATIVE = (OVER_RANGE, UNDER_RANGE, SHUTDOWN)
 """States that say what the plant did, not that the historian failed."""
 

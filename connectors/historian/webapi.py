@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ class WebApiReader:
     streams: list[TagStream]
     clock: StampReader
     format: str = "PI Web API JSON"
+    unread: Sequence[str] = ()
+    aside: Sequence[str] = ()
     _line: int = field(default=0)
 
     def batches(self) -> Iterator[Batch]:
@@ -91,9 +93,8 @@ def open_webapi(file: Path, options: ReadOptions) -> WebApiReader:
     if not values:
         raise HistorianError(f"{file}: no values in its JSON; looked for {SHAPES}")
     stamps = [str(item.get("Timestamp", "")) for item in values[:: max(1, len(values) // 2000)]]
-    return WebApiReader(
-        str(file), streams, StampReader(str(file), choose(str(file), stamps, options.dates), options.tz)
-    )
+    form = choose(str(file), stamps, options.dates, options.epoch)
+    return WebApiReader(str(file), streams, StampReader(str(file), form, options.tz))
 
 
 def _text(content: bytes) -> str:

@@ -4,42 +4,24 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
 
-from connectors.historian.quality import GOOD, Rule, by_evidence
-from connectors.historian.rows import Batch, TagInfo, finish, refuse_longer
+from connectors.historian.headers import DESCRIPTIONS, QUALITIES, TIMES, UNIT, UNITS, VALIDITY
+from connectors.historian.quality import GOOD, Rule, by_evidence, may_be_quality
+from connectors.historian.rows import Batch, TagInfo, finish, merged, refuse_damaged
 from connectors.historian.stamps import StampReader
 from connectors.historian.text import Sheet, plain
 from fusion.errors import HistorianError
 
-TIME_WORDS = {
-    "timestamp",
-    "tstamp",
-    "time",
-    "datetime",
-    "date",
-    "ts",
-    "zeit",
-    "zeitstempel",
-    "tag",
-    "tagname",
-    "name",
-    "index",
-}
-UNIT_WORDS = {"unit", "units", "uom", "eu", "engunits", "einheit", "engineeringunits"}
-DESCRIPTION_WORDS = {"description", "descriptor", "desc", "beschreibung", "bezeichnung", "comment"}
-_QUALITY_NAME = re.compile(r"(?i)[ ._(\[-]*(quality|qual|status|statuscode|qc|q)[)\]]*$")
+TIME_WORDS = {*TIMES, "tag", "tagname", "name", "index"}
+_TAIL = re.compile(r"^(?P<base>.*?)[ ._:(\[-]+(?P<word>[^ ._:()\[\]-]+)[)\]]*$")
+QUALITY_WORDS = frozenset({*QUALITIES, *VALIDITY} - {"flag"})
 _VALUE_NAME = re.compile(r"(?i)[ ._(\[-]+(value|val|wert)[)\]]*$")
 _UNIT_IN_NAME = re.compile(r"^(?P<name>.+?)\s*[\[(](?P<unit>[^\])]+)[\])]$")
-_UNIT = re.compile(
-    r"(?i)^(°?[CFK]|deg ?[CF]|%|‰|[kmMµunpcd]?(bar|Pa|A|V|W|Wh|Hz|g|m|l|s|N|J|Nm|mol|S/m)|psi[ag]?|bar[ag]?|rpm|1/min|"
-    r"ppm|ppb|pH|mmhg|inh2o|(k?g|t|m3|Nm3|m³|Nm³|l|gal|bbl|scf|m)/(s|sec|min|h|hr|d|m3|m³)|"
-    r"m3|m³|h|min|1|-|)$"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +32,7 @@ class WidePlan:
     names: Mapping[str, str]
     rules: Mapping[str, Rule] = field(default_factory=dict)
     time: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +58,11 @@ def read_header(where: str, rows: Sequence[Sequence[str]], times: int) -> Header
     if tags is None:
         return None
     rest.remove(tags)
-    units = _named(rows, rest, UNIT_WORDS, lambda cells: True)
+    units = _named(rows, rest, UNITS, lambda cells: True)
     if units is None:
         units = next((i for i in rest if _unit_like(rows[i][times:])), None)
     rest = [i for i in rest if i != units]
-    described = _named(rows, rest, DESCRIPTION_WORDS, lambda cells: True)
+    described = _named(rows, rest, DESCRIPTIONS, lambda cells: True)
     if described is None:
         described = next((i for i in rest if any(c.strip() for c in rows[i][times:])), None)
     return Header(
@@ -90,7 +73,7 @@ def read_header(where: str, rows: Sequence[Sequence[str]], times: int) -> Header
 
 
 def _named(
-    rows: Sequence[Sequence[str]], rest: Sequence[int], words: set[str], fits: Callable[[Sequence[str]], bool]
+    rows: Sequence[Sequence[str]], rest: Sequence[int], words: Collection[str], fits: Callable[[Sequence[str]], bool]
 ) -> int | None:
     return next((i for i in rest if rows[i] and plain(rows[i][0]) in words and fits(rows[i])), None)
 
@@ -113,11 +96,17 @@ def _not_twice(where: str, rows: Sequence[Sequence[str]]) -> None:
 
 def _unit_like(cells: Sequence[str]) -> bool:
     some = [c.strip().strip("[]()") for c in cells if c.strip()]
-    return bool(some) and sum(bool(_UNIT.match(c)) for c in some) >= 0.5 * len(some)
+    return bool(some) and sum(bool(UNIT.match(c)) for c in some) >= 0.5 * len(some)
 
 
 def _is_quality(name: str) -> bool:
-    return plain(name) in {"quality", "qual", "status", "statuscode", "q", "qc"}
+    return plain(name) in QUALITY_WORDS
+
+
+def _base(name: str) -> str:
+    """`A.Quality`, `A (Status)` and `A_q` without their last word, where that is one of quality."""
+    tail = _TAIL.match(name)
+    return tail["base"] if tail and _is_quality(tail["word"]) else name
 
 
 def make_plan(
@@ -125,10 +114,13 @@ def make_plan(
 ) -> tuple[WidePlan, dict[str, TagInfo]]:
     """Columns of values with their quality columns, and what the header says of each tag."""
     titles = [_cell(header.tags, i) for i in range(len(columns))]
-    apart = _apart(titles[times:])
+    seen = dict(zip(titles, (samples.get(column, ()) for column in columns), strict=True))
+    apart = {value: title for value, title in _apart(titles[times:]).items() if may_be_quality(seen[title])}
+    count = Counter(_named_unit(title)[0] for title in titles[times:])
     pairs: list[tuple[str, str]] = []
     names: dict[str, str] = {}
     infos: dict[str, TagInfo] = {}
+    unread: list[str] = []
     for i in range(times, len(columns)):
         title = titles[i]
         if title in apart.values():
@@ -137,15 +129,32 @@ def make_plan(
             pairs[-1] = (pairs[-1][0], columns[i])
             continue
         if not title:
+            if any(text.strip() for text in samples.get(columns[i], ())):
+                unread.append(f"column {i + 1}, which has no name")
             continue
         name, unit = _named_unit(_VALUE_NAME.sub("", title) if title in apart else title)
         pairs.append((columns[i], columns[titles.index(apart[title])] if title in apart else ""))
+        name = title if count[name] > 1 else name  # `A [bar]` and `A [°C]` are two tags
         names[columns[i]] = name
         infos[name] = TagInfo(
             unit=_cell(header.units, i).strip("[]()") or unit, description=_cell(header.descriptions, i)
         )
-    rules = {quality: by_evidence(samples.get(quality, ())) for _, quality in pairs if quality}
-    return WidePlan(pairs=tuple(pairs), names=names, rules=rules, time=tuple(columns[:times])), infos
+    pairs = _of_all(pairs, dict(zip(columns, titles, strict=True)))
+    word = {
+        c: title if _is_quality(title) else title.removeprefix(_base(title))
+        for c, title in zip(columns, titles, strict=True)
+    }
+    rules = {q: by_evidence(samples.get(q, ()), valid=plain(word[q]) in VALIDITY) for _, q in pairs if q}
+    made = WidePlan(pairs=tuple(pairs), names=names, rules=rules, time=tuple(columns[:times]), unread=tuple(unread))
+    return made, infos
+
+
+def _of_all(pairs: list[tuple[str, str]], titles: Mapping[str, str]) -> list[tuple[str, str]]:
+    """A single column that is called quality and nothing else, behind all values, is that of the row."""
+    found = {quality for _, quality in pairs if quality}
+    if len(found) != 1 or not pairs[-1][1] or not _is_quality(titles[pairs[-1][1]]):
+        return pairs
+    return [(value, pairs[-1][1]) for value, _ in pairs]
 
 
 def _apart(titles: Sequence[str]) -> dict[str, str]:
@@ -153,7 +162,7 @@ def _apart(titles: Sequence[str]) -> dict[str, str]:
     bases = {_VALUE_NAME.sub("", title): title for title in titles if title and not _is_quality(title)}
     found = {}
     for title in titles:
-        base = _QUALITY_NAME.sub("", title)
+        base = _base(title)
         if base and base != title and base in bases and bases[base] != title:
             found[bases[base]] = title
     return found
@@ -162,13 +171,13 @@ def _apart(titles: Sequence[str]) -> dict[str, str]:
 def _named_unit(title: str) -> tuple[str, str]:
     """`Flow [m3/h]` is a tag and its unit; other words in brackets belong to the name."""
     found = _UNIT_IN_NAME.match(title)
-    return (found["name"], found["unit"]) if found and _UNIT.match(found["unit"]) else (title, "")
+    return (found["name"], found["unit"]) if found and UNIT.match(found["unit"]) else (title, "")
 
 
 def _quality_of(title: str, tag: str, samples: Sequence[str]) -> bool:
     """Whether a column is the quality of the tag before it: by its name, or unnamed with words of quality in it."""
-    if _is_quality(title) or (title != tag and _QUALITY_NAME.sub("", title) == tag):
-        return True
+    if _is_quality(title) or (title != tag and _base(title) == tag):
+        return may_be_quality(samples)
     texts = {str(s).strip().lower() for s in samples if s}
     return (
         title in ("", tag)
@@ -191,11 +200,17 @@ class WideReader:
     rows: int
     infos: Mapping[str, TagInfo] = field(default_factory=dict)
     format: str = "wide CSV"
+    aside: Sequence[str] = ()
 
     @property
     def name(self) -> str:
         """The file."""
         return self.sheet.name
+
+    @property
+    def unread(self) -> Sequence[str]:
+        """Columns without a name that hold something."""
+        return self.plan.unread
 
     def batches(self) -> Iterator[Batch]:
         """The rows in order of the file; a cell with nothing in it is no value, and is counted."""
@@ -216,7 +231,7 @@ def wide_batch(
     decimal_comma: bool = False,
 ) -> Batch:
     """Rows of a table with ``line``, ``stamp`` and one column a tag, perhaps ``_more``."""
-    stamped = refuse_longer(clock.utc(frame))
+    stamped = refuse_damaged(clock.utc(frame))
     bad = stamped.filter(pl.col("why").is_not_null())
     first = plan.pairs[0][0]
     refused = bad.select(
@@ -232,7 +247,7 @@ def wide_batch(
     long, empty = _numbers(good, plan) or _unpivoted(good, plan)
     done = finish(long, where, decimal_comma=decimal_comma)
     rejects = finish(refused, where).rejects if len(bad) else done.rejects
-    return replace(done, rejects=rejects, tags=infos, empty=empty)
+    return replace(done, rejects=rejects, tags=merged(infos, done.tags), empty=empty)
 
 
 def _numbers(good: pl.DataFrame, plan: WidePlan) -> tuple[pl.DataFrame, int] | None:
@@ -260,9 +275,9 @@ def _unpivoted(good: pl.DataFrame, plan: WidePlan) -> tuple[pl.DataFrame, int]:
     one = next(iter(kinds)) if len(kinds) == 1 else (pl.Float64 if all(k.is_numeric() for k in kinds) else pl.String)
     if not any(quality for _, quality in plan.pairs):
         columns = [value for value, _ in plan.pairs]
-        cells = good.select(*keep, pl.col(columns).cast(one)).rename(dict(plan.names))
-        long = cells.unpivot(on=list(plan.names.values()), index=keep, variable_name="signal", value_name="value")
-        long = long.with_columns(GOOD.alias("quality"))
+        cells = good.select(*keep, pl.col(columns).cast(one))
+        long = cells.unpivot(on=columns, index=keep, variable_name="signal", value_name="value")
+        long = long.with_columns(pl.col("signal").replace_strict(dict(plan.names)), GOOD.alias("quality"))
     else:
         parts = [
             good.select(

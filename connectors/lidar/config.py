@@ -17,7 +17,8 @@ STAMPS = ("mtime", "name", "start")
 class LidarConfig:
     """One LiDAR that carries ``signal``: packets on the network, or the files in ``paths`` where there are any.
 
-    Packets of a Velodyne ``model`` arrive at ``host:port``; their time counts from the top of the hour, and is believed
+    Packets of a Velodyne ``model`` arrive at ``host:port``, from the address ``sender`` or, without it, the first that
+    is heard; their time counts from the top of the hour, and is believed
     while it is within ``clock_tolerance_s`` of arrival. ``paths`` are names or patterns, played in sorted order, one
     cloud each ``signal`` period in ``realtime`` or as fast as they are taken; a cloud is of the file's modification
     time (mtime), of the digits in its name (name: s, ms, us or ns since 1970), or of ``start_time`` plus its place in
@@ -29,6 +30,7 @@ class LidarConfig:
     host: str = "127.0.0.1"
     port: int = 2368
     model: str = "VLP16"
+    sender: str = ""
     clock_tolerance_s: float = 2.0
     socket_bytes: int = 2 * 1024 * 1024
     paths: list[str] = field(default_factory=list)

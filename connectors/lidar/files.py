@@ -1,17 +1,19 @@
-"""A series of PCD and PLY files played as a LiDAR; Open3D reads them on a thread of its own."""
+"""A series of PCD and PLY files played as a LiDAR; Open3D reads them in a process of its own."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from connectors.base import SourceEnded, Tally
+from connectors.child import Child, ChildEnded
 from connectors.lidar.config import LidarConfig
 from connectors.lidar.crop import Crop
 from connectors.settings import utc_ns
@@ -20,6 +22,8 @@ from fusion.errors import SourceError
 from fusion.plant import Signal
 from fusion.records import NS_PER_S, Item, Quality, Sample
 
+FILE_S = 50.0
+"""What one file may take, the start of a reader included."""
 UNITS_NS = {10: NS_PER_S, 13: 1_000_000, 16: 1_000, 19: 1}
 
 
@@ -29,31 +33,25 @@ def name_ns(file: str) -> int | None:
     return int(runs[-1]) * UNITS_NS[len(runs[-1])] if runs else None
 
 
-def read_cloud(file: str) -> NDArray[np.float32] | None:
-    """Points [P, 4] of a file; intensities are zero where it has none. None where it is no readable cloud."""
-    import open3d
+@dataclass(slots=True)
+class Series:
+    """How far a series has been played: a new connection goes on where the last one was lost."""
 
-    with open3d.utility.VerbosityContextManager(open3d.utility.VerbosityLevel.Error):
-        cloud = open3d.t.io.read_point_cloud(Path(file))
-    if "positions" not in cloud.point:
-        return None
-    xyz = cloud.point["positions"].numpy().astype(np.float32)
-    intensity = np.zeros((len(xyz), 1), np.float32)
-    if "intensity" in cloud.point:
-        intensity = cloud.point["intensity"].numpy().reshape(-1, 1).astype(np.float32)
-    return np.hstack([xyz, intensity])
+    place: int = 0
 
 
 class CloudPlayer:
-    """Plays the files once, in sorted order."""
+    """Plays the files once, in sorted order; one that cannot be read is counted, named and passed over."""
 
-    def __init__(self, config: LidarConfig, signal: Signal, crop: Crop, tally: Tally) -> None:
+    def __init__(self, config: LidarConfig, signal: Signal, crop: Crop, tally: Tally, series: Series) -> None:
         self._config = config
         self._signal = signal
         self._crop = crop
         self._tally = tally
+        self._series = series
         self._files: list[str] = []
-        self._place = 0
+        self._reader: Child | None = None
+        self._last_ns = 0
         self._due_s = 0.0
         self._empty = False
 
@@ -63,25 +61,49 @@ class CloudPlayer:
         return "empty cloud" if self._empty else ""
 
     async def open(self) -> None:
-        """Find the files and load Open3D, which takes seconds."""
+        """Find the files and start the reader, which takes seconds."""
         self._files = self._config.files()
         if not self._files:
             raise SourceError(f"no file matches {', '.join(self._config.paths)}")
-        await asyncio.to_thread(__import__, "open3d")
+        await self._running_reader()
         self._due_s = time.monotonic()
 
+    async def _running_reader(self) -> Child:
+        if self._reader is None:
+            self._reader = Child("connectors.lidar.read_clouds")
+            await self._reader.start()
+            await self._reader.message()
+        return self._reader
+
     async def read(self) -> list[Item]:
-        """The next cloud; a file that cannot be read is counted and passed over."""
-        if self._place == len(self._files):
+        """The next cloud."""
+        place = self._series.place
+        if place >= len(self._files):
+            self._series.place = 0
             raise SourceEnded(f"end of {len(self._files)} point-cloud files")
-        file, place = self._files[self._place], self._place
-        self._place += 1
-        points = await asyncio.to_thread(read_cloud, file)
+        self._series.place += 1
+        points = await self._points(self._files[place])
         await self._pace()
-        if points is None:
-            self._tally.lost["unreadable file"] += 1
-            return []
-        return [self._sample(file, place, points)]
+        return [] if points is None else [self._sample(self._files[place], place, points)]
+
+    async def _points(self, file: str) -> Any:
+        """The points of a file [P, 4]; None, counted and named, where it cannot be read."""
+        try:
+            async with asyncio.timeout(FILE_S):
+                reader = await self._running_reader()
+                await reader.send(json.dumps(file).encode() + b"\n")
+                header, payload = await reader.message()
+        except (ChildEnded, TimeoutError) as end:
+            await self.close()
+            header, payload = (
+                {"kind": "", "text": f"the reader {end}" if str(end) else f"not read in {FILE_S:g} s"},
+                b"",
+            )
+        if header["kind"] == "cloud":
+            return np.frombuffer(payload, np.float32).reshape(header["shape"])
+        self._tally.lost["unreadable file"] += 1
+        self._tally.note("unreadable file", f"{Path(file).name}: {header['text']}")
+        return None
 
     async def _pace(self) -> None:
         if self._config.realtime:
@@ -92,9 +114,13 @@ class CloudPlayer:
         cloud = self._crop.cloud(points)
         cloud[:, 3] *= self._config.intensity_scale
         self._empty = not len(cloud)
+        t_ns = self._t_ns(file, place)
+        if t_ns <= self._last_ns:
+            self._tally.note("stamp not after the one before", Path(file).name)
+        self._last_ns = t_ns
         return Sample(
             signal=self._signal.name,
-            t_ns=self._t_ns(file, place),
+            t_ns=t_ns,
             received_ns=CLOCK.now_ns(),
             value=cloud,
             quality=Quality.UNCERTAIN if self._empty else Quality.GOOD,
@@ -113,4 +139,7 @@ class CloudPlayer:
         return Path(file).stat().st_mtime_ns
 
     async def close(self) -> None:
-        """Nothing is held open between two files."""
+        """End the reader."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            await reader.close()

@@ -7,6 +7,7 @@ from dataclasses import replace
 from connectors.base import Driver, Source, Tally
 from connectors.lidar.config import LidarConfig
 from connectors.lidar.crop import Crop
+from connectors.lidar.files import CloudPlayer, Series
 from connectors.settings import signal_of
 from fusion.errors import ConfigError
 from fusion.plant import Modality, Plant, Signal
@@ -43,13 +44,13 @@ def _player(config: LidarConfig, signal: Signal, name: str) -> Source:
     tally = Tally()
     crop = Crop(signal.shape[0], config.region, config.voxel_m)
 
-    def connect() -> Driver:
-        from connectors.lidar.files import CloudPlayer
+    series = Series()
 
-        return CloudPlayer(config, signal, crop, tally)
+    def connect() -> Driver:
+        return CloudPlayer(config, signal, crop, tally, series)
 
     patience_s = max(config.supervision.open_timeout_s, IMPORT_S)
-    silence_s = max(config.supervision.stale_after_s, 3 * signal.period_s)
+    silence_s = max(config.supervision.stale_after_s, 3 * signal.period_s, IMPORT_S)
     waits = config.supervision.overflow if config.realtime else "wait"
     supervision = replace(config.supervision, open_timeout_s=patience_s, stale_after_s=silence_s, overflow=waits)
     return Source(name, [signal], connect, supervision, tally=tally)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from connectors.base import ARRIVAL_CLOCK, Tally
 from connectors.inbox import Inbox
 from connectors.lidar.config import LidarConfig
 from connectors.lidar.crop import Crop
+from connectors.lidar.turns import Turns
 from fusion.clock import CLOCK
 from fusion.errors import SourceError
 from fusion.records import NS_PER_S, Item, Quality, Sample
@@ -21,9 +21,8 @@ from fusion.records import NS_PER_S, Item, Quality, Sample
 POSITION_PACKET = velodyne_decoder.TELEMETRY_PACKET_SIZE
 HOUR_NS = 3600 * NS_PER_S
 SCANS_WAITING = 100
-MAX_PACKETS = 8000
-FIRST_BLOCK = struct.Struct("<HH")
-BLOCK_FLAG = 0xEEFF
+BLOCK_FLAG = b"\xff\xee"
+SENDER_GONE_NS = NS_PER_S
 
 
 def from_hour(device_ns: int, arrived_ns: int) -> int:
@@ -51,13 +50,14 @@ class VelodyneListener(asyncio.DatagramProtocol):
         model = velodyne_decoder.Model.__members__[config.model]
         self._decoder = velodyne_decoder.ScanDecoder(velodyne_decoder.Config(model=model))
         self._foreign = f"packet of no {config.model}"
-        self._turn: list[Any] = []
-        self._azimuth = 0
-        self._received_ns = 0
+        self._turns: Turns[Any] = Turns(tally)
+        self._sender = config.sender
+        self._heard_ns = 0
+        self._device_ns = -1
 
     @property
     def message(self) -> str:
-        """A sensor that sees nothing or whose clock cannot be believed."""
+        """A sensor that sees nothing, or whose clock cannot be believed or stands still."""
         clock = f"sensor clock is off by {self._off_s:.1f} s, arrival times are used" if self._off_s is not None else ""
         return "; ".join(part for part in (clock, "empty cloud" if self._empty else "") if part)
 
@@ -81,33 +81,51 @@ class VelodyneListener(asyncio.DatagramProtocol):
             self._tally.lost["packet of wrong size"] += len(data) != POSITION_PACKET
             return
         self._heard.set()
-        flag, azimuth = FIRST_BLOCK.unpack_from(data)
-        if flag != BLOCK_FLAG:
+        if not data.startswith(BLOCK_FLAG):
             self._tally.lost[self._foreign] += 1
             return
-        if azimuth < self._azimuth or len(self._turn) >= MAX_PACKETS:
-            self._finish_turn()
-        self._azimuth = azimuth
         received_ns = CLOCK.now_ns()
-        self._turn.append(velodyne_decoder.VelodynePacket(received_ns / NS_PER_S, data))
-        self._received_ns = received_ns
-
-    def _finish_turn(self) -> None:
-        """The head has come round: decode the packets of its turn, and only those."""
-        turn, self._turn = self._turn, []
-        try:
-            stamp, points = self._decoder.decode(turn)
-        except (RuntimeError, ValueError):  # packets of another model
-            self._tally.lost[self._foreign] += len(turn)
+        if not self._from_our_sensor(addr[0], received_ns):
+            self._tally.note("packet of another sender", addr[0])
             return
-        self._inbox.put(self._sample(round(stamp.device * NS_PER_S), np.asarray(points)[:, :4], self._received_ns))
+        packet = velodyne_decoder.VelodynePacket(received_ns / NS_PER_S, data)
+        turn = self._turns.take(data, packet, received_ns)
+        if turn:
+            self._deliver(turn, received_ns)
+
+    def _from_our_sensor(self, sender: str, received_ns: int) -> bool:
+        """Whether a packet is from the configured sensor, or the first that was heard while that goes on sending."""
+        if not self._config.sender and received_ns - self._heard_ns > SENDER_GONE_NS:
+            self._sender = sender
+        if sender != self._sender:
+            return False
+        self._heard_ns = received_ns
+        return True
+
+    def _deliver(self, turn: list[Any], received_ns: int) -> None:
+        """The head has come round: decode the packets of its turn, but for those that are of another model."""
+        decoded = self._decoded(turn)
+        if decoded is None:
+            whole = [packet for packet in turn if self._decoded([packet]) is not None]
+            self._tally.lost[self._foreign] += len(turn) - len(whole)
+            decoded = self._decoded(whole) if whole else None
+        if decoded is not None:
+            stamp, points = decoded
+            self._inbox.put(self._sample(round(stamp.device * NS_PER_S), np.asarray(points)[:, :4], received_ns))
+
+    def _decoded(self, packets: list[Any]) -> tuple[Any, Any] | None:
+        try:
+            return self._decoder.decode(packets)  # type: ignore[no-any-return]
+        except (RuntimeError, ValueError):
+            return None
 
     def _sample(self, device_ns: int, points: Any, received_ns: int) -> Sample:
         cloud = self._crop.cloud(points)
         cloud[:, 3] *= self._config.intensity_scale
         self._empty = not len(cloud)
         t_ns = from_hour(device_ns, received_ns)
-        believed = abs(t_ns - received_ns) <= self._tolerance_ns
+        believed = abs(t_ns - received_ns) <= self._tolerance_ns and device_ns != self._device_ns
+        self._device_ns = device_ns
         self._off_s = None if believed else (t_ns - received_ns) / NS_PER_S
         return Sample(
             signal=self._signal,

@@ -30,6 +30,11 @@ DAY_NS = 86_400_000_000_000
 NS_PER_S = 1_000_000_000
 GRACE_NS = 1_500_000_000
 GOOD, UNCERTAIN = 2, 1
+DAMAGES = ("concealing", "RTP: missed")
+"""How messages begin that tell of damage, but are no errors to the library."""
+HEALED = 300
+HARMLESS = ("SEI", "APP fields")
+"""What errors are about that leave the picture whole: remarks of the camera's maker."""
 
 
 class StreamClock:
@@ -44,8 +49,10 @@ class StreamClock:
         self._offset_ns = start_ns
         self._grace_ns = grace_ns
         self._first_ns: int | None = None
-        self._frames = 0
+        self._next_ns = 0
+        self._last: tuple[int, int] | None = None
         self.step_ns = 0
+        self.standing = 0
         self.name = "arrival" if start_ns is None else "file"
 
     def note(self, packet: av.Packet[Any], now_ns: int) -> None:
@@ -73,18 +80,32 @@ class StreamClock:
         return self.name != "arrival" or now_ns - (self._first_ns or now_ns) >= self._grace_ns
 
     def t_ns(self, pts: int | None, time_base: Fraction | None, now_ns: int) -> int:
-        """UTC of a frame; one without a stamp is of now."""
+        """UTC of a frame; one without a stamp is of now, and stamps that stand still go on by arrival."""
+        stamp_ns = None if pts is None or time_base is None else stream_ns(pts, time_base)
+        stands = stamp_ns is not None and self._last is not None and stamp_ns == self._last[0]
+        self.standing += stands
         if self.name == "file":
-            return self._file_ns(pts, time_base)
-        if pts is None or self._offset_ns is None or time_base is None:
+            self._last = None if stamp_ns is None else (stamp_ns, now_ns)
+            return self._file_ns(None if stands else stamp_ns)
+        if stamp_ns is None or self._offset_ns is None:
             return now_ns
-        return stream_ns(pts, time_base) + self._offset_ns
+        if self._last is None or not stands:
+            self._last = stamp_ns, now_ns
+        return stamp_ns + self._offset_ns + now_ns - self._last[1]
 
-    def _file_ns(self, pts: int | None, time_base: Fraction | None) -> int:
-        stamp_ns = self._frames * self.step_ns if pts is None or time_base is None else stream_ns(pts, time_base)
-        self._frames += 1
+    def _file_ns(self, stamp_ns: int | None) -> int:
+        """A frame without a stamp is one step after the frame before."""
+        stamp_ns = self._next_ns if stamp_ns is None else stamp_ns
+        self._next_ns = stamp_ns + self.step_ns
         self._first_ns = stamp_ns if self._first_ns is None else self._first_ns
         return (self._offset_ns or 0) + stamp_ns - self._first_ns
+
+
+def is_damage(complaint: tuple[int, str, str]) -> bool:
+    """Whether what the library logged (level, who, text) means that a picture or sound is not as it was sent."""
+    level, _, text = complaint
+    error = level <= av.logging.ERROR and not any(word in text for word in HARMLESS)
+    return error or text.startswith(DAMAGES)
 
 
 def stream_ns(pts: int, time_base: Fraction) -> int:
@@ -102,6 +123,10 @@ class Decoder:
         grace_ns = GRACE_NS if job.url.startswith("rtsp") else 0
         self._clock = StreamClock(None, grace_ns) if job.live else StreamClock(self._start_ns)
         self._undecodable = 0
+        self._standing = 0
+        self._complaints: list[tuple[int, str, str]] = []
+        self._healing = 0
+        self._begun = False
         self._paced_from: tuple[float, int] | None = None
         self._end_ns = self._start_ns
         rate_hz = round(job.shape[0] / job.period_s)
@@ -111,13 +136,14 @@ class Decoder:
     def run(self) -> None:
         """Decode to the end; a looped file begins again where it ended."""
         while True:
-            with self._open() as container:
+            with av.logging.Capture() as self._complaints, self._open() as container:
                 self._decode(container)
             if not self._job.loop or self._job.live or self._end_ns <= self._start_ns:
                 return
             self._start_ns = self._end_ns
             if self._chunks is not None:
                 self._chunks.restart()
+            self._standing += self._clock.standing
             self._clock = StreamClock(self._start_ns)
 
     def _open(self) -> InputContainer:
@@ -129,10 +155,11 @@ class Decoder:
         if not streams:
             raise InvalidDataError(0, f"no {self._job.modality} in this stream")
         stream = streams[0]
-        stream.codec_context.thread_type = "SLICE"  # frame threads would hold pictures back
+        stream.codec_context.thread_count = 1  # frame threads would hold pictures back, and none may log
         self._outlet.put({"kind": "opened", "what": f"{stream.codec_context.name} {stream.type}"})
         rate = getattr(stream, "average_rate", None)
         self._clock.step_ns = int(NS_PER_S / rate) if rate else round(self._job.period_s * NS_PER_S)
+        self._complaints.clear()  # those of the probe come again
         for packet in container.demux(stream):
             mono_ns = time.monotonic_ns()
             now_ns = mono_ns + self._job.utc_offset_ns
@@ -143,11 +170,26 @@ class Decoder:
                     self._deliver(frame, t_ns, mono_ns)
 
     def _frames(self, packet: av.Packet[Any]) -> list[Any]:
+        """What a packet completes. Pictures stay damaged up to the next whole key frame, sound up to the next chunk.
+
+        What comes before the first picture is no damage: a stream is joined anywhere. Streams without key frames heal
+        with ``HEALED`` whole pictures.
+        """
         try:
-            return packet.decode()
+            frames = packet.decode()
         except InvalidDataError:
             self._undecodable += 1
-            return []
+            frames = []
+        broken = packet.is_corrupt or any(map(is_damage, self._complaints)) or any(f.is_corrupt for f in frames)
+        self._complaints.clear()
+        self._begun |= bool(frames)
+        if broken:
+            self._healing = HEALED * self._begun
+        elif any(isinstance(f, VideoFrame) and f.key_frame for f in frames):
+            self._healing = 0
+        else:
+            self._healing = max(self._healing - len(frames), 0)
+        return frames
 
     def _deliver(self, frame: Any, t_ns: int, mono_ns: int) -> None:
         for start_ns, array in self._arrays(frame, t_ns):
@@ -155,7 +197,7 @@ class Decoder:
                 self._end_ns = start_ns + round(self._job.period_s * NS_PER_S)
                 self._pace(self._end_ns if self._chunks else start_ns)
                 mono_ns = time.monotonic_ns()
-            conditions = (self._pictures or self._chunks).conditions  # type: ignore[union-attr] # one of them is
+            conditions = self._conditions
             header = {
                 "kind": "data",
                 "t_ns": start_ns,
@@ -168,6 +210,7 @@ class Decoder:
                 "shape": array.shape,
             }
             self._outlet.put(header, array.tobytes())
+            self._healing *= self._pictures is not None
 
     def _arrays(self, frame: VideoFrame | AudioFrame, t_ns: int) -> Iterator[tuple[int, Any]]:
         if self._pictures is not None and isinstance(frame, VideoFrame):
@@ -177,9 +220,15 @@ class Decoder:
         elif self._chunks is not None and isinstance(frame, AudioFrame):
             yield from self._chunks.chunks(frame, t_ns)
 
+    @property
+    def _conditions(self) -> list[str]:
+        looks = self._pictures or self._chunks
+        return [*(looks.conditions if looks else ()), *["damaged"] * (self._healing > 0)]
+
     def _noted(self) -> dict[str, int]:
         found = {
             "undecodable packet": self._undecodable,
+            "stamp stands still": self._standing + self._clock.standing,
             "picture size changed": self._pictures.size_changes if self._pictures else 0,
             "audio jump": self._chunks.jumps if self._chunks else 0,
         }
@@ -197,7 +246,8 @@ class Decoder:
 
 def run(job: Job, stream: BinaryIO) -> None:
     """Do a job, and say how it ended."""
-    av.logging.set_level(None)
+    av.logging.set_level(av.logging.INFO)  # at which repaired damage is said
+    av.logging.set_skip_repeated(False)
     outlet = PipeWriter(stream, job.live)
     writer = threading.Thread(target=outlet.write, daemon=True)
     writer.start()
@@ -206,7 +256,13 @@ def run(job: Job, stream: BinaryIO) -> None:
     except (HTTPUnauthorizedError, HTTPForbiddenError) as error:
         outlet.put({"kind": "error", "refused": True, "text": error.strerror})
     except (FFmpegError, OSError, ValueError) as error:
-        outlet.put({"kind": "error", "refused": False, "text": getattr(error, "strerror", None) or str(error)})
+        outlet.put(
+            {
+                "kind": "error",
+                "refused": False,
+                "text": getattr(error, "strerror", None) or str(error) or type(error).__name__,
+            }
+        )
     else:
         outlet.put({"kind": "end"})
     outlet.close()

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import sys
-from asyncio.subprocess import Process
-from pathlib import Path
+import time
 from typing import Any
 
 import numpy as np
 
-from connectors.base import ARRIVAL_CLOCK, SourceEnded, Tally
-from connectors.media.pipe import SIZES, Job
+from connectors.base import ARRIVAL_CLOCK, SourceEnded, SourceSilent, Tally
+from connectors.child import Child, ChildEnded
+from connectors.media.pipe import Job
 from fusion.clock import CLOCK
 from fusion.errors import SourceError, SourceRefused
 from fusion.records import Item, Quality, Sample
 
-PIPE_BYTES = 4 * 1024 * 1024
-ROOT = str(Path(__file__).resolve().parents[2])
-PYTHONPATH = os.pathsep.join(part for part in (ROOT, os.environ.get("PYTHONPATH")) if part)
+STALLED_S = 3.0
+STALLED_INTERVALS = 5
+"""A live stream has stalled after so long, or so many of its mean intervals where that is longer."""
 
 
 class DecoderProcess:
@@ -35,15 +32,16 @@ class DecoderProcess:
         self._clocks = {"device": clock, "file": clock, "arrival": ARRIVAL_CLOCK}
         self._where = where
         self._tally = tally
-        self._starting: asyncio.Future[Process] | None = None
-        self._process: Process | None = None
+        self._child = Child("connectors.media.decode")
         self._conditions: list[str] = []
+        self._first_s: float | None = None
+        self._messages = 0
         self._counted: dict[str, int] = {}
 
     @property
     def pid(self) -> int:
         """The process that decodes; 0 where none runs."""
-        return self._process.pid if self._process is not None else 0
+        return self._child.pid
 
     @property
     def message(self) -> str:
@@ -52,16 +50,17 @@ class DecoderProcess:
 
     async def open(self) -> None:
         """Start the process and wait until it has opened the stream."""
-        self._starting = asyncio.ensure_future(_start())
-        self._process = await asyncio.shield(self._starting)  # a start that is cut off must still be collected
-        assert self._process.stdin is not None  # noqa: S101 - asked for above
-        self._process.stdin.write(self._job.line())
-        await self._process.stdin.drain()
+        await self._child.start()
+        await self._child.send(self._job.line())
         await self._message()
 
     async def read(self) -> list[Item]:
-        """The next picture or chunk."""
-        header, payload = await self._message()
+        """The next picture or chunk.
+
+        Raises:
+            SourceSilent: a stream that has flowed stands still.
+        """
+        header, payload = await self._in_time()
         if header["kind"] != "data":
             return []
         self._count(header)
@@ -77,6 +76,21 @@ class DecoderProcess:
             )
         ]
 
+    async def _in_time(self) -> tuple[dict[str, Any], bytes]:
+        """The next message, judged by the rate at which a live stream has come so far."""
+        limit_s = None
+        if self._first_s is not None and self._job.live and self._messages > STALLED_INTERVALS:
+            mean_s = (time.monotonic() - self._first_s) / self._messages
+            limit_s = max(STALLED_S, STALLED_INTERVALS * max(mean_s, self._job.period_s))
+        try:
+            async with asyncio.timeout(limit_s):
+                message = await self._message()
+        except TimeoutError:
+            raise SourceSilent(f"{self._where}: connected, but nothing for {limit_s:.1f} s") from None
+        self._first_s = self._first_s or time.monotonic()
+        self._messages += 1
+        return message
+
     def _count(self, header: dict[str, Any]) -> None:
         """Add what the process counted since its last message to what the source counts."""
         self._conditions = header["conditions"]
@@ -87,15 +101,10 @@ class DecoderProcess:
                 (self._tally.lost if name == "decoder queue" else self._tally.noted)[name] += new
 
     async def _message(self) -> tuple[dict[str, Any], bytes]:
-        assert self._process is not None  # noqa: S101 - opened before
-        assert self._process.stdout is not None  # noqa: S101 - asked for at the start
         try:
-            sizes = SIZES.unpack(await self._process.stdout.readexactly(SIZES.size))
-            header = json.loads(await self._process.stdout.readexactly(sizes[0]))
-            payload = await self._process.stdout.readexactly(sizes[1])
-        except asyncio.IncompleteReadError:
-            code = await self._process.wait()
-            raise SourceError(f"{self._where}: the decoder process ended with code {code}") from None
+            header, payload = await self._child.message()
+        except ChildEnded as end:
+            raise SourceError(f"{self._where}: the decoder process {end}") from None
         self._raise_for(header)
         return header, payload
 
@@ -110,26 +119,4 @@ class DecoderProcess:
 
     async def close(self) -> None:
         """Kill the process and collect what it leaves."""
-        if self._starting is None:
-            return
-        process = await self._starting
-        assert process.stdin is not None  # noqa: S101 - asked for at the start
-        assert process.stdout is not None  # noqa: S101
-        if process.returncode is None:
-            process.kill()
-        process.stdin.close()
-        while await process.stdout.read(PIPE_BYTES):
-            pass
-        await process.wait()
-
-
-async def _start() -> Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "connectors.media.decode",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=PIPE_BYTES,
-        env={**os.environ, "PYTHONPATH": PYTHONPATH, "OMP_NUM_THREADS": "1"},
-    )
+        await self._child.close()

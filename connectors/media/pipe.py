@@ -1,18 +1,15 @@
-"""The pipe between a decoder process and the source that started it: a JSON header and an array per message.
-
-Imports nothing heavy: both ends load it.
-"""
+"""What a decoder process is told, and the queue of what it answers. Imports nothing heavy: both ends load it."""
 
 from __future__ import annotations
 
 import json
-import struct
 from collections import deque
 from dataclasses import asdict, dataclass, field
 from threading import Condition
 from typing import Any, BinaryIO
 
-SIZES = struct.Struct("<IQ")
+from connectors.pipe import pack
+
 QUEUE_MESSAGES = 64
 
 
@@ -49,12 +46,6 @@ class Job:
         """The job in a line."""
         values = json.loads(line)
         return cls(**{**values, "shape": tuple(values["shape"])})
-
-
-def pack(header: dict[str, Any], payload: bytes = b"") -> bytes:
-    """One message."""
-    text = json.dumps(header).encode()
-    return SIZES.pack(len(text), len(payload)) + text + payload
 
 
 class PipeWriter:

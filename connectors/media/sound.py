@@ -15,8 +15,9 @@ JUMP_NS = 40_000_000
 class Chunks:
     """Cuts a stream into mono float32 chunks of ``samples`` in [-1, 1], each stamped at its first sample.
 
-    ``conditions`` holds ``silent`` after ``suspicious_after_s`` of digital silence (0: never looked at). A jump of
-    the stamps drops what was pending and is counted in ``jumps``: a chunk never spans a hole.
+    Several channels become their mean, so that what all of them hear keeps its level. ``conditions`` holds ``silent``
+    after ``suspicious_after_s`` of digital silence (0: never looked at). A jump of the stamps drops what was pending
+    and is counted in ``jumps``: a chunk never spans a hole.
     """
 
     def __init__(self, samples: int, rate_hz: int, suspicious_after_s: float) -> None:
@@ -56,9 +57,9 @@ class Chunks:
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
         if self._resampler is None or kind != self._kind:
             self._kind = kind
-            self._resampler = AudioResampler(format="flt", layout="mono", rate=self._rate_hz)
+            self._resampler = AudioResampler(format="fltp", layout=frame.layout, rate=self._rate_hz)
         frame.pts = None
-        return [out.to_ndarray().reshape(-1).astype(np.float32) for out in self._resampler.resample(frame)]
+        return [out.to_ndarray().mean(axis=0, dtype=np.float32) for out in self._resampler.resample(frame)]
 
     def _listen(self, t_ns: int, chunk: NDArray[np.float32]) -> None:
         if float(np.abs(chunk).max()) > SILENCE or not self._heard_ns:

@@ -15,7 +15,7 @@ from fusion.clock import CLOCK
 from fusion.errors import ConfigError
 from fusion.plant import Modality, Plant, Signal
 
-RTSP_OPTIONS = {"analyzeduration": "500000", "fpsprobesize": "0", "fflags": "nobuffer"}  # seconds sooner
+RTSP_OPTIONS = {"analyzeduration": "500000", "fpsprobesize": "0"}  # seconds sooner, and no packet is thrown away
 
 
 def video_source(config: VideoConfig, plant: Plant, name: str = "video") -> Source:
@@ -71,5 +71,6 @@ def _source(config: MediaConfig, signal: Signal, name: str, suspicious_after_s: 
 
     patience_s = max(config.supervision.open_timeout_s, config.open_timeout_s + 4.0)  # the process has to start, too
     waits = config.supervision.overflow if config.live or config.realtime else "wait"
-    supervision = replace(config.supervision, open_timeout_s=patience_s, overflow=waits)
+    silence_s = max(config.supervision.stale_after_s, 3 * signal.period_s)
+    supervision = replace(config.supervision, open_timeout_s=patience_s, stale_after_s=silence_s, overflow=waits)
     return Source(name, [signal], connect, supervision, tally=tally)

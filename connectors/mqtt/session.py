@@ -16,16 +16,17 @@ from connectors.base import ARRIVAL_CLOCK, SourceSilent, Tally
 from connectors.columns import ColumnsBuilder
 from connectors.inbox import Inbox
 from connectors.mqtt.config import MqttConfig
-from connectors.mqtt.payload import Extractor
+from connectors.mqtt.paths import Document
+from connectors.mqtt.payload import Extractor, document_of
+from connectors.mqtt.sparkplug import NAMESPACE, EdgeNode, Row, Tag
 from fusion.clock import CLOCK
 from fusion.errors import BrokerError, BrokerRefused, SourceError, SourceRefused
 from fusion.mqtt.connection import Connection
 from fusion.records import Item
 
-Row = tuple[str, tuple[int, int, int, float, int]]
-
 LOOP_S = 0.5
-GATHER_S = 0.02
+GATHER_S = 0.05
+BEAT_S = 0.9
 
 
 class MqttSession:
@@ -35,11 +36,13 @@ class MqttSession:
         self,
         config: MqttConfig,
         client_id: str,
+        subscriptions: Sequence[str],
         extractors: Mapping[str, Sequence[Extractor]],
         signals: tuple[str, ...],
         tally: Tally,
     ) -> None:
         self._config = config
+        self._subscriptions = subscriptions
         self._extractors = extractors
         self._signals = signals
         self._tally = tally
@@ -50,13 +53,29 @@ class MqttSession:
         self._denied: list[str] = []
         self._stopping = threading.Event()
         self._connection = Connection(config, client_id, received=self._received, stopping=self._stopping)
+        self._nodes = self._edge_nodes()
+        self._beaten_s = 0.0
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="mqtt")
         self._granted: Future[list[str]] = Future()
 
     @property
     def message(self) -> str:
-        """Topics that the broker does not let us have."""
-        return f"subscription denied: {', '.join(self._denied)}" if self._denied else ""
+        """Topics that the broker does not let us have, and what edge nodes have not announced."""
+        denied = f"subscription denied: {', '.join(self._denied)}" if self._denied else ""
+        return "; ".join(filter(None, (denied, *(node.message for node in self._nodes.values()))))
+
+    def _edge_nodes(self) -> dict[str, EdgeNode]:
+        """The Sparkplug nodes by group and name; several entries of one node are taken together."""
+        tags: dict[str, list[Tag]] = {}
+        configs = {f"{one.group}/{one.node}": one for one in self._config.sparkplug}
+        for one in self._config.sparkplug:
+            for signal, metric in one.named().items():
+                index = self._signals.index(signal)
+                tags.setdefault(f"{one.group}/{one.node}", []).append(Tag(signal, index, one.device, metric))
+        return {
+            name: EdgeNode(one, tags.get(name, []), self._clock, self._tally, self._connection.publish)
+            for name, one in configs.items()
+        }
 
     async def open(self) -> None:
         """Connect and subscribe.
@@ -85,12 +104,14 @@ class MqttSession:
             self._connection.close()
 
     def _subscribe(self) -> None:
-        topics = list(self._extractors)
+        topics = [*self._subscriptions, *(node.topic for node in self._nodes.values())]
         denied = self._connection.subscribe(topics, self._config.qos)
         if len(denied) == len(topics):
             raise SourceRefused(f"the broker denied every subscription: {', '.join(denied)}")
         if not self._granted.done():
             self._granted.set_result(denied)
+        for node in self._nodes.values():
+            node.ask_for_birth()
 
     def _ended(self, running: Future[None]) -> None:
         """The thread has ended: whoever waits must hear why."""
@@ -106,10 +127,24 @@ class MqttSession:
             self._tally.lost["payload too large"] += 1
             return
         received_ns = CLOCK.now_ns()
+        documents: dict[bool, Document] = {}
+        rows: list[Row] = []
         for extractor in self._extractors.get(topic, ()):
-            reading = extractor.reading(payload, received_ns, retained)
-            clock, t_ns = (ARRIVAL_CLOCK, received_ns) if reading.t_ns is None else (self._clock, reading.t_ns)
-            self._inbox.put((clock, (extractor.index, t_ns, received_ns, reading.value, reading.quality)))
+            document = documents.get(extractor.plain) or documents.setdefault(
+                extractor.plain, document_of(payload, extractor.plain)
+            )
+            for value, quality, t_ns in extractor.readings(document, received_ns, retained):
+                clock, stamp_ns = (ARRIVAL_CLOCK, received_ns) if t_ns is None else (self._clock, t_ns)
+                rows.append((clock, (extractor.index, stamp_ns, received_ns, value, quality)))
+        if topic.startswith(f"{NAMESPACE}/"):
+            rows += self._from_node(topic, payload, received_ns)
+        self._inbox.put(*rows)
+
+    def _from_node(self, topic: str, payload: bytes, received_ns: int) -> list[Row]:
+        """What a Sparkplug message brings: its topic is namespace, group, kind, node and maybe device."""
+        _, group, kind, name, device = [*topic.split("/", 4), "", "", ""][:5]
+        node = self._nodes.get(f"{group}/{name}")
+        return node.rows(kind, device, payload, received_ns) if node is not None else []
 
     async def read(self) -> list[Item]:
         """What arrived in the last moment, or nothing where the broker answers but has no news."""
@@ -119,7 +154,17 @@ class MqttSession:
             by_clock.setdefault(clock, ColumnsBuilder()).add(*row)
         lost, self._lost_counted = self._inbox.dropped - self._lost_counted, self._inbox.dropped
         self._tally.lost.update({"inbox full": lost} if lost else {})
-        return [gathered.columns(self._signals, clock) for clock, gathered in by_clock.items()]
+        found: list[Item] = [gathered.columns(self._signals, clock) for clock, gathered in by_clock.items()]
+        return [*found, *self._heartbeats()]
+
+    def _heartbeats(self) -> list[Item]:
+        """Metrics of nodes that are born are current while nothing is told: a node reports changes, and its death."""
+        now_s = time.monotonic()
+        if now_s - self._beaten_s < BEAT_S:
+            return []
+        self._beaten_s = now_s
+        alive = tuple(signal for node in self._nodes.values() for signal in node.alive)
+        return [ColumnsBuilder().columns(alive, self._clock, CLOCK.now_ns())] if alive else []
 
     async def _wait(self) -> list[Row]:
         """Gather for a moment, so that a burst of messages becomes one batch."""

@@ -19,21 +19,23 @@ def source(config: MqttConfig, plant: Plant, name: str = "mqtt") -> Source:
     Raises:
         ConfigError: a signal that the plant does not have, no topic at all, or an unreadable password or certificate.
     """
-    if not config.topics:
+    if not config.topics and not config.sparkplug:
         raise ConfigError("mqtt.topics: no topics")
     config.check()
     names = [signal for topic in config.topics for _, signal in topic.expanded()]
+    names += [signal for one in config.sparkplug for signal in one.named()]
     signals = [signal_of(plant, "mqtt.topics", tag, Modality.PROCESS) for tag in dict.fromkeys(names)]
     if len(signals) < len(names):
         raise ConfigError("mqtt.topics: a signal is named twice")
     tally = Tally()
     client_id = client_name()
     extractors = _extractors(config.topics, [signal.name for signal in signals], tally)
+    subscriptions = list(dict.fromkeys(found.topic for topic in config.topics for found, _ in topic.expanded()))
 
     def connect() -> Driver:
         from connectors.mqtt.session import MqttSession
 
-        return MqttSession(config, client_id, extractors, tuple(s.name for s in signals), tally)
+        return MqttSession(config, client_id, subscriptions, extractors, tuple(s.name for s in signals), tally)
 
     return Source(name, signals, connect, config.supervision, tally=tally)
 
@@ -42,6 +44,6 @@ def _extractors(topics: Sequence[TopicConfig], signals: list[str], tally: Tally)
     """What to take from a message of each topic."""
     found: dict[str, list[Extractor]] = {}
     for config in topics:
-        for topic, signal in config.expanded():
-            found.setdefault(topic, []).append(Extractor(config, signals.index(signal), tally))
+        for one, signal in config.expanded():
+            found.setdefault(one.bare, []).append(Extractor(one, signal, signals.index(signal), tally))
     return found

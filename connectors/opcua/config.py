@@ -6,7 +6,7 @@ silently: dead subscriptions, dropped items, namespaces that moved. See docs/con
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,16 +19,28 @@ MODES = ("SignAndEncrypt", "Sign")
 
 
 @dataclass(kw_only=True, slots=True)
+class StandIn:
+    """A server of the same tags: its address and, where it has one of its own, its certificate."""
+
+    url: str
+    server_certificate: str | None = None
+
+
+@dataclass(kw_only=True, slots=True)
 class OpcUaConfig:
-    """One OPC UA server.
+    """One OPC UA server, and those that stand in for it, each tried in turn where one is lost.
 
     ``nodes`` maps signal names to ``nsu=URI;s=identifier`` (or i=, g=, b=); ``signals`` lists further signals whose
-    name is the identifier in ``namespace_uri``. Security is on: ``certificate`` and ``private_key`` are ours,
-    ``server_certificate`` is the only server trusted; ``insecure: true`` gives all of that up, knowingly.
+    name is the identifier in ``namespace_uri``. ``elements`` are the places of signals that are elements of an array,
+    counted from 0, one number for each dimension. Security is on: ``certificate`` and ``private_key`` are ours,
+    ``server_certificate`` is the only server trusted, and names the host in ``url`` or ``server_name``;
+    ``insecure: true`` gives all of that up, knowingly.
     """
 
     url: str
+    stand_ins: list[StandIn] = field(default_factory=list)
     nodes: dict[str, str] = field(default_factory=dict)
+    elements: dict[str, list[int]] = field(default_factory=dict)
     namespace_uri: str | None = None
     signals: list[str] = field(default_factory=list)
     username: str | None = None
@@ -40,6 +52,7 @@ class OpcUaConfig:
     certificate: str | None = None
     private_key: str | None = None
     server_certificate: str | None = None
+    server_name: str | None = None
     application_uri: str = "urn:fusion:client"
     publishing_interval_ms: float = 250.0
     sampling_interval_ms: float = 250.0
@@ -52,15 +65,21 @@ class OpcUaConfig:
 
     def __post_init__(self) -> None:
         """Reject addresses and security settings that could mislead."""
-        if urlsplit(self.url).scheme != "opc.tcp" or not urlsplit(self.url).hostname:
-            raise ConfigError(f"opcua.url: {redacted(self.url)!r} is not accepted; expected opc.tcp://host:port")
-        if urlsplit(self.url).password is not None:
-            raise ConfigError("opcua.url: holds a password; use username and password_file")
+        for key, url in (("url", self.url), *(("stand_ins.url", other.url) for other in self.stand_ins)):
+            if urlsplit(url).scheme != "opc.tcp" or not urlsplit(url).hostname:
+                raise ConfigError(f"opcua.{key}: {redacted(url)!r} is not accepted; expected opc.tcp://host:port")
+            if urlsplit(url).password is not None:
+                raise ConfigError(f"opcua.{key}: holds a password; use username and password_file")
         if self.signals and not self.namespace_uri:
             raise ConfigError("opcua.namespace_uri: required where signals are listed by name")
         for name in ("publishing_interval_ms", "keepalive_s", "session_timeout_s", "request_timeout_s", "batch"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"opcua.{name}: {getattr(self, name)} must be positive")
+        for name, place in self.elements.items():
+            if name not in {*self.nodes, *self.signals} or not place or min(place) < 0:
+                raise ConfigError(
+                    f"opcua.elements.{name}: {place} is not accepted; expected places from 0 on of a signal in nodes"
+                )
         choose("opcua.security_policy", self.security_policy, POLICIES)
         choose("opcua.security_mode", self.security_mode, MODES)
         if not self.insecure:
@@ -74,6 +93,13 @@ class OpcUaConfig:
     def beside(self, folder: Path) -> None:
         """Take relative names of files from a folder."""
         take_beside(self, folder, "password_file", "certificate", "private_key", "server_certificate")
+        for other in self.stand_ins:
+            take_beside(other, folder, "server_certificate")
+
+    def servers(self) -> list[OpcUaConfig]:
+        """The settings for each server, the first choice first."""
+        others = ((other.url, other.server_certificate or self.server_certificate) for other in self.stand_ins)
+        return [self, *(replace(self, url=url, server_certificate=file) for url, file in others)]
 
     def addresses(self) -> dict[str, NodeAddress]:
         """Where each signal lives on the server."""

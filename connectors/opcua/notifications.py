@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from connectors.base import ARRIVAL_CLOCK, Tally
-from connectors.columns import UNUSABLE, ColumnsBuilder, number, plausible
+from connectors.columns import UNUSABLE, ColumnsBuilder, StampWatch, number, plausible
+from connectors.opcua.wire import Array, DataValue, Unread
 from connectors.settings import datetime_ns
 from fusion.clock import CLOCK
 from fusion.errors import SourceError
@@ -30,17 +32,23 @@ class NotificationReader:
     """Turns publish responses of one subscription into columns.
 
     ``subscribed`` are the tags whose silence is news (unchanged, alive); ``faults`` the tags whose last value was not
-    good, with the server's reason. Values without a usable source time are stamped by the server's clock or, failing
+    good, with the server's reason; ``newest`` what was last told of each. Tags named in ``elements`` are at that place
+    of an array. Values without a usable source time are stamped by the server's clock or, failing
     that, by their arrival; each clock makes a batch of its own.
     """
 
-    def __init__(self, tags: tuple[str, ...], host: str, tally: Tally) -> None:
+    def __init__(
+        self, tags: tuple[str, ...], host: str, tally: Tally, elements: Mapping[str, Sequence[int]] | None = None
+    ) -> None:
         self._tags = tags
+        self._elements = elements or {}
         self._handles = {tag: FIRST_HANDLE + i for i, tag in enumerate(tags)}
         self._clocks = (f"opcua:{host}", f"opcua-server:{host}", ARRIVAL_CLOCK)
         self._tally = tally
+        self._stamps = StampWatch(tally)
         self.subscribed: set[str] = set()
         self.faults: dict[str, str] = {}
+        self.newest: dict[str, DataValue] = {}
 
     def handle(self, tag: str) -> int:
         """The client handle under which the server reports a tag."""
@@ -55,11 +63,10 @@ class NotificationReader:
         received_ns = CLOCK.now_ns()
         by_clock: dict[str, ColumnsBuilder] = {}
         for notification in result.NotificationMessage.NotificationData or ():
-            if hasattr(notification, "MonitoredItems"):
-                for item in notification.MonitoredItems:
-                    self._add(item, received_ns, by_clock)
-            elif hasattr(notification, "Status"):
-                raise SourceError(f"the server ended the subscription: {notification.Status.name}")
+            if notification.ended is not None:
+                raise SourceError(f"the server ended the subscription: {status_name(notification.ended)}")
+            for handle, data in notification.changes:
+                self._add(handle, data, received_ns, by_clock)
         alive = tuple(tag for tag in self._tags if tag in self.subscribed)
         heartbeat_ns = None if result.MoreNotifications or not alive else received_ns
         if alive == self._tags and len(by_clock) == 1:
@@ -69,39 +76,52 @@ class NotificationReader:
             found.append(ColumnsBuilder().columns(alive, self._clocks[0], heartbeat_ns))
         return found
 
-    def _add(self, item: Any, received_ns: int, by_clock: dict[str, ColumnsBuilder]) -> None:
-        index = item.ClientHandle - FIRST_HANDLE
+    def _add(self, handle: int, data: DataValue, received_ns: int, by_clock: dict[str, ColumnsBuilder]) -> None:
+        index = handle - FIRST_HANDLE
         if not 0 <= index < len(self._tags):
             self._tally.lost["unknown handle"] += 1
             return
-        data = item.Value
-        status = data.StatusCode.value if data.StatusCode is not None else 0
-        value, quality = self._value(data, to_quality(status))
-        self._note(self._tags[index], data, status, quality)
-        clock, t_ns = self._time(data, received_ns)
+        tag = self._tags[index]
+        self.newest[tag] = data
+        found = self._element(tag, data.value)
+        value = number(found)
+        quality = int(to_quality(data.status))
+        if value is None:
+            value, quality = UNUSABLE
+        self._note(tag, found, data.status, quality)
+        clock, t_ns = self._time(tag, data, received_ns)
+        if clock != ARRIVAL_CLOCK and quality != Quality.BAD:
+            self._stamps.look(tag, t_ns, value)
         by_clock.setdefault(clock, ColumnsBuilder()).add(index, t_ns, received_ns, value, quality)
 
-    def _value(self, data: Any, quality: Quality) -> tuple[float, int]:
-        value = number(data.Value.Value if data.Value is not None else None)
-        if value is not None:
-            return value, int(quality)
-        return UNUSABLE
+    def _element(self, tag: str, value: Any) -> Any:
+        """The value of a tag, which of an array is the element that the configuration names, and never another."""
+        place = self._elements.get(tag)
+        if isinstance(value, Array):
+            return Unread(f"an array of {len(value.elements)}") if place is None else value.element(place)
+        return value if place is None or value is None else Unread("no array, but an element is named")
 
-    def _note(self, tag: str, data: Any, status: int, quality: int) -> None:
+    def _note(self, tag: str, found: Any, status: int, quality: int) -> None:
         if status & OVERFLOW_BITS == OVERFLOW_BITS:
-            self._tally.noted["server queue overflow"] += 1
+            self._tally.note("server queue overflow", tag)
         if quality == Quality.GOOD:
             self.faults.pop(tag, None)
             return
-        self._tally.noted["value not good"] += 1
-        kind = type(getattr(data.Value, "Value", None)).__name__
-        self.faults[tag] = data.StatusCode.name if status >> 30 else f"not a finite number ({kind})"
+        self._tally.note("value not good", tag)
+        kind = found.kind if isinstance(found, Unread) else type(found).__name__
+        self.faults[tag] = status_name(status) if status >> 30 else f"not a finite number ({kind})"
 
-    def _time(self, data: Any, received_ns: int) -> tuple[str, int]:
+    def _time(self, tag: str, data: DataValue, received_ns: int) -> tuple[str, int]:
         """The best stamp there is and the clock it came from."""
-        for clock, stamp in zip(self._clocks, (data.SourceTimestamp, data.ServerTimestamp), strict=False):
-            t_ns = to_ns(stamp)
+        for clock, t_ns in zip(self._clocks, (data.source_ns, data.server_ns), strict=False):
             if t_ns is not None and plausible(t_ns, received_ns):
                 return clock, t_ns
-        self._tally.noted["no usable time stamp"] += 1
+        self._tally.note("no usable time stamp", tag)
         return ARRIVAL_CLOCK, received_ns
+
+
+def status_name(status: int) -> str:
+    """The name of a status code, without the bits that do not belong to it."""
+    from asyncua import ua
+
+    return ua.StatusCode(ua.UInt32(status & 0xFFFF0000)).name

@@ -19,13 +19,16 @@ from asyncua.client.client import Client
 from asyncua.crypto import security_policies
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.object_ids import ObjectIds
-from asyncua.ua.uaerrors import UaError, UaStatusCodeError
+from asyncua.ua.uaerrors import UaStatusCodeError, UaStructParsingError
 
 from connectors.base import SourceSilent, Tally
 from connectors.inbox import Inbox
+from connectors.opcua.calls import publish, read_values
+from connectors.opcua.certificates import check_host, check_time, load, told_apart
 from connectors.opcua.config import OpcUaConfig
 from connectors.opcua.nodes import NodeAddress, identifier
 from connectors.opcua.notifications import NotificationReader
+from connectors.opcua.reasons import FAILURES, refusal_or_loss, said
 from fusion.credentials import secret
 from fusion.errors import SourceError, SourceRefused
 from fusion.records import Columns, Item
@@ -34,17 +37,9 @@ FAULTS_SHOWN = 5
 RETRY_MIN_S = 2.0
 RETRY_MAX_S = 30.0
 WATCHDOG_S = 5.0
-REFUSALS = (
-    "BadUserAccessDenied",
-    "BadIdentityTokenRejected",
-    "BadIdentityTokenInvalid",
-    "BadUserSignatureInvalid",
-    "BadApplicationSignatureInvalid",
-    "BadSecurityChecksFailed",
-    "BadSecurityModeRejected",
-    "BadSecurityPolicyRejected",
-    "BadTooManySessions",
-)
+AUDIT_S = 10.0
+AUDIT_NODES = 100
+CONFIRM_S = 1.0
 
 
 class OpcUaSession:
@@ -55,12 +50,14 @@ class OpcUaSession:
         self._addresses = addresses
         self._client: Client | None = None
         self._inbox: Inbox[Columns] = Inbox()
-        self._intake = NotificationReader(tuple(addresses), urlsplit(config.url).netloc, tally)
+        self._intake = NotificationReader(tuple(addresses), urlsplit(config.url).netloc, tally, config.elements)
+        self._items: dict[str, tuple[Any, int]] = {}
+        self._sampling_s = 0.0
         self._subscription_id = 0
         self._batch = config.batch
         self._silence_s = 0.0
         self._failed: dict[str, str] = {}
-        self._retry: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def message(self) -> str:
@@ -79,14 +76,15 @@ class OpcUaSession:
         try:
             await self._connect(self._client)
             await self._subscribe(ua.CreateSubscriptionParameters())
-        except UaError as error:
-            raise refusal_or_loss(error) from error
         except FileNotFoundError as error:
             raise SourceRefused(f"{error.filename}: no such file") from error
-        except (OSError, TimeoutError) as error:
-            raise SourceError(f"{config.url}: {error or 'no answer'}") from error
-        if self._failed:
-            self._retry = asyncio.create_task(self._retry_failed())
+        except FAILURES as error:
+            reason = refusal_or_loss(error)
+            another = "" if config.insecure else await self._other_certificate()
+            if another:
+                raise SourceRefused(f"{config.url}: {another}") from error
+            raise type(reason)(f"{config.url}: {reason}") from error
+        self._tasks = [asyncio.create_task(work()) for work in (self._retry_failed, self._audit)]
 
     async def _connect(self, client: Client) -> None:
         config = self._config
@@ -95,6 +93,7 @@ class OpcUaSession:
             client.set_user(config.username)
             client.set_password(password or "")
         if not config.insecure:
+            self._check_certificates()
             await client.set_security(
                 getattr(security_policies, f"SecurityPolicy{config.security_policy}"),
                 Path(config.certificate or ""),
@@ -103,6 +102,27 @@ class OpcUaSession:
                 mode=ua.MessageSecurityMode[config.security_mode],
             )
         await client.connect()
+
+    def _check_certificates(self) -> None:
+        config = self._config
+        ours, theirs = config.certificate or "", config.server_certificate or ""
+        check_time("opcua.certificate", ours, load("opcua.certificate", ours))
+        pinned = load("opcua.server_certificate", theirs)
+        check_time("opcua.server_certificate", theirs, pinned)
+        host = config.server_name or urlsplit(config.url).hostname or ""
+        check_host("opcua.server_certificate", theirs, pinned, host)
+
+    async def _other_certificate(self) -> str:
+        """Whether a channel that failed may have failed since the server shows another certificate than the trusted."""
+        file = self._config.server_certificate or ""
+        try:
+            client = Client(self._config.url, timeout=self._config.request_timeout_s)
+            endpoints = await client.connect_and_get_server_endpoints()
+        except FAILURES:
+            return ""
+        shown = {bytes(e.ServerCertificate) for e in endpoints if e.ServerCertificate}
+        differences = [told_apart(one, file, load("opcua.server_certificate", file)) for one in shown]
+        return "" if "" in differences else next(iter(differences), "")
 
     async def _subscribe(self, params: Any) -> None:
         """Create the subscription with explicit counts: the library's default keep-alive is 45 minutes."""
@@ -114,12 +134,22 @@ class OpcUaSession:
         params.RequestedLifetimeCount = 30 * params.RequestedMaxKeepAliveCount
         params.MaxNotificationsPerPublish = 10_000
         params.PublishingEnabled = True
-        result = await self._client.uaclient.session.create_subscription(params, self._published)
+        session = self._client.uaclient.session
+        session.publish = self._publish  # type: ignore[method-assign,assignment] # the library's own drops all for one value
+        result = await session.create_subscription(params, self._published)
         self._subscription_id = result.SubscriptionId
         keepalive_s = result.RevisedPublishingInterval * result.RevisedMaxKeepAliveCount / 1000
         self._silence_s = max(2 * keepalive_s, 2.0)
         self._batch = min(self._batch, await self._operation_limit() or self._batch)
         await self._monitor(list(self._addresses))
+
+    async def _publish(self, acknowledged: list[Any]) -> Any:
+        assert self._client is not None  # noqa: S101 - opened above
+        try:
+            return await publish(self._client.uaclient.session, acknowledged)
+        except SourceError as error:
+            self._inbox.fail(error)
+            raise UaStructParsingError from error
 
     def _published(self, result: Any) -> None:
         """Every publish response arrives here, keep-alives too; runs on the event loop and never waits."""
@@ -167,7 +197,7 @@ class OpcUaSession:
             self._failed[batch[0][0]] = ua.StatusCode(error.code).name
             return True
         for (tag, node_id), result in zip(batch, results, strict=True):
-            self._note(tag, node_id, result.StatusCode)
+            self._note(tag, node_id, result)
         return True
 
     def _item(self, tag: str, node_id: Any) -> Any:
@@ -181,23 +211,59 @@ class OpcUaSession:
         request.RequestedParameters.DiscardOldest = True
         return request
 
-    def _note(self, tag: str, node_id: Any, status: Any) -> None:
-        if status.is_good():
+    def _note(self, tag: str, node_id: Any, result: Any) -> None:
+        if result.StatusCode.is_good():
             self._failed.pop(tag, None)
             self._intake.subscribed.add(tag)
+            self._items[tag] = node_id, result.MonitoredItemId
+            self._sampling_s = max(self._sampling_s, result.RevisedSamplingInterval / 1000)
         else:
-            self._failed[tag] = f"{node_id.to_string()} {status.name}"
+            self._failed[tag] = f"{node_id.to_string()} {result.StatusCode.name}"
 
     async def _retry_failed(self) -> None:
         """Ask again, ever more rarely, for tags that the server did not have."""
         wait_s = RETRY_MIN_S
-        while self._failed:
+        while True:
             await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, RETRY_MAX_S)
+            wait_s = min(2 * wait_s, RETRY_MAX_S) if self._failed else RETRY_MIN_S
             try:
                 await self._monitor(list(self._failed))
-            except (UaError, OSError, TimeoutError) as error:
-                self._inbox.fail(SourceError(f"asking again for failed tags: {error or 'no answer'}"))
+            except FAILURES as error:
+                self._inbox.fail(SourceError(f"asking again for failed tags: {said(error)}"))
+
+    async def _audit(self) -> None:
+        """Ask now and then whether what was told last still holds: of a node made anew nothing is ever told."""
+        while True:
+            await asyncio.sleep(AUDIT_S)
+            with contextlib.suppress(SourceError, *FAILURES):  # keep-alives tell whether the connection holds, not this
+                for tag in await self._forgotten():
+                    await self._drop(tag)
+
+    async def _forgotten(self) -> list[str]:
+        """Tags whose value on the server is another than was told, for longer than telling takes."""
+        assert self._client is not None  # noqa: S101 - opened above
+        told = dict(self._intake.newest)
+        tags = list(self._items)
+        differ = []
+        for at in range(0, len(tags), AUDIT_NODES):
+            part = tags[at : at + AUDIT_NODES]
+            now = await read_values(self._client.uaclient.session, [self._items[tag][0] for tag in part])
+            for tag, data in zip(part, now, strict=True):
+                last = told.get(tag)
+                if last is None or repr((data.value, data.status >> 30)) != repr((last.value, last.status >> 30)):
+                    differ.append(tag)
+        if differ:
+            await asyncio.sleep(2 * max(self._config.publishing_interval_ms / 1000, self._sampling_s) + CONFIRM_S)
+        return [tag for tag in differ if self._intake.newest.get(tag) is told.get(tag)]
+
+    async def _drop(self, tag: str) -> None:
+        """Give up an item that the server has forgotten; its tag is asked for again, and not current until then."""
+        assert self._client is not None  # noqa: S101 - opened above
+        node_id, item_id = self._items.pop(tag)
+        self._intake.subscribed.discard(tag)
+        self._failed[tag] = f"{node_id.to_string()} changed without being told, subscribed to again"
+        params = ua.DeleteMonitoredItemsParameters(SubscriptionId=self._subscription_id, MonitoredItemIds=[item_id])
+        await self._client.uaclient.session.delete_monitored_items(params)
 
     async def read(self) -> list[Item]:
         """The next publish response: changes, or a heartbeat for what did not change."""
@@ -210,8 +276,8 @@ class OpcUaSession:
 
     async def close(self) -> None:
         """End the session; a server that no longer answers is simply left."""
-        if self._retry is not None:
-            self._retry.cancel()
+        for task in self._tasks:
+            task.cancel()
         if self._client is None:
             return
         try:
@@ -219,16 +285,6 @@ class OpcUaSession:
                 await self._client.disconnect()
         finally:
             self._client.disconnect_socket()
-
-
-def refusal_or_loss(error: Exception) -> SourceError:
-    """Whether a server's answer means no, for now, or nothing but a loss."""
-    if not isinstance(error, UaStatusCodeError):
-        said_no = isinstance(error, UaError) and ("endpoint" in str(error) or "certificate" in str(error).lower())
-        return (SourceRefused if said_no else SourceError)(str(error) or type(error).__name__)
-    name = ua.StatusCode(error.code).name
-    refused = name in REFUSALS or name.startswith("BadCertificate")
-    return (SourceRefused if refused else SourceError)(f"{name}: {ua.StatusCode(error.code).doc}")
 
 
 def node_id(namespace: int, value: Any) -> ua.NodeId:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 from connectors.base import Driver, Source, Tally
@@ -24,11 +25,12 @@ def source(config: OpcUaConfig, plant: Plant, name: str = "opcua") -> Source:
     signals = [signal_of(plant, "opcua.nodes", tag, Modality.PROCESS) for tag in addresses]
     secret("opcua.password", config.password, config.password_file)
     tally = Tally()
+    servers = itertools.cycle(config.servers())
 
     def connect() -> Driver:
         from connectors.opcua.session import OpcUaSession
 
-        return OpcUaSession(config, addresses, tally)
+        return OpcUaSession(next(servers), addresses, tally)
 
     patience_s = max(config.supervision.stale_after_s, 3 * config.keepalive_s)  # the session itself notices earlier
     supervision = replace(config.supervision, stale_after_s=patience_s)

@@ -44,7 +44,9 @@ def fit_tail(values: Floats, quantile: float, rate: float) -> Tail:
     """Tail of ``values`` above their ``quantile``, where all values together come at ``rate``.
 
     The shape is shrunk towards the exponential where there are few exceedances, and never negative: a finite end
-    point read from a few hours would be an illusion.
+    point read from a few hours would be an illusion. Of ``n`` exceedances the scale is not known either: what is
+    predicted of the next is heavier by a shape of ``1 / n``, which is exact for the exponential under the prior
+    ``1 / scale``.
     """
     start = float(np.quantile(values, quantile))
     excess = np.sort(values[values > start] - start)
@@ -54,7 +56,7 @@ def fit_tail(values: Floats, quantile: float, rate: float) -> Tail:
         return Tail(start=start, rate=rate * max(share, 1 / len(values)), scale=spread, shape=0.0)
     shape = min(max(_shape(excess), 0.0), _LARGEST_SHAPE) * len(excess) / (len(excess) + _SHRINK)
     scale = max(float(excess.mean()) * (1 - shape), 1e-12)
-    return Tail(start=start, rate=rate * share, scale=scale, shape=shape)
+    return Tail(start=start, rate=rate * share, scale=scale, shape=shape + 1 / len(excess))
 
 
 def _shape(excess: Floats) -> float:

@@ -48,8 +48,13 @@ def _no_data(signs: Signs) -> str:
         return "no source is alive: " + "; ".join(_named(source) for source in signs.sources)
     if signs.tick_age_s is None:
         return "no tick yet"
-    late = signs.tick_age_s > max(LEAST_PATIENCE_S, PATIENCE_STEPS * signs.step_s)
+    late = signs.tick_age_s > patience_s(signs.step_s)
     return f"no tick for {signs.tick_age_s:.0f} s" if late else ""
+
+
+def patience_s(step_s: float) -> float:
+    """How long a tick may be in coming [s] in a plant of this step."""
+    return max(LEAST_PATIENCE_S, PATIENCE_STEPS * step_s)
 
 
 def _alarm(signs: Signs) -> str:

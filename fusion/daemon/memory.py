@@ -27,7 +27,7 @@ OWNER = "owner"
 
 
 class TickMemory:
-    """A folder of ticks of one ``owner``, which names the model and the plant; older than ``keep_s`` are dropped.
+    """A folder of ticks of one ``owner``, which names the plant and its columns; older than ``keep_s`` are dropped.
 
     Raises:
         ConfigError: the folder cannot be made.
@@ -35,10 +35,11 @@ class TickMemory:
 
     def __init__(self, folder: Path, owner: str, keep_s: float) -> None:
         self.trouble = ""
-        self._folder, self._owner, self._keep_ns = folder, owner, round(keep_s * NS_PER_S)
+        self._folder, self.owner, self._keep_ns = folder, owner, round(keep_s * NS_PER_S)
         self._waiting: list[Ticks] = []
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="memory")
         self._writing: Future[None] | None = None
+        self._in_flight: Ticks | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -79,7 +80,20 @@ class TickMemory:
             return
         if self._writing is not None:
             self._writing.result()
-        self._writing = self._writer.submit(self._write, self._taken())
+        self._in_flight = self._taken()
+        self._writing = self._writer.submit(self._write, self._in_flight)
+
+    def since(self, t_ns: int) -> Ticks | None:
+        """All that is kept, or waits to be, after a time; None where that is nothing. Called where ticks are added."""
+        waiting = [*([] if self._in_flight is None else [self._in_flight]), *self._waiting]
+        parts = [ticks for file in self._files() if (ticks := self._read(file)) is not None] if t_ns <= 0 else []
+        found: list[Ticks] = []
+        for ticks in (*parts, *waiting):
+            later = ticks[int(np.searchsorted(ticks.t_ns, t_ns, side="right")) :]
+            if len(later):
+                found.append(later)
+                t_ns = int(later.t_ns[-1])
+        return Ticks.concat(found) if found else None
 
     def close(self) -> None:
         """Write what waits."""
@@ -95,7 +109,7 @@ class TickMemory:
         """One file more, and those away that are too old; a full disk is said, and costs these ticks."""
         try:
             with whole_file(self._folder / f"{int(ticks.t_ns[0]):020d}.npz") as aside, aside.open("wb") as stream:
-                np.savez(stream, allow_pickle=False, owner=np.array(self._owner), **ticks.arrays())
+                np.savez(stream, allow_pickle=False, owner=np.array(self.owner), **ticks.arrays())
             self._drop_old(int(ticks.t_ns[-1]) - self._keep_ns)
         except OSError as error:
             if not self.trouble:
@@ -123,7 +137,7 @@ class TickMemory:
         try:
             with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
                 owner = str(stored[OWNER])
-            if owner != self._owner:
+            if owner != self.owner:
                 return None
             ticks = Ticks.load(file)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

@@ -9,11 +9,12 @@ from typing import IO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.daemon.seat import Seat
 from fusion.inference import Engine, Outcome
 from fusion.plain import plain
 from fusion.plant import Modality, Plant, Role
 from fusion.publish.encoding import alarm_message, energy_message, to_message
-from fusion.publish.messages import EnergyMessage, SurpriseOut, encode
+from fusion.publish.messages import Delivery, EnergyMessage, SurpriseOut, encode
 from fusion.publish.preview import cloud_bytes, picture_png, spectrogram
 from fusion.publish.publisher import MqttPublisher
 from fusion.records import Alarm, AlarmOrder, Answer, Forecast, Gap, Health
@@ -54,6 +55,10 @@ class Outlet(Protocol):
     def trouble(self) -> str:
         """What stands in the way of delivery now, in words."""
 
+    @property
+    def delivery(self) -> Delivery | None:
+        """What became of the messages so far; None where nothing counts them."""
+
     def close(self) -> None:
         """Say goodbye."""
 
@@ -61,23 +66,22 @@ class Outlet(Protocol):
 class MqttOutlet:
     """Publishes records, surprise and previews."""
 
-    def __init__(self, publisher: MqttPublisher, engine: Engine) -> None:
+    def __init__(self, publisher: MqttPublisher, engine: Engine | Seat) -> None:
         self._publisher, self._engine = publisher, engine
         self._plant = engine.plant
         publisher.start()
 
     def outcome(self, outcome: Outcome) -> None:
         """Publish one tick."""
+        self._publisher.model_id = self._engine.model_id
         send = self._publisher.publish
         send(outcome.frame)
         if (energy := energy_of(outcome, self._engine)) is not None:
             send(energy)
-        for anomaly in outcome.anomalies:
-            send(anomaly)
+        advice = () if outcome.recommendation is None else (outcome.recommendation,)
+        send(*outcome.anomalies, *advice)
         if outcome.forecast is not None:
             send(shown(outcome.forecast, self._plant))
-        if outcome.recommendation is not None:
-            send(outcome.recommendation)
         self._previews(outcome)
 
     def health(self, health: Health) -> None:
@@ -118,6 +122,11 @@ class MqttOutlet:
     def trouble(self) -> str:
         """Trouble of the outbox or the broker."""
         return self._publisher.trouble
+
+    @property
+    def delivery(self) -> Delivery:
+        """The publisher's counts."""
+        return self._publisher.delivery
 
     def close(self) -> None:
         """Publish ``offline`` and disconnect."""
@@ -183,6 +192,11 @@ class FileOutlet:
         """None that does not end the replay."""
         return ""
 
+    @property
+    def delivery(self) -> None:
+        """A file takes all."""
+        return None
+
     def close(self) -> None:
         """Finish the file."""
         self._stream.close()
@@ -242,6 +256,11 @@ class Outlets:
         """That of all."""
         return "; ".join(outlet.trouble for outlet in self._outlets if outlet.trouble)
 
+    @property
+    def delivery(self) -> Delivery | None:
+        """That of the first that counts."""
+        return next((found for outlet in self._outlets if (found := outlet.delivery) is not None), None)
+
     def close(self) -> None:
         """Close all."""
         for outlet in self._outlets:
@@ -261,10 +280,10 @@ def shown(forecast: Forecast, plant: Plant) -> Forecast:
     )
 
 
-def energy_of(outcome: Outcome, engine: Engine) -> EnergyMessage | None:
+def energy_of(outcome: Outcome, engine: Engine | Seat) -> EnergyMessage | None:
     """The surprise of a tick, by modality and by energy; None before the first."""
     surprise, calibration = outcome.surprise, engine.calibration
-    if surprise is None:
+    if surprise is None or calibration is None:
         return None
     rows = [
         SurpriseOut(name=name, modality=modality, value=plain(value), limit=calibration.threshold, p_value=None)

@@ -11,37 +11,43 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
 from connectors.base import Source
-from connectors.kinds import source_of
+from connectors.kinds import made_sources
 from connectors.replay import ReplayConfig, replay_source
 from fusion.checkpoint import load_checkpoint
 from fusion.clock import CLOCK, Clock, iso_time
-from fusion.command import stop_on_signals
+from fusion.command import dead_thread, ignore_hangup, stop_on_signals
+from fusion.daemon.audit import AUDIT, Audit
+from fusion.daemon.certificates import CertificateWatch
 from fusion.daemon.desk import AlarmDesk
-from fusion.daemon.glance import Signs, name_of, plant_state
+from fusion.daemon.glance import name_of
+from fusion.daemon.http import HttpConfig, serving
+from fusion.daemon.learning import Learner
 from fusion.daemon.memory import TickMemory
 from fusion.daemon.outlet import FileOutlet, MqttOutlet, Outlet, Outlets
-from fusion.daemon.resume import resumed
+from fusion.daemon.resume import memory_of, resumed
+from fusion.daemon.seat import Seat
 from fusion.daemon.settings import DaemonConfig
+from fusion.daemon.status import Statistics, Status, Watched
 from fusion.daemon.store import Store
-from fusion.errors import ConfigError, FusionError
+from fusion.daemon.succession import Succession, first_model, load_model
+from fusion.errors import ConfigError
 from fusion.files import check_place
 from fusion.inference import Engine, Outcome
-from fusion.plant import Plant
+from fusion.notify import notify
 from fusion.plant_file import load_plant
 from fusion.publish.publisher import MqttPublisher, PublisherConfig
+from fusion.recordings.marks import Mark, MarkKind, alarm_mark
+from fusion.recordings.recorder import Recorder
 from fusion.recordings.recording import Recording, arrival_ns
-from fusion.records import NS_PER_S, Alarm, AlarmOrder, Frame, Health, OrderKind, SourceHealth
-from fusion.timeline.timeline import Timeline, TimelineHealth
+from fusion.records import NS_PER_S, Alarm, AlarmOrder, AnomalyState, Frame, Health, OrderKind, Verdict
+from fusion.timeline.timeline import Timeline
 
 log = logging.getLogger(__name__)
 
@@ -52,54 +58,30 @@ ORDERS_PERIOD_S = 0.25
 HEALTH_PERIOD_S = 2.0
 FRAMES_WAITING = 8
 STOP_DEADLINE_S = 3.0
-HOST_STEP_S = 2.0
-LATELY_S = 60.0
-
-
-@dataclass(slots=True)
-class Statistics:
-    """What the daemon counts about itself; latencies [s] run from tick close to publish, times are monotonic."""
-
-    started_ns: int = field(default_factory=time.monotonic_ns)
-    ticks: int = 0
-    skipped_ticks: int = 0
-    tick_ns: int | None = None
-    skipped_ns: deque[int] = field(default_factory=lambda: deque(maxlen=10_000))
-    latency_s: deque[float] = field(default_factory=lambda: deque(maxlen=300))
-
-    def skip(self) -> None:
-        """A tick has been left out."""
-        self.skipped_ticks += 1
-        self.skipped_ns.append(time.monotonic_ns())
-
-    def skipped_lately(self) -> int:
-        """Ticks left out in the last minute."""
-        since_ns = time.monotonic_ns() - round(LATELY_S * NS_PER_S)
-        while self.skipped_ns and self.skipped_ns[0] < since_ns:
-            self.skipped_ns.popleft()
-        return len(self.skipped_ns)
-
-    def latency(self, percentile: float) -> float:
-        """A percentile of the recent latencies [s]; zero before the first tick."""
-        return float(np.percentile(self.latency_s, percentile)) if self.latency_s else 0.0
 
 
 class Daemon:
     """Sources in, records out; ``lossless`` (replay) waits for inference instead of skipping ticks.
 
     ``clock`` is the one by which sources stamp arrivals. ``desk`` keeps the alarms and ``memory`` the ticks that a
-    later start goes on from; both are closed with the daemon.
+    later start goes on from; ``recorder`` keeps what arrives; ``succession`` brings new models. All are
+    closed with the daemon.
     """
 
     def __init__(
         self,
         sources: Sequence[Source],
         timeline: Timeline,
-        engine: Engine,
+        engine: Engine | Seat,
         outlet: Outlet,
         *,
         desk: AlarmDesk | None = None,
         memory: TickMemory | None = None,
+        audit: Audit | None = None,
+        recorder: Recorder | None = None,
+        succession: Succession | None = None,
+        certificates: CertificateWatch | None = None,
+        http: HttpConfig | None = None,
         lossless: bool = False,
         clock: Clock = CLOCK,
     ) -> None:
@@ -109,6 +91,10 @@ class Daemon:
         self._outlet = outlet
         self._desk = desk or AlarmDesk()
         self._memory = memory
+        self._audit = audit or Audit()
+        self._recorder = recorder
+        self._succession = succession
+        self._http = http or HttpConfig()
         self._lossless = lossless
         self._clock = clock
         self._arrival_ns = 0
@@ -116,6 +102,9 @@ class Daemon:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._noted_skips = 0
         self.statistics = Statistics()
+        watched = Watched(sources=sources, timeline=timeline, engine=engine, outlet=outlet, desk=self._desk)
+        keepers = [keeper for keeper in (memory, recorder, succession, self._audit) if keeper is not None]
+        self._status = Status(watched, self.statistics, keepers, certificates, clock)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until ``stop`` is set or, in replay, until every source has finished."""
@@ -123,18 +112,29 @@ class Daemon:
         inference = asyncio.create_task(self._inference(), name="inference")
         orders = asyncio.create_task(self._orders(), name="orders")
         health = asyncio.create_task(self._health(), name="health")
+        rest = [orders, health]
+        if self._succession is not None:
+            rest.append(asyncio.create_task(self._succession.watch(), name="succession"))
         try:
+            self._audit.note("started", model=self._engine.model_id)
             for alarm in self._desk.again():
                 self._outlet.again(alarm, self._clock.now_ns())
+                self._note(alarm, self._clock.now_ns())
+            if self._recorder is not None:
+                await asyncio.to_thread(self._recorder.start)
             for source in self._sources:
                 await source.start()
-            await _first_failure_or_done(intake, inference, orders, health)
+            async with serving(self._http, self._status.answer):
+                notify("READY=1")
+                with dead_thread() as dead:
+                    await _first_failure_or_done(intake, inference, *rest, dead)
         finally:
-            await self._shut_down(intake, inference, orders, health)
+            await self._shut_down(intake, inference, *rest)
 
     async def _shut_down(
         self, intake: asyncio.Task[None], inference: asyncio.Task[None], *rest: asyncio.Task[None]
     ) -> None:
+        notify("STOPPING=1")
         await _bounded(asyncio.gather(*(source.stop() for source in self._sources)), "sources")
         await _cancel(intake)
         await _bounded(self._frames.join(), "inference") if not inference.done() else None
@@ -147,7 +147,12 @@ class Daemon:
                 self._memory.close()
         finally:
             self._outlet.close()
+            self._audit.note("stopped")
             self._desk.close()
+            if self._succession is not None:
+                await self._succession.close()
+            if self._recorder is not None:
+                await asyncio.to_thread(self._recorder.close)
 
     async def _intake(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -163,9 +168,11 @@ class Daemon:
         """Move what arrived into the timeline and hand over the ticks that this closed."""
         for source in self._sources:
             for gap in source.gaps():
-                self._outlet.gap(gap)
+                await self._work(self._outlet.gap, gap)
             for item in source.drain():
                 self._timeline.push(item)
+                if self._recorder is not None:
+                    self._recorder.add(item)
                 if self._lossless:
                     await self._advance_to(arrival_ns(item))
         if not self._lossless:
@@ -192,6 +199,7 @@ class Daemon:
             frame, closed_ns = await self._frames.get()
             newest = self._frames.empty()
             for answer in self._outlet.answers():
+                await self._kept("answer", id=answer.id, answer=answer.answer, reason=answer.reason)
                 await self._work(self._engine.answer, answer)
             if self._noted_skips < self.statistics.skipped_ticks:
                 self._noted_skips = self.statistics.skipped_ticks
@@ -200,6 +208,8 @@ class Daemon:
             outcome = await self._published(outcome)
             if self._memory is not None and outcome.ticks is not None:
                 self._memory.add(outcome.ticks)
+            if self._succession is not None:
+                await self._succession.seat_successor(self._work)
             self.statistics.ticks += 1
             self.statistics.tick_ns = time.monotonic_ns()
             self.statistics.latency_s.append((self.statistics.tick_ns - closed_ns) / NS_PER_S)
@@ -211,8 +221,13 @@ class Daemon:
             outcome, changed = self._desk.take(outcome)
             if outcome.anomalies or self._engine.notes != self._desk.notes:
                 await self._save()
-            self._outlet.outcome(outcome)
-            self._tell(changed, outcome.frame.t_ns)
+            await self._work(self._outlet.outcome, outcome)
+            if (advice := outcome.recommendation) is not None and advice.verdict is Verdict.ADVISE:
+                await self._kept("advice", id=advice.id, moves={m.signal: m.recommended for m in advice.moves})
+            await self._tell(changed, outcome.frame.t_ns)
+        for anomaly in outcome.anomalies:
+            if self._recorder is not None and anomaly.state is not AnomalyState.HELD:
+                self._recorder.mark(alarm_mark(anomaly))
         return outcome
 
     async def _work(self, work: Callable[..., T], *given: Any) -> T:
@@ -237,7 +252,7 @@ class Daemon:
                     changed += await self._obeyed(order, now_ns)
                 if changed:
                     await self._save()
-                    self._tell(changed, now_ns)
+                    await self._tell(changed, now_ns)
             await asyncio.sleep(ORDERS_PERIOD_S)
 
     async def _obeyed(self, order: AlarmOrder, t_ns: int) -> list[Alarm]:
@@ -246,73 +261,50 @@ class Daemon:
             alarm = self._desk.obey(order, t_ns)
         except ConfigError as error:
             self._outlet.refused("order:refused")
+            await self._kept("refused", id=order.id, order=order.order, by=order.by)
             log.warning("order to %s by %s is refused: %s", order.order, order.by or "nobody", error)
             return []
+        await self._kept("order", id=order.id, order=order.order, by=order.by, for_s=order.for_s)
         if alarm is not None and order.order is OrderKind.NORMAL:
             await self._work(self._engine.accept, order.id)
+            self._note_good(alarm, order.by)
         return [] if alarm is None else [alarm]
 
-    def _tell(self, changed: Sequence[Alarm], t_ns: int) -> None:
+    def _note_good(self, alarm: Alarm, by: str) -> None:
+        """What an operator takes for normal is learned from."""
+        if self._recorder is not None:
+            since_ns, now_ns = alarm.anomaly.t_onset_ns, self._clock.now_ns()
+            name = f"{alarm.anomaly.id} good"
+            self._recorder.mark(Mark(name=name, kind=MarkKind.GOOD, onset_ns=since_ns, end_ns=now_ns, by=by))
+
+    async def _tell(self, changed: Sequence[Alarm], t_ns: int) -> None:
         """Say what became of alarms, to everyone and in the log."""
         for alarm in changed:
-            self._outlet.alarm(alarm, t_ns)
+            await self._work(self._outlet.alarm, alarm, t_ns)
+            await self._work(self._note, alarm, t_ns)
             log.info("alarm %s (%s) at %s: %s", alarm.anomaly.id, name_of(alarm), iso_time(t_ns), _said(alarm, t_ns))
 
     async def _health(self) -> None:
         while True:
-            self._outlet.health(self.health("online"))
+            health = self.health("online")
+            self._outlet.health(health)
+            notify(f"STATUS={health.plant_state}: {health.reason}", *(["WATCHDOG=1"] if self._status.flowing else []))
             await asyncio.sleep(HEALTH_PERIOD_S)
             self._desk.settle(self._outlet.settled)
             if self._desk.stale:
                 await self._save()
 
+    async def _kept(self, what: str, **details: Any) -> None:
+        """Keep for good what was done, before anything follows from it."""
+        await self._work(partial(self._audit.note, what, **details))
+
+    def _note(self, alarm: Alarm, t_ns: int) -> None:
+        """Keep for good where an alarm stands."""
+        self._audit.note("alarm", id=alarm.anomaly.id, name=name_of(alarm), said=_said(alarm, t_ns))
+
     def health(self, state: str) -> Health:
         """The daemon as the operator should see it, now."""
-        clocks, now_ns, counted = self._timeline.health(), self._clock.now_ns(), self.statistics
-        clock_flags = (*(f"clock:{name}" for name in clocks.skewed), *self._host_clock())
-        bare = Health(
-            t_ns=now_ns,
-            state=state,
-            sources=tuple(_with_clock(source.health(), source.signals, clocks) for source in self._sources),
-            latency_p50_s=counted.latency(50),
-            latency_p99_s=counted.latency(99),
-            ticks=counted.ticks,
-            skipped_ticks=counted.skipped_ticks,
-            uptime_s=(time.monotonic_ns() - counted.started_ns) / NS_PER_S,
-            model_id=self._engine.model_id,
-            calibrated_hours=self._engine.calibrated_hours,
-            licence=str(self._engine.level),
-            flags=tuple(sorted({*self._engine.flags, *self._desk.flags, *clock_flags})),
-            alarms=self._desk.log.standing(now_ns),
-        )
-        glance, reason = plant_state(self._signs(bare))
-        return replace(bare, plant_state=glance, reason=reason)
-
-    def _signs(self, health: Health) -> Signs:
-        tick_ns = self.statistics.tick_ns
-        trouble = (self._outlet.trouble, self._desk.trouble, "" if self._memory is None else self._memory.trouble)
-        return Signs(
-            t_ns=health.t_ns,
-            step_s=self._engine.plant.step_s,
-            tick_age_s=None if tick_ns is None else (time.monotonic_ns() - tick_ns) / NS_PER_S,
-            sources=health.sources,
-            alarms=health.alarms,
-            skipped=self.statistics.skipped_lately(),
-            latency_p99_s=health.latency_p99_s,
-            flags=health.flags,
-            trouble=[text for text in trouble if text],
-        )
-
-    def _host_clock(self) -> tuple[str, ...]:
-        """A step of the system's clock since the start: our stamps and others' differ by it until we start again."""
-        return ("clock:host",) if abs(self._clock.stepped_s()) > HOST_STEP_S else ()
-
-
-def _with_clock(health: SourceHealth, signals: Sequence[str], timeline: TimelineHealth) -> SourceHealth:
-    """A source's health with the offset of the clock its samples carry, where that is known."""
-    clocks = [timeline.clock_of[name] for name in signals if name in timeline.clock_of]
-    offsets = [timeline.clock_offset_s[clock] for clock in clocks if clock in timeline.clock_offset_s]
-    return replace(health, clock_offset_s=offsets[0] if offsets else None)
+        return self._status.health(state)
 
 
 def _said(alarm: Alarm, t_ns: int) -> str:
@@ -327,8 +319,8 @@ def _said(alarm: Alarm, t_ns: int) -> str:
     return ", ".join(said)
 
 
-async def _first_failure_or_done(intake: asyncio.Task[None], *others: asyncio.Task[None]) -> None:
-    """Wait for the intake to end; a failure of any task is raised here and ends the daemon."""
+async def _first_failure_or_done(intake: asyncio.Task[None], *others: asyncio.Future[None]) -> None:
+    """Wait for the intake to end; a failure of anything is raised here and ends the daemon."""
     done, _ = await asyncio.wait((intake, *others), return_when=asyncio.FIRST_COMPLETED)
     for task in done:
         task.result()
@@ -349,26 +341,39 @@ async def _cancel(*tasks: asyncio.Task[None]) -> None:
 
 def run(config: DaemonConfig) -> None:
     """`fusion run`: the daemon on the sources of a configuration, until asked to stop."""
+    ignore_hangup()
     plant = load_plant(Path(config.plant))
-    checkpoint = load_checkpoint(Path(config.model), plant)
-    sources = [_source(connector, plant, name) for name, connector in config.connectors.items()]
+    place = first_model(config)
+    checkpoint = None if place is None else load_model(config, place, plant)
+    sources = made_sources(config.connectors, plant)
 
     def build() -> Daemon:
         store = Store(Path(config.state), plant.name) if config.state else None
-        desk = AlarmDesk(config.alarms, store)
-        engine, memory = resumed(config, checkpoint, desk)
-        outlet = MqttOutlet(MqttPublisher(config.publish, plant, engine.model_id, clock=CLOCK.now_ns), engine)
-        return Daemon(sources, Timeline(plant, config.timeline), engine, outlet, desk=desk, memory=memory)
+        desk, memory = AlarmDesk(config.alarms, store), memory_of(config, plant)
+        engine = None if checkpoint is None else resumed(config, checkpoint, desk, memory)
+        seat = Seat(plant, engine, desk.sequence)
+        audit = Audit(Path(config.state) / AUDIT if config.state else None)
+        recorder = Recorder(config.record, plant) if config.record.folder else None
+        succession = None
+        if config.learn.models and recorder is not None:
+            learner = Learner(config.learn, Path(config.plant), recorder)
+            succession = Succession(config, seat, learner, desk, memory, place)
+        watched = {"publish": config.publish, **{f"connectors.{name}": c for name, c in config.connectors.items()}}
+        return Daemon(
+            sources,
+            Timeline(plant, config.timeline),
+            seat,
+            MqttOutlet(MqttPublisher(config.publish, plant, seat.model_id), seat),
+            desk=desk,
+            memory=memory,
+            audit=audit,
+            recorder=recorder,
+            succession=succession,
+            certificates=CertificateWatch(watched),
+            http=config.http,
+        )
 
     asyncio.run(_until_stopped(build))
-
-
-def _source(connector: Any, plant: Plant, name: str) -> Source:
-    """A source, or the reason why there is none with the key of its connector."""
-    try:
-        return source_of(connector, plant, name)
-    except FusionError as error:
-        raise type(error)(f"connectors.{name}: {error}") from error
 
 
 def replay(
@@ -385,7 +390,8 @@ def replay(
         engine = Engine(checkpoint)
         outlets: list[Outlet] = [FileOutlet(lines, plant, engine.model_id)] if lines is not None else []
         if publish is not None:
-            outlets.append(MqttOutlet(MqttPublisher(publish, plant, engine.model_id, clock=engine.now_ns), engine))
+            clock = Clock(engine.now_ns, engine.now_ns)
+            outlets.append(MqttOutlet(MqttPublisher(publish, plant, engine.model_id, clock=clock), engine))
         player = replay_source(ReplayConfig(path=str(recording), speed=speed), plant)
         daemons.append(Daemon([player], Timeline(plant), engine, Outlets(outlets), lossless=True))
         return daemons[0]

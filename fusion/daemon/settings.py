@@ -13,9 +13,12 @@ from control.advice.advisor import AdvisorConfig
 from control.anomaly.alarms import AlarmConfig
 from control.anomaly.detector import DetectorConfig
 from fusion.config import compose, register
+from fusion.daemon.http import HttpConfig
+from fusion.daemon.learning import LearnConfig
 from fusion.errors import ConfigError
 from fusion.plain import decode
 from fusion.publish.publisher import PublisherConfig
+from fusion.recordings.recorder import RecorderConfig
 from fusion.timeline.timeline import TimelineConfig
 
 
@@ -23,21 +26,28 @@ from fusion.timeline.timeline import TimelineConfig
 class DaemonConfig:
     """Everything `fusion run` needs; names of files are relative to the folder that holds the configuration.
 
-    ``plant`` is a plant YAML, ``model`` a checkpoint folder. ``connectors`` names one source each, with its ``kind``
-    beside its settings; hydra's long form says the kind in the defaults list (``- connector/opcua@connectors.plc``).
-    ``advise`` switches advice on; it stays HOLD where the model's licence does not allow it. ``state`` is the folder
-    that carries alarms and open events over a restart; with "" nothing is kept. In it are the last ``memory_s`` of
-    ticks, by which a model takes up where it was unless more than ``memory_gap_s`` have passed since.
+    ``plant`` is a plant YAML, ``model`` a checkpoint folder; with ``model_key``, a public key, one that its owner
+    signed. ``connectors`` names one source each, with its ``kind`` beside its settings; hydra's long form says the kind
+    in the defaults list (``- connector/opcua@connectors.plc``).
+    ``learn`` makes models of what ``record`` keeps; then ``model`` is only what is used before the first of them.
+    ``advise`` switches advice on; it stays HOLD where the model's licence does not allow it. ``record`` keeps what
+    arrives. ``state`` is the folder that carries alarms and open events over a restart; with "" nothing is kept. In it
+    are the last ``memory_s`` of ticks, by which a model takes up where it was unless more than ``memory_gap_s`` have
+    passed since.
     """
 
     plant: str
-    model: str
+    model: str = ""
     connectors: dict[str, Any] = field(default_factory=dict)
     timeline: TimelineConfig = field(default_factory=TimelineConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     alarms: AlarmConfig = field(default_factory=AlarmConfig)
     advisor: AdvisorConfig = field(default_factory=AdvisorConfig)
     publish: PublisherConfig = field(default_factory=PublisherConfig)
+    record: RecorderConfig = field(default_factory=RecorderConfig)
+    learn: LearnConfig = field(default_factory=LearnConfig)
+    http: HttpConfig = field(default_factory=HttpConfig)
+    model_key: str = ""
     advise: bool = True
     forecast_every_s: float = 5.0
     advise_every_s: float = 30.0
@@ -49,6 +59,8 @@ class DaemonConfig:
         """Reject a memory of less than nothing."""
         if self.memory_s < 0 or self.memory_gap_s < 0:
             raise ConfigError("memory_s, memory_gap_s: must not be negative; 0 keeps no ticks")
+        if self.learn.models and not self.record.folder:
+            raise ConfigError("learn.models: learning needs record.folder, where recordings go")
 
 
 def load_daemon_config(file: Path, overrides: Sequence[str] = ()) -> DaemonConfig:
@@ -65,8 +77,10 @@ def load_daemon_config(file: Path, overrides: Sequence[str] = ()) -> DaemonConfi
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from error
     base = file.resolve().parent
-    take_beside(config, base, "plant", "model", "state")
+    take_beside(config, base, "plant", "model", "model_key", "state")
     take_beside(config.publish, base, "outbox")
+    take_beside(config.record, base, "folder")
+    take_beside(config.learn, base, "models")
     for part in (config.publish, *config.connectors.values()):
         part.beside(base)
     return config

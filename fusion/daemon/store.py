@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from control.anomaly.alarms import AlarmConfig, AlarmLog
-from fusion.clock import CLOCK
+from fusion.clock import CLOCK, Clock
 from fusion.errors import ConfigError
 from fusion.files import whole_file
+from fusion.publish.messages import times_moved
 from fusion.records import NS_PER_S, Alarm
 
 log = logging.getLogger(__name__)
@@ -42,12 +43,18 @@ class Kept:
 class Store:
     """The folder; held until ``close``, or until the process ends.
 
+    Times are those of ``clock``: those of an earlier process of the same boot are moved by what the system's clock was
+    stepped in between, so that nothing is shelved longer or shorter.
+
     Raises:
         ConfigError: it cannot be used, or another daemon uses it.
     """
 
-    def __init__(self, folder: Path, plant: str, now_ns: Callable[[], int] = CLOCK.now_ns) -> None:
+    def __init__(
+        self, folder: Path, plant: str, now_ns: Callable[[], int] = CLOCK.now_ns, clock: Clock = CLOCK
+    ) -> None:
         self.folder = folder
+        self._clock = clock
         self._plant, self._now_ns = plant, now_ns
         self._file = folder / ALARMS
         try:
@@ -85,11 +92,14 @@ class Store:
             OSError: where the disk takes it not.
         """
         data = AlarmLog.of(alarms).to_dict()
+        data |= {"boot": self._clock.boot, "offset_ns": self._clock.offset_ns}
         data |= {"plant": self._plant, "sequence": sequence, "untold": sorted(untold), "notes": dict(notes)}
         with whole_file(self._file) as aside:
             aside.write_text(json.dumps(data))
 
     def _kept(self, data: Any, config: AlarmConfig) -> Kept:
+        if isinstance(data, dict) and (by_ns := self._clock.moved_ns(data.get("boot"), data.get("offset_ns"))):
+            data |= {"alarms": times_moved(data.get("alarms"), by_ns)}
         alarms = AlarmLog.from_dict(data, config)
         sequence, untold, notes = data.get("sequence"), data.get("untold"), data.get("notes")
         if data.get("plant") != self._plant:

@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 
+from fusion.command import ignore_hangup
+from fusion.dashboard.access import Access, Visit, read_people
 from fusion.dashboard.board import Board
 from fusion.dashboard.feed import Feed
+from fusion.dashboard.gate import Gate, token_of
 from fusion.errors import BrokerError, ConfigError
 from fusion.mqtt.broker import Broker
+from fusion.notify import notify
 from fusion.plant import Plant
+
+log = logging.getLogger(__name__)
 
 INTAKE_S = 0.2
 
 
 @dataclass(kw_only=True, slots=True)
 class DashboardConfig:
-    """Where the page is served and which broker it reads; trends show ``past_s`` and ``future_s`` around now."""
+    """Where the page is served, to whom, and which broker it reads; trends show ``past_s`` and ``future_s`` around now.
+
+    ``users`` is a file of people who may log in, required wherever others than this machine reach the page. A session
+    ends after ``session_s``, or ``idle_s`` after its page was closed. ``origins`` are other addresses of the page, such
+    as that of a proxy. ``certificate`` and ``key`` serve it over TLS.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8080
+    users: str = ""
+    session_s: float = 43_200.0
+    idle_s: float = 1_800.0
+    origins: list[str] = field(default_factory=list)
+    certificate: str = ""
+    key: str = ""
     broker: Broker = field(default_factory=Broker)
     past_s: float = 900.0
     future_s: float = 600.0
@@ -30,6 +49,23 @@ class DashboardConfig:
             raise ConfigError(f"dashboard.port: {self.port} is not accepted; expected 1..65535")
         if self.past_s < 60 or self.future_s < 0:
             raise ConfigError("dashboard: past_s must be at least 60, future_s not negative")
+        if not (self.session_s > 0 and self.idle_s > 0):
+            raise ConfigError("dashboard: session_s and idle_s must be positive")
+        if bool(self.certificate) != bool(self.key):
+            raise ConfigError("dashboard.certificate: needs key, and the other way round")
+        if not self.users and not is_loopback(self.host):
+            raise ConfigError(
+                f"dashboard.host: {self.host} lets others reach the page, and whoever reaches it may order; "
+                "make a login first (`fusion user NAME --users FILE`) and give `--users FILE`, or serve on 127.0.0.1"
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is reached from this machine alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def run(config: DashboardConfig, plant: Plant | None = None) -> None:
@@ -44,6 +80,11 @@ def run(config: DashboardConfig, plant: Plant | None = None) -> None:
 
     from fusion.dashboard.page import Page
 
+    ignore_hangup()
+    access = Access(read_people(Path(config.users)) if config.users else {}, config.session_s, config.idle_s)
+    secure = bool(config.certificate)
+    if access.needed and not secure and not is_loopback(config.host):
+        log.warning("passwords travel in the clear: give --https-certificate, or let a proxy do TLS")
     board = Board(plant, config.past_s)
     feed = Feed(config.broker, board.name)
 
@@ -51,15 +92,20 @@ def run(config: DashboardConfig, plant: Plant | None = None) -> None:
         try:
             for topic, payload in feed.drain():
                 board.take(topic, payload)
+            notify("WATCHDOG=1")
         except BrokerError:
             app.shutdown()
 
     def page() -> None:
         ui.add_css(Path(__file__).parent / "style.css")
-        Page(board, feed, config.future_s)
+        request = ui.context.client.request
+        Page(board, feed, config.future_s, Visit(access, token_of(request.headers)))
 
+    app.add_middleware(Gate, access=access, origins=config.origins, secure=secure)
     app.on_startup(feed.start)
+    app.on_startup(lambda: notify("READY=1"))
     app.on_shutdown(feed.stop)
+    app.on_shutdown(lambda: notify("STOPPING=1"))
     app.timer(INTAKE_S, take)
     ui.run(
         page,
@@ -73,5 +119,7 @@ def run(config: DashboardConfig, plant: Plant | None = None) -> None:
         show_welcome_message=False,
         binding_refresh_interval=None,
         tailwind=False,
+        ssl_certfile=config.certificate or None,
+        ssl_keyfile=config.key or None,
     )
     feed.check()

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from fusion.clock import STEP_NS
 from fusion.dashboard.words import unit_text
 from fusion.errors import FusionError
 from fusion.plant import Modality, Plant, Role
@@ -225,8 +226,8 @@ class Board:
             self._newest_ns, self._newest_s = message.t_ns, self._clock()
 
     def _take_frame(self, frame: FrameMessage) -> None:
-        if self.frame and frame.t_ns < self.frame.t_ns - int(self.window_s * NS_PER_S):
-            self.tags.clear()  # another recording began
+        if self.frame and frame.t_ns < self.frame.t_ns - STEP_NS:
+            self.tags.clear()  # another recording began, or the daemon's clock was set back
             self.surprise.clear()
             self.above_ns.clear()
         self.frame = frame

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from nicegui import ui
 
 from fusion.dashboard import alarms
+from fusion.dashboard.access import Visit
 from fusion.dashboard.alarms import Entry
 from fusion.dashboard.board import Board
 from fusion.dashboard.feed import Feed
@@ -28,13 +29,19 @@ LABELS = {
     OrderKind.UNSHELVE: "Unshelve",
     OrderKind.NORMAL: "This is normal",
 }
+LOGOUT_BUTTON = '<form method="post" action="/logout"><button class="logout">Log out</button></form>'
 SURE_LABEL = "Sure? Judge by this from now on"
 
 
 class Operator:
-    """Who sits at this browser, as they say themselves: asked once and kept there; it is a signature, not a login."""
+    """Who sits at this browser: who logged in or, without a login, as they say themselves, asked once and kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, person: str = "") -> None:
+        self._person = person
+        if person:
+            ui.label(person).classes("operator")
+            ui.html(LOGOUT_BUTTON, sanitize=False)
+            return
         self._input = (
             ui.input(placeholder="your name", on_change=self._keep)
             .props(f'dense outlined maxlength={NAME_LENGTH} aria-label="your name"')
@@ -45,7 +52,7 @@ class Operator:
     @property
     def name(self) -> str:
         """The name, "" while nobody gave one."""
-        return str(self._input.value or "").strip()
+        return self._person or str(self._input.value or "").strip()
 
     def ask(self) -> None:
         """Put the cursor where the name belongs."""
@@ -66,9 +73,10 @@ class Operator:
 class AlarmList:
     """Cards of what is not normal, the shelved ones folded below, and what is over."""
 
-    def __init__(self, board: Board, feed: Feed, operator: Operator) -> None:
+    def __init__(self, board: Board, feed: Feed, operator: Operator, visit: Visit) -> None:
         self._board = board
-        self._send = OperatorOrders(board, feed, operator)
+        self._visit = visit
+        self._send = OperatorOrders(board, feed, operator, visit)
         self._cards: dict[str, _Card] = {}
         self._places: list[tuple[str, bool]] = []
         with ui.element("div").classes("panel grow alarms"):
@@ -88,7 +96,7 @@ class AlarmList:
         self._over.set_content(alarms.cleared(self._board))
         self._arrange(listed)
         for entry in listed:
-            self._cards[entry.id].refresh(entry)
+            self._cards[entry.id].refresh(entry, self._visit.may_order)
         shelved = sum(entry.shelved for entry in listed)
         self._fold.set_visibility(shelved > 0)
         self._count.set_text(f"Shelved: {shelved}")
@@ -113,13 +121,16 @@ class AlarmList:
 class OperatorOrders:
     """The way of an operator's word to the daemon."""
 
-    def __init__(self, board: Board, feed: Feed, operator: Operator) -> None:
+    def __init__(self, board: Board, feed: Feed, operator: Operator, visit: Visit) -> None:
         self._board = board
         self._feed = feed
         self._operator = operator
+        self._visit = visit
 
     def __call__(self, alarm_id: str, order: OrderKind) -> str:
         """Send an order; what stands in its way, or "" when it is on its way."""
+        if not self._visit.may_order:
+            return "Nothing was sent: this login may look, not order."
         if not self._operator.name:
             self._operator.ask()
             return "Your name is needed: give it at the top of the page, then press again."
@@ -171,13 +182,13 @@ class _Card:
         self._waiting = None if hindrance else (order, self._board.alarms.get(self._id))
         self._note.set_text(hindrance or f"{LABELS[order]}: sent")
 
-    def refresh(self, entry: Entry) -> None:
+    def refresh(self, entry: Entry, may_order: bool) -> None:
         """Follow the alarm."""
         if entry.state.value != self._level:
             self.root.classes(remove=self._level or None, add=entry.state.value)
             self._level = entry.state.value
         self._text.set_content(alarms.card(self._board, entry))
-        possible = _possible(entry)
+        possible = _possible(entry) if may_order else set()
         for order, button in self._buttons.items():
             button.set_visibility(order in possible)
         self._name_normal()

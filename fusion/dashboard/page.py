@@ -7,9 +7,11 @@ from collections.abc import Callable
 from nicegui import ui
 
 from fusion.dashboard import alarms, charts, header, panels
+from fusion.dashboard.access import Visit
 from fusion.dashboard.board import Board
 from fusion.dashboard.cards import AlarmList, Operator
 from fusion.dashboard.feed import Feed
+from fusion.dashboard.gate import LOGIN
 from fusion.dashboard.media import MediaTiles
 
 EXTRA_SHOWN = 3
@@ -29,9 +31,10 @@ LEGEND = (
 class Page:
     """One open browser page over the shared board."""
 
-    def __init__(self, board: Board, feed: Feed, future_s: float) -> None:
+    def __init__(self, board: Board, feed: Feed, future_s: float, visit: Visit) -> None:
         self._board = board
         self._feed = feed
+        self._visit = visit
         self._future_s = future_s
         self._selected: list[str] = []
         self._layouts: dict[str, tuple[str, ...]] = {}
@@ -41,18 +44,18 @@ class Page:
                 self._trends()
                 self._media = MediaTiles(board)
             with _column().classes("first"):
-                self._alarms = AlarmList(board, feed, self._operator)
+                self._alarms = AlarmList(board, feed, self._operator, visit)
                 self._surprise, self._unexplained = self._chart("Surprise by modality", charts.SURPRISE_PX)
             with _column():
                 self._advice = _panel("Recommendation", "grow")
                 self._sources = _panel("Sources and daemon")
-                self._faults = Faults(board, feed)
+                self._faults = Faults(board, feed, visit)
         ui.timer(REFRESH_S, self.refresh)
 
     def _head(self) -> None:
         with ui.element("div").classes("head"):
             self._facts = ui.html("", sanitize=False).classes("facts")
-            self._operator = Operator()
+            self._operator = Operator(self._visit.name)
             self._clock = ui.label("").classes("clock")
         self._banner = ui.label("").classes("banner").mark("banner")
 
@@ -88,6 +91,9 @@ class Page:
 
     def refresh(self) -> None:
         """Bring the page up to date with the board."""
+        if self._visit.person is None:
+            ui.navigate.to(LOGIN)
+            return
         board = self._board
         broker = "" if self._feed.connected else self._feed.message
         self._facts.set_content(header.header(board, broker))
@@ -123,9 +129,10 @@ class Page:
 class Faults:
     """Buttons that make a simulated plant fail; there only while a simulated plant says it is."""
 
-    def __init__(self, board: Board, feed: Feed) -> None:
+    def __init__(self, board: Board, feed: Feed, visit: Visit) -> None:
         self._board = board
         self._feed = feed
+        self._visit = visit
         self._buttons: dict[str, ui.button] = {}
         with ui.element("div").classes("panel") as self._panel:
             ui.label("Simulated plant: faults").classes("title")
@@ -135,7 +142,7 @@ class Faults:
     def refresh(self) -> None:
         """Follow the plant's status."""
         simulator = self._board.simulator
-        self._panel.set_visibility(simulator is not None)
+        self._panel.set_visibility(simulator is not None and self._visit.may_order)
         if simulator is None:
             return
         if tuple(self._buttons) != simulator.faults:
@@ -160,7 +167,8 @@ class Faults:
         return toggle
 
     def _send(self, order: dict[str, str | float]) -> None:
-        self._feed.command(self._board.name, order)
+        if self._visit.may_order:
+            self._feed.command(self._board.name, order)
 
 
 def _button(text: str, action: Callable[[], None]) -> ui.button:

@@ -24,14 +24,22 @@ import polars as pl
 
 from connectors.historian.open import open_reader
 from connectors.historian.rows import ReadOptions, TagInfo
-from connectors.historian.stamps import DAY_FIRST, MONTH_FIRST, zone
-from connectors.historian.states import INFORMATIVE, codes_of, load_state_sets
+from connectors.historian.stamps import DAY_FIRST, EPOCHS, MONTH_FIRST, zone
+from connectors.historian.states import ABSURD, INFORMATIVE, codes_of, load_state_sets
 from fusion.errors import ConfigError, HistorianError
 from fusion.files import whole_file, whole_folder
 from fusion.importing.proposal import propose, ucum
 from fusion.importing.reading import Rejects, read, reasons
-from fusion.importing.report import FileReport, Imported, missing_tags, write_report
-from fusion.importing.spool import Resolver, Spool, Survey
+from fusion.importing.report import (
+    ABSURD_FOUND,
+    SENTINEL_FOUND,
+    FileReport,
+    Imported,
+    losses,
+    missing_tags,
+    write_report,
+)
+from fusion.importing.spool import TEXTS_KEPT, Resolver, Spool, Survey
 from fusion.importing.stretches import judge, record
 from fusion.importing.tag_quality import TagQuality
 from fusion.plant import Modality, Plant
@@ -43,11 +51,18 @@ log = logging.getLogger(__name__)
 IMPORTS, RECORDINGS = "imports", "recordings"
 REPORT, REJECTS, SUMMARY = "report.html", "rejects.csv", "import.json"
 PARTS = 12
+OFTEN = 0.2  # share of a tag's rows that another series under its name makes up at least
+LOSSY = 3  # exit code of an import that did not take all of its files
+STATES = 10  # texts that a tag may have, however few rows it has, and be a tag of states
 
 
 @dataclass(kw_only=True, slots=True)
 class ImportConfig:
-    """What the files do not say. ``parts`` is the number of recordings, which training splits by time."""
+    """What the files do not say. ``parts`` is the number of recordings, which training splits by time.
+
+    ``series`` are columns that tell series of one tag apart, ``bad`` numbers that mean no value, ``query`` may be
+    ``@FILE``.
+    """
 
     tz: str = ""
     dates: str = ""
@@ -61,6 +76,10 @@ class ImportConfig:
     query: str = ""
     start: str = ""
     end: str = ""
+    epoch: str = ""
+    series: tuple[str, ...] = ()
+    bad: tuple[float, ...] = ()
+    accept_losses: bool = False
 
     def __post_init__(self) -> None:
         """Reject what cannot be meant."""
@@ -68,6 +87,8 @@ class ImportConfig:
             zone(self.tz)
         if self.dates not in ("", DAY_FIRST, MONTH_FIRST):
             raise ConfigError(f"--dates: {self.dates!r} is not accepted; expected {DAY_FIRST} or {MONTH_FIRST}")
+        if self.epoch and self.epoch not in EPOCHS:
+            raise ConfigError(f"--epoch: {self.epoch!r} is not accepted; expected one of {', '.join(EPOCHS)}")
         if self.name and not re.fullmatch(r"[\w-][\w.-]*", self.name):
             raise ConfigError(f"--name: {self.name!r} is not accepted; expected letters, digits, `_`, `-`, `.`")
         if self.parts < 1 or (self.step_s is not None and self.step_s <= 0):
@@ -108,26 +129,35 @@ def _import(sources: Sequence[str], site: Path, aside: Path, config: ImportConfi
     work = aside / "work"
     spool = Spool(work / "spool")
     sets = load_state_sets(config.states) if config.states else {}
-    options = ReadOptions(tz=config.tz, dates=config.dates, sets=sets)
+    options = ReadOptions(tz=config.tz, dates=config.dates, epoch=config.epoch, series=config.series, sets=sets)
+    query = _query(config.query)
     infos: dict[str, TagInfo] = {}
     files = []
     with Rejects(aside / REJECTS) as rejects:
         for source in sources:
-            reader = open_reader(source, work, options, query=config.query, start=config.start, end=config.end)
-            files.append(read(reader, spool, infos, rejects))
+            reader = open_reader(source, work, options, query=query, start=config.start, end=config.end)
+            files.append(read(reader, spool, infos, rejects, config.bad))
     if not spool.names:
         raise HistorianError(f"{', '.join(sources)}: no row could be read; {reasons(files)}")
     survey = spool.survey()
-    codes = _digital(survey, spool.signals, sets)
+    codes, wordy = _digital(survey, spool.signals, sets)
+    if len(wordy) == len(spool.names):
+        raise HistorianError("; ".join(losses([], {}, wordy)))
     resolver = Resolver(codes=codes)
     tags = [TagQuality(signal) for signal in spool.signals]
     stretches = list(judge(spool, survey, resolver, tags, work, config.parts))
+    if not config.accept_losses:
+        _refuse_several(resolver, tags, files)
     states = {spool.signals[code]: names for code, names in codes.items()}
     plant, proposed = _plant(site, config, name, tags, infos, states)
     left_out = [tag.name for tag in tags if tag.name not in plant.by_name]
     recordings = list(record(stretches, plant, left_out, aside / RECORDINGS, config.kind))
     dump_plant(plant, aside / PLANT)
-    _tell(resolver, files)
+    conflicts = {spool.signals[code]: count for code, count in resolver.conflicts.items()}
+    lost = losses(files, conflicts, wordy)
+    _tell(
+        files, tags, left_out, [*lost, f"{resolver.repeated} rows repeat a tag and time"] if resolver.repeated else lost
+    )
     return Imported(
         plant=plant,
         proposed=proposed,
@@ -136,35 +166,89 @@ def _import(sources: Sequence[str], site: Path, aside: Path, config: ImportConfi
         infos=infos,
         states=states,
         repeated=resolver.repeated,
-        conflicting=resolver.conflicting,
+        conflicting=resolver.conflicts.total(),
         left_out=left_out,
+        losses=lost,
         recordings=recordings,
         rows=survey.rows,
     )
 
 
-def _tell(resolver: Resolver, files: Sequence[FileReport]) -> None:
+def losses_of(place: Path) -> list[str]:
+    """What an import lost, in sentences."""
+    return list(json.loads((place / SUMMARY).read_text()).get("losses", ()))
+
+
+def _query(text: str) -> str:
+    try:
+        return Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text
+    except OSError as error:
+        raise ConfigError(f"--query: {text[1:]}: {error.strerror}") from error
+
+
+def _refuse_several(resolver: Resolver, tags: Sequence[TagQuality], files: Sequence[FileReport]) -> None:
+    """Where many rows of a tag cannot be of one series with the others, say so and what would tell them apart."""
+    often = {code: n for code, n in resolver.conflicts.items() if n > OFTEN * tags[code].rows}
+    code = next(filter(resolver.are_several, often), None)
+    if code is None:
+        return
+    unread = [column for report in files for column in report.unread]
+    columns = f"such as {', '.join(dict.fromkeys(unread))}" if unread else "if there is one"
+    raise HistorianError(
+        f"{tags[code].name}: {often[code]} rows have the time of another and a value far from it: several series under "
+        f"one name; say --series with the column that tells them apart, {columns}, or --accept-losses to keep the last"
+    )
+
+
+def _tell(
+    files: Sequence[FileReport], tags: Sequence[TagQuality], left_out: Sequence[str], said: Sequence[str]
+) -> None:
     """What an engineer should know at once; the report says it in full."""
-    if resolver.repeated:
-        log.warning("%d rows repeat a tag and time, %d with another value", resolver.repeated, resolver.conflicting)
+    for sentence in said:
+        log.warning("%s", sentence)
+    for report in files:
+        if report.aside:
+            log.warning("%s: no values of tags, and not read: %s", report.name, ", ".join(report.aside))
     for name, missing in missing_tags(files).items():
         log.warning("%s: %d tags of the other files are missing, such as %s", name, len(missing), missing[0])
+    for tag in tags:
+        if count := tag.states[ABSURD]:
+            log.warning("%s: %s", tag.name, ABSURD_FOUND.format(count))
+        for number, count in tag.sentinels.items():
+            log.warning("%s: %s", tag.name, SENTINEL_FOUND.format(number, count))
+    usable = [tag.name for tag in tags if tag.name in left_out and tag.rows > tag.bad]
+    if usable:
+        log.warning("%d tags are no signals of the plant and left out, such as %s", len(usable), usable[0])
 
 
 # --- the plant
 
 
-def _digital(survey: Survey, signals: Sequence[str], sets: Mapping[str, tuple[str, ...]]) -> dict[int, dict[str, int]]:
-    """Codes of the tags whose values are texts more often than numbers; a text at any other tag is a bad value."""
+def _digital(
+    survey: Survey, signals: Sequence[str], sets: Mapping[str, tuple[str, ...]]
+) -> tuple[dict[int, dict[str, int]], dict[str, list[str]]]:
+    """Codes of the tags whose values are texts more often than numbers, and the texts of those that are no states.
+
+    A text at any other tag is a bad value.
+    """
     known = {name for names in sets.values() for name in names}
-    digital = {}
+    digital, wordy = {}, {}
     for row in survey.texts.iter_rows(named=True):
         own, numbers = [text for text in row["distinct"] if text in known], survey.numbers.get(row["code"], 0)
         if row["texts"] > numbers or (own and not numbers):
             texts = [text for text in row["distinct"] if text in row["free"] or text in known]
+            own_each = len(texts) > STATES and (2 * len(texts) > row["texts"] or len(texts) >= TEXTS_KEPT)
+            if not own and (own_each or sum(map(_is_scaled, texts)) > len(texts) / 2):
+                wordy[signals[row["code"]]] = sorted(texts)
+                continue
             digital[int(row["code"])] = codes_of(texts, sets)
             log.info("%s: digital, %d states", signals[row["code"]], len(texts))
-    return digital
+    return digital, wordy
+
+
+def _is_scaled(text: str) -> bool:
+    """Whether a text is a number that a program scaled as it saw fit, such as `1.2 K` or `3 Mil`."""
+    return re.fullmatch(r"[+-]?\d[\d.,]* ?([kKmMGTB]|Mil|Bil|Tri)", text) is not None
 
 
 def _plant(
@@ -221,6 +305,10 @@ def _write_summary(aside: Path, found: Imported, digest: str) -> None:
         "repeated": found.repeated,
         "conflicting": found.conflicting,
         "left_out": list(found.left_out),
+        "losses": list(found.losses),
+        "sentinels": {
+            tag.name: {f"{n:.12g}": k for n, k in tag.sentinels.items()} for tag in found.tags if tag.sentinels
+        },
         "proposed": found.proposed,
         "files": [_file_summary(report) for report in found.files],
         "states": {tag.name: dict(tag.states) for tag in found.tags if tag.states},
@@ -267,7 +355,7 @@ def _stem(source: str) -> str:
 
 def _digest(sources: Sequence[str], config: ImportConfig) -> str:
     """What an import was made of: names, sizes and dates of files, and settings that change the outcome."""
-    parts: list[Any] = [{k: str(v) for k, v in asdict(config).items() if k not in ("again",)}]
+    parts: list[Any] = [{k: str(v) for k, v in asdict(config).items() if k not in ("again", "accept_losses")}]
     for source in sources:
         file = Path(source)
         known = "://" not in source and file.is_file()

@@ -11,7 +11,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from connectors.historian.quality import BAD
 from connectors.historian.rows import Batch, Reader, TagInfo
+from connectors.historian.states import ABSURD, SENTINEL
 from fusion.errors import HistorianError
 from fusion.importing.proposal import ucum
 from fusion.importing.report import FileReport
@@ -24,19 +26,23 @@ Ints = NDArray[np.int64]
 REJECTS_KEPT = 100_000
 LEAST_READABLE = 0.5
 FAR_NS = 2**62
+LARGEST = 1e30  # beyond it nothing is measured in any unit: fill values of formats, the largest float, overflows
 
 
-def read(reader: Reader, spool: Spool, infos: dict[str, TagInfo], rejects: Rejects) -> FileReport:
-    """One file into the spool."""
+def read(
+    reader: Reader, spool: Spool, infos: dict[str, TagInfo], rejects: Rejects, bad: Sequence[float] = ()
+) -> FileReport:
+    """One file into the spool; ``bad`` are numbers that mean no value."""
     report = FileReport(reader.name, reader.format)
     order = _Order(descending=reader.clock is not None and reader.clock.descending)
     for batch in ahead(reader.batches()):
         learn(infos, batch.tags, reader.name)
         _refuse(batch, rejects, report)
         if len(batch.rows):
-            rows = spool.append(batch.rows)
+            rows = spool.append(_masked(batch.rows, bad))
             _count(report, rows, spool.signals)
             order.follow(rows, report)
+    report.unread, report.aside = list(reader.unread), list(reader.aside)
     if reader.clock is not None:
         report.repeated_hour, report.ambiguous = reader.clock.repeated, reader.clock.ambiguous
     refused = report.rejected.total()
@@ -51,6 +57,22 @@ def read(reader: Reader, spool: Spool, infos: dict[str, TagInfo], rejects: Rejec
         "%s: %s, %d rows of %d tags, %d refused", reader.name, report.format, report.rows, len(report.tags), refused
     )
     return report
+
+
+def _masked(rows: pl.DataFrame, bad: Sequence[float]) -> pl.DataFrame:
+    """Numbers that are none as bad values, each with its reason."""
+    value = pl.col("value")
+    beyond, said = value.abs() > LARGEST, value.is_in(list(bad))
+    wrong = beyond | said
+    if not rows.select(wrong.any()).item():
+        return rows
+    reason = pl.when(beyond).then(pl.lit(ABSURD)).when(said).then(pl.lit(SENTINEL))
+    return rows.with_columns(
+        pl.when(~wrong).then(value).alias("value"),
+        pl.when(wrong).then(BAD).otherwise(pl.col("quality")).alias("quality"),
+        pl.coalesce(reason, "state").alias("state"),
+        pl.coalesce(pl.when(wrong).then(value.cast(pl.String)), "text").alias("text"),
+    )
 
 
 def _refuse(batch: Batch, rejects: Rejects, report: FileReport) -> None:

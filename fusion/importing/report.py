@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.historian.rows import TagInfo
+from connectors.historian.states import ABSURD
 from fusion.importing.tag_quality import TagQuality
 from fusion.plant import Plant, Role, Signal
 from fusion.records import NS_PER_S
@@ -21,6 +22,10 @@ from fusion.templates import render
 TEMPLATE = Path(__file__).with_name("report.html")
 WIDTH, HEIGHT, BINS = 240, 44, 120
 MUCH = 0.05  # share of a tag's rows or time from which a reader should look
+ABSURD_FOUND = "{} numbers beyond all that is measured, such as the largest float, are masked as bad"
+SENTINEL_FOUND = (
+    "{0:.12g} stands {1} times, far from all other values: if it means no value, import again with --bad {0:.12g}"
+)
 
 
 @dataclass(slots=True)
@@ -31,6 +36,8 @@ class FileReport:
     format: str = ""
     rows: int = 0
     empty: int = 0
+    unread: list[str] = field(default_factory=list)
+    aside: list[str] = field(default_factory=list)
     rejected: Counter[str] = field(default_factory=Counter)
     tags: set[str] = field(default_factory=set)
     first_ns: int | None = None
@@ -55,6 +62,7 @@ class Imported:
     repeated: int
     conflicting: int
     left_out: Sequence[str]
+    losses: Sequence[str]
     recordings: list[Path]
     rows: int
 
@@ -85,6 +93,26 @@ def missing_tags(files: Sequence[FileReport]) -> dict[str, list[str]]:
     return {name: tags for name, tags in found.items() if tags}
 
 
+def losses(files: Sequence[FileReport], conflicts: Mapping[str, int], wordy: Mapping[str, Sequence[str]]) -> list[str]:
+    """What of the files is not in the recordings, in sentences; ``wordy`` are texts of tags that are no states."""
+    said = []
+    for report in files:
+        if report.unread:
+            said.append(f"{report.name}: columns not read: {', '.join(report.unread)}")
+        if report.rejected:
+            reasons = ", ".join(f"{count} x {reason}" for reason, count in report.rejected.most_common(3))
+            said.append(f"{report.name}: {report.rejected.total()} rows cannot be read, see rejects.csv: {reasons}")
+    if conflicts:
+        tag = max(conflicts, key=lambda name: conflicts[name])
+        total = sum(conflicts.values())
+        said.append(f"{total} rows have a tag and time of a later row with another value, which counts, most of {tag}")
+    said += [
+        f"{tag}: {len(texts)} texts such as {texts[0]!r} are numbers with units, or one a row, and no states: bad"
+        for tag, texts in wordy.items()
+    ]
+    return said
+
+
 def treatment(tag: TagQuality, plant: Plant) -> list[str]:
     """What training will do about a tag, in sentences."""
     signal = plant.by_name.get(tag.name)
@@ -93,6 +121,9 @@ def treatment(tag: TagQuality, plant: Plant) -> list[str]:
     said = []
     if tag.bad:
         said.append(f"{tag.bad} bad values are masked: the model sees the last good one and that it is not new")
+    if count := tag.states[ABSURD]:
+        said.append(ABSURD_FOUND.format(count))
+    said += [SENTINEL_FOUND.format(number, count) for number, count in tag.sentinels.items()]
     if tag.gap_count or tag.compressed:
         said.append(f"a value counts for {signal.stale_after_s:g} s, then the tag is masked until the next")
     if tag.interpolated:
@@ -121,6 +152,7 @@ def _summary(found: Imported) -> dict[str, str]:
         "repeated rows, counted once": f"{found.repeated:,}",
         "rows of one tag and time that disagree, the later taken": f"{found.conflicting:,}",
         "rows that could not be read, in rejects.csv": f"{sum(r.rejected.total() for r in found.files):,}",
+        "lost": "; ".join(found.losses) or "nothing",
         "plant": f"{len(found.plant.signals)} signals, step {found.plant.step_s:g} s, {plant}",
         "tags left out": ", ".join(found.left_out) or "none",
         "recordings": f"{len(found.recordings)}",
@@ -131,7 +163,8 @@ def _summary(found: Imported) -> dict[str, str]:
 
 
 _FILE_COLUMNS = (
-    *("file", "format", "rows", "tags", "first", "last", "empty cells", "refused", "clock jumps back"),
+    *("file", "format", "rows", "tags", "first", "last", "empty cells", "columns not read", "refused"),
+    "clock jumps back",
     *("rows in the repeated hour", "of them ambiguous", "tags missing"),
 )
 
@@ -147,6 +180,7 @@ def _file_row(report: FileReport, missing: Mapping[str, Sequence[str]]) -> list[
         _cell(_time(report.first_ns)),
         _cell(_time(report.last_ns)),
         _cell(report.empty),
+        _cell(", ".join([*report.unread, *report.aside]) or "none", bad=bool(report.unread), text=True),
         _cell(refused, bad=bool(report.rejected), text=True),
         _cell(_jumps(report), bad=report.backwards > 0, text=True),
         _cell(report.repeated_hour),

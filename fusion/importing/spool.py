@@ -20,6 +20,12 @@ from fusion.records import NS_PER_S
 Ints = NDArray[np.int64]
 MARK_ROWS = 4096
 TEXTS_KEPT = 1000
+FEW, APART, STEPS, STRETCHES = (
+    8,
+    3.0,
+    1000,
+    20,
+)  # rows and ratio from where on values at one time are of several series; rows seen
 STATE = pl.Enum(KINDS)
 NUMBERS = ("code", "t_ns", "value", "quality")
 SCHEMA: Mapping[str, pl.DataType | type[pl.DataType]] = {
@@ -163,11 +169,15 @@ def cut(survey: Survey, parts: int, most_rows: int) -> Iterator[tuple[int, int]]
 
 @dataclass(slots=True)
 class Resolver:
-    """Turns texts into codes for digital tags, drops repeated rows and counts them."""
+    """Turns texts into codes for digital tags, drops repeated rows and counts them.
+
+    ``conflicts`` are rows dropped for a later one of another value, by tag.
+    """
 
     codes: Mapping[int, Mapping[str, int]]
     repeated: int = 0
-    conflicting: int = 0
+    conflicts: Counter[int] = field(default_factory=Counter)
+    _steps: dict[int, list[tuple[NDArray[np.float64], ...]]] = field(default_factory=dict)
 
     def resolve(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, Ints]:
         """Rows in order of time with a value wherever there is one, and their places by tag.
@@ -183,10 +193,35 @@ class Resolver:
             return rows, order
         value = rows["value"].gather(order)
         self.repeated += len(same)
-        self.conflicting += int(value.gather(same).ne_missing(value.gather(same + 1)).sum())
+        other = same[value.gather(same).ne_missing(value.gather(same + 1)).to_numpy()]
+        self._conflicts(code, t_ns, value.to_numpy(), other)
         keep = np.ones(len(rows), np.bool_)
         keep[order[same]] = False
         return rows.filter(keep), (np.cumsum(keep) - 1)[order[keep[order]]]
+
+    def _conflicts(self, code: NDArray[np.uint32], t_ns: Ints, value: NDArray[np.float64], other: Ints) -> None:
+        for tag, count in enumerate(np.bincount(code[other]).tolist() if len(other) else ()):
+            if count:
+                self.conflicts[tag] += count
+                low, high = np.searchsorted(code, [tag, tag + 1])
+                self._notice(self._steps.setdefault(tag, []), t_ns[low:high], value[low:high])
+
+    def _notice(self, seen: list[tuple[NDArray[np.float64], ...]], t_ns: Ints, value: NDArray[np.float64]) -> None:
+        """Some values of a tag, how far they lie apart at one time, and from time to time."""
+        if len(seen) < STRETCHES:
+            step, first = np.diff(t_ns), np.flatnonzero(np.diff(t_ns, prepend=t_ns[0] - 1))
+            parts = value, np.abs(np.diff(value)[step == 0]), np.abs(np.diff(value[first]))
+            seen.append(tuple(part[:STEPS].copy() for part in parts))
+
+    def are_several(self, tag: int) -> bool:
+        """Whether a tag's values at one time lie much further apart than from time to time: series under one name.
+
+        Of one series that is quicker than its stamps, or corrected, they do not; nor is it told of a few states.
+        """
+        if tag in self.codes or self.conflicts[tag] < FEW:
+            return False
+        seen, within, onward = (np.concatenate(parts) for parts in zip(*self._steps[tag], strict=True))
+        return bool(len(np.unique(seen)) > FEW and np.nanmedian(within) > APART * np.nanmedian(onward))
 
     def _texts(self, rows: pl.DataFrame) -> pl.DataFrame:
         table = [(code, text, float(number)) for code, names in self.codes.items() for text, number in names.items()]

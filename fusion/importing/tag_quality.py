@@ -38,6 +38,13 @@ UNIT_FACTORS: dict[str, float] = {
     "2.205 (kg, lb)": 2.20462,
     "264 (m3, gal)": 264.172,
 }
+SENTINELS = np.array(
+    [
+        *(-99.0, -999.0, -999.25, -9999.0, -99999.0, -999999.0, 999.0, 9999.0, 99999.0, 999999.0),
+        *(-32768.0, 32767.0, 65535.0, -(2.0**31), 2.0**31 - 1, 2.0**32 - 1, -(2.0**63), 2.0**63),
+    ]
+)
+"""Numbers that programs write where there is none."""
 
 
 @dataclass(slots=True)
@@ -62,6 +69,9 @@ class TagQuality:
     breaks: int = 0
     whole: bool = True
     held: tuple[int, float, int] | None = None
+    marks: Counter[float] = field(default_factory=Counter)
+    plain_low: float = np.inf
+    plain_high: float = -np.inf
     _rest_s: float = 0.0
     _seam: tuple[int, float] | None = None
     _t: list[Ints] = field(default_factory=list)
@@ -93,6 +103,11 @@ class TagQuality:
 
     def _values(self, t_ns: Ints, value: Floats) -> None:
         self.low, self.high = min(self.low, float(value.min())), max(self.high, float(value.max()))
+        mark = np.isin(value, SENTINELS)
+        self.marks.update(value[mark].tolist())
+        plain = value[~mark]
+        self.plain_low = min(self.plain_low, float(plain.min(initial=np.inf)))
+        self.plain_high = max(self.plain_high, float(plain.max(initial=-np.inf)))
         self.whole = self.whole and bool((value == np.round(value)).all())
         self._t.append(_thin(t_ns))
         self._v.append(_thin(value))
@@ -135,11 +150,21 @@ class TagQuality:
         return (self.last_ns - self.first_ns) / NS_PER_S
 
     @property
+    def sentinels(self) -> dict[float, int]:
+        """How often each number that programs write for none stands far outside all other values."""
+        span = self.plain_high - self.plain_low
+        if span < 0:  # there are no others
+            return dict(self.marks)
+        return {n: k for n, k in self.marks.items() if not self.plain_low - span <= n <= self.plain_high + span}
+
+    @property
     def sample(self) -> tuple[Ints, Floats]:
-        """Some usable values with their stamps, in order of time."""
+        """Some usable values with their stamps, in order of time, ``sentinels`` aside."""
         if not self._t:
             return np.empty(0, np.int64), np.empty(0)
-        return np.concatenate(self._t), np.concatenate(self._v)
+        t_ns, value = np.concatenate(self._t), np.concatenate(self._v)
+        kept = ~np.isin(value, list(self.sentinels)) | (self.plain_high < self.plain_low)
+        return t_ns[kept], value[kept]
 
     def interval_s(self, share: float = 0.5) -> float:
         """A quantile of the time between rows [s]; the span where there are fewer than two."""

@@ -97,15 +97,27 @@ class Broker:
         if not self.tls:
             return None
         for name in ("tls_ca", "tls_certificate", "tls_key"):
-            if (file := getattr(self, name)) and not Path(file).is_file():
-                raise ConfigError(f"{self.SECTION}.{name}: {file} must exist")
+            if file := getattr(self, name):
+                self._must_be_readable(name, Path(file))
         try:
             context = ssl.create_default_context(cafile=self.tls_ca)
             if self.tls_certificate:
-                context.load_cert_chain(self.tls_certificate, self.tls_key)
+                context.load_cert_chain(self.tls_certificate, self.tls_key, _no_passphrase)
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(f"{self.SECTION}.tls_*: certificate or key cannot be used ({error})") from error
         return context
+
+    def _must_be_readable(self, name: str, file: Path) -> None:
+        try:
+            with file.open("rb"):
+                return
+        except OSError as error:
+            raise ConfigError(f"{self.SECTION}.{name}: {file} cannot be read: {error.strerror}") from error
+
+
+def _no_passphrase() -> str:
+    """Nobody sits at a daemon to type one: a key that asks for it is refused."""
+    return ""
 
 
 def client_name() -> str:

@@ -86,6 +86,12 @@ def health_message(
     )
 
 
+def full_health(health: Health, plant: Plant, delivery: Delivery | None = None) -> HealthMessage:
+    """The daemon's state with every anomaly that stands."""
+    standing = [anomaly_message(alarm.anomaly, plant) for alarm in health.alarms if alarm.active]
+    return health_message(health, plant, standing, delivery)
+
+
 def bare_health(plant: Plant, t_ns: int, state: str, model_id: str) -> HealthMessage:
     """A health message that says only whether the daemon is there: birth and last will."""
     return HealthMessage(**_head(plant, t_ns, model_id, state), state=state)

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from fusion.clock import iso_time
 from fusion.errors import FusionError
 from fusion.records import AlarmOrder, Answer, AnswerKind, OrderKind
 
@@ -316,6 +317,28 @@ def decode(payload: bytes) -> AnyMessage:
         return _DECODER.decode(payload)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise FusionError(f"not a message of this version: {error}") from error
+
+
+def moved(payload: bytes, by_ns: int) -> bytes:
+    """A message with every time in it moved, those in words too; its ``message_id`` stays, and what is no JSON."""
+    if by_ns == 0:
+        return payload
+    try:
+        return _ENCODER.encode(times_moved(msgspec.json.decode(payload), by_ns))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return payload
+
+
+def times_moved(value: Any, by_ns: int) -> Any:
+    """Plain values with every whole number called ``..._ns`` moved, and what is the same time in words beside it."""
+    if isinstance(value, list):
+        return [times_moved(item, by_ns) for item in value]
+    if not isinstance(value, dict):
+        return value
+    times = {name: t_ns for name, t_ns in value.items() if name.endswith("_ns") and type(t_ns) is int}
+    words = {iso_time(t_ns): iso_time(t_ns + by_ns) for t_ns in times.values()}
+    rest = {n: words.get(v, v) if isinstance(v, str) else times_moved(v, by_ns) for n, v in value.items()}
+    return rest | {name: t_ns + by_ns for name, t_ns in times.items()}
 
 
 def decode_answer(payload: bytes) -> Answer:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fusion.errors import ConfigError
+from fusion.clock import Clock
+from fusion.errors import ConfigError, FusionError
+from fusion.publish.messages import moved
 
-LOCKED_S = 0.5  # how long a file that somebody else has locked is waited for
+LOCKED_S = 0.1  # how long a file that somebody else has locked is waited for
+PASSING = ("SQLITE_FULL", "SQLITE_BUSY", "SQLITE_LOCKED")
 
-_TABLE = """
+_TABLES = (
+    """
 CREATE TABLE IF NOT EXISTS outbox (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     message_id TEXT NOT NULL UNIQUE,
@@ -21,12 +25,14 @@ CREATE TABLE IF NOT EXISTS outbox (
     payload BLOB NOT NULL,
     expires_ns INTEGER
 )
-"""
+""",
+    "CREATE TABLE IF NOT EXISTS axis (id INTEGER PRIMARY KEY CHECK (id = 0), boot TEXT NOT NULL, offset_ns INTEGER)",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Letter:
-    """One message to deliver at least once; without use after ``expires_ns`` (UTC)."""
+    """One message to deliver at least once; without use after ``expires_ns``."""
 
     message_id: str
     kind: str
@@ -38,14 +44,16 @@ class Letter:
 class Outbox:
     """Letters in order of arrival, at most ``capacity`` of them; survives a restart when ``path`` is given.
 
-    Opened in one thread and then used by one at a time: it does no locking of its own. A full disk or a locked file is
-    an ``sqlite3.OperationalError``, after which nothing has changed.
+    Used by one thread at a time: it does no locking of its own. A full disk or a locked file is an
+    ``sqlite3.OperationalError``, after which nothing has changed. Times are those of ``clock``: letters of an earlier
+    process of the same boot are moved by what the system's clock was stepped in between.
 
     Raises:
         ConfigError: the file cannot be created or is not an outbox.
+        FusionError: the disk is full, or another process has locked the file.
     """
 
-    def __init__(self, path: str = "", capacity: int = 10_000) -> None:
+    def __init__(self, path: str = "", capacity: int = 10_000, clock: Clock | None = None) -> None:
         self._capacity = capacity
         try:
             if path:
@@ -56,30 +64,48 @@ class Outbox:
         except (OSError, sqlite3.Error) as error:
             raise ConfigError(f"outbox {path!r}: cannot be opened ({error}); expected a writable file name") from error
         try:
-            self._prepare()
+            self._prepare(clock)
         except sqlite3.Error as error:
             self._database.close()
+            if error.sqlite_errorname in PASSING:
+                raise FusionError(f"outbox {path!r}: {error}; it cannot be used now") from error
             raise ConfigError(f"outbox {path!r}: {error}; move the file away to start an empty one") from error
 
-    def _prepare(self) -> None:
+    def _prepare(self, clock: Clock | None) -> None:
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=FULL")
-        self._database.execute(_TABLE)
+        for table in _TABLES:
+            self._database.execute(table)
         self._database.execute("SELECT id, message_id, kind, topic, payload, expires_ns FROM outbox LIMIT 1")
+        if clock is not None:
+            with self._transaction():
+                self._take_over(clock)
 
-    def put(self, letters: list[Letter]) -> list[str]:
-        """Store letters in one transaction; a known ``message_id`` is kept once.
+    def _take_over(self, clock: Clock) -> None:
+        """Bring what an earlier process left onto our axis of time."""
+        found = self._database.execute("SELECT boot, offset_ns FROM axis").fetchone()
+        if by_ns := clock.moved_ns(*(found or ("", None))):
+            rows = self._database.execute("SELECT id, payload, expires_ns FROM outbox").fetchall()
+            self._database.executemany(
+                "UPDATE outbox SET payload = ?, expires_ns = ? WHERE id = ?",
+                [(moved(data, by_ns), None if end_ns is None else end_ns + by_ns, row) for row, data, end_ns in rows],
+            )
+        self._database.execute("INSERT OR REPLACE INTO axis VALUES (0, ?, ?)", (clock.boot, clock.offset_ns))
+
+    def update(self, done: Collection[str] = (), letters: Sequence[Letter] = ()) -> list[str]:
+        """Forget letters by their ``message_id`` and store others, in one transaction; what is there is kept once.
 
         Returns:
             The kinds of the oldest letters that had to leave for lack of room.
         """
         rows = [(x.message_id, x.kind, x.topic, x.payload, x.expires_ns) for x in letters]
         with self._transaction():
+            self._database.executemany("DELETE FROM outbox WHERE message_id = ?", [(key,) for key in done])
             self._database.executemany(
                 "INSERT OR IGNORE INTO outbox (message_id, kind, topic, payload, expires_ns) VALUES (?, ?, ?, ?, ?)",
                 rows,
             )
-            return self._trim()
+            return self._trim() if rows else []
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -110,11 +136,6 @@ class Outbox:
             (number, Letter(message_id=key, kind=kind, topic=topic, payload=payload, expires_ns=expires_ns))
             for number, key, kind, topic, payload, expires_ns in found
         ]
-
-    def remove(self, rows: Sequence[int]) -> None:
-        """Forget letters: they were acknowledged or are void."""
-        with self._transaction():
-            self._database.executemany("DELETE FROM outbox WHERE id = ?", [(row,) for row in rows])
 
     def __len__(self) -> int:
         return int(self._database.execute("SELECT COUNT(*) FROM outbox").fetchone()[0])

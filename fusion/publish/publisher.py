@@ -1,7 +1,7 @@
 """Records out to MQTT: birth and last will, retained health, and an outbox for what must arrive.
 
-The thread of an MQTT client owns the outbox and the order of everything; ``publish`` only encodes and hands over, so it
-never waits for a broker.
+The thread of an MQTT client sends; ``publish`` encodes, and returns once what must arrive is on the disk: it waits for
+that, never for a broker.
 """
 
 from __future__ import annotations
@@ -9,14 +9,12 @@ from __future__ import annotations
 import logging
 import math
 import os
-import sqlite3
-import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
-from fusion.clock import CLOCK
+from fusion.clock import CLOCK, Clock
 from fusion.errors import ConfigError, FusionError
 from fusion.mqtt.broker import Broker
 from fusion.mqtt.client import Client, ClientState
@@ -24,8 +22,9 @@ from fusion.mqtt.connection import Connection
 from fusion.plant import Plant
 from fusion.publish import encoding, messages
 from fusion.publish.encoding import Record
+from fusion.publish.mailbag import Mailbag
 from fusion.publish.messages import Delivery, HealthMessage, Message, RecommendationMessage
-from fusion.publish.outbox import Letter, Outbox
+from fusion.publish.outbox import Letter
 from fusion.records import NS_PER_S, AlarmOrder, Answer, Health
 
 log = logging.getLogger(__name__)
@@ -35,7 +34,6 @@ INFLIGHT = 20
 VOLATILE_WAITING = 256
 WORDS_WAITING = 100
 KEPT = (messages.AnomalyMessage, RecommendationMessage, messages.GapMessage, messages.AlarmMessage)
-OUTBOX_RETRY_S = 1.0
 
 
 @dataclass(kw_only=True, slots=True)
@@ -74,7 +72,8 @@ class _Volatile:
 class MqttPublisher:
     """Publishes one plant's results under ``fusion/<plant>/v1/``.
 
-    ``clock`` gives UTC nanoseconds and decides when a recommendation has expired; replay passes its own.
+    ``clock`` is that of the records and decides when a recommendation has expired; replay passes its own. Where the
+    system's clock was stepped since, times go out as readers have them who follow it.
     """
 
     def __init__(
@@ -83,31 +82,23 @@ class MqttPublisher:
         plant: Plant,
         model_id: str = "",
         *,
-        clock: Callable[[], int] = CLOCK.now_ns,
+        clock: Clock = CLOCK,
     ) -> None:
         if not plant.name or any(c in plant.name for c in "+#/"):
             raise ConfigError(f"plant.name: {plant.name!r} cannot be a topic level; expected a name without + # /")
         self.published: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
-        self.waiting = 0
         self._config = config
         self._plant = plant
-        self._model_id = model_id
+        self.model_id = model_id
         self._clock = clock
-        self._letters: deque[Letter] = deque()
         self._volatile: deque[_Volatile] = deque(maxlen=VOLATILE_WAITING)
         self._health: deque[bytes] = deque(maxlen=1)
         self._last_health = b""
         self._answers: deque[Answer] = deque(maxlen=WORDS_WAITING)
         self._orders: deque[AlarmOrder] = deque(maxlen=WORDS_WAITING)
-        self._handed_over = self._taken_care = 0
-        self._unstored: list[Letter] = []
-        self._done: list[int] = []
-        self._sent: dict[int, tuple[int, str]] = {}
-        self._row = 0
+        self._sent: dict[int, Letter] = {}
         self._denied = ""
-        self._trouble = ""
-        self._outbox_again_s = 0.0
         self._connection: Connection | None = None
         self._client = Client(
             config,
@@ -115,10 +106,11 @@ class MqttPublisher:
             topics=(self.topic("recommendation", "ack"), self.topic("alarm", "order")),
             received=self._said,
             turn=self._turn,
-            last_words=lambda: (self.topic("health"), self._bare_health("offline")),
+            last_words=lambda: (self.topic("health"), self._goodbye()),
             retry_s=config.retry_s,
             retry_max_s=config.retry_max_s,
         )
+        self._bag = Mailbag(config.outbox, config.outbox_capacity, clock, self.dropped)
 
     def topic(self, *levels: str) -> str:
         """The full topic of a kind of message."""
@@ -136,7 +128,7 @@ class MqttPublisher:
 
     @property
     def _problem(self) -> str:
-        return "; ".join(text for text in (self._trouble, self._denied, self._client.denied) if text)
+        return "; ".join(text for text in (self._bag.trouble, self._denied, self._client.denied) if text)
 
     @property
     def trouble(self) -> str:
@@ -147,31 +139,38 @@ class MqttPublisher:
     @property
     def settled(self) -> bool:
         """Whether every letter is in the outbox, or delivered where that is not a file."""
-        kept = bool(self._config.outbox) or self.waiting == 0
-        return kept and self._taken_care == self._handed_over
+        return self._bag.settled
+
+    @property
+    def waiting(self) -> int:
+        """Letters that the broker does not have yet."""
+        return len(self._bag)
 
     def start(self) -> None:
-        """Open the outbox and begin to connect; returns at once."""
-        self._outbox = Outbox(self._config.outbox, self._config.outbox_capacity)
-        self.waiting = len(self._outbox)
+        """Begin to connect; returns at once."""
         self._client.start()
 
-    def publish(self, item: Record | Message) -> None:
-        """Send a record or a message; anomalies, alarms and recommendations are kept until the broker has them.
+    def publish(self, *items: Record | Message) -> bool:
+        """Send records or messages; anomalies, alarms and recommendations are kept until the broker has them.
+
+        Returns:
+            Whether all that is kept is on the disk. What is not waits in memory until the disk takes it.
 
         Raises:
             BrokerError: the thread that publishes has failed.
         """
         self._client.check()
-        if isinstance(item, Health):
-            standing = [encoding.anomaly_message(a.anomaly, self._plant) for a in item.alarms if a.active]
-            message: Message = encoding.health_message(item, self._plant, standing, self.delivery)
-        elif isinstance(item, Message):
-            message = item
-        else:
-            message = encoding.to_message(item, self._plant, self._model_id)
-        self._enqueue(message)
+        made = [self._message(item) for item in items]
+        stored = self._bag.put([self._letter(m) for m in made if isinstance(m, KEPT)])
+        for message in made:
+            if isinstance(message, HealthMessage):
+                self._last_health = messages.encode(message)
+                self._health.append(self._last_health)
+            elif not isinstance(message, KEPT):
+                kind = _kind(message)
+                self._enqueue_volatile(kind, self.topic(kind), messages.encode(message))
         self._client.wake()
+        return stored
 
     def publish_preview(self, signal: str, payload: bytes | Message) -> None:
         """Send a small picture, cloud or spectrogram for pages; raises as ``publish`` does."""
@@ -197,33 +196,25 @@ class MqttPublisher:
 
     def close(self) -> None:
         """Publish "offline", disconnect, keep what was not delivered; as long as a vain attempt to connect at most."""
-        if self._client.close():
-            self._keep()
-        elif lost := len(self._letters) + len(self._unstored):
-            log.error("publisher: %d letters are lost with the thread that had them", lost)
+        self._client.close()
+        self._bag.close()
 
     # -- handing over, in the caller's thread
 
-    def _enqueue(self, message: Message) -> None:
+    def _message(self, item: Record | Message) -> Message:
+        if isinstance(item, Health):
+            return encoding.full_health(item, self._plant, self.delivery)
+        return item if isinstance(item, Message) else encoding.to_message(item, self._plant, self.model_id)
+
+    def _letter(self, message: Message) -> Letter:
         kind = _kind(message)
-        payload = messages.encode(message)
-        if isinstance(message, HealthMessage):
-            self._last_health = payload
-            self._health.append(payload)
-        elif isinstance(message, KEPT):
-            expires_ns = message.valid_until_ns if isinstance(message, RecommendationMessage) else None
-            self._handed_over += 1
-            self._letters.append(
-                Letter(
-                    message_id=message.message_id,
-                    kind=kind,
-                    topic=self.topic(kind),
-                    payload=payload,
-                    expires_ns=expires_ns,
-                )
-            )
-        else:
-            self._enqueue_volatile(kind, self.topic(kind), payload)
+        return Letter(
+            message_id=message.message_id,
+            kind=kind,
+            topic=self.topic(kind),
+            payload=messages.encode(message),
+            expires_ns=message.valid_until_ns if isinstance(message, RecommendationMessage) else None,
+        )
 
     def _enqueue_volatile(self, kind: str, topic: str, payload: bytes) -> None:
         if len(self._volatile) == VOLATILE_WAITING:
@@ -237,12 +228,13 @@ class MqttPublisher:
         self._settle()
         if connection is not self._connection:
             self._renew(connection)
-        self._collect()
         if connection is not None and self._health and not connection.busy:
-            connection.publish(self.topic("health"), self._health.popleft(), 1, retain=True)
+            said = messages.moved(self._health.popleft(), self._clock.step_ns())
+            connection.publish(self.topic("health"), said, 1, retain=True)
             self.published["health"] += 1
-        if time.monotonic() >= self._outbox_again_s:
-            self._use_outbox(connection)
+        self._bag.tend()
+        if connection is not None:
+            self._send_letters(connection)
         self._send_volatile(connection)
 
     def _said(self, topic: str, payload: bytes, retained: bool) -> None:
@@ -270,68 +262,36 @@ class MqttPublisher:
         """Note which letters arrived; one that was denied waits for the next connection."""
         while self._connection is not None and self._connection.acknowledged:
             mid, denied = self._connection.acknowledged.popleft()
-            row, kind = self._sent.pop(mid, (0, ""))
+            letter = self._sent.pop(mid, None)
             if denied:
-                self._denied = f"broker {self._config.address} denied {kind or 'health'}: {denied}"
+                kind = "health" if letter is None else letter.kind
+                self._denied = f"broker {self._config.address} denied {kind}: {denied}"
                 log.warning("publisher: %s", self._denied)
-            elif row:
-                self._finish(row, kind, "")
+            elif letter is not None:
+                self._bag.arrived(letter.message_id)
+                self.published[letter.kind] += 1
 
     def _renew(self, connection: Connection | None) -> None:
         """Begin with the oldest letter again, and with a birth."""
         self._connection = connection
         self._sent.clear()
-        self._row, self._denied = 0, ""
+        self._bag.begin()
+        self._denied = ""
         if connection is not None and not self._health:
             self._health.append(self._last_health or self._bare_health("online"))
 
+    def _goodbye(self) -> bytes:
+        return messages.moved(self._bare_health("offline"), self._clock.step_ns())
+
     def _bare_health(self, state: str) -> bytes:
-        return messages.encode(encoding.bare_health(self._plant, self._clock(), state, self._model_id))
-
-    def _collect(self) -> None:
-        """Take letters over from the caller; while the outbox takes none, they wait here."""
-        letters = [self._letters.popleft() for _ in range(len(self._letters))]
-        self._unstored += letters
-        self.waiting += len(letters)
-        excess = max(len(self._unstored) - self._config.outbox_capacity, 0)
-        self._give_up(self._unstored[:excess], "outbox_full")
-        del self._unstored[:excess]
-
-    def _use_outbox(self, connection: Connection | None) -> None:
-        """Bring the outbox up to date and send from it; a full disk or a locked file is said, and tried again."""
-        try:
-            self._store()
-            if connection is not None:
-                self._send_letters(connection)
-        except sqlite3.OperationalError as error:
-            self._outbox_again_s = time.monotonic() + OUTBOX_RETRY_S
-            if not self._trouble:
-                log.error("publisher: outbox %s: %s; trying again", self._config.outbox, error)
-            self._trouble = f"outbox {self._config.outbox}: {error}"
-        else:
-            self._trouble = ""
-
-    def _store(self) -> None:
-        if self._done:
-            self._outbox.remove(self._done)
-            self._done.clear()
-        if self._unstored:
-            for kind in self._outbox.put(self._unstored):
-                self._count(kind, "outbox_full")
-            self.waiting = len(self._outbox)
-            self._taken_care += len(self._unstored)
-            self._unstored.clear()
+        return messages.encode(encoding.bare_health(self._plant, self._clock.now_ns(), state, self.model_id))
 
     def _send_letters(self, connection: Connection) -> None:
-        for row, letter in self._outbox.after(self._row, INFLIGHT - len(self._sent)):
-            self._row = row
-            left_s = None if letter.expires_ns is None else (letter.expires_ns - self._clock()) / NS_PER_S
-            if left_s is not None and left_s <= 0:
-                self._finish(row, letter.kind, "expired")
-                continue
-            expiry_s = None if left_s is None else math.ceil(left_s)
-            mid = connection.publish(letter.topic, letter.payload, 1, expiry_s=expiry_s).mid
-            self._sent[mid] = (row, letter.kind)
+        for letter in self._bag.take(INFLIGHT - len(self._sent)):
+            left_s = None if letter.expires_ns is None else (letter.expires_ns - self._clock.now_ns()) / NS_PER_S
+            expiry_s = None if left_s is None else max(math.ceil(left_s), 1)
+            payload = messages.moved(letter.payload, self._clock.step_ns())
+            self._sent[connection.publish(letter.topic, payload, 1, expiry_s=expiry_s).mid] = letter
 
     def _send_volatile(self, connection: Connection | None) -> None:
         while self._volatile:
@@ -341,30 +301,8 @@ class MqttPublisher:
             if connection is None:
                 self._count(item.kind, "offline")
             else:
-                connection.publish(item.topic, item.payload)
+                connection.publish(item.topic, messages.moved(item.payload, self._clock.step_ns()))
                 self._count(item.kind, "not_sent" if connection.lost else "")
-
-    def _keep(self) -> None:
-        """Store what came last and close the outbox; what it does not take now is lost, and said."""
-        self._collect()
-        try:
-            self._store()
-        except sqlite3.Error as error:
-            log.error("publisher: outbox %s: %s; %d letters are lost", self._config.outbox, error, len(self._unstored))
-            self._give_up(self._unstored, "not_stored")
-        self._outbox.close()
-
-    def _finish(self, row: int, kind: str, lost: str) -> None:
-        """A letter has arrived, or is void: the outbox may forget it."""
-        self._done.append(row)
-        self.waiting -= 1
-        self._count(kind, lost)
-
-    def _give_up(self, letters: Sequence[Letter], reason: str) -> None:
-        self.waiting -= len(letters)
-        self._taken_care += len(letters)
-        for letter in letters:
-            self._count(letter.kind, reason)
 
     def _count(self, kind: str, lost: str) -> None:
         if lost:

@@ -51,6 +51,16 @@ class MediaWriter:
         self._writer.write_message(signal.name, message, sample.received_ns, sample.t_ns, self._count)
         self._count += 1
 
+    def copy(self, file: Path) -> None:
+        """Append every message of another such file, as it is.
+
+        Raises:
+            RecordingError: where the file is damaged.
+        """
+        for topic, message, log_ns, publish_ns in _messages(file):
+            self._writer.write_message(topic, message, log_ns, publish_ns, self._count)
+            self._count += 1
+
     def close(self) -> None:
         """Finish the file."""
         self._writer.finish()  # type: ignore[no-untyped-call]
@@ -77,17 +87,12 @@ class MediaReader:
             RecordingError: where the file is damaged.
         """
         decoders: dict[str, PictureDecoder] = {}
-        try:
-            with self._file.open("rb") as stream:
-                for schema, channel, message in make_reader(stream).iter_messages(log_time_order=False):
-                    body = _MESSAGES[schema.name if schema else ""]()
-                    body.ParseFromString(message.data)
-                    value = self._decode(channel.topic, body, decoders)
-                    yield Sample(
-                        signal=channel.topic, t_ns=message.publish_time, received_ns=message.log_time, value=value
-                    )
-        except (OSError, McapError, DecodeError, av.FFmpegError, struct.error, KeyError, ValueError) as error:
-            raise RecordingError(f"{self._file}: damaged or not a media file of ours ({error})") from error
+        for topic, message, log_ns, publish_ns in _messages(self._file):
+            try:
+                value = self._decode(topic, message, decoders)
+            except (av.FFmpegError, KeyError, ValueError) as error:
+                raise RecordingError(f"{self._file}: damaged or not a media file of ours ({error})") from error
+            yield Sample(signal=topic, t_ns=publish_ns, received_ns=log_ns, value=value)
 
     def _decode(self, topic: str, body: Any, decoders: dict[str, PictureDecoder]) -> NDArray[Any]:
         modality = self._plant.by_name[topic].modality
@@ -102,6 +107,18 @@ class MediaReader:
         if modality is Modality.AUDIO:
             return from_pcm(body.data)
         return np.frombuffer(body.data, "<f4").reshape(-1, len(CLOUD_FIELDS)).astype(np.float32)
+
+
+def _messages(file: Path) -> Iterator[tuple[str, Any, int, int]]:
+    """Topic, message, log time and publish time [ns] of everything in a file, in the order in which it was written."""
+    try:
+        with file.open("rb") as stream:
+            for schema, channel, message in make_reader(stream).iter_messages(log_time_order=False):
+                body = _MESSAGES[schema.name if schema else ""]()
+                body.ParseFromString(message.data)
+                yield channel.topic, body, message.log_time, message.publish_time
+    except (OSError, McapError, DecodeError, struct.error, KeyError, ValueError) as error:
+        raise RecordingError(f"{file}: damaged or not a media file of ours ({error})") from error
 
 
 def _sound(signal: Signal, sound: NDArray[Any]) -> Any:

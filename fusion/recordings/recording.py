@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 
 from fusion.errors import ConfigError, PlantMismatch, RecordingError
-from fusion.files import sha256_of
+from fusion.files import sha256_of, within
 from fusion.plain import decode, plain
 from fusion.plant_file import load_plant
 from fusion.recordings.media import MediaReader
@@ -108,7 +108,8 @@ class Recording:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._manifest = _manifest(path / MANIFEST)
+        self._manifest = read_manifest(path / MANIFEST)
+        self._check_files()
         try:
             self.plant = load_plant(path / PLANT)
         except ConfigError as error:
@@ -116,6 +117,17 @@ class Recording:
         listed = self._manifest.files.get(PLANT)
         if listed is None or sha256_of(path / PLANT) != listed.sha256:
             raise PlantMismatch(f"{path / PLANT}: not the plant this recording was made of (its hash differs)")
+
+    def _check_files(self) -> None:
+        """What is read is listed with its hash, and what is listed is in the folder."""
+        files = self._manifest.files
+        if missing := {PROCESS, *([MEDIA_INDEX] if MEDIA in files else [])} - set(files):
+            raise RecordingError(f"{self.path / MANIFEST}: does not list {min(missing)}")
+        try:
+            for name in files:
+                within(self.path, name)
+        except ConfigError as error:
+            raise RecordingError(f"{self.path / MANIFEST}: {error}") from error
 
     @classmethod
     def verified(cls, path: Path) -> Self:
@@ -147,6 +159,16 @@ class Recording:
     def span_s(self) -> float:
         """Time from first to last arrival [s]."""
         return (self._manifest.t1_ns - self._manifest.t0_ns) / NS_PER_S
+
+    @property
+    def span_ns(self) -> tuple[int, int]:
+        """First and last arrival [UTC ns]."""
+        return self._manifest.t0_ns, self._manifest.t1_ns
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files that the manifest lists."""
+        return sum(entry.bytes for entry in self._manifest.files.values())
 
     @property
     def events(self) -> list[Event]:
@@ -192,7 +214,7 @@ class Recording:
         Process values come in batches of one clock and up to one second of arrival. Nothing that follows an item
         arrived before the last value in it, so that ``arrival_ns`` of each may drive a timeline.
         """
-        index = self._media_index()
+        index = self.media_index()
         table = self._process_table()
         beats = self._beats()
         cuts = np.array(index["received_ns"].to_list() + [arrival_ns(beat) for beat in beats], np.int64)
@@ -217,12 +239,17 @@ class Recording:
     def _process_table(self) -> ProcessTable:
         return ProcessTable(read_table(self.path / PROCESS, PROCESS_SCHEMA))
 
-    def _beats(self) -> list[Columns]:
+    def heartbeats(self) -> pl.DataFrame:
+        """Which signals were known to be alive when, without a change; empty where none was recorded."""
         if HEARTBEATS not in self._manifest.files:
-            return []
-        return heartbeats(read_table(self.path / HEARTBEATS, HEARTBEAT_SCHEMA))
+            return pl.DataFrame(schema=HEARTBEAT_SCHEMA)
+        return read_table(self.path / HEARTBEATS, HEARTBEAT_SCHEMA)
 
-    def _media_index(self) -> pl.DataFrame:
+    def _beats(self) -> list[Columns]:
+        return heartbeats(self.heartbeats())
+
+    def media_index(self) -> pl.DataFrame:
+        """Signal, times, quality and clock of each picture, chunk and cloud; empty where there is none."""
         if not self.has_media:
             return pl.DataFrame(schema=INDEX_SCHEMA)
         return read_table(self.path / MEDIA_INDEX, INDEX_SCHEMA)
@@ -269,7 +296,12 @@ def arrival_ns(item: Item) -> int:
     return int(item.received_ns.max()) if len(item) else item.heartbeat_ns or 0
 
 
-def _manifest(file: Path) -> Manifest:
+def read_manifest(file: Path) -> Manifest:
+    """What a recording says of itself.
+
+    Raises:
+        RecordingError: where the file is missing, damaged or of another format.
+    """
     if not file.is_file():
         raise RecordingError(f"{file}: missing; a recording is a folder written by `fusion record`")
     try:

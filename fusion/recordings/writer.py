@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,7 +13,7 @@ from typing import Any, Self
 import polars as pl
 from numpy.typing import NDArray
 
-from fusion.files import whole_folder
+from fusion.files import whole_file, whole_folder
 from fusion.plain import plain
 from fusion.plant import Plant
 from fusion.plant_file import dump_plant
@@ -34,6 +35,8 @@ from fusion.recordings.recording import (
     Event,
     FileEntry,
     Manifest,
+    Recording,
+    read_manifest,
 )
 from fusion.recordings.tables import (
     HEARTBEAT_SCHEMA,
@@ -43,6 +46,10 @@ from fusion.recordings.tables import (
     process_frame,
 )
 from fusion.records import Columns, Item, Sample
+
+
+class _Abandoned(Exception):
+    """A recording that nobody wants any more."""
 
 
 class RecordingWriter:
@@ -114,6 +121,20 @@ class RecordingWriter:
         self._index.append((sample.signal, sample.t_ns, sample.received_ns, int(sample.quality), sample.clock))
         self._widen(sample.received_ns, sample.received_ns)
 
+    def take(self, recording: Recording) -> None:
+        """Append all of another recording of this plant, as it arrived."""
+        self._process.append(recording.table())
+        if len(beats := recording.heartbeats()):
+            self._has_heartbeats = True
+            self._heartbeats.append(beats)
+        if len(states := recording.states()):
+            self.states(states)
+        if recording.has_media:
+            self._media = self._media or MediaWriter(self._aside / MEDIA, self._plant)
+            self._media.copy(recording.path / MEDIA)
+            self._index += recording.media_index().iter_rows()
+        self._widen(*recording.span_ns)
+
     def truth(self, columns: Mapping[str, NDArray[Any] | Sequence[Any]]) -> None:
         """Append ground truth rows: ``t_ns`` and one column per hidden state or fault severity."""
         self._truth.append(pl.DataFrame(dict(columns)))
@@ -160,6 +181,15 @@ class RecordingWriter:
         start, end = self._span or (low, high)
         self._span = min(low, start), max(high, end)
 
+    def close(self) -> None:
+        """Put the recording in its place."""
+        self._whole.close()
+
+    def abandon(self) -> None:
+        """Leave nothing of it."""
+        with suppress(_Abandoned), self._whole:
+            raise _Abandoned
+
     def __enter__(self) -> Self:
         return self
 
@@ -167,3 +197,15 @@ class RecordingWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._whole.__exit__(kind, error, trace)
+
+
+def relabel(path: Path, kind: str, events: Sequence[Event]) -> None:
+    """Say anew what a recording shows; its data stay what they are.
+
+    Raises:
+        RecordingError: where there is no recording.
+        OSError: where it cannot be written.
+    """
+    manifest = replace(read_manifest(path / MANIFEST), kind=kind, events=tuple(events))
+    with whole_file(path / MANIFEST) as aside:
+        aside.write_text(json.dumps(plain(manifest), indent=1))

@@ -19,7 +19,8 @@ from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 from connectors.base import Tally, bounded
 from connectors.opcua.config import OpcUaConfig
 from connectors.opcua.nodes import parse_node
-from connectors.opcua.session import OpcUaSession, node_id, refusal_or_loss
+from connectors.opcua.reasons import refusal_or_loss
+from connectors.opcua.session import OpcUaSession, node_id
 from fusion.errors import SourceError
 from fusion.records import NS_PER_S, Columns, Quality
 from fusion.site.found import Found, FoundTag, Kind

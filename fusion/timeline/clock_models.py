@@ -21,13 +21,44 @@ AHEAD_SECONDS = 2
 
 
 @dataclass(slots=True)
+class Flag:
+    """Something that is said or not, by time of arrival; ``ever`` is whether there is any history of it."""
+
+    _turned_ns: list[int] = field(default_factory=list)
+
+    @property
+    def up(self) -> bool:
+        """Whether it is said at present."""
+        return len(self._turned_ns) % 2 == 1
+
+    @property
+    def ever(self) -> bool:
+        """Whether it was said, as far back as is remembered."""
+        return bool(self._turned_ns)
+
+    def up_at(self, arrival_ns: int) -> bool:
+        """Whether it was said at ``arrival_ns`` (not before what ``forget`` was told)."""
+        return bisect_right(self._turned_ns, arrival_ns) % 2 == 1
+
+    def turn(self, up: bool, arrival_ns: int) -> None:
+        """Say it, or no longer, from ``arrival_ns`` on."""
+        if up != self.up:
+            self._turned_ns.append(arrival_ns)
+
+    def forget(self, before_ns: int) -> None:
+        """Drop the history before ``before_ns``."""
+        while len(self._turned_ns) > 1 and self._turned_ns[1] <= before_ns:
+            del self._turned_ns[:2]
+
+
+@dataclass(slots=True)
 class ClockModel:
     """Offset of one source clock: a stamp plus ``offset_ns`` is UTC of the receiver.
 
     A delay up to ``tolerance_s`` is taken for transport. Beyond it the clock is suspected, and once ``settle_s``
     seconds of arrival in a row agree it is corrected by their smallest delay. A clock that is ahead cannot be explained
     by transport and is corrected after two seconds; until then a stamp from the future counts as its arrival.
-    ``flagged`` is set while a clock is suspected or corrected.
+    ``flag`` is up while a clock is suspected or corrected.
     """
 
     tolerance_s: float = 0.5
@@ -39,31 +70,12 @@ class ClockModel:
     _open: list[Ints] = field(default_factory=list)
     _lows: deque[tuple[int, int]] = field(default_factory=deque)
     _streak: list[int] = field(default_factory=list)
-    _flag_from_ns: list[int] = field(default_factory=list)
+    flag: Flag = field(default_factory=Flag)
 
     @property
     def smallest_s(self) -> float:
         """Smallest delay of the last minute [s]; zero before the first whole second."""
         return min((low for _, low in self._lows), default=0) / NS_PER_S
-
-    @property
-    def flagged(self) -> bool:
-        """Whether the stamps are suspected or corrected at present."""
-        return len(self._flag_from_ns) % 2 == 1
-
-    @property
-    def ever_flagged(self) -> bool:
-        """Whether there is any history of the flag."""
-        return bool(self._flag_from_ns)
-
-    def flagged_at(self, arrival_ns: int) -> bool:
-        """Whether they were at ``arrival_ns`` (not before what ``forget`` was told)."""
-        return bisect_right(self._flag_from_ns, arrival_ns) % 2 == 1
-
-    def forget(self, before_ns: int) -> None:
-        """Drop the history of the flag before ``before_ns``."""
-        while len(self._flag_from_ns) > 1 and self._flag_from_ns[1] <= before_ns:
-            del self._flag_from_ns[:2]
 
     def shift_ns(self, arrival_ns: Ints, delay_ns: Ints) -> Ints:
         """What to add to stamps that arrived at ``arrival_ns`` (ascending, never before earlier calls)."""
@@ -82,7 +94,7 @@ class ClockModel:
         return shift
 
     def _calm(self, delay_ns: Ints) -> bool:
-        if self.offset_ns != 0 or self._streak or self.flagged:
+        if self.offset_ns != 0 or self._streak or self.flag.up:
             return False
         largest_ns = max(int(np.abs(part).max(initial=0)) for part in (delay_ns, *self._open))
         return largest_ns <= self.tolerance_s * NS_PER_S
@@ -123,8 +135,7 @@ class ClockModel:
             self.offset_ns = 0 if abs(smallest) <= tolerance_ns / 2 else smallest
             self.steps += 1
             self._streak.clear()
-        if (self.offset_ns != 0 or len(self._streak) >= AHEAD_SECONDS) != self.flagged:
-            self._flag_from_ns.append(arrival_ns)
+        self.flag.turn(self.offset_ns != 0 or len(self._streak) >= AHEAD_SECONDS, arrival_ns)
 
 
 def _seconds(arrival_ns: Ints) -> list[tuple[int, int, int]]:

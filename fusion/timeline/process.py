@@ -158,7 +158,8 @@ def hold(
     """Zero-order hold of rows that become known at tick ``due`` [N], and how many rows [S] repeat a stamp.
 
     ``beats_due`` is the same for heartbeats. ``held`` is brought up to date. Of rows with equal stamps
-    the first to arrive counts; a row older than what is known changes nothing.
+    the last to arrive counts, since values and qualities change under one stamp where stamps are coarse or stand still;
+    a row older than what is known changes nothing.
     """
     at, order, repeated = _newest(rows.column, due, rows.t_ns, held.t_ns, len(ticks))
     beat_at, beat_order, _ = _newest(beats.column, beats_due, beats.t_ns, held.heartbeat_ns, len(ticks))
@@ -209,8 +210,8 @@ def _newest(column: Ints, due: Ints, t_ns: Ints, held_ns: Ints, ticks: int) -> t
     column, due, t_ns = column[order], due[order], t_ns[order]
     again = (np.diff(column) == 0) & (np.diff(due) == 0) & (np.diff(t_ns) == 0)
     rank = np.unique(t_ns, return_inverse=True)[1] + column * (len(t_ns) + 1)
-    newer = np.diff(np.maximum.accumulate(rank), prepend=-1) > 0
-    known = column[newer] * (ticks + 1) + due[newer] + 1
+    newest = rank == np.maximum.accumulate(rank)
+    known = column[newest] * (ticks + 1) + due[newest] + 1
     asked = np.arange(signals)[None, :] * (ticks + 1) + np.arange(1, ticks + 1)[:, None]
-    places = np.flatnonzero(newer)[np.searchsorted(known, asked, side="right") - 1]
+    places = np.flatnonzero(newest)[np.searchsorted(known, asked, side="right") - 1]
     return places, order, np.bincount(column[1:][again], minlength=signals)

@@ -19,7 +19,8 @@ from fusion.errors import ConfigError
 from fusion.plant import Modality, Plant
 from fusion.records import NS_PER_S, Frame, Item, Quality, Sample
 from fusion.timeline.arrivals import Arrivals, Arrived
-from fusion.timeline.clock_models import ClockModel
+from fusion.timeline.clock_models import ClockModel, Flag
+from fusion.timeline.laggards import Laggards
 from fusion.timeline.media import track
 from fusion.timeline.process import Heartbeats, Held, ProcessGrid, Rows, empty_grid, hold
 from fusion.timeline.watermark import NEVER_NS, closing_ns
@@ -64,7 +65,8 @@ class TimelineHealth:
 
     ``late`` missed their tick, ``duplicates`` repeat a stamp, ``bad`` were masked, ``dropped`` were unknown, of a
     foreign shape or too many. ``clock_offset_s`` is the smallest delay of the last minute, ``skewed`` are the clocks
-    that are suspected or corrected, ``clock_of`` tells which clock stamps a signal.
+    that are suspected or corrected and the signals that lag behind a clock they share, ``clock_of`` tells which clock
+    stamps a signal.
     """
 
     late: Mapping[str, int]
@@ -107,6 +109,7 @@ class Timeline:
             capacity_s=c.capacity_s,
             capacity_rows=c.capacity_rows,
         )
+        self._laggards = Laggards(self._process)
         self._names = tuple(s.name for s in self._process)
         self._held = Held.before(self._process)
         self._rows = Rows.concat([])
@@ -152,7 +155,7 @@ class Timeline:
             clock_offset_s={name: clock.smallest_s for name, clock in clocks.items()},
             clock_steps={name: clock.steps for name, clock in clocks.items()},
             clock_of=dict(self._intake.clock_of),
-            skewed=tuple(sorted(name for name, clock in clocks.items() if clock.flagged)),
+            skewed=tuple(sorted([*(name for name, clock in clocks.items() if clock.flag.up), *self._laggards.now])),
         )
 
     # --- closing
@@ -171,6 +174,7 @@ class Timeline:
 
     def _take_in(self, now_ns: int) -> None:
         news = self._intake.take(now_ns)
+        self._laggards.take(news.rows)
         self._rows = Rows.concat([self._rows, news.rows])
         self._beats = Heartbeats.concat([self._beats, news.beats])
         self._media += news.media
@@ -222,11 +226,15 @@ class Timeline:
         expected = np.concatenate([[self._tick_ns], ticks[:-1] + self._step_ns])
         for skipped in np.flatnonzero(ticks != expected).tolist():
             flags[skipped] = ("gap",)
-        for name, clock in sorted(self._intake.clocks.items()):
-            if clock.ever_flagged:
+        for name, flag in sorted(self._all_flags().items()):
+            if flag.ever:
                 for i, moment in enumerate(moments.tolist()):
-                    flags[i] += (f"clock:{name}",) if clock.flagged_at(moment) else ()
+                    flags[i] += (f"clock:{name}",) if flag.up_at(moment) else ()
         return flags
+
+    def _all_flags(self) -> dict[str, Flag]:
+        """Of clocks, and of signals that lag behind theirs."""
+        return {name: clock.flag for name, clock in self._intake.clocks.items()} | self._laggards.flags
 
     def _forget(self, tick_ns: int) -> None:
         """Drop what no later tick can need."""
@@ -234,8 +242,8 @@ class Timeline:
         self._arrivals = self._arrivals[keep:]
         for source in self._intake.sources.values():
             source.forget(tick_ns + self._lateness_ns)
-        for clock in self._intake.clocks.values():
-            clock.forget(self._moment_ns)
+        for flag in self._all_flags().values():
+            flag.forget(self._moment_ns)
 
     def _hand_out_media(self, ticks: Ints, moments: Ints) -> None:
         """Give media that arrived in time to their tracks; those that came after the last moment wait."""

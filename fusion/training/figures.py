@@ -74,7 +74,8 @@ def course_figure(course: Curves) -> Figure:
         right.plot(curve.steps, curve.values, marker=".", label=label)
     right.set(xlabel="step", title="collapse gauges on held-out runs", yscale="log")
     for axes in (left, middle, right):
-        axes.legend(fontsize=7)
+        if axes.get_legend_handles_labels()[0]:  # nothing was trained: the model is the closed form
+            axes.legend(fontsize=7)
     return figure
 
 

@@ -3,8 +3,8 @@
 An exponential average of a strong fault stays out of control long after the plant is well: from a hundred times its
 limit a slow one takes minutes. So the mean of the last ``FRESH_TICKS`` is kept beside it, with its own normal limit.
 Where the average claims a deviation that these ticks would have to show and do not, it forgets: it begins again with
-them, as a CUSUM is reset once the process is back in control. What is usual follows a
-lasting new level, and is again what it was as soon as the ticks are.
+them, as a CUSUM is reset once the process is back in control. What is usual follows a plant that changes, but while
+a fault stands only where that is not seen.
 Shape letters: T ticks, C columns.
 """
 
@@ -57,16 +57,16 @@ class Limits:
 class AverageCarry:
     """What a stream leaves behind: the last residuals [<= FRESH_TICKS, C], their averages by speed, and what is usual.
 
-    ``usual`` [C] is the mean over ``count`` ticks, ``sure`` [C] what it was when they last agreed with it for a while,
-    ``agreed`` [C] for how many ticks they have now; ``ticks`` is the age of the stream.
+    ``usual`` [C] is the mean over ``count`` [C] ticks, ``sure`` [C] what it was when they last agreed with it for a
+    while, ``agreed`` [C] for how many they do now; ``ticks`` is the age of the stream.
     """
 
     recent: Floats | None = None
     smooth: dict[float, Floats] = field(default_factory=dict)
     usual: Floats | None = None
+    count: Floats | None = None
     sure: Floats | None = None
     agreed: Floats | None = None
-    count: int = 0
     ticks: int = 0
 
 
@@ -85,16 +85,18 @@ def averaged(
     limits: Limits | None = None,
     speeds: Sequence[Speed] = SPEEDS,
     alike: Bools | None = None,
+    learns: bool = True,
 ) -> Averaged:
     """Averages of residuals [T, C], which are zero where they are not ``known`` [T]; updates ``carry``.
 
     Without ``limits``, as they are fitted, nothing is forgotten and everything is usual. Where residuals are not
-    ``alike`` [T] those whose usual level is known, they say nothing of a shift.
+    ``alike`` [T] those whose usual level is known, they say nothing of a shift. Where nothing ``learns``, while
+    a fault stands, what is out of control is not usual.
     """
     fresh = _fresh(residual, carry)
     comparable = known if alike is None else known & alike
     relative = any(speed.relative for speed in speeds)
-    usual = _usual(residual, fresh, comparable, carry, limits) if relative else np.zeros_like(residual)
+    usual = _usual(residual, fresh, comparable, carry, limits, learns) if relative else np.zeros_like(residual)
     made = {}
     for speed in speeds:
         level = usual if speed.relative else 0.0
@@ -126,25 +128,30 @@ def _fresh(residual: Floats, carry: AverageCarry) -> Floats:
     return np.asarray((total[end] - total[start]) / (end - start)[:, None])
 
 
-def _usual(residual: Floats, fresh: Floats, known: Bools, carry: AverageCarry, limits: Limits | None) -> Floats:
-    """The long mean [T, C] with each tick in it, until fresh ticks are back at what was sure. Updates ``carry``."""
-    mean = np.zeros(residual.shape[1]) if carry.usual is None else carry.usual
+def _usual(
+    residual: Floats, fresh: Floats, known: Bools, carry: AverageCarry, limits: Limits | None, learns: bool
+) -> Floats:
+    """The long mean [T, C] with each tick in it; updates ``carry``.
+
+    Where nothing ``learns``, a column whose ticks do not agree with it stays what it was when they last did.
+    """
+    columns = residual.shape[1]
+    mean, count, agreed = (np.zeros(columns) if a is None else a for a in (carry.usual, carry.count, carry.agreed))
     sure = mean if carry.sure is None else carry.sure
-    agreed = np.zeros(residual.shape[1]) if carry.agreed is None else carry.agreed
+    size = np.full(columns, np.inf) if limits is None else limits.fresh
     made = np.empty_like(residual)
     for row in range(len(residual)):
         if known[row]:
-            carry.count += 1
-            mean = mean + (residual[row] - mean) / min(carry.count, LONG_TICKS)
-            if limits is None or carry.ticks + row < FIRST_TICKS:
-                sure = mean
-            else:
-                off = np.abs(fresh[row] - mean) / limits.fresh
-                mean = np.where((off > 1.0) & (np.abs(fresh[row] - sure) <= QUIET * limits.fresh), sure, mean)
-                agreed = np.where(off <= 1.0, agreed + 1, 0)
-                sure = np.where(agreed > FRESH_TICKS, mean, sure)
+            first = carry.ticks + row < FIRST_TICKS
+            agrees = first | (np.abs(fresh[row] - mean) <= size)
+            mean = mean if learns else np.where(agrees, mean, sure)
+            counts = agrees | learns
+            count = count + counts
+            mean = mean + np.where(counts, (residual[row] - mean) / np.clip(count, 1.0, LONG_TICKS), 0.0)
+            agreed = np.where(agrees, agreed + 1, 0)
+            sure = np.where((agreed > FRESH_TICKS) | first, mean, sure)
         made[row] = mean
-    carry.usual, carry.sure, carry.agreed = mean, sure, agreed
+    carry.usual, carry.count, carry.agreed, carry.sure = mean, count, agreed, sure
     return made
 
 

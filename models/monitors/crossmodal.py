@@ -158,7 +158,8 @@ class CrossModal:
             residual, known = self._residual(target, piece.blocks, design, sets[target])
             left = carry.residuals.setdefault(target, AverageCarry())
             alike = self._at_home(target, sets[target], left.ticks + np.arange(len(known)), carry)
-            made[target] = averaged(residual, known, left, self._usual(target), self._speeds(target), alike)
+            limits, speeds = self._usual(target), self._speeds(target)
+            made[target] = averaged(residual, known, left, limits, speeds, alike, piece.learns)
             carry.fresh[target] = made[target].fresh
         home = {t: [(there, rows) for there, rows in s if there == carry.home.get(t)] for t, s in sets.items()}
         return [

@@ -69,10 +69,12 @@ class MonitorCarry:
     """What a stream of ticks leaves behind for the next piece: a carry for each generator.
 
     By medium, ``held`` are its last features and ``well`` the ticks since it last showed a sign of being dead;
-    ``recovered`` are the ticks since a fault was last forgotten.
+    ``recovered`` are the ticks since a fault was last forgotten. While one stands, nothing ``learns`` from what is out
+    of control, nor shortly after.
     """
 
     ticks: int = 0
+    learns: bool = True
     held: dict[str, Floats] = field(default_factory=dict)
     well: dict[str, int] = field(default_factory=dict)
     recovered: int = WARM_UP_TICKS
@@ -163,6 +165,7 @@ class Monitors:
         carry.others = carry.others or [other.begin() for other in self.others]
         there = {medium: good & self._alive(medium, ticks, carry) for medium, good in calibrated.items()}
         read = piece(ticks, encoding, self.core.scaling, there, carry.held)
+        read = replace(read, learns=carry.learns and carry.recovered >= WARM_UP_TICKS)
         made = self.ahead.step(read, carry.ahead)
         for generator, left in zip(self.others, carry.others, strict=True):
             made += generator.step(read, left)

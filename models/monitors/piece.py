@@ -33,11 +33,12 @@ class Blocks:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Consecutive ticks and what was made of them once."""
+    """Consecutive ticks and what was made of them once; ``learns`` is whether they may be like what is usual."""
 
     ticks: Ticks
     encoding: Encoding
     blocks: Blocks
+    learns: bool = True
 
     def __len__(self) -> int:
         return len(self.ticks)

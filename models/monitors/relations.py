@@ -130,7 +130,7 @@ class Relations:
         encoding, observed = piece.encoding, piece.ticks.observed
         columns = [np.where(observed[:, r.tag], r.residual(encoding), 0.0) for r in self.relations]
         residual = np.stack(columns, 1) if columns else np.zeros((len(encoding), 0))
-        made, instrument, found = _averaged(residual, carry, self.limits), alone(self.plant), []
+        made, instrument, found = _averaged(residual, carry, self.limits, piece.learns), alone(self.plant), []
         for energy in self.energies:
             over = made.smooth[energy.speed] / self.limits.upper[energy.speed]
             found.append(Residual(energy, Largest(over, partial(self._shares, over, energy.speed)), instrument))
@@ -257,8 +257,8 @@ def _energies() -> tuple[Energy, ...]:
     )
 
 
-def _averaged(residual: Floats, carry: RelationCarry, limits: Limits | None = None) -> Averaged:
+def _averaged(residual: Floats, carry: RelationCarry, limits: Limits | None = None, learns: bool = True) -> Averaged:
     """Averages of the residuals [T, S] once the stream has settled; updates ``carry``."""
     settled = carry.ticks + np.arange(len(residual)) >= SETTLED_TICKS
     carry.ticks += len(residual)
-    return averaged(np.where(settled[:, None], residual, 0.0), settled, carry.averages, limits)
+    return averaged(np.where(settled[:, None], residual, 0.0), settled, carry.averages, limits, learns=learns)

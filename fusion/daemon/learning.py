@@ -1,0 +1,101 @@
+"""Learning beside the daemon: when there is enough, and then every so often, a process of low priority trains anew.
+
+The process is `fusion learn`; what it takes appears in the store of models, and from there in the seat of the engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fusion.errors import ConfigError
+from fusion.recordings.recorder import Recorder
+from fusion.records import NS_PER_S
+
+log = logging.getLogger(__name__)
+
+NICE = 15
+
+
+@dataclass(kw_only=True, slots=True)
+class LearnConfig:
+    """Whether the daemon learns from what it records.
+
+    ``models`` is the folder of models; "" learns nothing, and `model` names the one in use. The first is fitted in
+    closed form after ``first_h`` hours of normal operation, later ones every ``every_h`` hours, with networks trained
+    for ``seconds``.
+    """
+
+    models: str = ""
+    first_h: float = 0.75
+    every_h: float = 24.0
+    seconds: float = 600.0
+
+    def __post_init__(self) -> None:
+        """Reject times that are none."""
+        if min(self.first_h, self.every_h, self.seconds) <= 0:
+            raise ConfigError("learn: first_h, every_h and seconds must be positive")
+
+
+class Learner:
+    """Decides when to learn, and runs the process; ``waiting`` says what for, ``trouble`` why it failed."""
+
+    def __init__(
+        self, config: LearnConfig, plant_file: Path, recorder: Recorder, clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.trouble = ""
+        self._config, self._plant_file, self._recorder, self._clock_s = config, plant_file, recorder, clock_s
+        self._process: asyncio.subprocess.Process | None = None
+        self._ending: asyncio.Task[None] | None = None
+        self._due_s: float | None = None
+
+    async def turn(self, has_model: bool) -> str:
+        """Start what is due; returns what a daemon without a model waits for, in words."""
+        if self._process is not None:
+            return "the first model is being fitted"
+        if has_model:
+            self._due_s = self._due_s or self._clock_s() + self._config.every_h * 3600
+            if self._clock_s() >= self._due_s:
+                await self._start(f"seconds={self._config.seconds:g}")
+            return ""
+        hours = await asyncio.to_thread(self._normal_hours)
+        if hours >= self._config.first_h and (self._due_s is None or self._clock_s() >= self._due_s):
+            await self._start("steps=0")
+        said = f"{hours:.2f} of {self._config.first_h:g} h of normal operation recorded"
+        return f"{said}; {self.trouble}" if self.trouble else said
+
+    async def finish(self) -> None:
+        """Stop what runs; it goes on with the same recordings when it is started again."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
+            await self._process.wait()
+
+    def _normal_hours(self) -> float:
+        spans = [segment.span_ns for segment in self._recorder.segments() if segment.kind == "normal"]
+        return sum(end - start for start, end in spans) / NS_PER_S / 3600
+
+    async def _start(self, *settings: str) -> None:
+        folders = ("--records", str(self._recorder.folder), "--models", self._config.models)
+        command = (sys.executable, "-m", "fusion.cli", "learn", *folders, "--plant", str(self._plant_file), *settings)
+        log.info("learning from %s", self._recorder.folder)
+        self._process = await asyncio.create_subprocess_exec(
+            "nice", "-n", str(NICE), *command, stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+        )
+        self._ending = asyncio.create_task(self._await(self._process))
+
+    async def _await(self, process: asyncio.subprocess.Process) -> None:
+        """Wait for the end; the last line of a failure is why."""
+        _, said = await process.communicate()
+        self._process = None
+        self._due_s = self._clock_s() + (self._config.every_h if process.returncode == 0 else 0.25) * 3600
+        lines = said.decode(errors="replace").strip().splitlines()
+        self.trouble = "" if process.returncode == 0 else f"learning failed: {lines[-1] if lines else 'no word'}"
+        if self.trouble:
+            log.warning("%s", self.trouble)

@@ -1,0 +1,88 @@
+"""The seat of the engine: one may take the place of another between two ticks, and it may be empty.
+
+Without a model nothing is judged; ticks are made all the same, so that the first model knows the last minutes when it
+comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from control.advice.licence import Level
+from control.anomaly.calibration import Calibration
+from fusion.inference import Engine, Outcome
+from fusion.plant import Plant
+from fusion.records import Answer, Frame
+from models.features.stem import FeatureStem
+from models.ticks import TickBuilder
+
+NO_MODEL = "no model"
+
+
+class Seat:
+    """What the daemon asks of an engine, whichever sits here; called in the thread of the engine alone."""
+
+    def __init__(self, plant: Plant, engine: Engine | None = None, sequence: int = 0) -> None:
+        self.plant, self.engine = plant, engine
+        self.waiting = ""
+        self._sequence = sequence
+        self._builder = TickBuilder(plant, FeatureStem(plant))
+
+    def step(self, frame: Frame, newest: bool = True) -> Outcome:
+        """What the engine says of a tick."""
+        if self.engine is not None:
+            return self.engine.step(frame, newest)
+        return replace(Outcome.empty(frame, (*frame.flags, *self.flags)), ticks=self._builder.tick(frame))
+
+    def answer(self, answer: Answer) -> None:
+        """Take what is said of a recommendation."""
+        if self.engine is not None:
+            self.engine.answer(answer)
+
+    def note_skipped(self) -> None:
+        """Hear that ticks are missing."""
+        if self.engine is not None:
+            self.engine.note_skipped()
+
+    def accept(self, anomaly_id: str) -> bool:
+        """Take what an event shows for normal."""
+        return self.engine is not None and self.engine.accept(anomaly_id)
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Those of the engine, or that there is none, with what it waits for."""
+        if self.engine is not None:
+            return self.engine.flags
+        return (f"{NO_MODEL}: {self.waiting}" if self.waiting else NO_MODEL,)
+
+    @property
+    def model_id(self) -> str:
+        """The model in use; "" without one."""
+        return "" if self.engine is None else self.engine.model_id
+
+    @property
+    def calibrated_hours(self) -> float:
+        """Hours of normal operation behind the limits."""
+        return 0.0 if self.engine is None else self.engine.calibrated_hours
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The limits in use."""
+        return None if self.engine is None else self.engine.calibration
+
+    @property
+    def level(self) -> Level:
+        """What the model may do."""
+        return Level.OBSERVE if self.engine is None else self.engine.level
+
+    @property
+    def sequence(self) -> int:
+        """The number of the last event."""
+        return self._sequence if self.engine is None else self.engine.sequence
+
+    @property
+    def notes(self) -> Mapping[str, Any]:
+        """What else must outlive a restart."""
+        return {} if self.engine is None else self.engine.notes

@@ -1,0 +1,97 @@
+"""`fusion learn`: a model from what was recorded, and whether it takes the place of the one in use.
+
+It trains on normal recordings but the last, which neither it nor its predecessor is to have seen: there both are tried.
+What has no predecessor is taken as it is, with the hours behind its limits said.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fusion.checkpoint import load_checkpoint
+from fusion.errors import ConfigError, RecordingError
+from fusion.evaluation.evaluate import false_raises, normal_hours, play_all
+from fusion.files import whole_file
+from fusion.inference import calibration_of
+from fusion.model_store import VERDICT, ModelStore
+from fusion.plain import plain
+from fusion.plant import Plant
+from fusion.recordings.recording import Recording
+from fusion.training.settings import TrainConfig
+from fusion.training.train import train
+
+log = logging.getLogger(__name__)
+
+BY = "backtest"
+LEAST_KEPT_BACK = 4  # recordings from which on the last is kept back
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Whether a new model was taken, and why: false raises of it and of the one in use in ``hours`` kept back."""
+
+    model: str
+    taken: bool
+    reason: str
+    hours: float = 0.0
+    raises: int | None = None
+    raises_in_use: int | None = None
+
+
+def normal_recordings(folder: Path, plant: Plant) -> list[Path]:
+    """What may be learned from: whole, of this plant and normal, oldest first."""
+    found = []
+    for path in sorted(p for p in folder.iterdir() if (p / "manifest.json").is_file()):
+        try:
+            recording = Recording.verified(path)
+        except (RecordingError, ConfigError) as error:
+            log.warning("left out: %s", error)
+            continue
+        if recording.plant.fingerprint != plant.fingerprint:
+            log.warning("%s: left out, it is of another plant", path)
+        elif recording.kind == "normal":
+            found.append(path)
+    return found
+
+
+def learn(records: Path, store: ModelStore, plant: Plant, config: TrainConfig) -> Verdict:
+    """Train on what is recorded, try the model, and put it to use where it is no worse.
+
+    Raises:
+        ConfigError: where there is too little normal data; the message says how much is needed.
+    """
+    found = normal_recordings(records, plant)
+    if not found:
+        raise ConfigError(f"{records}: no normal recording of plant {plant.name!r}; record first, or take marks back")
+    kept_back = found[-1:] if len(found) >= LEAST_KEPT_BACK else []
+    place = store.next_place()
+    train(found[: len(found) - len(kept_back)], place, config)
+    verdict = _tried(place, store, kept_back)
+    with whole_file(place / VERDICT) as aside:
+        aside.write_text(json.dumps(plain(verdict), indent=1))
+    if verdict.taken:
+        store.choose(place.name, BY, verdict.reason)
+    log.info("model %s %s: %s", place.name, "is taken" if verdict.taken else "is not taken", verdict.reason)
+    return verdict
+
+
+def _tried(place: Path, store: ModelStore, kept_back: Sequence[Path]) -> Verdict:
+    """The new model beside the one in use, on what was kept back."""
+    limits = calibration_of(load_checkpoint(place))
+    proven = f"{limits.hours:.1f} h behind its limits, at most {limits.bound_per_day:.0f} false raises a day excluded"
+    present = store.current
+    if present is None or not kept_back:
+        return Verdict(model=place.name, taken=True, reason=f"the first one: {proven}")
+    new, old = play_all(place, kept_back), play_all(present, kept_back)
+    hours = sum(map(normal_hours, new))
+    raises, before = (sum(len(false_raises(played)) for played in runs) for runs in (new, old))
+    allowed = max(before, math.ceil(limits.false_raises_per_day * hours / 24))
+    reason = f"{raises} false raises in {hours:.1f} h kept back, {before} of the one in use; {proven}"
+    return Verdict(
+        model=place.name, taken=raises <= allowed, reason=reason, hours=hours, raises=raises, raises_in_use=before
+    )

@@ -1,0 +1,283 @@
+"""The recorder: everything that arrives becomes recordings, in a thread of its own, within a budget of disk.
+
+A recording is closed every ``slice_s``, so that a process which is killed loses no more than that; when a segment's
+time is over its slices become one recording. What is found of an earlier run is made whole first. The oldest segments
+go when the budget is spent; those with marks of faults, alarms or maintenance stay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import shutil
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fusion.clock import CLOCK
+from fusion.errors import ConfigError, RecordingError
+from fusion.plant import Modality, Plant
+from fusion.recordings.marks import Journal, Mark, kind_of
+from fusion.recordings.recording import Event, Recording
+from fusion.recordings.writer import RecordingWriter, relabel
+from fusion.records import NS_PER_S, Item, Sample
+
+log = logging.getLogger(__name__)
+
+OPEN, MARKS, LOCK = "open", "marks.jsonl", "lock"
+GIB = 2**30
+MOST_WAITING = GIB // 4  # bytes between the intake and the disk
+WAKE_S = 0.5
+
+
+@dataclass(kw_only=True, slots=True)
+class RecorderConfig:
+    """What is kept of what arrives, and how much disk it may take.
+
+    ``folder`` "" records nothing. Of the media in ``thin`` one sample in so many is kept; sound cannot be thinned.
+    ``free_gib`` of the disk stay free whatever the budget says.
+    """
+
+    folder: str = ""
+    segment_s: float = 1800.0
+    slice_s: float = 10.0
+    budget_gib: float = 50.0
+    free_gib: float = 2.0
+    thin: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Reject times and sizes that keep nothing."""
+        if not 0 < self.slice_s <= self.segment_s:
+            raise ConfigError(f"record.slice_s: {self.slice_s} must be positive and at most segment_s")
+        if self.budget_gib <= 0 or self.free_gib < 0:
+            raise ConfigError("record.budget_gib, record.free_gib: expected a positive size, and one of zero or more")
+        if any(every < 1 for every in self.thin.values()):
+            raise ConfigError("record.thin: expected for each medium of how many samples one is kept, from 1 on")
+
+    def check(self, plant: Plant) -> None:
+        """Reject a thinning of what is no picture or cloud of the plant."""
+        media = [s.name for s in plant.media if s.modality is not Modality.AUDIO]
+        if unknown := sorted(set(self.thin) - set(media)):
+            raise ConfigError(
+                f"record.thin: {unknown[0]!r} is not accepted; expected some of {', '.join(media) or '-'}"
+            )
+
+
+class Recorder:
+    """Records into a folder from ``start`` to ``close``; ``trouble`` says what is not recorded now, and why.
+
+    Raises:
+        ConfigError: the folder cannot be used, or another process records into it.
+    """
+
+    def __init__(self, config: RecorderConfig, plant: Plant, now_ns: Callable[[], int] = CLOCK.now_ns) -> None:
+        config.check(plant)
+        self.trouble = ""
+        self.dropped = 0
+        self._config, self._plant, self._now_ns = config, plant, now_ns
+        self.folder = Path(config.folder)
+        self._lock = _locked(self.folder)
+        self._journal = Journal(self.folder / MARKS)
+        self._waiting: deque[Item | Mark] = deque()
+        self._size = 0
+        self._counted: dict[str, int] = {}
+        self._guard = threading.Condition()
+        self._stopping = False
+        self._slice: RecordingWriter | None = None
+        self._slice_ns = self._segment_ns = 0
+        self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
+
+    def start(self) -> None:
+        """Make whole what an earlier run left, and begin."""
+        left = sorted((self.folder / OPEN).glob("*.partial"))
+        for torn in left:
+            shutil.rmtree(torn, ignore_errors=True)
+        if left:
+            log.warning("record: up to %.0f s before the last end were not written", self._config.slice_s)
+        with self._telling():
+            self._close_segment()
+        self._thread.start()
+
+    def add(self, item: Item) -> None:
+        """Take what arrived; it never waits for the disk, and what there is no room for is counted.
+
+        Raises:
+            RecordingError: where the recorder has failed for good.
+        """
+        if not self._thread.is_alive():
+            raise RecordingError(f"{self.folder}: the recorder has ended; the log says why")
+        if isinstance(item, Sample) and not self._kept(item.signal):
+            return
+        size = _bytes(item)
+        with self._guard:
+            if self._size + size > MOST_WAITING:
+                self.dropped += 1
+                self.trouble = self.trouble or "record: more arrives than the disk takes"
+                return
+            self._waiting.append(item)
+            self._size += size
+
+    def mark(self, mark: Mark) -> None:
+        """Keep what is said of a stretch of time; closed recordings of it will say so too."""
+        with self._guard:
+            self._waiting.append(mark)
+
+    def segments(self) -> list[Recording]:
+        """The closed recordings, oldest first."""
+        found = []
+        for path in sorted(self.folder.iterdir()):
+            if path.is_dir() and path.name != OPEN and not path.suffix:
+                with contextlib.suppress(RecordingError):
+                    found.append(Recording(path))
+        return found
+
+    def close(self) -> None:
+        """Write what waits and close the segment."""
+        with self._guard:
+            self._stopping = True
+            self._guard.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+        os.close(self._lock)
+
+    def _kept(self, signal: str) -> bool:
+        every = self._config.thin.get(signal, 1)
+        count = self._counted[signal] = self._counted.get(signal, -1) + 1
+        return count % every == 0
+
+    # --- in the thread
+
+    def _work(self) -> None:
+        while True:
+            with self._guard:
+                self._guard.wait(timeout=0.0 if self._stopping else WAKE_S)
+                items, self._waiting, self._size = self._waiting, deque(), 0
+                stopping = self._stopping
+            with self._telling():
+                while items:
+                    self._write(items.popleft())
+                self._turn(stopping)
+            self.dropped += len(items)
+            if stopping:
+                return
+
+    def _note(self, mark: Mark) -> None:
+        self._journal.add(mark)
+        for segment in self.segments():
+            if mark.overlaps(*segment.span_ns):
+                relabel(segment.path, *self._label(segment.span_ns))
+
+    def _write(self, item: Item | Mark) -> None:
+        if isinstance(item, Mark):
+            self._note(item)
+            return
+        if self._slice is None:
+            self._slice_ns = self._now_ns()
+            self._segment_ns = self._segment_ns or self._slice_ns
+            self._slice = RecordingWriter(self.folder / OPEN / f"{self._slice_ns:020d}", self._plant)
+        self._slice.write(item)
+
+    def _turn(self, stopping: bool) -> None:
+        """Close the slice, and the segment, when their time is over."""
+        now_ns = self._now_ns()
+        if self._slice is not None and (stopping or now_ns - self._slice_ns >= self._config.slice_s * NS_PER_S):
+            whole, self._slice = self._slice, None
+            whole.close()
+        over = now_ns - self._segment_ns >= self._config.segment_s * NS_PER_S
+        if self._slice is None and self._segment_ns and (stopping or over):
+            self._close_segment()
+
+    def _close_segment(self) -> None:
+        """Make the slices one recording, and room for the next."""
+        self._segment_ns = 0
+        slices = sorted(path for path in (self.folder / OPEN).iterdir() if not path.suffix)
+        parts = [recording for path in slices if (recording := _whole(path))]
+        if parts:
+            span_ns = parts[0].span_ns[0], max(part.span_ns[1] for part in parts)
+            place = self.folder / _name(span_ns[0])
+            if not place.exists():  # else it was joined, and the process killed before its slices went
+                kind, events = self._label(span_ns)
+                with RecordingWriter(place, parts[0].plant, kind=kind, events=events) as joined:
+                    for part in parts:
+                        joined.take(part)
+        for path in slices:
+            shutil.rmtree(path, ignore_errors=True)
+        self._make_room()
+
+    def _label(self, span_ns: tuple[int, int]) -> tuple[str, list[Event]]:
+        marks = self._journal.within(*span_ns)
+        return kind_of(marks), [mark.event() for mark in marks]
+
+    def _make_room(self) -> None:
+        """Let the oldest unmarked segments go until budget and disk are kept."""
+        segments = self.segments()
+        used = sum(segment.bytes for segment in segments)
+        free = [s for s in segments if not self._journal.within(*s.span_ns)]
+        while self._over(used):
+            if not free:
+                raise OSError(f"marked recordings fill the budget of {self._config.budget_gib:g} GiB; move some away")
+            oldest = free.pop(0)
+            shutil.rmtree(oldest.path)
+            used -= oldest.bytes
+            log.info("record: %s is gone, for the budget of disk", oldest.path.name)
+
+    def _over(self, used: int) -> bool:
+        short = shutil.disk_usage(self.folder).free < self._config.free_gib * GIB
+        return used > self._config.budget_gib * GIB or short
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """A disk that takes nothing is said, and costs the open slice; recording goes on with the next."""
+        try:
+            yield
+        except (OSError, RecordingError) as error:
+            if not self.trouble:
+                log.error("record: %s; nothing is recorded until it is mended", error)
+            self.trouble = f"record: {error}"
+            self._abandon()
+        else:
+            self.trouble = ""
+
+    def _abandon(self) -> None:
+        torn, self._slice = self._slice, None
+        if torn is not None:
+            with contextlib.suppress(OSError):
+                torn.abandon()
+
+
+def _locked(folder: Path) -> int:
+    """The folder, made where it is missing and held for this process."""
+    try:
+        (folder / OPEN).mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise ConfigError(f"record.folder: {folder} cannot be used ({error}); expected a writable folder") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise ConfigError(f"record.folder: {folder} is recorded into by another process; choose another") from error
+    return lock
+
+
+def _whole(path: Path) -> Recording | None:
+    """A slice as it was written; None, said, where it is damaged."""
+    try:
+        return Recording.verified(path)
+    except (RecordingError, ConfigError) as error:
+        aside = path.rename(path.with_suffix(".damaged"))
+        log.error("record: %s is left out and kept as %s: %s", path.name, aside, error)
+        return None
+
+
+def _name(t_ns: int) -> str:
+    return datetime.fromtimestamp(t_ns // NS_PER_S, UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def _bytes(item: Item) -> int:
+    return item.value.nbytes + (0 if isinstance(item, Sample) else item.t_ns.nbytes * 3)

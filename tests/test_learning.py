@@ -1,0 +1,250 @@
+"""Learning in place: recordings become a model, the model takes the seat of a running daemon, and may be taken back."""
+
+import asyncio
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fusion.cli import main
+from fusion.daemon.desk import AlarmDesk
+from fusion.daemon.learning import LearnConfig, Learner
+from fusion.daemon.memory import TickMemory
+from fusion.daemon.resume import columns_of
+from fusion.daemon.seat import Seat
+from fusion.daemon.settings import DaemonConfig
+from fusion.daemon.succession import Succession, first_model
+from fusion.errors import ConfigError
+from fusion.learning import normal_recordings
+from fusion.model_store import ModelStore
+from fusion.plant_file import dump_plant
+from fusion.recordings.recorder import Recorder, RecorderConfig
+from fusion.recordings.recording import Recording
+from fusion.recordings.writer import relabel
+from fusion.timeline.history import frames
+from tests.small_plants import SMALL, small_values, write_recording
+
+START_S = 1_700_000_000
+HOUR_S = 3600
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A folder with a plant, five recordings of half an hour, and the first model learned from them in closed form."""
+    folder = tmp_path_factory.mktemp("site")
+    dump_plant(SMALL, folder / "plant.yaml")
+    for i in range(5):
+        values = small_values(i, 1800)
+        write_recording(folder / "records" / f"{i}", SMALL, values, START_S + i * HOUR_S)
+    assert learned(folder) == 0
+    return folder
+
+
+def learned(folder, *settings):
+    places = ["--records", str(folder / "records"), "--models", str(folder / "models")]
+    return main(["learn", *places, "--plant", str(folder / "plant.yaml"), "steps=0", "threads=1", *settings])
+
+
+def test_the_first_model_is_used_and_its_hours_are_said(site):
+    store = ModelStore(site / "models")
+    assert store.names()[0] == "0001"
+    first = store.history()[0]
+    assert (first.model, first.by) == ("0001", "backtest")
+    assert "h behind its limits" in first.reason
+    assert json.loads((site / "models" / "0001" / "verdict.json").read_text())["taken"] is True
+
+
+def test_a_later_model_is_tried_on_what_neither_has_seen(site):
+    before = len(ModelStore(site / "models").names())
+    assert learned(site) == 0
+    store = ModelStore(site / "models")
+    verdict = json.loads((site / "models" / store.names()[-1] / "verdict.json").read_text())
+    assert len(store.names()) == before + 1
+    assert verdict["hours"] == pytest.approx(0.45, abs=0.03)
+    assert verdict["raises"] is not None
+    assert verdict["taken"] is (verdict["raises"] <= max(verdict["raises_in_use"], 1))
+
+
+def test_models_are_listed_accepted_and_rolled_back(site, tmp_path, capsys):
+    store, models = ModelStore(tmp_path), ["--models", str(tmp_path)]
+    for one in ("0001", "0002"):
+        shutil.copytree(site / "models" / "0001", tmp_path / one)
+    one, two = store.names()
+    assert main(["model", "accept", one, *models, "--by", "kim"]) == 0
+    assert main(["model", "accept", two, *models, "--by", "kim"]) == 0
+    assert store.current.name == two
+    assert main(["model", "rollback", *models, "--by", "lee"]) == 0
+    assert store.current.name == one
+    capsys.readouterr()
+    assert main(["model", "list", *models]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith(f"* {one}  used since")
+    assert "by lee  rolled back" in said[0]
+    assert main(["model", "accept", "0099", *models]) == 2
+    assert f"there is no model '0099'; expected one of: {one}, " in capsys.readouterr().err
+    assert main(["model", "accept", *models]) == 2
+    (store.folder / "current.json").write_text("{")
+    assert main(["model", "list", *models]) == 2
+    assert "choose with `fusion model accept`" in capsys.readouterr().err
+
+
+def test_only_what_is_normal_whole_and_of_this_plant_is_learned_from(tmp_path):
+    values = small_values(0, 100)
+    for name in ("good", "fault", "torn", "foreign"):
+        plant = replace(SMALL, name="other") if name == "foreign" else SMALL
+        write_recording(tmp_path / name, plant, values)
+    relabel(tmp_path / "fault", "fault", [])
+    (tmp_path / "torn" / "process.parquet").write_bytes(b"half")
+    assert [path.name for path in normal_recordings(tmp_path, SMALL)] == ["good"]
+
+
+def test_too_little_is_said_and_nothing_is_put_to_use(tmp_path, capsys):
+    dump_plant(SMALL, tmp_path / "plant.yaml")
+    write_recording(tmp_path / "records" / "0", SMALL, small_values(0, 200))
+    assert learned(tmp_path) == 2
+    assert "normal" in capsys.readouterr().err
+    assert ModelStore(tmp_path / "models").current is None
+
+
+class Process:
+    def __init__(self, returncode, said=b""):
+        self.returncode, self._said = returncode, said
+
+    async def communicate(self):
+        return b"", self._said
+
+    async def wait(self):
+        return self.returncode
+
+
+def learner(folder, monkeypatch, process, started, clock=lambda: 0.0):
+    async def start(*command, **_):
+        started.append(command)
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
+    recorder = Recorder(RecorderConfig(folder=str(folder)), SMALL)
+    config = LearnConfig(models=str(folder / "models"), first_h=0.4, every_h=1.0)
+    return Learner(config, folder / "plant.yaml", recorder, clock)
+
+
+def test_the_first_model_is_learned_when_there_is_enough_and_others_in_their_time(tmp_path, monkeypatch):
+    started, now = [], [0.0]
+    teacher = learner(tmp_path, monkeypatch, Process(0), started, lambda: now[0])
+
+    async def life():
+        assert await teacher.turn(False) == "0.00 of 0.4 h of normal operation recorded"
+        write_recording(tmp_path / "20260101T000000Z", SMALL, small_values(0, 1800), START_S)
+        await teacher.turn(False)
+        assert len(started) == 1
+        assert "steps=0" in started[0]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        for now[0], runs in ((10.0, 1), (3599.0, 1), (3601.0, 2)):
+            assert await teacher.turn(True) == ""
+            assert len(started) == runs
+        assert "seconds=600" in started[1]
+
+    asyncio.run(life())
+
+
+def test_a_failure_to_learn_is_said_and_tried_again_later(tmp_path, monkeypatch):
+    started = []
+    teacher = learner(tmp_path, monkeypatch, Process(2, b"a traceback\nfusion: too little\n"), started)
+    write_recording(tmp_path / "20260101T000000Z", SMALL, small_values(0, 1800), START_S)
+
+    async def life():
+        await teacher.turn(False)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert teacher.trouble == "learning failed: fusion: too little"
+        said = await teacher.turn(False)
+        assert said.endswith("recorded; learning failed: fusion: too little")
+        assert len(started) == 1
+
+    asyncio.run(life())
+
+
+async def until(true):
+    for _ in range(3000):
+        if true():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it does not come")
+
+
+class Idle:
+    trouble = ""
+
+    async def turn(self, has_model):
+        return "" if has_model else "waiting for hours"
+
+    async def finish(self):
+        pass
+
+
+def test_a_model_takes_the_seat_between_two_ticks_and_knows_what_was_before(site, tmp_path):
+    config = DaemonConfig(
+        plant="", record=RecorderConfig(folder=str(tmp_path)), learn=LearnConfig(models=str(site / "models"))
+    )
+    seen = list(frames(Recording(site / "records" / "4")))
+    memory = TickMemory(tmp_path / "ticks", columns_of(SMALL), 3600.0)
+    seat, desk = Seat(SMALL), AlarmDesk()
+    succession = Succession(config, seat, Idle(), desk, memory, None)
+
+    async def direct(work, *given):
+        return work(*given)
+
+    async def life():
+        watching = asyncio.create_task(succession.watch())
+        outcomes = []
+        for i, frame in enumerate(seen[:700]):
+            outcome = seat.step(frame)
+            memory.add(outcome.ticks)
+            outcomes.append(outcome)
+            if i == 400:
+                await until(lambda: succession._ready)
+            await succession.seat_successor(direct)
+            await asyncio.sleep(0)
+        watching.cancel()
+        return outcomes
+
+    outcomes = asyncio.run(life())
+    memory.close()
+    begun = next(i for i, o in enumerate(outcomes) if o.surprise is not None)
+    assert begun <= 402  # of these 400 ticks the model was shown
+    assert "no model: waiting for hours" in outcomes[50].flags
+    assert not [flag for o in outcomes[begun:] for flag in o.flags if flag.startswith(("warming up", "no model"))]
+    assert np.isfinite(outcomes[begun].surprise.peak)
+    assert seat.model_id.startswith("small-")
+
+
+def test_a_model_that_cannot_be_used_is_said_and_the_present_one_stays(site, tmp_path):
+    store = ModelStore(tmp_path / "models")
+    place = store.next_place()
+    place.mkdir()
+    (place / "model.json").write_text("{}")
+    store.choose(place.name, "test")
+    config = DaemonConfig(
+        plant="", record=RecorderConfig(folder=str(tmp_path)), learn=LearnConfig(models=str(store.folder))
+    )
+    seat = Seat(SMALL)
+    succession = Succession(config, seat, Idle(), AlarmDesk(), None, None)
+
+    async def life():
+        watching = asyncio.create_task(succession.watch())
+        await until(lambda: succession.trouble)
+        watching.cancel()
+
+    asyncio.run(life())
+    assert "0001 is not used: " in succession.trouble
+    assert seat.engine is None
+
+
+def test_without_a_model_and_without_learning_there_is_nothing_to_run():
+    with pytest.raises(ConfigError, match=r"model: missing; name a model folder, or let it be learned"):
+        first_model(DaemonConfig(plant="p"))
+    with pytest.raises(ConfigError, match=r"learn.models: learning needs record.folder"):
+        DaemonConfig(plant="p", learn=LearnConfig(models="m"))

@@ -1,0 +1,225 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fusion.errors import ConfigError
+from fusion.plant import Modality, Plant, Signal
+from fusion.recordings.marks import Journal, Mark, MarkKind, kind_of
+from fusion.recordings.recorder import OPEN, Recorder, RecorderConfig
+from fusion.recordings.recording import Recording
+from fusion.records import NS_PER_S, Columns, Sample
+
+T0 = 1_780_000_000 * NS_PER_S
+PLANT = Plant(
+    name="own",
+    signals=(
+        Signal(name="T", unit="Cel"),
+        Signal(name="cam", modality=Modality.VIDEO, shape=(16, 16), unit="1", period_s=0.5),
+        Signal(name="mic", modality=Modality.AUDIO, shape=(800,), unit="1", period_s=1.0),
+        Signal(name="scan", modality=Modality.LIDAR, shape=(64, 4), unit="m", period_s=1.0),
+    ),
+)
+
+
+class Hands:
+    """A clock that is set by hand."""
+
+    def __init__(self):
+        self.t_ns = T0
+
+    def __call__(self):
+        return self.t_ns
+
+
+def value(t_ns, number):
+    return Columns(
+        signals=("T",),
+        index=np.zeros(1, np.int32),
+        t_ns=np.array([t_ns]),
+        received_ns=np.array([t_ns]),
+        value=np.array([float(number)]),
+        quality=np.array([2], np.uint8),
+        clock="plc",
+    )
+
+
+def media(t_ns, number):
+    picture = np.full((16, 16), number % 200, np.uint8)
+    sound = np.full(800, 0.25, np.float32)
+    cloud = np.full((5, 4), number, np.float32)
+    for name, what in (("cam", picture), ("mic", sound), ("scan", cloud)):
+        yield Sample(signal=name, t_ns=t_ns, received_ns=t_ns, value=what, clock="box")
+
+
+def settle(recorder):
+    """Wait until the recorder's thread has taken what it was given."""
+    deadline = time.monotonic() + 10
+    while recorder._waiting and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.05)
+
+
+def recorded(folder, seconds, clock=None, **settings):
+    """A recorder that has seen some seconds, and is closed."""
+    clock = clock or Hands()
+    recorder = Recorder(RecorderConfig(folder=str(folder), **settings), PLANT, clock)
+    recorder.start()
+    for second in range(seconds):
+        clock.t_ns += NS_PER_S
+        recorder.add(value(clock.t_ns, second))
+        for sample in media(clock.t_ns, second):
+            recorder.add(sample)
+        if clock.t_ns // NS_PER_S % 5 == 0:
+            settle(recorder)
+    recorder.close()
+    return recorder
+
+
+def test_what_arrives_becomes_recordings_that_hold_all_of_it(tmp_path):
+    recorder = recorded(tmp_path, 47, segment_s=20, slice_s=5)
+    segments = recorder.segments()
+    assert len(segments) >= 2
+    assert not list((tmp_path / OPEN).iterdir())
+    for segment in segments:
+        segment.verify()
+    values = np.concatenate([s.table()["value"].to_numpy() for s in segments])
+    assert values.tolist() == list(range(47))
+    items = [item for s in segments for item in s.items() if isinstance(item, Sample)]
+    assert [sum(item.signal == name for item in items) for name in ("cam", "mic", "scan")] == [47, 47, 47]
+    pictures = [int(item.value.mean().round()) for item in items if item.signal == "cam"]
+    np.testing.assert_allclose(pictures, np.arange(47) % 200, atol=3)
+    assert {item.clock for item in items} == {"box"}
+
+
+def test_pictures_and_clouds_may_be_thinned_and_sound_not(tmp_path):
+    segments = recorded(tmp_path, 20, slice_s=5, thin={"cam": 5, "scan": 2}).segments()
+    names = [item.signal for s in segments for item in s.items() if isinstance(item, Sample)]
+    assert [names.count(name) for name in ("cam", "mic", "scan")] == [4, 20, 10]
+    with pytest.raises(ConfigError, match=r"record.thin: 'mic' is not accepted; expected some of cam, scan"):
+        Recorder(RecorderConfig(folder=str(tmp_path / "other"), thin={"mic": 2}), PLANT)
+
+
+KILLED = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_recorder import *
+folder = Path(sys.argv[1])
+recorder = Recorder(RecorderConfig(folder=str(folder), slice_s=0.2, segment_s=1.0), PLANT)
+recorder.start()
+number = int(sys.argv[2])
+while True:
+    now = time.time_ns()
+    recorder.add(value(now, number))
+    for sample in media(now, number):
+        recorder.add(sample)
+    print(number, flush=True)
+    number += 1
+    time.sleep(0.005)
+"""
+
+
+def test_a_process_that_is_killed_loses_no_more_than_the_open_slice(tmp_path):
+    rng, number, lost = np.random.default_rng(5), 0, []
+    for _ in range(6):
+        code = KILLED.format(tests=str(Path(__file__).parent))
+        child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(number)], stdout=subprocess.PIPE)
+        first = child.stdout.readline()
+        time.sleep(0.4 + rng.random())
+        os.kill(child.pid, signal.SIGKILL)
+        given = [int(line) for line in (first + child.stdout.read()).split()]
+        child.wait()
+        child.stdout.close()
+        number = given[-1] + 1
+        recorder = Recorder(RecorderConfig(folder=str(tmp_path)), PLANT)
+        recorder.start()
+        recorder.close()
+        kept = [int(v) for s in recorder.segments() for v in s.table()["value"]]
+        assert len(kept) == len(set(kept))
+        lost.append(len(set(given) - set(kept)) * 0.005)
+        assert set(given) - set(kept) == set(range(given[-1] + 1 - len(set(given) - set(kept)), given[-1] + 1))
+    assert max(lost) < 0.2 + 1.0, lost  # the slice, and what waits for the thread to wake
+    for segment in recorder.segments():
+        segment.verify()
+
+
+def test_the_oldest_unmarked_segments_go_when_the_budget_is_spent(tmp_path):
+    clock = Hands()
+    first = recorded(tmp_path, 10, clock, slice_s=5).segments()[0]
+    recorder = Recorder(RecorderConfig(folder=str(tmp_path)), PLANT, clock)
+    recorder.start()
+    recorder.mark(Mark(name="pump changed", kind=MarkKind.MAINTENANCE, onset_ns=T0, end_ns=T0 + NS_PER_S, by="kim"))
+    recorder.close()
+    for _ in range(4):
+        clock.t_ns += 60 * NS_PER_S
+        left = recorded(tmp_path, 10, clock, slice_s=5, budget_gib=3.2 * first.bytes / 2**30).segments()
+    assert len(left) == 3
+    assert left[0].path.name == first.path.name
+    assert left[0].kind == "fault"
+    assert [event.name for event in left[0].events] == ["pump changed"]
+
+
+def test_marks_say_what_may_be_learned_from(tmp_path):
+    journal = Journal(tmp_path / "marks.jsonl")
+    alarm = Mark(name="own-1", kind=MarkKind.ALARM, onset_ns=100, end_ns=200, verdict="sensor", signals=("T",))
+    journal.add(alarm)
+    assert kind_of(journal.within(150, 300)) == "fault"
+    assert kind_of(journal.within(201, 300)) == "normal"
+    journal.add(Mark(name="own-1 good", kind=MarkKind.GOOD, onset_ns=90, end_ns=250, by="kim"))
+    with (tmp_path / "marks.jsonl").open("a") as stream:
+        stream.write('{"name": "half')
+    again = Journal(tmp_path / "marks.jsonl")
+    again.add(replace(alarm, name="own-2", onset_ns=400, end_ns=None))
+    read = Journal(tmp_path / "marks.jsonl")
+    assert kind_of(read.within(150, 300)) == "normal"
+    assert [mark.name for mark in read.within(10**15, 10**16)] == ["own-2"]
+    for wrong, text in (({"name": " "}, "a name is missing"), ({"name": "x", "end_ns": 1}, "it ends before it begins")):
+        with pytest.raises(ConfigError, match=text):
+            Mark(kind=MarkKind.FAULT, onset_ns=5, **wrong)
+
+
+def test_a_disk_that_takes_nothing_is_said_and_recording_goes_on_after_it(tmp_path, monkeypatch):
+    clock = Hands()
+    recorder = Recorder(RecorderConfig(folder=str(tmp_path), slice_s=5), PLANT, clock)
+    recorder.start()
+    (tmp_path / OPEN).rmdir()
+    (tmp_path / OPEN).write_text("in the way")
+    recorder.add(value(clock.t_ns, 1))
+    settle(recorder)
+    assert "record: " in recorder.trouble
+    (tmp_path / OPEN).unlink()
+    (tmp_path / OPEN).mkdir()
+    recorder.add(value(clock.t_ns, 2))
+    settle(recorder)
+    recorder.close()
+    assert recorder.trouble == ""
+    assert [s.table()["value"].to_list() for s in recorder.segments()] == [[2.0]]
+
+
+def test_two_processes_do_not_record_into_one_folder(tmp_path):
+    config = RecorderConfig(folder=str(tmp_path))
+    recorder = Recorder(config, PLANT)
+    with pytest.raises(ConfigError, match="recorded into by another process"):
+        Recorder(config, PLANT)
+    recorder.close()
+    Recorder(config, PLANT).close()
+
+
+def test_a_manifest_says_what_was_marked_and_hashes_stay_true(tmp_path):
+    recorder = recorded(tmp_path, 8, slice_s=5)
+    (segment,) = recorder.segments()
+    assert segment.kind == "normal"
+    again = Recorder(RecorderConfig(folder=str(tmp_path)), PLANT, Hands())
+    again.start()
+    again.mark(Mark(name="leak at P1", kind=MarkKind.FAULT, onset_ns=T0 + 3 * NS_PER_S, by="kim", verdict="process"))
+    again.close()
+    marked = Recording.verified(segment.path)
+    assert (marked.kind, marked.events[0].name, marked.events[0].kind) == ("fault", "leak at P1", "process")
+    assert json.loads((segment.path / "manifest.json").read_text())["files"]
