@@ -235,6 +235,7 @@ def test_topics_and_payloads_of_a_broker(broker, tmp_path, capsys):
     assert topics["FT7"].value_path == "0.value"
     said = capsys.readouterr().out
     assert "Sparkplug B, not proposed as tags here: 1 nodes and devices, plant/edge/pump" in said
+    assert "sparkplug: [{group: plant, node: edge, device: pump, signals: [METRIC]}]" in said
     assert "left out, no number in it: 1" in said
     assert "left out, ${ in its address: 1" in said
     assert "taken by its place in an array: may it change?" in unsure(site, "FT7")
@@ -269,7 +270,7 @@ def test_an_encrypted_server_is_found_by_certificates_that_the_site_makes_and_ke
     site = tmp_path / "secure"
     server_key, server_cert = tmp_path / "server.pem", tmp_path / "server.der"
     usage = [ExtendedKeyUsageOID.SERVER_AUTH]
-    make = setup_self_signed_certificate(server_key, server_cert, "urn:server", "127.0.0.1", usage, {"commonName": "s"})
+    make = setup_self_signed_certificate(server_key, server_cert, "urn:server", "plc-7", usage, {"commonName": "s"})
     asyncio.run(make)
     peer = OpcUaPeer(tags=("TT101",))
     peer.certificates = (str(server_cert), str(server_key))
@@ -277,9 +278,9 @@ def test_an_encrypted_server_is_found_by_certificates_that_the_site_makes_and_ke
         assert discover(site, peer.url, options=(), seconds=0.5) == 0
         assert "compare its SHA-256 with the server's own: " in capsys.readouterr().out
         settings = load_daemon_config(site / "daemon.yaml").connectors["plc"]
-        assert not settings.insecure
-        assert (site / "pki" / "fusion.key.pem").stat().st_mode & 0o77 == 0
-        assert "certificate: pki/fusion.der" in (site / "daemon.yaml").read_text()
+        assert (settings.insecure, settings.server_name) == (False, "plc-7")
+        assert (site / "pki" / "opcua.key.pem").stat().st_mode & 0o77 == 0
+        assert "certificate: pki/opcua.der" in (site / "daemon.yaml").read_text()
         assert discover(site, peer.url, options=(), seconds=0.5) == 0
         assert "1 signals are in" in capsys.readouterr().out
         next((site / "pki").glob("127*.der")).write_bytes(b"another")

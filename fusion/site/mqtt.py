@@ -19,6 +19,7 @@ from fusion.mqtt.connection import Connection
 from fusion.site.found import Found, FoundTag, Kind, Seen
 from fusion.site.opcua import matches
 from fusion.site.units import from_text, from_words
+from fusion.site.yaml_text import flow
 
 MOST_TOPICS = 20_000
 DEEPEST, LONGEST_ARRAY = 4, 16
@@ -177,8 +178,10 @@ async def discover(config: MqttConfig, only: str, most: int, seconds: float) -> 
     remarks = [] if heard else [f"no message in {seconds:g} s: is anything published, and may we read it?"]
     if listener.sparkplug:
         nodes = sorted(listener.sparkplug)
+        first = dict(zip(("group", "node", "device"), nodes[0].split("/"), strict=False))
         remarks.append(
-            f"Sparkplug B, not proposed as tags here: {len(nodes)} nodes and devices, {', '.join(nodes[:3])}"
+            f"Sparkplug B, not proposed as tags here: {len(nodes)} nodes and devices, {', '.join(nodes[:3])}; "
+            f"to read one, write into the connector sparkplug: [{flow({**first, 'signals': ['METRIC']})}]"
         )
     if len(tags) > most:
         remarks.append(
