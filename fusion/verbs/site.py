@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from pathlib import Path
 
@@ -80,6 +81,8 @@ def run_doctor(arguments: argparse.Namespace) -> int:
     from fusion.site.doctor import State, examine
     from fusion.site.folder import DAEMON
 
+    if not arguments.verbose:
+        logging.getLogger("connectors").setLevel(logging.ERROR)  # what is lost is said below, once
     if (arguments.site is None) == (arguments.config is None):
         raise ConfigError("doctor takes a SITE or --config FILE")
     checks = examine(arguments.config or arguments.site / DAEMON, arguments.seconds)
