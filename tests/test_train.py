@@ -4,7 +4,6 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from fusion.training.train import train
 from tests.small_plants import SMALL, small_values, write_recording
 
 ROOT = Path(__file__).parent.parent
+COMMAND = ("-m", "fusion.cli")
 STEPS = 12
 SETTINGS = (f"steps={STEPS}", "seconds=inf", "batch=4", "validate_every=3", "threads=1", "checkpoint_every_s=1e-6")
 
@@ -29,33 +29,32 @@ def recording(tmp_path_factory):
     return write_recording(tmp_path_factory.mktemp("small") / "run", SMALL, small_values(0, 3600))
 
 
-def start(recording, out):
-    command = [sys.executable, "-m", "fusion.cli", "train", "--recording", str(recording), "--out", str(out)]
+def trained(recording, out, *program, code=0):
+    """A training in a process of its own, which ends with ``code``."""
+    command = [sys.executable, *program, "train", "--recording", str(recording), "--out", str(out), *SETTINGS]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([*command, *SETTINGS], cwd=ROOT, env=environment, stderr=subprocess.PIPE)
-
-
-def finish(process):
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors.decode()
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert ended.returncode == code, ended.stderr
 
 
 def kept_step(out):
-    """The step of the state that a training has written, 0 where there is none."""
-    file = out.with_name(out.name + ".work") / "state.safetensors"
-    if not file.is_file():
-        return 0
-    with safe_open(file, "pt") as opened:
+    """The step of the state that a training has written."""
+    with safe_open(out.with_name(out.name + ".work") / "state.safetensors", "pt") as opened:
         return json.loads(opened.metadata()["meta"])["step"]
 
 
-def kill_at(process, out, step):
-    while kept_step(out) < step:
-        assert process.poll() is None, process.stderr.read().decode()
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    process.stderr.close()
+KILLED = """
+import os, signal, sys
+from fusion.cli import main
+from models.training.fitter import Fitter
+step = Fitter.train_step
+def once_too_often(fitter):
+    if fitter.step == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(fitter)
+Fitter.train_step = once_too_often
+main(sys.argv[1:])
+"""
 
 
 def events(folder):
@@ -73,11 +72,11 @@ def events(folder):
 
 def test_a_killed_training_has_the_loss_curve_and_the_weights_of_one_that_was_not(recording, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    finish(start(recording, whole))
-    kill_at(start(recording, broken), broken, step=7)
+    trained(recording, whole, *COMMAND)
+    trained(recording, broken, "-c", KILLED, code=-signal.SIGKILL)
     assert not broken.exists()
-    assert 7 <= kept_step(broken) < STEPS
-    finish(start(recording, broken))
+    assert kept_step(broken) == 7
+    trained(recording, broken, *COMMAND)
     curve = sorted(events(whole / "logs"))
     assert sorted(events(broken / "logs")) == curve
     for name in ("loss/total", "rate/learning"):
