@@ -27,6 +27,7 @@ from fusion.command import (
 from fusion.errors import ConfigError
 from fusion.files import check_place, is_device, whole_file
 from fusion.plain import plain
+from fusion.site import command as site
 from fusion.site.command import discover, discover_arguments, doctor, doctor_arguments, init, init_arguments
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,12 +55,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fusion", description="A world model for industrial plants.")
     parser.add_argument("--verbose", action="store_true", help="log every detail")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
-    site = (_init, _discover, _doctor)
+    start = (_init, _discover, _doctor)
     lime = (_demo, _plant, _fault, _record)
     learning = (_train, _learn, _model)
-    for add in (*site, *lime, _import, _pairs, *learning, _run, _replay, _evaluate, _whatif, _dashboard):
+    for add in (*start, *lime, _import, _pairs, *learning, _run, _replay, _evaluate, _whatif, _dashboard):
         add(verbs)
-    for name, text, arguments, command in keys.VERBS:
+    for name, text, arguments, command in (*site.VERBS, *keys.VERBS):
         arguments(_verb(verbs, name, command, text))
     return parser
 
@@ -128,7 +129,9 @@ def _record(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     what.add_argument("--config", type=Path, help="daemon YAML: its sources are recorded, nothing else of it is used")
     what.add_argument("--scenario", type=Path, help="scenario of the simulated plant")
     verb.add_argument("--for", dest="for_s", type=duration, metavar="TIME", help="such as 8h; else until Ctrl-C")
-    verb.add_argument("--out", type=Path, required=True, help="folder to write; of a scenario it must not exist")
+    verb.add_argument(
+        "--out", type=Path, help="folder to write, which is not there yet; of a configuration: else record.folder"
+    )
 
 
 def _import(verbs: _Verbs[argparse.ArgumentParser]) -> None:
@@ -325,6 +328,8 @@ def run_record(arguments: argparse.Namespace) -> None:
 
         say(record_sources(arguments.config, arguments.out, arguments.for_s))
         return
+    if arguments.out is None:
+        raise ConfigError("--out: is required with --scenario")
     if arguments.for_s is not None:
         raise ConfigError("--for: goes with --config; a scenario has its own duration_s")
     from rich.progress import Progress

@@ -254,6 +254,26 @@ class AlarmOrder:
     for_s: float = 0.0
 
 
+class MarkKind(StrEnum):
+    """What a stretch of time was."""
+
+    FAULT = "fault"
+    MAINTENANCE = "maintenance"
+    ALARM = "alarm"
+    GOOD = "good"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkOrder:
+    """What somebody says of a stretch [UTC ns]; without a beginning of now, or of what has this name and no end."""
+
+    name: str
+    kind: MarkKind
+    by: str
+    t_from_ns: int | None = None
+    t_to_ns: int | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
     """One anomaly as the operator meets it: what was done with it, when, and by whom."""
@@ -287,6 +307,7 @@ class PlantState(StrEnum):
     NO_DATA = "no_data"
     ALARM = "alarm"
     DEGRADED = "degraded"
+    LEARNING = "learning"
     WARMING_UP = "warming_up"
     NORMAL = "normal"
 

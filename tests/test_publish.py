@@ -40,7 +40,18 @@ from fusion.publish.messages import SurpriseOut
 from fusion.publish.outbox import Letter, Outbox
 from fusion.publish.preview import picture_png
 from fusion.publish.publisher import MqttPublisher, PublisherConfig
-from fusion.records import NS_PER_S, Alarm, AlarmOrder, AnomalyState, Answer, AnswerKind, Gap, OrderKind
+from fusion.records import (
+    NS_PER_S,
+    Alarm,
+    AlarmOrder,
+    AnomalyState,
+    Answer,
+    AnswerKind,
+    Gap,
+    MarkKind,
+    MarkOrder,
+    OrderKind,
+)
 from fusion.timeline.timeline import Timeline
 
 ROOT = Path(__file__).parents[1]
@@ -496,6 +507,21 @@ def test_orders_come_in_on_their_topic_and_what_is_old_or_unreadable_is_counted(
         until(lambda: heard.extend(out.orders()) or heard, "an order")
         assert out.dropped["order:not_understood"] == 3
     assert heard == [AlarmOrder(id="a1", order=OrderKind.SHELVE, by="kim", for_s=600.0)]
+
+
+@needs_broker
+def test_marks_come_in_on_their_topic_and_what_is_no_mark_is_counted(broker):
+    topic, alarm = "fusion/kiln/v1/mark/order", {"name": "a1", "kind": "alarm", "by": "kim"}
+    bad = (alarm, alarm | {"kind": "fault", "t_from_ns": -1}, alarm | {"kind": "fault", "name": "x" * 201})
+    with publisher(broker.port) as out:
+        until(lambda: out.published["health"], "a birth")
+        for payload in (*map(json.dumps, bad), "[" * 3000):
+            broker.write(topic, payload)
+        broker.write(topic, '{"name": "trip", "kind": "fault", "by": "kim", "t_to_ns": 7}')
+        heard = []
+        until(lambda: heard.extend(out.orders()) or heard, "a mark")
+        assert out.dropped["mark:not_understood"] == len(bad) + 1
+    assert heard == [MarkOrder(name="trip", kind=MarkKind.FAULT, by="kim", t_to_ns=7)]
 
 
 @needs_broker

@@ -17,7 +17,7 @@ from fusion.publish.encoding import alarm_message, energy_message, to_message
 from fusion.publish.messages import Delivery, EnergyMessage, SurpriseOut, encode
 from fusion.publish.preview import cloud_bytes, picture_png, spectrogram
 from fusion.publish.publisher import MqttPublisher
-from fusion.records import Alarm, AlarmOrder, Answer, Forecast, Gap, Health
+from fusion.records import Alarm, AlarmOrder, Answer, Forecast, Gap, Health, MarkOrder
 
 
 class Outlet(Protocol):
@@ -41,8 +41,8 @@ class Outlet(Protocol):
     def answers(self) -> Sequence[Answer]:
         """What was answered to recommendations since the last call."""
 
-    def orders(self) -> Sequence[AlarmOrder]:
-        """What operators said of alarms since the last call."""
+    def orders(self) -> Sequence[AlarmOrder | MarkOrder]:
+        """What operators said of alarms and stretches of time since the last call."""
 
     def refused(self, what: str) -> None:
         """Count something that was read and cannot be done."""
@@ -105,7 +105,7 @@ class MqttOutlet:
         """Answers that came over MQTT."""
         return self._publisher.answers()
 
-    def orders(self) -> Sequence[AlarmOrder]:
+    def orders(self) -> Sequence[AlarmOrder | MarkOrder]:
         """Orders that came over MQTT."""
         return self._publisher.orders()
 
@@ -175,7 +175,7 @@ class FileOutlet:
         """No answers: nobody reads a file while it is written."""
         return ()
 
-    def orders(self) -> Sequence[AlarmOrder]:
+    def orders(self) -> Sequence[AlarmOrder | MarkOrder]:
         """No orders either."""
         return ()
 
@@ -237,7 +237,7 @@ class Outlets:
         """Answers that any of them heard."""
         return [answer for outlet in self._outlets for answer in outlet.answers()]
 
-    def orders(self) -> Sequence[AlarmOrder]:
+    def orders(self) -> Sequence[AlarmOrder | MarkOrder]:
         """Orders that any of them heard."""
         return [order for outlet in self._outlets for order in outlet.orders()]
 

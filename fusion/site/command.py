@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from fusion.command import finite
+from fusion.command import duration, finite, moment, say
 
 
 def init_arguments(verb: argparse.ArgumentParser) -> None:
@@ -50,9 +52,9 @@ def init(arguments: argparse.Namespace) -> None:
     site = arguments.site
     written = begin(site)
     certificate, _ = own_certificate(site)
-    _say(f"{site}: {', '.join(file.name for file in written) or 'every file is there already'}")
-    _say(f"an OPC UA server with encryption has to trust {certificate}")
-    _say(f"next: fusion discover opc.tcp://HOST:4840 mqtt://HOST:1883 --site {site}")
+    say(f"{site}: {', '.join(file.name for file in written) or 'every file is there already'}")
+    say(f"an OPC UA server with encryption has to trust {certificate}")
+    say(f"next: fusion discover opc.tcp://HOST:4840 mqtt://HOST:1883 --site {site}")
 
 
 def discover(arguments: argparse.Namespace) -> int:
@@ -72,7 +74,7 @@ def discover(arguments: argparse.Namespace) -> int:
     table(found, written)
     for line in failed:
         sys.stderr.write(f"fusion: {line}\n")
-    _say("\n".join(outcome(arguments.site, found, written)))
+    say("\n".join(outcome(arguments.site, found, written)))
     return 1 if failed else 0
 
 
@@ -87,12 +89,57 @@ def doctor(arguments: argparse.Namespace) -> int:
         raise ConfigError("doctor takes a SITE or --config FILE")
     checks = examine(arguments.config or arguments.site / DAEMON, arguments.seconds)
     if arguments.json:
-        _say(json.dumps(plain(checks), indent=1))
+        say(json.dumps(plain(checks), indent=1))
     for check in [] if arguments.json else checks:
         advice = f" -> {check.advice}" if check.advice else ""
-        _say(f"{check.state.value:5} {check.what}: {check.text}{advice}")
+        say(f"{check.state.value:5} {check.what}: {check.text}{advice}")
     return 1 if any(check.state is State.FAIL for check in checks) else 0
 
 
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
+def _up(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("site", type=Path, metavar="SITE", help="folder of the site")
+    verb.add_argument("--port", type=int, default=8080, help="port of the page, or the next that is free")
+
+
+def _mark(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("name", help="what happened, in a word or two; the last word on a name holds")
+    verb.add_argument("--kind", required=True, choices=("fault", "maintenance", "good"), help="good: learn from it")
+    verb.add_argument("--from", dest="start", type=moment, metavar="TIME", help="ISO 8601; default: now, or as before")
+    end = verb.add_mutually_exclusive_group()
+    end.add_argument("--to", dest="end", type=moment, metavar="TIME", help="ISO 8601 or now; default: still so")
+    end.add_argument("--for", dest="for_s", type=duration, metavar="TIME", help="from the beginning on, such as 10m")
+    verb.add_argument("--by", default=getpass.getuser(), help="who says so; default: the user of this machine")
+    verb.add_argument("--config", type=Path, required=True, metavar="FILE", help="daemon YAML of the site")
+
+
+def up(arguments: argparse.Namespace) -> None:
+    """A site, all of it."""
+    from fusion.site.up import run_site
+
+    run_site(arguments.site, arguments.port)
+
+
+def mark(arguments: argparse.Namespace) -> None:
+    """What a stretch of time was."""
+    from fusion.clock import CLOCK
+    from fusion.daemon.settings import load_daemon_config
+    from fusion.plant_file import load_plant
+    from fusion.records import NS_PER_S, MarkKind, MarkOrder
+    from fusion.site.marking import put_mark
+
+    start_ns, end_ns = arguments.start, arguments.end
+    if arguments.for_s is not None:
+        start_ns = CLOCK.now_ns() if start_ns is None else start_ns
+        end_ns = start_ns + round(arguments.for_s * NS_PER_S)
+    order = MarkOrder(
+        name=arguments.name, kind=MarkKind(arguments.kind), by=arguments.by, t_from_ns=start_ns, t_to_ns=end_ns
+    )
+    config = load_daemon_config(arguments.config)
+    said_by = put_mark(config, load_plant(Path(config.plant)), order)
+    say(f"{config.record.folder}: {order.name} is marked {order.kind} by {said_by}")
+
+
+VERBS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], None]], ...] = (
+    ("up", "run a site: the daemon, the page and, where none answers, a broker", _up, up),
+    ("mark", "say what a stretch of time was, for what is learned from it", _mark, mark),
+)
