@@ -20,6 +20,7 @@ from fusion.mqtt.broker import Broker
 from fusion.mqtt.client import Client
 from fusion.plant_file import load_plant
 from fusion.recordings.marks import Journal
+from fusion.recordings.recorder import Recorder
 from fusion.recordings.recording import Recording
 from fusion.site.up import _own_broker, run_site
 from tests.contract.peers import free_port
@@ -157,3 +158,14 @@ def test_a_site_that_cannot_be_up_says_why_before_anything_starts(tmp_path):
 def test_a_broker_elsewhere_that_does_not_answer_is_not_replaced():
     with pytest.raises(ConfigError, match="no broker answers at broker.invalid:1883; start it"):
         _own_broker(Broker(host="broker.invalid"))
+
+
+def test_a_mark_that_nobody_takes_is_an_error(site, capsys):
+    """Something records here, and it is no daemon."""
+    config = load_daemon_config(site / "daemon.yaml")
+    recorder = Recorder(config.record, load_plant(site / "plant.yaml"))
+    try:
+        assert mark(site, "trip", "--kind", "fault") == 1
+        assert "the mark is not made" in capsys.readouterr().err  # there is no broker either
+    finally:
+        recorder.close()

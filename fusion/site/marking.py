@@ -30,24 +30,26 @@ def put_mark(config: DaemonConfig, plant: Plant, order: MarkOrder) -> str:
     folder = Path(config.record.folder)
     if not config.record.folder or not folder.is_dir():
         raise ConfigError(f"record.folder: {config.record.folder or 'none'} holds no recordings; run the daemon first")
+    journal = folder / MARKS
+    read = journal.stat().st_size if journal.exists() else 0
     try:
         recorder = Recorder(config.record, plant)
     except FolderInUseError:
-        _tell(config.publish, plant, order, folder / MARKS)
+        _tell(config.publish, plant, order)
+        _await(order.name, journal, read)
         return "the daemon"
     try:
         recorder.start()
         recorder.obey(order)
     finally:
         recorder.close()
-    if recorder.trouble:
-        raise FusionError(recorder.trouble)
+    if order.name not in _names(journal, read):
+        raise FusionError(recorder.trouble or f"{journal}: the mark is not written; the log says why")
     return "this command: no daemon runs"
 
 
-def _tell(broker: Broker, plant: Plant, order: MarkOrder, journal: Path) -> None:
-    """Order it over MQTT, and wait until it stands in the journal."""
-    read = journal.stat().st_size if journal.exists() else 0
+def _tell(broker: Broker, plant: Plant, order: MarkOrder) -> None:
+    """Order it over MQTT."""
     connection = Connection(replace(broker, client_id=""))
     try:
         connection.open()
@@ -57,8 +59,12 @@ def _tell(broker: Broker, plant: Plant, order: MarkOrder, journal: Path) -> None
         raise FusionError(f"{error}; the mark is not made") from error
     finally:
         connection.close()
+
+
+def _await(name: str, journal: Path, read: int) -> None:
+    """Wait until a mark stands in the journal."""
     deadline = time.monotonic() + DEADLINE_S
-    while order.name not in _names(journal, read):
+    while name not in _names(journal, read):
         if time.monotonic() > deadline:
             raise FusionError("what records here does not take the mark: its log says why, or it is no daemon")
         time.sleep(LOOK_EVERY_S)
