@@ -34,7 +34,7 @@ class Child:
 
     @classmethod
     async def start(cls, name: str, arguments: Sequence[str], logs: Path, patience_s: float = STOP_DEADLINE_S) -> Child:
-        """Start `fusion ARGUMENTS` with its output in a log file."""
+        """Start `fusion ARGUMENTS` with its output added to a log file."""
         log_file = logs / f"{name}.log"
         with _opened(log_file) as output:
             process = await asyncio.create_subprocess_exec(
@@ -121,7 +121,7 @@ def accepts(host: str, port: int) -> bool:
 
 def _opened(log_file: Path) -> IO[bytes]:
     log_file.parent.mkdir(parents=True, exist_ok=True)
-    return log_file.open("wb")
+    return log_file.open("ab")
 
 
 def _die_with_parent() -> None:
