@@ -64,7 +64,7 @@ class Model:
     def energies(self, recording: Folder) -> pl.DataFrame:
         """Every energy of each tick by its name, standardised as the daemon publishes it; null where it is not known.
 
-        A recording is judged from its start: what its first ticks are like counts as usual nowhere.
+        The recording is judged from its start, as by a daemon that has no ticks of an earlier run.
         """
         run = self._run(Path(recording))
         rows = self._calibration.standardise(self._judge.judge(run))

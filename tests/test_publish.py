@@ -28,6 +28,7 @@ from wire_examples import (
     until,
 )
 
+from fusion.clock import Clock
 from fusion.command import carry_out
 from fusion.daemon.outlet import MqttOutlet
 from fusion.daemon.service import Daemon
@@ -507,6 +508,17 @@ def test_orders_come_in_on_their_topic_and_what_is_old_or_unreadable_is_counted(
         until(lambda: heard.extend(out.orders()) or heard, "an order")
         assert out.dropped["order:not_understood"] == 3
     assert heard == [AlarmOrder(id="a1", order=OrderKind.SHELVE, by="kim", for_s=600.0)]
+
+
+def test_times_of_a_mark_are_the_senders_and_follow_a_step_of_the_systems_clock():
+    stepped = [0]
+    clock = Clock(lambda: time.time_ns() + stepped[0])
+    out = MqttPublisher(PublisherConfig(outbox=""), KILN, clock=clock)
+    now_ns, stepped[0] = clock.now_ns(), 3600 * NS_PER_S
+    said = json.dumps({"name": "trip", "kind": "fault", "by": "kim", "t_from_ns": now_ns + stepped[0]})
+    out._said(out.topic("mark", "order"), said.encode(), False)
+    (order,) = out.orders()
+    assert abs(order.t_from_ns - now_ns) < NS_PER_S
 
 
 @needs_broker
