@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from itertools import zip_longest
 
+from fusion.alarms import AlarmState
 from fusion.dashboard.board import Board, exceeds
 from fusion.dashboard.words import (
     SPREADS,
@@ -22,8 +23,9 @@ from fusion.dashboard.words import (
     when_text,
     with_unit,
 )
+from fusion.health import PlantState
 from fusion.publish.messages import AlarmOut, AnomalyMessage, BlameOut
-from fusion.records import AlarmState, AnomalyState, PlantState
+from fusion.records import AnomalyState
 
 SIGNALS_SHOWN = 6
 ENERGIES_SHOWN = 4

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 
+from fusion.alarms import AlarmState
 from fusion.clock import iso_time
 from fusion.dashboard.alarms import entries
 from fusion.dashboard.board import SILENT_AFTER_S, Board
 from fusion.dashboard.words import flag_text
-from fusion.records import AlarmState, PlantState
+from fusion.health import PlantState
 
 FLAGS_SHOWN = 4
 WORDS = {

@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from fusion.alarms import AlarmOrder, MarkKind, MarkOrder, OrderKind
 from fusion.clock import iso_time
 from fusion.errors import FusionError
-from fusion.records import AlarmOrder, Answer, AnswerKind, MarkKind, MarkOrder, OrderKind
+from fusion.records import Answer, AnswerKind
 
 Number = float | None
 Moment = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]

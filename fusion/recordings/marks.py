@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fusion.alarms import MarkKind, MarkOrder
 from fusion.errors import ConfigError
 from fusion.plain import decode, plain
 from fusion.recordings.recording import LAST_NS, Event
-from fusion.records import Anomaly, AnomalyState, MarkKind, MarkOrder
+from fusion.records import Anomaly, AnomalyState
 
 log = logging.getLogger(__name__)
 

@@ -19,13 +19,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fusion.alarms import MarkOrder
 from fusion.clock import CLOCK
 from fusion.errors import ConfigError, RecordingError
 from fusion.plant import Modality, Plant
 from fusion.recordings.marks import Journal, Mark, kind_of
 from fusion.recordings.recording import Event, Recording
 from fusion.recordings.writer import RecordingWriter, relabel
-from fusion.records import NS_PER_S, Item, MarkOrder, Sample
+from fusion.records import NS_PER_S, Item, Sample
 
 log = logging.getLogger(__name__)
 

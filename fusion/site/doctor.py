@@ -10,9 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-
 from connectors.kinds import source_of
+from fusion.certificates import read_certificate
 from fusion.clock import CLOCK, iso_time
 from fusion.daemon.learning import first_hours
 from fusion.daemon.settings import DaemonConfig, load_daemon_config
@@ -186,19 +185,15 @@ def _certificates(config: DaemonConfig) -> Iterator[Check]:
 
 def _certificate(what: str, file: Path) -> Check:
     try:
-        data = file.read_bytes()
-        pem = b"-----BEGIN" in data
-        expiry = (x509.load_pem_x509_certificate if pem else x509.load_der_x509_certificate)(data).not_valid_after_utc
-    except OSError as error:
-        return Check(State.FAIL, what, f"{file}: {error.strerror}", "put the certificate there, or correct its name")
-    except ValueError:
-        return Check(State.FAIL, what, f"{file}: is no certificate", "expected X.509 in PEM or DER")
-    left = expiry - datetime.fromtimestamp(CLOCK.now_ns() / NS_PER_S, UTC)
-    text = f"{file.name} is valid until {expiry:%Y-%m-%d}"
-    if left.total_seconds() < 0:
-        return Check(State.FAIL, what, f"{file.name} expired on {expiry:%Y-%m-%d}", "renew it")
-    soon = left.days < DAYS_BEFORE_EXPIRY
-    return Check(State.WARN if soon else State.OK, what, text, f"renew it: {left.days} days are left" if soon else "")
+        found = read_certificate(file)
+    except ConfigError as error:
+        return Check(State.FAIL, what, str(error), "put the certificate there, or correct its name")
+    left = found.days_left(datetime.fromtimestamp(CLOCK.now_ns() / NS_PER_S, UTC))
+    if left < 0:
+        return Check(State.FAIL, what, f"{file.name} expired on {found.until:%Y-%m-%d}", "renew it")
+    soon = left < DAYS_BEFORE_EXPIRY
+    text = f"{file.name} is valid until {found.until:%Y-%m-%d}"
+    return Check(State.WARN if soon else State.OK, what, text, f"renew it: {left:.0f} days are left" if soon else "")
 
 
 def _broker(config: DaemonConfig) -> Check:

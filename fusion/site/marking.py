@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from fusion.alarms import MarkOrder
 from fusion.daemon.settings import DaemonConfig
 from fusion.errors import BrokerError, ConfigError, FusionError
 from fusion.mqtt.broker import Broker
@@ -14,7 +15,6 @@ from fusion.mqtt.connection import Connection
 from fusion.plant import Plant
 from fusion.publish.messages import encode_mark
 from fusion.recordings.recorder import MARKS, FolderInUseError, Recorder
-from fusion.records import MarkOrder
 
 DEADLINE_S = 5.0
 LOOK_EVERY_S = 0.1

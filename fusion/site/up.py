@@ -7,9 +7,10 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from fusion.command import say, stop_on_signals
+from fusion.command import say
 from fusion.daemon.settings import DaemonConfig, load_daemon_config
 from fusion.daemon.succession import first_model
+from fusion.ending import stop_on_signals
 from fusion.errors import ConfigError
 from fusion.mqtt.broker import Broker
 from fusion.plant_file import load_plant

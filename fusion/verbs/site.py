@@ -1,24 +1,36 @@
-"""`fusion init`, `discover` and `doctor`: their arguments, and what carries them out."""
+"""Verbs of a site: begun, found, examined, up; and what its stretches of time were."""
 
 from __future__ import annotations
 
 import argparse
 import getpass
 import json
+import logging
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-from fusion.command import duration, finite, moment, say
+from fusion.command import Verb, duration, finite, moment, say
+from fusion.errors import ConfigError
 
 
-def init_arguments(verb: argparse.ArgumentParser) -> None:
-    """Arguments of `fusion init`."""
+def _init(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("site", type=Path, metavar="SITE", help="folder to make, or to complete")
 
 
-def discover_arguments(verb: argparse.ArgumentParser) -> None:
-    """Arguments of `fusion discover`."""
+def run_init(arguments: argparse.Namespace) -> None:
+    """Begin a site."""
+    from fusion.site.folder import begin
+    from fusion.site.pki import own_certificate
+
+    site = arguments.site
+    written = begin(site)
+    certificate, _ = own_certificate(site)
+    say(f"{site}: {', '.join(file.name for file in written) or 'every file is there already'}")
+    say(f"an OPC UA server with encryption has to trust {certificate}")
+    say(f"next: fusion discover opc.tcp://HOST:4840 mqtt://HOST:1883 --site {site}")
+
+
+def _discover(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "urls", nargs="+", metavar="URL", help="opc.tcp://, mqtt://, mqtts://, rtsp:// or lidar:// and HOST:PORT"
     )
@@ -36,28 +48,7 @@ def discover_arguments(verb: argparse.ArgumentParser) -> None:
     )
 
 
-def doctor_arguments(verb: argparse.ArgumentParser) -> None:
-    """Arguments of `fusion doctor`."""
-    verb.add_argument("site", type=Path, nargs="?", metavar="SITE", help="folder of the site")
-    verb.add_argument("--config", type=Path, metavar="FILE", help="daemon YAML instead of that of a site")
-    verb.add_argument("--seconds", type=finite, default=10.0, help="how long to listen; default: 10")
-    verb.add_argument("--json", action="store_true", help="say it as JSON")
-
-
-def init(arguments: argparse.Namespace) -> None:
-    """Begin a site."""
-    from fusion.site.folder import begin
-    from fusion.site.pki import own_certificate
-
-    site = arguments.site
-    written = begin(site)
-    certificate, _ = own_certificate(site)
-    say(f"{site}: {', '.join(file.name for file in written) or 'every file is there already'}")
-    say(f"an OPC UA server with encryption has to trust {certificate}")
-    say(f"next: fusion discover opc.tcp://HOST:4840 mqtt://HOST:1883 --site {site}")
-
-
-def discover(arguments: argparse.Namespace) -> int:
+def run_discover(arguments: argparse.Namespace) -> int:
     """Look around and propose; 1 where an address did not answer."""
     from fusion.site.discover import DiscoverConfig, look
     from fusion.site.folder import begin
@@ -78,13 +69,21 @@ def discover(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def doctor(arguments: argparse.Namespace) -> int:
+def _doctor(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("site", type=Path, nargs="?", metavar="SITE", help="folder of the site")
+    verb.add_argument("--config", type=Path, metavar="FILE", help="daemon YAML instead of that of a site")
+    verb.add_argument("--seconds", type=finite, default=10.0, help="how long to listen; default: 10")
+    verb.add_argument("--json", action="store_true", help="say it as JSON")
+
+
+def run_doctor(arguments: argparse.Namespace) -> int:
     """Examine a site; 1 where something fails."""
-    from fusion.errors import ConfigError
     from fusion.plain import plain
     from fusion.site.doctor import State, examine
     from fusion.site.folder import DAEMON
 
+    if not arguments.verbose:
+        logging.getLogger("connectors").setLevel(logging.ERROR)  # what is lost is said below, once
     if (arguments.site is None) == (arguments.config is None):
         raise ConfigError("doctor takes a SITE or --config FILE")
     checks = examine(arguments.config or arguments.site / DAEMON, arguments.seconds)
@@ -112,19 +111,20 @@ def _mark(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--config", type=Path, required=True, metavar="FILE", help="daemon YAML of the site")
 
 
-def up(arguments: argparse.Namespace) -> None:
+def run_up(arguments: argparse.Namespace) -> None:
     """A site, all of it."""
     from fusion.site.up import run_site
 
     run_site(arguments.site, arguments.port)
 
 
-def mark(arguments: argparse.Namespace) -> None:
+def run_mark(arguments: argparse.Namespace) -> None:
     """What a stretch of time was."""
+    from fusion.alarms import MarkKind, MarkOrder
     from fusion.clock import CLOCK
     from fusion.daemon.settings import load_daemon_config
     from fusion.plant_file import load_plant
-    from fusion.records import NS_PER_S, MarkKind, MarkOrder
+    from fusion.records import NS_PER_S
     from fusion.site.marking import put_mark
 
     start_ns, end_ns = arguments.start, arguments.end
@@ -139,7 +139,15 @@ def mark(arguments: argparse.Namespace) -> None:
     say(f"{config.record.folder}: {order.name} is marked {order.kind} by {said_by}")
 
 
-VERBS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], None]], ...] = (
-    ("up", "run a site: the daemon, the page and, where none answers, a broker", _up, up),
-    ("mark", "say what a stretch of time was, for what is learned from it", _mark, mark),
+VERBS = (
+    Verb("init", "begin the folder of a site: a plant and a daemon configuration to fill in", _init, run_init),
+    Verb(
+        "discover",
+        "look what servers, brokers, cameras and LiDARs have, and propose the plant and its connectors",
+        _discover,
+        run_discover,
+    ),
+    Verb("doctor", "whether everything of a site fits: one line for each check, with what to do", _doctor, run_doctor),
+    Verb("up", "run a site: the daemon, the page and, where none answers, a broker", _up, run_up),
+    Verb("mark", "say what a stretch of time was, for what is learned from it", _mark, run_mark),
 )
