@@ -1,4 +1,4 @@
-"""Alarms as the operator meets them, and what may be ordered of them."""
+"""Alarms as the operator meets them, what may be ordered of them, and what is said of stretches of time."""
 
 from __future__ import annotations
 
@@ -35,6 +35,26 @@ class AlarmOrder:
     order: OrderKind
     by: str
     for_s: float = 0.0
+
+
+class MarkKind(StrEnum):
+    """What a stretch of time was."""
+
+    FAULT = "fault"
+    MAINTENANCE = "maintenance"
+    ALARM = "alarm"
+    GOOD = "good"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkOrder:
+    """What somebody says of a stretch [UTC ns]; without a beginning of now, or of what has this name and no end."""
+
+    name: str
+    kind: MarkKind
+    by: str
+    t_from_ns: int | None = None
+    t_to_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

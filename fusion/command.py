@@ -12,6 +12,7 @@ import math
 import re
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,6 +39,7 @@ def start_logging(level: int) -> None:
 def say(text: str) -> None:
     """The program's answer, on standard output."""
     sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 def carry_out(command: Callable[[], int | None]) -> int:
@@ -69,6 +71,19 @@ def duration(text: str) -> float:
     if found is None or float(found[1]) <= 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not accepted; expected a time such as 90s, 15m, 8h, 2d")
     return float(found[1]) * SECONDS[found[2] or "s"]
+
+
+def moment(text: str) -> int:
+    """A time [UTC ns] from the command line: `now`, or ISO 8601, of this machine's zone where it names none."""
+    from fusion.clock import CLOCK
+    from fusion.records import NS_PER_S
+
+    if text == "now":
+        return CLOCK.now_ns()
+    try:
+        return round(datetime.fromisoformat(text).astimezone().timestamp()) * NS_PER_S
+    except (ValueError, OverflowError, OSError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not accepted; expected now or 2026-11-30T14:05") from error
 
 
 def finite(text: str) -> float:

@@ -8,30 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import logging
 import multiprocessing
 import os
 import shutil
-import signal
 import socket
-import sys
 import time
-from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fusion.checkpoint import load_checkpoint
+from fusion.command import say
 from fusion.ending import stop_on_signals
 from fusion.errors import ConfigError, FusionError
 from fusion.plant import Plant
 from fusion.plant_file import load_plant
+from fusion.processes import Child, free_from, stop_in_order, until_stopped
 from fusion.records import NS_PER_S
 from fusion.simulator.record import record, record_batch
 from fusion.simulator.scenario import NuisanceEvent, Scenario, load_scenario
@@ -163,7 +161,7 @@ class Demo:
 
     async def _start_and_watch(self, stack: contextlib.AsyncExitStack, ports: Ports, stop: asyncio.Event) -> None:
         children: list[Child] = []
-        stack.push_async_callback(_stop_in_order, children)
+        stack.push_async_callback(stop_in_order, children)
         for name, arguments, port in self._processes(ports):
             children.append(await Child.start(name, arguments, self._folder / "logs"))
             await children[-1].listening(port, stop)
@@ -172,13 +170,7 @@ class Demo:
             f"the page is at http://127.0.0.1:{ports.page}   (Ctrl-C stops everything; logs in {self._folder / 'logs'})"
         )
         say("try: fusion fault belt_slip --severity 1     and later: fusion fault clear")
-        ended = {asyncio.create_task(child.process.wait()): child for child in children}
-        done, pending = await asyncio.wait((*ended, asyncio.create_task(stop.wait())), return_when="FIRST_COMPLETED")
-        for task in pending:
-            task.cancel()
-        for task in done:
-            if task in ended:
-                raise FusionError(f"the {ended[task].name} process ended by itself; its log: {ended[task].log_file}")
+        await until_stopped(children, stop)
 
     def _processes(self, ports: Ports) -> list[tuple[str, list[str], int | None]]:
         scenario = ["--scenario", str(self._scenario)] if self._scenario else []
@@ -206,54 +198,6 @@ class Demo:
         ]
 
 
-@dataclass(slots=True)
-class Child:
-    """One process of the demo; it dies with its parent and never sees the terminal's Ctrl-C."""
-
-    name: str
-    process: asyncio.subprocess.Process
-    log_file: Path
-
-    @classmethod
-    async def start(cls, name: str, arguments: Sequence[str], logs: Path) -> Child:
-        """Start `fusion ARGUMENTS` with its output in a log file."""
-        log_file = logs / f"{name}.log"
-        with _opened(log_file) as output:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "fusion.cli",
-                *arguments,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                preexec_fn=_die_with_parent,
-            )
-        return cls(name, process, log_file)
-
-    async def listening(self, port: int | None, stop: asyncio.Event) -> None:
-        """Wait until the process accepts connections on ``port``."""
-        deadline = time.monotonic() + START_DEADLINE_S
-        while port is not None and not stop.is_set() and not _accepts(port):
-            if self.process.returncode is not None:
-                raise FusionError(f"the {self.name} process did not start; its log: {self.log_file}")
-            if time.monotonic() > deadline:
-                raise FusionError(f"the {self.name} process does not listen on port {port}; its log: {self.log_file}")
-            await asyncio.sleep(0.1)
-
-    async def stop(self) -> None:
-        """Ask, wait, and force only what does not listen."""
-        if self.process.returncode is None:
-            self.process.send_signal(signal.SIGINT)
-            try:
-                await asyncio.wait_for(self.process.wait(), STOP_DEADLINE_S)
-            except TimeoutError:
-                log.warning("%s did not stop within %.0f s and is killed", self.name, STOP_DEADLINE_S)
-                self.process.kill()
-                await self.process.wait()
-
-
 def _nth(scenario: Scenario, first_seed: int, i: int, after_s: float) -> Scenario:
     """The i-th run of a kind: a seed of its own, and a start after the runs before it."""
     start = datetime.fromtimestamp(scenario.start_ns / NS_PER_S + after_s + i * (scenario.duration_s + PAUSE_S), UTC)
@@ -267,55 +211,15 @@ def _ordinary(scenario: Scenario, i: int) -> Scenario:
     return replace(scenario, nuisances=(*scenario.nuisances, event))
 
 
-async def _stop_in_order(children: Sequence[Child]) -> None:
-    for child in children:
-        await child.stop()
-
-
 def find_ports(page: int) -> Ports:
     """The default ports, each moved up to the next free one."""
-    found = [_free_from(port) for port in (4840, 1883, 8554)]
+    found = [free_from(port) for port in (4840, 1883, 8554)]
     return Ports(
-        opcua=found[0], mqtt=found[1], rtsp=found[2], lidar=_free_from(2368, socket.SOCK_DGRAM), page=_free_from(page)
+        opcua=found[0], mqtt=found[1], rtsp=found[2], lidar=free_from(2368, socket.SOCK_DGRAM), page=free_from(page)
     )
-
-
-def _free_from(port: int, kind: int = socket.SOCK_STREAM) -> int:
-    for candidate in range(port, port + 50):
-        with socket.socket(socket.AF_INET, kind) as probe:
-            if kind == socket.SOCK_STREAM:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", candidate))
-            except OSError:
-                continue
-            return candidate
-    raise FusionError(f"no free port between {port} and {port + 49}")
-
-
-def _opened(log_file: Path) -> IO[bytes]:
-    log_file.parent.mkdir(parents=True, exist_ok=True)
-    return log_file.open("wb")
-
-
-def _accepts(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=0.5):
-        return True
-    return False
-
-
-def _die_with_parent() -> None:
-    """Linux: the kernel sends SIGTERM to the child when its parent is gone."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def _bar() -> Progress:
     return Progress(
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn()
     )
-
-
-def say(text: str) -> None:
-    """One line for the person in front of the demo."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()

@@ -42,6 +42,7 @@ class PlantState(StrEnum):
     NO_DATA = "no_data"
     ALARM = "alarm"
     DEGRADED = "degraded"
+    LEARNING = "learning"
     WARMING_UP = "warming_up"
     NORMAL = "normal"
 

@@ -22,7 +22,7 @@ DEMO = ROOT / "configs" / "demo.yaml"
 # --- rights at the broker
 
 FUSION = {f"fusion/lime/v1/{kind}" for kind in ("health", "anomaly", "recommendation", "frame", "preview/camera")}
-SAID = {"fusion/lime/v1/alarm/order", "fusion/lime/v1/recommendation/ack"}
+SAID = {"fusion/lime/v1/alarm/order", "fusion/lime/v1/mark/order", "fusion/lime/v1/recommendation/ack"}
 COMMAND, STATUS, TAG = "simulator/lime/command", "simulator/lime/status", "plant/lime/TT101"
 TOPICS = FUSION | SAID | {COMMAND, STATUS, TAG, "other", "fusion/lime/v2/health"}
 WRITE = {

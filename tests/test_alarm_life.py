@@ -15,7 +15,7 @@ from test_publish import messages_of
 from wire_examples import until
 
 from control.anomaly.alarms import AlarmConfig
-from fusion.alarms import Alarm, AlarmOrder, AlarmState, OrderKind
+from fusion.alarms import Alarm, AlarmOrder, AlarmState, MarkKind, MarkOrder, OrderKind
 from fusion.daemon import service
 from fusion.daemon.desk import AlarmDesk
 from fusion.daemon.service import Daemon
@@ -162,11 +162,12 @@ def test_orders_are_done_without_ticks_and_one_that_changes_nothing_is_not_told(
     listening, desk = Listening(), AlarmDesk()
     desk.log.record([event("a", S)])
     acknowledge = AlarmOrder(id="a", order=OrderKind.ACKNOWLEDGE, by="kim")
-    listening.to_order = [replace(acknowledge, by=" \n "), replace(acknowledge, by="lee"), acknowledge]
+    trip = MarkOrder(name="trip", kind=MarkKind.FAULT, by="kim")  # and nothing is recorded here
+    listening.to_order = [replace(acknowledge, by=" \n "), replace(acknowledge, by="lee"), trip, acknowledge]
     lived(listening, desk, timeline=Silent())
     ((alarm, _),) = listening.alarms
     assert alarm.acknowledged_by == "kim"
-    assert listening.refusals == ["order:refused"]
+    assert listening.refusals == ["mark:refused", "order:refused"]
     assert listening.said[0].plant_state == "no_data"
 
 

@@ -207,6 +207,13 @@ def test_every_state_of_the_plant_has_a_word_a_shape_and_its_reason(state):
     assert len(set(header.SHAPES.values())) == len(PlantState)
 
 
+def test_without_a_model_the_page_says_that_nothing_is_judged_and_once_what_it_waits_for():
+    waits = "no model: 0.20 of 1 h of normal operation recorded"
+    board = told(STORY.health(0, plant_state=PlantState.LEARNING, reason=waits, flags=(waits,)))
+    assert header.header(board).count(waits) == 1
+    assert "nothing is judged yet" in alarms.calm(board)
+
+
 def test_an_alarm_counts_as_soon_as_it_is_told_and_only_while_the_daemon_is_heard():
     now = [0.0]
     board = told(STORY.health(0), STORY.anomaly(1), clock=lambda: now[0])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shlex
 import tomllib
 from itertools import product
 from pathlib import Path
@@ -45,6 +46,23 @@ def module(name):
         for part in (name, name[:-1], name[:-2])
         if part
     )
+
+
+def commands(page):
+    """What a page tells people to type at our command line."""
+    for block in re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if words and words[0].removeprefix(".venv/bin/") == "fusion":
+                yield words[1:]
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/connect-your-plant.md"])
+def test_commands_that_a_page_prints_are_accepted(name):
+    found = list(commands(ROOT / name))
+    assert len(found) >= 6
+    for words in found:
+        build_parser().parse_args(words)
 
 
 def test_every_folder_with_code_is_packaged():

@@ -17,17 +17,20 @@ from cryptography.x509.oid import NameOID
 from fusion.checkpoint import save_checkpoint
 from fusion.cli import main
 from fusion.daemon.settings import load_daemon_config
+from fusion.model_store import ModelStore
 from fusion.plant import Modality
 from fusion.plant_file import load_plant
-from fusion.recordings.writer import RecordingWriter
+from fusion.recordings.writer import RecordingWriter, relabel
 from fusion.simulator.live import LiveConfig, serve
 from fusion.simulator.scenario import load_scenario
 from fusion.simulator.simulation import Simulation
 from tests.contract.peers import free_port
 from tests.foreign_server import Background, ForeignServer, Tag, discover
 from tests.mosquitto import Mosquitto, needs_broker
+from tests.small_plants import write_recording
 
 ROOT = Path(__file__).parent.parent
+START_S = 1_790_000_000
 LIME = load_plant(ROOT / "configs" / "plant" / "lime.yaml")
 TAGS = (
     Tag("A/TIC1/PV", "Cel", range=(0, 100)),
@@ -87,7 +90,8 @@ def test_a_sound_site_passes_and_what_rests_is_said(site, tmp_path, capsys):
     states = {what: check["state"] for what, check in checks.items()}
     assert states["connector plc"] == states["broker of the results"] == states["connector plc, clock"] == "ok"
     assert states["model"] == "warn"
-    assert "fusion train" in checks["model"]["advice"]
+    assert checks["model"]["text"] == "none yet: 0.00 of 1 h of normal operation recorded"
+    assert checks["record"]["state"] in ("ok", "warn")  # by the disk of this machine
     assert checks["connector plc, frozen"]["text"] == "always the same from PT2"
 
 
@@ -135,13 +139,17 @@ def test_certificates_that_end_are_named(site, days, state, said, capsys):
 
 def test_a_model_of_another_plant_and_a_damaged_recording_are_named(site, capsys):
     plant = load_plant(site / "plant.yaml")
-    save_checkpoint(site / "model", plant, {"a": np.zeros(1)}, {})
+    store = ModelStore(site / "models")
+    save_checkpoint(store.next_place(), plant, {"a": np.zeros(1)}, {})
+    store.choose("0001", "kim", "by hand")
     with RecordingWriter(site / "recordings" / "one", plant):
         pass
     with RecordingWriter(site / "imports" / "two" / "recordings" / "x", plant):
         pass
     _, checks = examined(capsys, site)
     assert checks["model"]["state"] == checks["recordings"]["state"] == "ok"
+    assert "; 0001, one of 1, in use since 20" in checks["model"]["text"]
+    assert checks["model"]["text"].endswith(" by kim, by hand")
     rewrite(site / "plant.yaml", "name: PT2, unit: bar", "name: PT2, unit: kPa")
     file = site / "imports" / "two" / "recordings" / "x" / "process.parquet"
     file.write_bytes(file.read_bytes() + b"x")
@@ -150,6 +158,33 @@ def test_a_model_of_another_plant_and_a_damaged_recording_are_named(site, capsys
     assert "process.parquet" in checks["recordings"]["text"]
     rewrite(site / "plant.yaml", "name: PT2, unit: kPa", "name: PT2, description: other words, unit: bar")
     assert examined(capsys, site)[1]["model"]["state"] == "ok"
+
+
+def test_what_the_daemon_recorded_is_examined_and_its_room(site, capsys):
+    plant, records = load_plant(site / "plant.yaml"), site / "records"
+    for i in range(3):
+        values = {"PT2": np.full(600, 5.0)}
+        write_recording(records / f"2026010{i + 1}T000000Z", plant, values, START_S + 3600 * i)
+    (records / "open" / "00001.damaged").mkdir(parents=True)
+    _, checks = examined(capsys, site)
+    assert checks["recordings"]["text"] == "3 are as they were written"
+    assert checks["recordings, damaged"]["text"].startswith("00001.damaged left out of ")
+    assert checks["model"]["text"].startswith("none yet: 0.50 of 1 h")
+    assert "days are kept" in checks["record"]["text"]
+    relabel(records / "20260102T000000Z", "fault", [])
+    rewrite(site / "daemon.yaml", "budget_gib: 50", "budget_gib: 0.000001")
+    _, checks = examined(capsys, site)
+    assert checks["model"]["text"].startswith("none yet: 0.33 of 1 h")
+    assert "are marked" in checks["record"]["text"]
+    rewrite(site / "daemon.yaml", "budget_gib: 0.000001", "free_gib: 1000000000")
+    file = records / "20260103T000000Z" / "process.parquet"
+    file.write_bytes(file.read_bytes()[:-1])
+    code, checks = examined(capsys, site)
+    assert code == 1
+    assert "process.parquet" in checks["recordings"]["text"]
+    assert checks["record"]["state"] == "fail"
+    rewrite(site / "daemon.yaml", "free_gib: 1000000000", "budget_gib: 1000000")
+    assert "the disk has room for " in examined(capsys, site)[1]["record"]["text"]
 
 
 def test_a_configuration_that_cannot_be_read_is_the_one_thing_said(tmp_path, capsys):

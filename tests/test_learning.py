@@ -135,8 +135,8 @@ def test_the_first_model_is_learned_when_there_is_enough_and_others_in_their_tim
     teacher = learner(tmp_path, monkeypatch, Process(0), started, lambda: now[0])
 
     async def life():
-        assert await teacher.turn(False) == "0.00 of 0.4 h of normal operation recorded"
-        write_recording(tmp_path / "20260101T000000Z", SMALL, small_values(0, 1800), START_S)
+        assert await teacher.turn(False) == "0.00 of 1 h of normal operation recorded"
+        write_recording(tmp_path / "20260101T000000Z", SMALL, small_values(0, 3700), START_S)
         await teacher.turn(False)
         assert len(started) == 1
         assert "steps=0" in started[0]
@@ -153,7 +153,7 @@ def test_the_first_model_is_learned_when_there_is_enough_and_others_in_their_tim
 def test_a_failure_to_learn_is_said_and_tried_again_later(tmp_path, monkeypatch):
     started = []
     teacher = learner(tmp_path, monkeypatch, Process(2, b"a traceback\nfusion: too little\n"), started)
-    write_recording(tmp_path / "20260101T000000Z", SMALL, small_values(0, 1800), START_S)
+    write_recording(tmp_path / "20260101T000000Z", SMALL, small_values(0, 3700), START_S)
 
     async def life():
         await teacher.turn(False)

@@ -28,7 +28,8 @@ from wire_examples import (
     until,
 )
 
-from fusion.alarms import Alarm, AlarmOrder, OrderKind
+from fusion.alarms import Alarm, AlarmOrder, MarkKind, MarkOrder, OrderKind
+from fusion.clock import Clock
 from fusion.command import carry_out
 from fusion.daemon.outlet import MqttOutlet
 from fusion.daemon.service import Daemon
@@ -497,6 +498,32 @@ def test_orders_come_in_on_their_topic_and_what_is_old_or_unreadable_is_counted(
         until(lambda: heard.extend(out.orders()) or heard, "an order")
         assert out.dropped["order:not_understood"] == 3
     assert heard == [AlarmOrder(id="a1", order=OrderKind.SHELVE, by="kim", for_s=600.0)]
+
+
+def test_times_of_a_mark_are_the_senders_and_follow_a_step_of_the_systems_clock():
+    stepped = [0]
+    clock = Clock(lambda: time.time_ns() + stepped[0])
+    out = MqttPublisher(PublisherConfig(outbox=""), KILN, clock=clock)
+    now_ns, stepped[0] = clock.now_ns(), 3600 * NS_PER_S
+    said = json.dumps({"name": "trip", "kind": "fault", "by": "kim", "t_from_ns": now_ns + stepped[0]})
+    out._said(out.topic("mark", "order"), said.encode(), False)
+    (order,) = out.orders()
+    assert abs(order.t_from_ns - now_ns) < NS_PER_S
+
+
+@needs_broker
+def test_marks_come_in_on_their_topic_and_what_is_no_mark_is_counted(broker):
+    topic, alarm = "fusion/kiln/v1/mark/order", {"name": "a1", "kind": "alarm", "by": "kim"}
+    bad = (alarm, alarm | {"kind": "fault", "t_from_ns": -1}, alarm | {"kind": "fault", "name": "x" * 201})
+    with publisher(broker.port) as out:
+        until(lambda: out.published["health"], "a birth")
+        for payload in (*map(json.dumps, bad), "[" * 3000):
+            broker.write(topic, payload)
+        broker.write(topic, '{"name": "trip", "kind": "fault", "by": "kim", "t_to_ns": 7}')
+        heard = []
+        until(lambda: heard.extend(out.orders()) or heard, "a mark")
+        assert out.dropped["mark:not_understood"] == len(bad) + 1
+    assert heard == [MarkOrder(name="trip", kind=MarkKind.FAULT, by="kim", t_to_ns=7)]
 
 
 @needs_broker

@@ -203,6 +203,28 @@ def test_a_disk_that_takes_nothing_is_said_and_recording_goes_on_after_it(tmp_pa
     assert [s.table()["value"].to_list() for s in recorder.segments()] == [[2.0]]
 
 
+def test_a_segment_may_be_closed_before_its_time_and_its_normal_part_is_told(tmp_path):
+    clock = Hands()
+    recorder = Recorder(RecorderConfig(folder=str(tmp_path)), PLANT, clock)
+    recorder.start()
+    recorder.add(value(clock.t_ns, 1))
+    settle(recorder)
+    clock.t_ns += 7 * NS_PER_S
+    assert recorder.open_s == pytest.approx(7.0, abs=1.0)
+    recorder.cut()
+    deadline = time.monotonic() + 10
+    while not recorder.segments() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert recorder.open_s == 0.0
+    recorder.mark(Mark(name="trip", kind=MarkKind.FAULT, onset_ns=clock.t_ns))
+    recorder.add(value(clock.t_ns, 2))
+    settle(recorder)
+    clock.t_ns += 7 * NS_PER_S
+    assert recorder.open_s == 0.0
+    recorder.close()
+    assert [s.kind for s in recorder.segments()] == ["normal", "fault"]
+
+
 def test_two_processes_do_not_record_into_one_folder(tmp_path):
     config = RecorderConfig(folder=str(tmp_path))
     recorder = Recorder(config, PLANT)

@@ -287,6 +287,7 @@ RETURNED = Alarm(anomaly=event("b", S, AnomalyState.CLEARED), raised_ns=S)
         ({}, PlantState.NORMAL, ""),
         ({"alarms": (SHELVED, RETURNED)}, PlantState.NORMAL, ""),
         ({"flags": ("warming up, 84 s left",)}, PlantState.WARMING_UP, "warming up, 84 s left"),
+        ({"flags": ("no model: 0.20 of 1 h",)}, PlantState.LEARNING, "no model: 0.20 of 1 h"),
         ({"skipped": 3, "flags": ("warming up, 9 s left",)}, PlantState.DEGRADED, "3 ticks skipped in the last minute"),
         ({"latency_p99_s": 1.2}, PlantState.DEGRADED, "results are 1.2 s late"),
         ({"sources": (source(), source("camera", SourceState.STALE))}, PlantState.DEGRADED, "source camera is stale"),

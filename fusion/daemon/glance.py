@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fusion.alarms import Alarm, AlarmState
+from fusion.daemon.seat import NO_MODEL
 from fusion.health import PlantState, SourceHealth, SourceState
 
 LEAST_PATIENCE_S = 10.0
@@ -34,11 +35,13 @@ class Signs:
 
 def plant_state(signs: Signs) -> tuple[PlantState, str]:
     """The first state that applies, and the reason in words."""
+    learning = [flag for flag in signs.flags if flag.startswith(NO_MODEL)]
     warming = [flag for flag in signs.flags if flag.startswith(WARMING_UP)]
     found = (
         (PlantState.NO_DATA, _no_data(signs)),
         (PlantState.ALARM, _alarm(signs)),
         (PlantState.DEGRADED, "; ".join(_degraded(signs))),
+        (PlantState.LEARNING, "; ".join(learning)),
         (PlantState.WARMING_UP, "; ".join(warming)),
     )
     return next(((state, reason) for state, reason in found if reason), (PlantState.NORMAL, ""))

@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fusion.errors import ConfigError
+from fusion.plant import Plant
 from fusion.recordings.recorder import Recorder
 from fusion.records import NS_PER_S
 
 log = logging.getLogger(__name__)
 
 NICE = 15
+FIRST_TICKS, FIRST_S = 2700, 900.0  # what a training cuts into its parts, and some that is lost at the cuts
 
 
 @dataclass(kw_only=True, slots=True)
@@ -28,12 +30,12 @@ class LearnConfig:
     """Whether the daemon learns from what it records.
 
     ``models`` is the folder of models; "" learns nothing, and `model` names the one in use. The first is fitted in
-    closed form after ``first_h`` hours of normal operation, later ones every ``every_h`` hours, with networks trained
-    for ``seconds``.
+    closed form after ``first_h`` hours of normal operation (more where the plant's step is long), later ones every
+    ``every_h`` hours, with networks trained for ``seconds``.
     """
 
     models: str = ""
-    first_h: float = 0.75
+    first_h: float = 1.0
     every_h: float = 24.0
     seconds: float = 600.0
 
@@ -41,6 +43,11 @@ class LearnConfig:
         """Reject times that are none."""
         if min(self.first_h, self.every_h, self.seconds) <= 0:
             raise ConfigError("learn: first_h, every_h and seconds must be positive")
+
+
+def first_hours(config: LearnConfig, plant: Plant) -> float:
+    """Hours of normal operation before the first model."""
+    return max(config.first_h, (FIRST_TICKS * plant.step_s + FIRST_S) / 3600)
 
 
 class Learner:
@@ -65,9 +72,12 @@ class Learner:
                 await self._start(f"seconds={self._config.seconds:g}")
             return ""
         hours = await asyncio.to_thread(self._normal_hours)
-        if hours >= self._config.first_h and (self._due_s is None or self._clock_s() >= self._due_s):
+        open_h, needed_h = self._recorder.open_s / 3600, first_hours(self._config, self._recorder.plant)
+        if hours + open_h >= needed_h > hours:
+            self._recorder.cut()
+        if hours >= needed_h and (self._due_s is None or self._clock_s() >= self._due_s):
             await self._start("steps=0")
-        said = f"{hours:.2f} of {self._config.first_h:g} h of normal operation recorded"
+        said = f"{hours + open_h:.2f} of {needed_h:.3g} h of normal operation recorded"
         return f"{said}; {self.trouble}" if self.trouble else said
 
     async def finish(self) -> None:

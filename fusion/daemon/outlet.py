@@ -9,7 +9,7 @@ from typing import IO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.alarms import Alarm, AlarmOrder
+from fusion.alarms import Alarm, AlarmOrder, MarkOrder
 from fusion.daemon.seat import Seat
 from fusion.health import Health
 from fusion.inference import Engine, Outcome
@@ -43,8 +43,8 @@ class Outlet(Protocol):
     def answers(self) -> Sequence[Answer]:
         """What was answered to recommendations since the last call."""
 
-    def orders(self) -> Sequence[AlarmOrder]:
-        """What operators said of alarms since the last call."""
+    def orders(self) -> Sequence[AlarmOrder | MarkOrder]:
+        """What operators said of alarms and stretches of time since the last call."""
 
     def refused(self, what: str) -> None:
         """Count something that was read and cannot be done."""
@@ -107,7 +107,7 @@ class MqttOutlet:
         """Answers that came over MQTT."""
         return self._publisher.answers()
 
-    def orders(self) -> Sequence[AlarmOrder]:
+    def orders(self) -> Sequence[AlarmOrder | MarkOrder]:
         """Orders that came over MQTT."""
         return self._publisher.orders()
 
@@ -177,7 +177,7 @@ class FileOutlet:
         """No answers: nobody reads a file while it is written."""
         return ()
 
-    def orders(self) -> Sequence[AlarmOrder]:
+    def orders(self) -> Sequence[AlarmOrder | MarkOrder]:
         """No orders either."""
         return ()
 
@@ -239,7 +239,7 @@ class Outlets:
         """Answers that any of them heard."""
         return [answer for outlet in self._outlets for answer in outlet.answers()]
 
-    def orders(self) -> Sequence[AlarmOrder]:
+    def orders(self) -> Sequence[AlarmOrder | MarkOrder]:
         """Orders that any of them heard."""
         return [order for outlet in self._outlets for order in outlet.orders()]
 

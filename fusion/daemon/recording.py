@@ -14,6 +14,7 @@ from connectors.base import Source
 from connectors.kinds import made_sources
 from fusion.daemon.settings import load_daemon_config
 from fusion.ending import stop_on_signals
+from fusion.errors import ConfigError
 from fusion.plant_file import load_plant
 from fusion.recordings.recorder import Recorder
 from fusion.records import Item, Sample
@@ -24,21 +25,26 @@ INTAKE_PERIOD_S = 0.1
 TOLD_EVERY_S = 10.0
 
 
-def record_sources(file: Path, out: Path, for_s: float | None = None) -> str:
-    """Record into a folder until Ctrl-C, or for a time [s]; returns in a sentence what there is, and what to do next.
+def record_sources(file: Path, out: Path | None = None, for_s: float | None = None) -> str:
+    """Record until Ctrl-C, or for a time [s]; returns in a sentence what there is, and what to do next.
+
+    ``out`` is the folder, else the configuration says it: ``record.folder``.
 
     Raises:
         ConfigError: naming the key of the configuration that is not accepted.
     """
     config = load_daemon_config(file)
     plant = load_plant(Path(config.plant))
-    recorder = Recorder(replace(config.record, folder=str(out)), plant)
+    folder = str(out or config.record.folder)
+    if not folder:
+        raise ConfigError("--out: name a folder, or say record.folder in the configuration")
+    recorder = Recorder(replace(config.record, folder=folder), plant)
     counted = asyncio.run(record(made_sources(config.connectors, plant), recorder, for_s))
     missing = [s.name for s in plant.signals if s.name not in counted]
-    said = f"{out}: {len(recorder.segments())} recordings, {sum(counted.values())} values of {len(counted)} signals"
+    said = f"{folder}: {len(recorder.segments())} recordings, {sum(counted.values())} values of {len(counted)} signals"
     said += f"; nothing came of {', '.join(missing)}" if missing else ""
     said += f"; {recorder.dropped} dropped ({recorder.trouble or 'the disk was too slow'})" if recorder.dropped else ""
-    return f"{said}\nnext: fusion train --recording {out}/2* --out MODEL"
+    return f"{said}\nnext: fusion train --recording {folder}/2* --out MODEL"
 
 
 async def record(sources: Sequence[Source], recorder: Recorder, for_s: float | None = None) -> dict[str, int]:

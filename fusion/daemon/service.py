@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from connectors.base import Source
-from fusion.alarms import Alarm, AlarmOrder, OrderKind
+from fusion.alarms import Alarm, AlarmOrder, MarkKind, MarkOrder, OrderKind
 from fusion.clock import CLOCK, Clock, iso_time
 from fusion.daemon.audit import Audit
 from fusion.daemon.certificates import CertificateWatch
@@ -34,7 +34,7 @@ from fusion.errors import ConfigError
 from fusion.health import Health
 from fusion.inference import Engine, Outcome
 from fusion.notify import notify
-from fusion.recordings.marks import Mark, MarkKind, alarm_mark
+from fusion.recordings.marks import Mark, alarm_mark
 from fusion.recordings.recorder import Recorder
 from fusion.recordings.recording import arrival_ns
 from fusion.records import NS_PER_S, AnomalyState, Frame, Verdict
@@ -240,7 +240,10 @@ class Daemon:
                 now_ns = self._clock.now_ns()
                 changed = list(self._desk.unshelve_due(now_ns))
                 for order in self._outlet.orders():
-                    changed += await self._obeyed(order, now_ns)
+                    if isinstance(order, MarkOrder):
+                        await self._marked(order)
+                    else:
+                        changed += await self._obeyed(order, now_ns)
                 if changed:
                     await self._save()
                     await self._tell(changed, now_ns)
@@ -260,6 +263,19 @@ class Daemon:
             await self._work(self._engine.accept, order.id)
             self._note_good(alarm, order.by)
         return [] if alarm is None else [alarm]
+
+    async def _marked(self, order: MarkOrder) -> None:
+        """Keep what somebody says of a stretch of time."""
+        try:
+            if self._recorder is None:
+                raise ConfigError("nothing is recorded here; say record.folder")
+            mark = self._recorder.obey(order)
+        except ConfigError as error:
+            self._outlet.refused("mark:refused")
+            log.warning("mark by %s is refused: %s", order.by or "nobody", error)
+        else:
+            said = {"kind": mark.kind, "by": mark.by, "since": mark.onset_ns, "until": mark.end_ns}
+            await self._kept("mark", name=mark.name, **said)
 
     def _note_good(self, alarm: Alarm, by: str) -> None:
         """What an operator takes for normal is learned from."""

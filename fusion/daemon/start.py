@@ -39,9 +39,9 @@ def run(config: DaemonConfig) -> None:
     """`fusion run`: the daemon on the sources of a configuration, until asked to stop."""
     ignore_hangup()
     plant = load_plant(Path(config.plant))
+    sources = made_sources(config.connectors, plant)
     place = first_model(config)
     checkpoint = None if place is None else load_model(config, place, plant)
-    sources = made_sources(config.connectors, plant)
 
     def build() -> Daemon:
         store = Store(Path(config.state), plant.name) if config.state else None

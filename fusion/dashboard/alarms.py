@@ -218,6 +218,8 @@ def calm(board: Board) -> str:
     if board.health is None:
         return '<div class="muted">nothing is known of alarms: no full message from the daemon yet</div>'
     when = "" if board.told else " when the daemon was last heard"
+    if board.health.plant_state == PlantState.LEARNING:
+        return '<div class="muted">nothing is judged yet: there is no model</div>'
     return f'<div class="calm">No open alarm{when}</div>'
 
 

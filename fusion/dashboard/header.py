@@ -17,6 +17,7 @@ WORDS = {
     PlantState.NO_DATA: "NO DATA",
     PlantState.ALARM: "ALARM",
     PlantState.DEGRADED: "DEGRADED",
+    PlantState.LEARNING: "LEARNING",
     PlantState.WARMING_UP: "WARMING UP",
     PlantState.NORMAL: "NORMAL",
 }
@@ -24,6 +25,7 @@ SHAPES = {
     PlantState.NO_DATA: '<path d="M4 4 L20 20 M20 4 L4 20"/>',
     PlantState.ALARM: '<path d="M12 1 L23 12 L12 23 L1 12Z" class="fill"/><path d="M12 6 V13 M12 16 V18" class="cut"/>',
     PlantState.DEGRADED: '<path d="M12 3 L22 21 H2 Z"/><path d="M12 10 V15 M12 17 V18.5"/>',
+    PlantState.LEARNING: '<path d="M3 19 C9 19 9 6 14 6 C18 6 18 12 21 12"/><path d="M3 21 H21"/>',
     PlantState.WARMING_UP: '<path d="M6 3 H18 L12 12 L18 21 H6 L12 12 Z"/>',
     PlantState.NORMAL: '<circle cx="12" cy="12" r="8"/>',
 }
@@ -98,7 +100,7 @@ def header(board: Board, broker: str = "") -> str:
         f'<span class="muted">model {escape(model[:16])}</span>' if model else "",
         *(
             f'<span class="note">{escape(flag_text(flag))}</span>'
-            for flag in (health.flags if health else [])[:FLAGS_SHOWN]
+            for flag in [f for f in (health.flags if health else []) if f != now.reason][:FLAGS_SHOWN]
         ),
     ]
     return "".join(parts)

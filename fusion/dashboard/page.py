@@ -113,9 +113,10 @@ class Page:
         self._faults.refresh()
 
     def _draw_trend(self) -> None:
-        """Controlled tags, those that were chosen, and the first few that an alarm accuses."""
+        """Controlled tags, those that were chosen, the first few an alarm accuses; else the first there are."""
         names = [*self._board.controlled(), *self._selected]
         names += [name for name in alarms.accused(self._board) if name not in names][:ACCUSED_SHOWN]
+        names = names or self._board.others()[:EXTRA_SHOWN]
         self._draw("trend", self._trend, charts.trend_options(self._board, names, self._future_s))
 
     def _draw(self, key: str, chart: ui.echart, options: charts.Option) -> None:

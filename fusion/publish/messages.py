@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
-from fusion.alarms import AlarmOrder, OrderKind
+from fusion.alarms import AlarmOrder, MarkKind, MarkOrder, OrderKind
 from fusion.clock import iso_time
 from fusion.errors import FusionError
 from fusion.records import Answer, AnswerKind
 
 Number = float | None
+Moment = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Word = Annotated[str, msgspec.Meta(max_length=200)]
 
 
 class Message(msgspec.Struct, kw_only=True, frozen=True, tag_field="schema"):
@@ -123,8 +125,8 @@ class HealthMessage(Message, tag="fusion.health/1", kw_only=True, frozen=True):
     """The daemon as a whole, retained; its last will is the same message with ``state`` "offline".
 
     ``open_anomalies`` is what is not cleared, all of it: an anomaly that is not among them does not stand any more.
-    ``alarms`` are those that are not normal. ``plant_state`` is no_data, alarm, degraded, warming_up or normal, and
-    ``reason`` says why.
+    ``alarms`` are those that are not normal. ``plant_state`` is no_data, alarm, degraded, learning (there is no model
+    yet, nothing is judged), warming_up or normal, and ``reason`` says why.
     """
 
     state: str
@@ -275,6 +277,20 @@ class AlarmOrderMessage(msgspec.Struct, kw_only=True, frozen=True):
     for_s: float = 0.0
 
 
+class MarkOrderMessage(msgspec.Struct, kw_only=True, frozen=True):
+    """What somebody says on ``mark/order`` of a stretch of time [UTC ns], for what is learned from it.
+
+    Without ``t_from_ns`` it begins now, or where an unended mark of this name began; without ``t_to_ns`` it has no end
+    yet. The last word on a name holds.
+    """
+
+    name: Word
+    kind: Literal["fault", "maintenance", "good"]
+    by: Word
+    t_from_ns: Moment | None = None
+    t_to_ns: Moment | None = None
+
+
 AnyMessage = (
     HealthMessage
     | AnomalyMessage
@@ -326,7 +342,7 @@ def moved(payload: bytes, by_ns: int) -> bytes:
         return payload
     try:
         return _ENCODER.encode(times_moved(msgspec.json.decode(payload), by_ns))
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return payload
 
 
@@ -370,9 +386,33 @@ def decode_order(payload: bytes) -> AlarmOrder:
     return AlarmOrder(id=said.id, order=said.order, by=said.by, for_s=said.for_s)
 
 
+def decode_mark(payload: bytes) -> MarkOrder:
+    """What is said of a stretch of time in a payload.
+
+    Raises:
+        FusionError: not JSON, or without ``name``, ``by`` and a known ``kind``; the text says which.
+    """
+    try:
+        said = msgspec.json.decode(payload, type=MarkOrderMessage)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise FusionError(f"not a mark: {error}; expected name, by, and kind as fault, maintenance or good") from error
+    kind = MarkKind(said.kind)
+    return MarkOrder(name=said.name, kind=kind, by=said.by, t_from_ns=said.t_from_ns, t_to_ns=said.t_to_ns)
+
+
+def encode_mark(order: MarkOrder) -> bytes:
+    """What somebody says of a stretch of time, as JSON."""
+    return _ENCODER.encode(order)
+
+
 def schemas() -> dict[str, dict[str, Any]]:
     """The JSON Schema of every kind of message, by file name."""
-    known: dict[str, type[msgspec.Struct]] = {**KINDS, "answer": AnswerMessage, "alarm_order": AlarmOrderMessage}
+    known: dict[str, type[msgspec.Struct]] = {
+        **KINDS,
+        "answer": AnswerMessage,
+        "alarm_order": AlarmOrderMessage,
+        "mark_order": MarkOrderMessage,
+    }
     return {f"{kind}.json": msgspec.json.schema(message) for kind, message in known.items()}
 
 

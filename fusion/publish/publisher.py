@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
-from fusion.alarms import AlarmOrder
+from fusion.alarms import AlarmOrder, MarkOrder
 from fusion.clock import CLOCK, Clock
 from fusion.errors import ConfigError, FusionError
 from fusion.health import Health
@@ -98,14 +98,14 @@ class MqttPublisher:
         self._health: deque[bytes] = deque(maxlen=1)
         self._last_health = b""
         self._answers: deque[Answer] = deque(maxlen=WORDS_WAITING)
-        self._orders: deque[AlarmOrder] = deque(maxlen=WORDS_WAITING)
+        self._orders: deque[AlarmOrder | MarkOrder] = deque(maxlen=WORDS_WAITING)
         self._sent: dict[int, Letter] = {}
         self._denied = ""
         self._connection: Connection | None = None
         self._client = Client(
             config,
             f"fusion-{plant.name}-{os.getpid()}",
-            topics=(self.topic("recommendation", "ack"), self.topic("alarm", "order")),
+            topics=(self.topic("recommendation", "ack"), self.topic("alarm", "order"), self.topic("mark", "order")),
             received=self._said,
             turn=self._turn,
             last_words=lambda: (self.topic("health"), self._goodbye()),
@@ -185,8 +185,8 @@ class MqttPublisher:
         """What was answered to recommendations since the last call."""
         return [self._answers.popleft() for _ in range(len(self._answers))]
 
-    def orders(self) -> list[AlarmOrder]:
-        """What operators said of alarms since the last call."""
+    def orders(self) -> list[AlarmOrder | MarkOrder]:
+        """What operators said of alarms and stretches of time since the last call."""
         return [self._orders.popleft() for _ in range(len(self._orders))]
 
     @property
@@ -243,6 +243,9 @@ class MqttPublisher:
         """Note what somebody says to us; what is retained is old, and what cannot be read is counted and said."""
         if topic == self.topic("alarm", "order"):
             self._note("order", self._orders, messages.decode_order, payload, retained)
+        elif topic == self.topic("mark", "order"):
+            here = messages.moved(payload, -self._clock.step_ns())  # times in it are the sender's
+            self._note("mark", self._orders, messages.decode_mark, here, retained)
         else:
             self._note("answer", self._answers, messages.decode_answer, payload, retained)
 

@@ -11,24 +11,15 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
+from fusion.alarms import MarkKind, MarkOrder
 from fusion.errors import ConfigError
 from fusion.plain import decode, plain
 from fusion.recordings.recording import LAST_NS, Event
 from fusion.records import Anomaly, AnomalyState
 
 log = logging.getLogger(__name__)
-
-
-class MarkKind(StrEnum):
-    """What a stretch of time was."""
-
-    FAULT = "fault"
-    MAINTENANCE = "maintenance"
-    ALARM = "alarm"
-    GOOD = "good"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,9 +108,22 @@ class Journal:
             os.fsync(stream.fileno())
         self._marks[mark.name] = mark
 
+    def ordered(self, order: MarkOrder, now_ns: int) -> Mark:
+        """The mark that an order asks for.
+
+        Raises:
+            ConfigError: where it has no name or nobody says so, or it ends before it begins.
+        """
+        if not order.by.strip():
+            raise ConfigError(f"mark {order.name!r}: by is missing; say who says so")
+        before = self._marks.get(order.name)
+        begun_ns = now_ns if before is None or before.end_ns is not None else before.onset_ns
+        onset_ns = begun_ns if order.t_from_ns is None else order.t_from_ns
+        return Mark(name=order.name, kind=order.kind, onset_ns=onset_ns, end_ns=order.t_to_ns, by=order.by)
+
     def within(self, t0_ns: int, t1_ns: int) -> list[Mark]:
         """The marks that hold in a span [UTC ns], but for alarms in what somebody called good."""
-        here = [mark for mark in self._marks.values() if mark.overlaps(t0_ns, t1_ns)]
+        here = [mark for mark in list(self._marks.values()) if mark.overlaps(t0_ns, t1_ns)]
         good = [mark for mark in here if mark.kind is MarkKind.GOOD]
         return [m for m in here if m.kind is not MarkKind.ALARM or not any(g.covers(m) for g in good)]
 

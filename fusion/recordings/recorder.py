@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fusion.alarms import MarkOrder
 from fusion.clock import CLOCK
 from fusion.errors import ConfigError, RecordingError
 from fusion.plant import Modality, Plant
@@ -68,18 +69,23 @@ class RecorderConfig:
             )
 
 
+class FolderInUseError(ConfigError):
+    """Another process records into the folder."""
+
+
 class Recorder:
     """Records into a folder from ``start`` to ``close``; ``trouble`` says what is not recorded now, and why.
 
     Raises:
-        ConfigError: the folder cannot be used, or another process records into it.
+        FolderInUseError: another process records into it.
+        ConfigError: the folder cannot be used.
     """
 
     def __init__(self, config: RecorderConfig, plant: Plant, now_ns: Callable[[], int] = CLOCK.now_ns) -> None:
         config.check(plant)
         self.trouble = ""
         self.dropped = 0
-        self._config, self._plant, self._now_ns = config, plant, now_ns
+        self._config, self.plant, self._now_ns = config, plant, now_ns
         self.folder = Path(config.folder)
         self._lock = _locked(self.folder)
         self._journal = Journal(self.folder / MARKS)
@@ -87,7 +93,7 @@ class Recorder:
         self._size = 0
         self._counted: dict[str, int] = {}
         self._guard = threading.Condition()
-        self._stopping = False
+        self._stopping = self._cutting = False
         self._slice: RecordingWriter | None = None
         self._slice_ns = self._segment_ns = 0
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
@@ -127,14 +133,30 @@ class Recorder:
         with self._guard:
             self._waiting.append(mark)
 
+    def obey(self, order: MarkOrder) -> Mark:
+        """Mark what somebody orders; returns the mark.
+
+        Raises:
+            ConfigError: where it has no name or nobody says so, or it ends before it begins.
+        """
+        mark = self._journal.ordered(order, self._now_ns())
+        self.mark(mark)
+        return mark
+
     def segments(self) -> list[Recording]:
         """The closed recordings, oldest first."""
-        found = []
-        for path in sorted(self.folder.iterdir()):
-            if path.is_dir() and path.name != OPEN and not path.suffix:
-                with contextlib.suppress(RecordingError):
-                    found.append(Recording(path))
-        return found
+        return closed_recordings(self.folder)
+
+    @property
+    def open_s(self) -> float:
+        """Time of normal operation in the segment that is open [s]."""
+        since_ns, now_ns = self._segment_ns, self._now_ns()
+        normal = since_ns and kind_of(self._journal.within(since_ns, now_ns)) == "normal"
+        return (now_ns - since_ns) / NS_PER_S if normal else 0.0
+
+    def cut(self) -> None:
+        """Close the open segment before its time."""
+        self._cutting = True
 
     def close(self) -> None:
         """Write what waits and close the segment."""
@@ -179,12 +201,13 @@ class Recorder:
         if self._slice is None:
             self._slice_ns = self._now_ns()
             self._segment_ns = self._segment_ns or self._slice_ns
-            self._slice = RecordingWriter(self.folder / OPEN / f"{self._slice_ns:020d}", self._plant)
+            self._slice = RecordingWriter(self.folder / OPEN / f"{self._slice_ns:020d}", self.plant)
         self._slice.write(item)
 
     def _turn(self, stopping: bool) -> None:
         """Close the slice, and the segment, when their time is over."""
         now_ns = self._now_ns()
+        stopping = stopping or self._cutting
         if self._slice is not None and (stopping or now_ns - self._slice_ns >= self._config.slice_s * NS_PER_S):
             whole, self._slice = self._slice, None
             whole.close()
@@ -194,7 +217,7 @@ class Recorder:
 
     def _close_segment(self) -> None:
         """Make the slices one recording, and room for the next."""
-        self._segment_ns = 0
+        self._segment_ns, self._cutting = 0, False
         slices = sorted(path for path in (self.folder / OPEN).iterdir() if not path.suffix)
         parts = [recording for path in slices if (recording := _whole(path))]
         if parts:
@@ -250,6 +273,16 @@ class Recorder:
                 torn.abandon()
 
 
+def closed_recordings(folder: Path) -> list[Recording]:
+    """The recordings of a recorder's folder that can be read, oldest first."""
+    found = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.is_dir() and path.name != OPEN and not path.suffix:
+            with contextlib.suppress(RecordingError):
+                found.append(Recording(path))
+    return found
+
+
 def _locked(folder: Path) -> int:
     """The folder, made where it is missing and held for this process."""
     try:
@@ -261,7 +294,9 @@ def _locked(folder: Path) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(lock)
-        raise ConfigError(f"record.folder: {folder} is recorded into by another process; choose another") from error
+        raise FolderInUseError(
+            f"record.folder: {folder} is recorded into by another process; choose another"
+        ) from error
     return lock
 
 

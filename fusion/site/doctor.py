@@ -12,14 +12,17 @@ from typing import Any
 
 from connectors.kinds import source_of
 from fusion.certificates import read_certificate
-from fusion.clock import CLOCK
+from fusion.clock import CLOCK, iso_time
+from fusion.daemon.learning import first_hours
 from fusion.daemon.settings import DaemonConfig, load_daemon_config
 from fusion.daemon.succession import first_model, load_model
 from fusion.errors import BrokerError, ConfigError, FusionError
+from fusion.model_store import ModelStore
 from fusion.mqtt.broker import Broker
 from fusion.mqtt.connection import Connection
 from fusion.plant import Plant, Signal
 from fusion.plant_file import load_plant
+from fusion.recordings.recorder import GIB, OPEN, closed_recordings
 from fusion.recordings.recording import MANIFEST, Recording
 from fusion.records import NS_PER_S
 from fusion.site.listening import Heard, listen
@@ -29,6 +32,8 @@ LEAST_FREE, SCARCE_FREE = 200e6, 5e9
 CERTIFICATES = ("certificate", "server_certificate", "tls_certificate", "tls_ca")
 CLOCK_OFF_S = 2.0
 SLOW = 0.7
+MOST_READ = 4e9  # bytes of recordings that are compared with their hashes
+MOST_MARKED = 0.8  # of the budget
 FEW_PERIODS = 5
 NAMES_SHOWN = 5
 
@@ -61,7 +66,7 @@ def examine(file: Path, seconds: float) -> list[Check]:
     folder = file.resolve().parent
     checks = [Check(State.OK, "configuration", f"{file}; plant {plant.name}, {len(plant.signals)} signals")]
     checks += [*_certificates(config), *_sources(config, plant, seconds), _broker(config)]
-    return [*checks, _model(config, plant), *_recordings(folder, config.record.folder), _disk(folder)]
+    return [*checks, _model(config, plant), *_recordings(config, folder), *_budget(config), _disk(folder)]
 
 
 # --- sources
@@ -205,34 +210,96 @@ def _broker(config: DaemonConfig) -> Check:
 
 
 def _model(config: DaemonConfig, plant: Plant) -> Check:
-    advice = f"fusion train --recording DIR... --out {config.model or 'MODEL'}"
     try:
         place = first_model(config)
     except ConfigError as error:
-        return Check(State.WARN, "model", str(error), advice)
+        return Check(State.FAIL, "model", str(error), "let it be learned, or name one")
     if place is None:
-        return Check(State.OK, "model", "none yet: the daemon learns its first from what it records")
+        hours = sum((r.span_ns[1] - r.span_ns[0]) / NS_PER_S / 3600 for r in kept(config) if r.kind == "normal")
+        text = f"none yet: {hours:.2f} of {first_hours(config.learn, plant):.3g} h of normal operation recorded"
+        return Check(State.WARN, "model", text, "it comes by itself while `fusion up` or `fusion run` records")
     if not place.exists():
+        advice = f"fusion train --recording DIR... --out {place}, or let it be learned: learn.models"
         return Check(State.WARN, "model", f"{place}: none yet", advice)
     try:
         checkpoint = load_model(config, place, plant)
     except ConfigError as error:
-        return Check(State.FAIL, "model", str(error), "train again, or undo the change of the plant")
-    return Check(State.OK, "model", f"{checkpoint.model_id} fits the plant")
+        return Check(
+            State.FAIL, "model", str(error), "train again, go back to another, or undo the change of the plant"
+        )
+    return Check(State.OK, "model", f"{checkpoint.model_id} fits the plant{_chosen(config)}")
 
 
-def _recordings(folder: Path, live: str) -> Iterator[Check]:
-    places = {folder / "recordings", folder / "imports", *([Path(live)] if live else [])}
-    found = sorted({manifest.parent for place in places for manifest in place.rglob(MANIFEST)})
-    damaged = 0
-    for place in found:
+def _chosen(config: DaemonConfig) -> str:
+    """How the model in use came to that, where models are learned."""
+    if not config.learn.models:
+        return ""
+    store = ModelStore(Path(config.learn.models))
+    history = store.history()
+    if not history:
+        return f"; no other of {len(store.names())} is in use"
+    last = history[-1]
+    why = f", {last.reason}" if last.reason else ""
+    return f"; {last.model}, one of {len(store.names())}, in use since {iso_time(last.t_ns)} by {last.by}{why}"
+
+
+def kept(config: DaemonConfig) -> list[Recording]:
+    """What a daemon has recorded, oldest first."""
+    return closed_recordings(Path(config.record.folder)) if config.record.folder else []
+
+
+def _recordings(config: DaemonConfig, folder: Path) -> Iterator[Check]:
+    """Hashes of what is there, the newest first, as far as reading them takes no longer than people wait."""
+    own = [Path(config.record.folder)] if config.record.folder else []
+    manifests = [file for part in ("recordings", "imports") for file in (folder / part).rglob(MANIFEST)]
+    places = {file.parent for file in manifests if not any(file.is_relative_to(records) for records in own)}
+    places |= {recording.path for recording in kept(config)}
+    damaged = read = size = 0
+    for place in sorted(places, key=lambda place: place.name, reverse=True):
+        if size > MOST_READ:
+            break
+        read += 1
         try:
-            Recording.verified(place)
+            size += Recording.verified(place).bytes
         except FusionError as error:
             damaged += 1
             yield Check(State.FAIL, "recordings", str(error), f"do not train on it; restore or delete {place}")
-    if found and not damaged:
-        yield Check(State.OK, "recordings", f"{len(found)} are as they were written")
+    if read and not damaged:
+        older = f"; {len(places) - read} older were not read" if len(places) > read else ""
+        yield Check(State.OK, "recordings", f"{read} are as they were written{older}")
+    if torn := [part.name for records in own for part in (records / OPEN).glob("*.damaged")]:
+        yield Check(
+            State.WARN, "recordings, damaged", f"{_some(torn)} left out of {own[0]}", "look why, then delete them"
+        )
+
+
+def _budget(config: DaemonConfig) -> Iterator[Check]:
+    """Whether what is recorded has room, and for how long."""
+    record = config.record
+    if not record.folder:
+        return
+    recordings = kept(config)
+    used = sum(r.bytes for r in recordings) / GIB
+    marked = sum(r.bytes for r in recordings if r.kind != "normal") / GIB
+    hours = sum(r.span_ns[1] - r.span_ns[0] for r in recordings) / NS_PER_S / 3600
+    here = next(place for place in (Path(record.folder), *Path(record.folder).parents) if place.exists())
+    free = shutil.disk_usage(here).free / GIB - record.free_gib
+    text = f"{used:.2f} of {record.budget_gib:g} GiB used"
+    if hours:
+        text += (
+            f", {used / hours * 24:.2f} GiB a day: the last {record.budget_gib / (used / hours) / 24:.1f} days are kept"
+        )
+    if free < 0:
+        advice = f"make room: record.free_gib keeps {record.free_gib:g} GiB free, and the oldest recordings go for that"
+        yield Check(State.FAIL, "record", f"{text}; {-free:.1f} GiB too little is free", advice)
+    elif marked > MOST_MARKED * record.budget_gib:
+        advice = "move some of them away: what is marked never goes by itself"
+        yield Check(State.WARN, "record", f"{text}; {marked:.1f} GiB of it are marked", advice)
+    elif free < record.budget_gib - used:
+        advice = f"say record.budget_gib: {max(used + free, 0.1):.1f}, or make room"
+        yield Check(State.WARN, "record", f"{text}; the disk has room for {free:.1f} GiB more only", advice)
+    else:
+        yield Check(State.OK, "record", text)
 
 
 def _disk(folder: Path) -> Check:

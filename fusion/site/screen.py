@@ -40,4 +40,4 @@ def outcome(site: Path, found: Sequence[Found], written: Written) -> list[str]:
     if not written.files and not written.aside:
         return [*lines, "nothing new was found"]
     first = (written.aside + written.files)[0]
-    return [*lines, f"next: correct what is marked unsure in {first}, then fusion doctor {site}"]
+    return [*lines, f"next: correct what is marked unsure in {first}, then fusion doctor {site} and fusion up {site}"]

@@ -16,7 +16,9 @@ def _record(verb: argparse.ArgumentParser) -> None:
     what.add_argument("--config", type=Path, help="daemon YAML: its sources are recorded, nothing else of it is used")
     what.add_argument("--scenario", type=Path, help="scenario of the simulated plant")
     verb.add_argument("--for", dest="for_s", type=duration, metavar="TIME", help="such as 8h; else until Ctrl-C")
-    verb.add_argument("--out", type=Path, required=True, help="folder to write; of a scenario it must not exist")
+    verb.add_argument(
+        "--out", type=Path, help="folder to write, which is not there yet; of a configuration: else record.folder"
+    )
 
 
 def run_record(arguments: argparse.Namespace) -> None:
@@ -26,6 +28,8 @@ def run_record(arguments: argparse.Namespace) -> None:
 
         say(record_sources(arguments.config, arguments.out, arguments.for_s))
         return
+    if arguments.out is None:
+        raise ConfigError("--out: is required with --scenario")
     if arguments.for_s is not None:
         raise ConfigError("--for: goes with --config; a scenario has its own duration_s")
     from rich.progress import Progress

@@ -1,14 +1,15 @@
-"""Verbs that set up a site: begun, found, examined."""
+"""Verbs of a site: begun, found, examined, up; and what its stretches of time were."""
 
 from __future__ import annotations
 
 import argparse
+import getpass
 import json
 import logging
 import sys
 from pathlib import Path
 
-from fusion.command import Verb, finite, say
+from fusion.command import Verb, duration, finite, moment, say
 from fusion.errors import ConfigError
 
 
@@ -94,6 +95,50 @@ def run_doctor(arguments: argparse.Namespace) -> int:
     return 1 if any(check.state is State.FAIL for check in checks) else 0
 
 
+def _up(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("site", type=Path, metavar="SITE", help="folder of the site")
+    verb.add_argument("--port", type=int, default=8080, help="port of the page, or the next that is free")
+
+
+def _mark(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("name", help="what happened, in a word or two; the last word on a name holds")
+    verb.add_argument("--kind", required=True, choices=("fault", "maintenance", "good"), help="good: learn from it")
+    verb.add_argument("--from", dest="start", type=moment, metavar="TIME", help="ISO 8601; default: now, or as before")
+    end = verb.add_mutually_exclusive_group()
+    end.add_argument("--to", dest="end", type=moment, metavar="TIME", help="ISO 8601 or now; default: still so")
+    end.add_argument("--for", dest="for_s", type=duration, metavar="TIME", help="from the beginning on, such as 10m")
+    verb.add_argument("--by", default=getpass.getuser(), help="who says so; default: the user of this machine")
+    verb.add_argument("--config", type=Path, required=True, metavar="FILE", help="daemon YAML of the site")
+
+
+def run_up(arguments: argparse.Namespace) -> None:
+    """A site, all of it."""
+    from fusion.site.up import run_site
+
+    run_site(arguments.site, arguments.port)
+
+
+def run_mark(arguments: argparse.Namespace) -> None:
+    """What a stretch of time was."""
+    from fusion.alarms import MarkKind, MarkOrder
+    from fusion.clock import CLOCK
+    from fusion.daemon.settings import load_daemon_config
+    from fusion.plant_file import load_plant
+    from fusion.records import NS_PER_S
+    from fusion.site.marking import put_mark
+
+    start_ns, end_ns = arguments.start, arguments.end
+    if arguments.for_s is not None:
+        start_ns = CLOCK.now_ns() if start_ns is None else start_ns
+        end_ns = start_ns + round(arguments.for_s * NS_PER_S)
+    order = MarkOrder(
+        name=arguments.name, kind=MarkKind(arguments.kind), by=arguments.by, t_from_ns=start_ns, t_to_ns=end_ns
+    )
+    config = load_daemon_config(arguments.config)
+    said_by = put_mark(config, load_plant(Path(config.plant)), order)
+    say(f"{config.record.folder}: {order.name} is marked {order.kind} by {said_by}")
+
+
 VERBS = (
     Verb("init", "begin the folder of a site: a plant and a daemon configuration to fill in", _init, run_init),
     Verb(
@@ -103,4 +148,6 @@ VERBS = (
         run_discover,
     ),
     Verb("doctor", "whether everything of a site fits: one line for each check, with what to do", _doctor, run_doctor),
+    Verb("up", "run a site: the daemon, the page and, where none answers, a broker", _up, run_up),
+    Verb("mark", "say what a stretch of time was, for what is learned from it", _mark, run_mark),
 )
