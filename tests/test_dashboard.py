@@ -5,6 +5,7 @@ import shutil
 import subprocess
 
 import pytest
+from msgspec import structs
 from wire_examples import CONTROLLED, HORIZON_S, PLANT, Story, free_port, listening, until
 
 from fusion.dashboard import alarms, charts, header, panels, words
@@ -397,10 +398,18 @@ def test_accused_tags_show_what_was_expected_from_the_onset_on():
     options = charts.trend_options(board, ["IT103", "LT101"], 600, alarms.accused(board))
     lines = {series["id"]: series for series in options["series"]}
     onset_ms = STORY.at(299 - 95) // 1_000_000
-    assert lines["IT103.expected"]["data"] == [[onset_ms, 12.03], [board.now_ns // 1_000_000, 12.03]]
+    now_ms = board.now_ns // 1_000_000
+    assert lines["IT103.expected"]["data"] == [[onset_ms, 12.03], [now_ms, 12.03], [now_ms, 12.03]]
     assert lines["IT103.actual"]["markArea"]["data"][0][0] == {"xAxis": onset_ms}
     assert "LT101.expected" not in lines
     assert options["xAxis"][0]["min"] == onset_ms - charts.BEFORE_ONSET_MS
+    rose = structs.replace(
+        shown(STORY.anomaly(301)),
+        top_signals=[structs.replace(shown(STORY.anomaly(301)).top_signals[0], expected=12.5)],
+    )
+    told_on(board, rose, rose)
+    assert [v for _, v in alarms.accused(board)["IT103"].expected] == [12.03, 12.5]
+    told_on(board, STORY.anomaly(302))
     picked = alarms.accused(board, "a-17")
     assert list(picked) == list(alarms.accused(board, "gone")) == ["IT103", "TT101"]
 

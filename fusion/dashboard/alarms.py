@@ -93,7 +93,7 @@ def card(board: Board, entry: Entry, look: Look = PLAIN) -> str:
 def head(board: Board, entry: Entry, look: Look) -> str:
     """A sentence, since when, what was done with it, and what to do next."""
     anomaly = entry.anomaly
-    sentence = escape(explain.headline(board, anomaly, entry.kind))
+    sentence = escape(explain.evidence(board, anomaly, entry.kind))
     line = f'<div class="line">{glyph(entry)}<b class="sentence">{sentence}</b></div>'
     told = f'<div>{_since(board, entry, look)} - <span class="life">{escape(_life(board, entry, look))}</span></div>'
     return line + told + (_list({"do next": explain.action(board, anomaly)}) if anomaly else "")
@@ -204,11 +204,11 @@ def _reads(board: Board, b: BlameOut) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Accused:
-    """What an event says of one tag: since when until when (None: it stands), and what was expected of it."""
+    """What an event says of one tag: since when until when (None: it stands), and what was expected of it and when."""
 
     since_ns: int
     until_ns: int | None
-    expected: float | None
+    expected: tuple[tuple[int, float | None], ...]
 
 
 def accused(board: Board, picked: str = "") -> dict[str, Accused]:
@@ -216,7 +216,7 @@ def accused(board: Board, picked: str = "") -> dict[str, Accused]:
     listed = entries(board)
     picked = picked if any(e.id == picked for e in listed) else ""
     blamed = [
-        [(b.signal, Accused(e.t_onset_ns, _ended_ns(e), b.expected)) for b in e.anomaly.top_signals]
+        [(b.signal, _accused(board, e, b.signal)) for b in e.anomaly.top_signals]
         for e in listed
         if e.anomaly and (e.id == picked if picked else e.standing and not e.shelved)
     ]
@@ -226,6 +226,11 @@ def accused(board: Board, picked: str = "") -> dict[str, Accused]:
             if name in board.tags:
                 found.setdefault(name, said)
     return found
+
+
+def _accused(board: Board, entry: Entry, signal: str) -> Accused:
+    course = board.expected.get(entry.id, {}).get(signal, ())
+    return Accused(entry.t_onset_ns, _ended_ns(entry), tuple(course))
 
 
 def calm(board: Board) -> str:

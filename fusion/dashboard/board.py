@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 SILENT_AFTER_S = 6.0
 CLEARED_KEPT = 5
+EXPECTED_KEPT = 600
 SINCE_KEPT = 1000
 OVERLOAD_S = 60.0
 SPECTROGRAM_COLUMNS = 600
@@ -84,8 +85,8 @@ class Board:
 
     ``daemon`` is the state that the daemon said last; ``health`` is its last full health, which stays when it goes
     offline, and ``told`` whether the last word was a full one. What stands is what the last full health lists, and what
-    was said since. Times in histories are UTC milliseconds, as charts want them, and None is a tick without a value.
-    ``clock`` gives monotonic seconds.
+    was said since. ``expected`` is what was expected of signals, by the id of the event. Times in histories are UTC
+    milliseconds, as charts want them, and None is a tick without a value. ``clock`` gives monotonic seconds.
     """
 
     def __init__(self, plant: Plant | None, window_s: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -103,6 +104,7 @@ class Board:
         self.alarms: dict[str, AlarmOut] = {}
         self.evidence: dict[str, AnomalyMessage] = {}
         self.cleared: list[AnomalyMessage] = []
+        self.expected: dict[str, dict[str, Points]] = {}
         self.tags: dict[str, Points] = {}
         self.surprise: dict[str, Points] = {}
         self.above_ns: dict[str, int] = {}
@@ -289,6 +291,7 @@ class Board:
         wanted = {*self.anomalies, *self.alarms, *(gone.id for gone in self.cleared)}
         wanted |= {anomaly.earlier for anomaly in self.anomalies.values()}
         self.evidence = {key: value for key, value in self.evidence.items() if key in wanted}
+        self.expected = {key: value for key, value in self.expected.items() if key in wanted}
 
     def _note_skipped(self, health: HealthMessage) -> None:
         now_s = self._clock()
@@ -300,6 +303,7 @@ class Board:
 
     def _take_anomaly(self, anomaly: AnomalyMessage) -> None:
         self.evidence[anomaly.id] = anomaly
+        self._note_expected(anomaly)
         gone = [other for other in self.cleared if other.id != anomaly.id]
         if anomaly.state == AnomalyState.CLEARED:
             self.anomalies.pop(anomaly.id, None)
@@ -307,6 +311,15 @@ class Board:
         else:
             self.anomalies[anomaly.id] = anomaly
         self.cleared = gone[:CLEARED_KEPT]
+
+    def _note_expected(self, anomaly: AnomalyMessage) -> None:
+        """Keep what was expected of each blamed signal, whenever the daemon says something new."""
+        courses = self.expected.setdefault(anomaly.id, {})
+        for blame in anomaly.top_signals:
+            course = courses.setdefault(blame.signal, deque(maxlen=EXPECTED_KEPT))
+            said = (anomaly.t_ns // 1_000_000, blame.expected)
+            if blame.expected is not None and (not course or (said[0] > course[-1][0] and said[1] != course[-1][1])):
+                course.append(said)
 
     def _take_alarm(self, alarm: AlarmOut) -> None:
         self.alarms.pop(alarm.id, None)

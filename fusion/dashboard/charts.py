@@ -88,8 +88,8 @@ def _trend_title(board: Board, name: str, said: Accused | None, look: Look) -> t
     setpoint = board.setpoint_of(name)
     if setpoint and board.value(setpoint) is not None:
         text += f"   SP {reading(board.value(setpoint))}"
-    if said and said.expected is not None:
-        text += f"   expected {reading(said.expected)}"
+    if said and said.expected:
+        text += f"   expected {reading(said.expected[-1][1])}"
     room = (TITLE_NARROW if look.narrow else TITLE_WIDE) - len(text)
     title = shorten(board.named(name), max(room, len(name) + 2), placeholder=" \N{HORIZONTAL ELLIPSIS}")
     return title, text, look.palette.alarm if said else look.palette.ink
@@ -112,8 +112,9 @@ def _trend_row(
             "itemStyle": {"color": palette.event},
             "data": [[{"xAxis": since_ms}, {"xAxis": until_ms}]],
         }
-        if said.expected is not None:
-            course = [[since_ms, said.expected], [until_ms, said.expected]]
+        if said.expected:
+            ends = ((since_ms, said.expected[0][1]), (until_ms, said.expected[-1][1]))
+            course = [list(point) for point in (ends[0], *said.expected, ends[1])]
             series.append(_line(f"{name}.expected", row, course, palette.predicted, 2.0, "dashed"))
     if board.forecast:
         series += _predicted(board.forecast, name, row, palette)

@@ -35,7 +35,18 @@ def headline(board: Board, anomaly: AnomalyMessage | None, kind: str) -> str:
     """What is wrong, in one sentence: the signal that is blamed most, seen and expected."""
     if anomaly is None or not anomaly.top_signals:
         return kind_text(kind)
-    blame = anomaly.top_signals[0]
+    return _told(board, anomaly.top_signals[0])
+
+
+def evidence(board: Board, anomaly: AnomalyMessage | None, kind: str) -> str:
+    """The headline and, where a medium is blamed most, what the first tag reads beside it."""
+    said = headline(board, anomaly, kind)
+    blamed = anomaly.top_signals if anomaly else []
+    tag = next((b for b in blamed if b.unit != SPREADS), None)
+    return f"{said}; {_told(board, tag)}" if tag and tag is not blamed[0] else said
+
+
+def _told(board: Board, blame: BlameOut) -> str:
     return blame_text(blame, board.named(blame.signal), place_of(board, blame).text)
 
 

@@ -106,6 +106,7 @@ def header(board: Board, broker: str = "") -> str:
         *(
             f'<span class="note">{escape(flag_text(flag))}</span>'
             for flag in (health.flags if health else [])[:FLAGS_SHOWN]
+            if flag != now.reason
         ),
     ]
     return "".join(parts)

@@ -67,7 +67,7 @@ class Page:
                 self._alarms = AlarmList(board, feed, self._operator, visit, self._pick)
                 self._surprise, self._unexplained = self._chart("How unusual, by sense")
             with _column():
-                self._advice = _panel("Recommendation", "grow")
+                self._advice = _panel("Recommendation")
                 self._sources = _panel("Sources and daemon")
                 self._faults = Faults(board, feed, visit)
         ui.on("look", self._hear_look)
@@ -231,7 +231,7 @@ def _column() -> ui.element:
     return ui.element("div").classes("column-of-panels")
 
 
-def _panel(title: str, room: str = "") -> ui.html:
-    with ui.element("div").classes(f"panel {room}"):
+def _panel(title: str) -> ui.html:
+    with ui.element("div").classes("panel"):
         ui.label(title).classes("title")
         return ui.html("", sanitize=False)

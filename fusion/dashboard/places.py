@@ -27,12 +27,12 @@ VIDEO = {
     "frozen": "picture stands still",
 }
 SHAPES = {
-    "rise position": "place of an edge across the {}",
-    "fall position": "place of an edge across the {}",
-    "rise strength": "strength of an edge across the {}",
-    "fall strength": "strength of an edge across the {}",
-    "change centre": "place of the movement across the {}",
-    "change width": "spread of the movement across the {}",
+    "rise position": "{} of an edge",
+    "fall position": "{} of an edge",
+    "rise strength": "contrast of an edge, by {}",
+    "fall strength": "contrast of an edge, by {}",
+    "change centre": "{} of the movement",
+    "change width": "extent of the movement, by {}",
 }
 AUDIO = {
     "log rms": "loudness",
@@ -88,7 +88,7 @@ def _video(where: str) -> Place:
         return Place(VIDEO.get(where, where))
     axis, what, number = found.groups()
     if number is None:
-        return Place(SHAPES.get(what, where).format("height" if axis == "row" else "width"))
+        return Place(SHAPES.get(what, where).format("height" if axis == "row" else "side"))
     band = (int(number) / PROFILE_BANDS, (int(number) + 1) / PROFILE_BANDS)
     middle = round(100 * sum(band) / 2)
     text = {"brightness": "brightness", "change": "movement"}.get(what, what)
