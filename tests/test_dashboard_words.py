@@ -141,6 +141,41 @@ def test_what_to_do_next_follows_from_kind_and_blame(kind, first, energy, text):
     assert text in explain.action(board, said)
 
 
+@pytest.mark.parametrize(
+    ("kind", "first", "energy", "text"),
+    [
+        (AnomalyKind.SENSOR, "camera", "health.camera", "camera looks frozen or dead"),
+        (AnomalyKind.SENSOR, "IT103", "health.process", "IT103 agitator current looks frozen or dead"),
+        (
+            AnomalyKind.PROCESS,
+            "FT102",
+            "balance.tank.120s",
+            "The balance of tank does not close over 2 min: something is lost, added or measured wrongly; "
+            "FT102 slurry flow reads 5 A, expected 2 A",
+        ),
+        (AnomalyKind.PROCESS, "IT103", "relation.0.1", "IT103 agitator current reads 5 A, expected 2 A"),
+        (
+            AnomalyKind.PROCESS,
+            "silo_lidar",
+            "cross.silo_lidar.0.1",
+            "silo_lidar: height in ring 3 of 8 is 3 normal spreads off; IT101 feeder current reads 5 A, expected 2 A",
+        ),
+    ],
+)
+def test_the_sentence_names_what_matters_first(kind, first, energy, text):
+    board = told(STORY.health(9))
+    tag = BlameOut(signal="IT101", residual=3.0, unit="A", share=0.4, expected=2.0, seen=5.0)
+    blame = structs.replace(tag, signal=first)
+    if first in ("camera", "silo_lidar"):
+        blame = BlameOut(signal=first, residual=3.0, unit="spreads", share=0.6, where="ring 2")
+    said = structs.replace(
+        shown(STORY.anomaly(10)), kind=kind, top_signals=[blame, tag], energies=[EnergyFactor(name=energy, factor=2.0)]
+    )
+    assert explain.evidence(board, said, kind) == text
+    bare = structs.replace(said, top_signals=[], energies=[])
+    assert explain.evidence(board, bare, AnomalyKind.PROCESS) == "Process departs from normal"
+
+
 def test_senses_that_see_nothing_are_named():
     board = told(STORY.health(9), STORY.energy(9))
     said = structs.replace(shown(STORY.anomaly(10)), by_modality={"video": 1.0, "process": 0.0})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fusion.dashboard.board import Board
 from fusion.dashboard.places import Place, place
 from fusion.dashboard.words import (
@@ -18,7 +20,7 @@ from fusion.dashboard.words import (
 )
 from fusion.plant import Modality
 from fusion.publish.messages import AnomalyMessage, BlameOut
-from fusion.records import AnomalyKind
+from fusion.records import PROCESS, AnomalyKind
 
 CHECKS_SHOWN = 3
 TAGS_NAMED = 4
@@ -32,18 +34,24 @@ INSTRUMENT = "compare it with a second reading, then look at its wiring and proc
 
 
 def headline(board: Board, anomaly: AnomalyMessage | None, kind: str) -> str:
-    """What is wrong, in one sentence: the signal that is blamed most, seen and expected."""
+    """What is wrong, in one sentence: a dead sensor, a balance, or else what is blamed most, seen and expected."""
     if anomaly is None or not anomaly.top_signals:
         return kind_text(kind)
-    return _told(board, anomaly.top_signals[0])
+    first, lead = anomaly.top_signals[0], _lead(anomaly)
+    if lead and lead.family == "health":
+        return replace(lead, about=first.signal if lead.about == PROCESS else lead.about).text(board.named)
+    if lead and lead.family == "balance":
+        text = lead.text(board.named)
+        return text[0].upper() + text[1:]
+    return _told(board, first)
 
 
 def evidence(board: Board, anomaly: AnomalyMessage | None, kind: str) -> str:
-    """The headline and, where a medium is blamed most, what the first tag reads beside it."""
+    """The headline and, where it says nothing of a tag, what the first blamed one reads."""
     said = headline(board, anomaly, kind)
-    blamed = anomaly.top_signals if anomaly else []
-    tag = next((b for b in blamed if b.unit != SPREADS), None)
-    return f"{said}; {_told(board, tag)}" if tag and tag is not blamed[0] else said
+    tag = next((b for b in anomaly.top_signals if b.unit != SPREADS), None) if anomaly else None
+    reads = _told(board, tag) if tag else ""
+    return said if reads in said or (anomaly and anomaly.kind == AnomalyKind.SENSOR) else f"{said}; {reads}"
 
 
 def _told(board: Board, blame: BlameOut) -> str:
@@ -94,10 +102,15 @@ def action(board: Board, anomaly: AnomalyMessage) -> str:
     return f"Find out which is right. {look}. {care}."
 
 
+def _lead(anomaly: AnomalyMessage) -> Check | None:
+    """The finding that stands out most."""
+    return next((check for check, _ in checks(anomaly).values()), None)
+
+
 def _look(board: Board, anomaly: AnomalyMessage) -> str:
-    found = next(iter(checks(anomaly).values()), None)
-    if found and found[0].family == "balance":
-        law = found[0].about
+    lead = _lead(anomaly)
+    if lead and lead.family == "balance":
+        law = lead.about
         declared = next((b for b in board.plant.balances if b.name == law), None) if board.plant else None
         around = listed([board.named(name) for name in declared.signals[:TAGS_NAMED]]) if declared else law
         return f"Look for a leak, a blockage or an unmeasured flow around {around}"
