@@ -109,14 +109,14 @@ class Page:
                 self._choice = ui.select(
                     self._choices(), multiple=True, on_change=lambda e: self._select(e.value)
                 ).props('dense options-dense use-chips max-values=3 aria-label="more tags"')
-            self._trend = ui.echart(charts.trend_options(self._board, [], 0))
+            self._trend = ui.echart(charts.trend_options(self._board, [], 0)).props('role="img" aria-label="Trends"')
             keys = "".join(f'<span><i class="{kind}"></i>{text}</span>' for kind, text in LEGEND)
             ui.html(keys, sanitize=False).classes("legend")
 
     def _chart(self, title: str) -> tuple[ui.echart, ui.html]:
         with ui.element("div").classes("panel"):
             ui.label(title).classes("title")
-            chart = ui.echart(charts.surprise_options(self._board))
+            chart = ui.echart(charts.surprise_options(self._board)).props(f'role="img" aria-label="{title}"')
             return chart, ui.html("", sanitize=False)
 
     def _choices(self) -> dict[str, str]:
