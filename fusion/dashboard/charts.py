@@ -115,7 +115,8 @@ def _trend_row(
         if said.expected:
             ends = ((since_ms, said.expected[0][1]), (until_ms, said.expected[-1][1]))
             course = [list(point) for point in (ends[0], *said.expected, ends[1])]
-            series.append(_line(f"{name}.expected", row, course, palette.predicted, 2.0, "dashed"))
+            expected = _line(f"{name}.expected", row, course, palette.predicted, 2.0, "dashed")
+            series.append(expected | {"step": "end"})  # what was said stands until something else is said
     if board.forecast:
         series += _predicted(board.forecast, name, row, palette)
     if board.advice:

@@ -114,11 +114,11 @@ def _look(board: Board, anomaly: AnomalyMessage) -> str:
         declared = next((b for b in board.plant.balances if b.name == law), None) if board.plant else None
         around = listed([board.named(name) for name in declared.signals[:TAGS_NAMED]]) if declared else law
         return f"Look for a leak, a blockage or an unmeasured flow around {around}"
-    blame = anomaly.top_signals[0]
-    if board.modality(blame.signal) is not Modality.PROCESS:
-        return f"Look at what {board.named(blame.signal)} shows"
-    tags = [b.signal for b in anomaly.top_signals if b.unit != SPREADS][:2]
-    return f"Look on the plant at {listed([board.named(name) for name in tags])}"
+    first = anomaly.top_signals[0].signal
+    tags = [board.named(b.signal) for b in anomaly.top_signals if b.unit != SPREADS]
+    if board.modality(first) is Modality.PROCESS:
+        return f"Look on the plant at {listed(tags[:2])}"
+    return f"Look at what {board.named(first)} shows" + (f", and on the plant at {tags[0]}" if tags else "")
 
 
 def _check(board: Board, blame: BlameOut) -> str:
