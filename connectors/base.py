@@ -19,8 +19,9 @@ from connectors.buffer import Buffer, Overflow, RateMeter, count
 from connectors.settings import Supervision
 from fusion.clock import CLOCK
 from fusion.errors import SourceError, SourceRefused
+from fusion.health import SourceHealth, SourceState
 from fusion.plant import Signal
-from fusion.records import Gap, Item, SourceHealth, SourceState
+from fusion.records import Gap, Item
 
 log = logging.getLogger(__name__)
 

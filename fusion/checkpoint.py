@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 from fusion.errors import CheckpointError, ConfigError, PlantMismatch
 from fusion.files import sha256_of, whole_folder, within
 from fusion.plain import plain
-from fusion.plant import Plant, differences, plant_to_dict
+from fusion.plant import Plant, difference, plant_to_dict
 from fusion.plant_file import plant_from_dict
 from fusion.signing import check_signature
 
@@ -29,7 +29,6 @@ FORMAT = "fusion-model/3"
 WEIGHTS = "weights.safetensors"
 DESCRIPTION = "model.json"
 DIGEST = "sha256"
-DIFFERENCES_SHOWN = 3
 
 Array = NDArray[np.generic]
 
@@ -135,11 +134,9 @@ def load_checkpoint(path: Path, plant: Plant | None = None, key: Path | None = N
 def _as_trained(path: Path, trained_on: Plant, plant: Plant) -> Plant:
     """The plant with its signals in the order of the training."""
     if trained_on.fingerprint != plant.fingerprint:
-        found = differences(trained_on, plant)
-        more = f" and {len(found) - DIFFERENCES_SHOWN} more" if len(found) > DIFFERENCES_SHOWN else ""
         raise PlantMismatch(
             f"{path}: this model was trained on plant {trained_on.name!r} ({trained_on.fingerprint[:12]}), configured "
-            f"is {plant.name!r} ({plant.fingerprint[:12]}): {'; '.join(found[:DIFFERENCES_SHOWN])}{more}; "
+            f"is {plant.name!r} ({plant.fingerprint[:12]}): {difference(trained_on, plant)}; "
             "train on this plant or point `model` at its own checkpoint"
         )
     return replace(plant, signals=tuple(plant.by_name[signal.name] for signal in trained_on.signals))

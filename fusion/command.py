@@ -6,23 +6,28 @@ Exit codes: 0 asked for and done, 1 failed, 2 bad configuration, bad arguments o
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import logging
 import math
 import re
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fusion.errors import ConfigError, FusionError
 
-log = logging.getLogger(__name__)
-
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class Verb(NamedTuple):
+    """One thing a user does: `fusion NAME`, its line of help, its arguments, and what carries it out."""
+
+    name: str
+    text: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    command: Callable[[argparse.Namespace], int | None]
 
 
 def start_logging(level: int) -> None:
@@ -44,6 +49,11 @@ def carry_out(command: Callable[[], int | None]) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
+
+
+def plant_argument(parser: argparse.ArgumentParser) -> None:
+    """The file of a plant; that of the simulated one where none is named."""
+    parser.add_argument("--plant", type=Path, default=CONFIGS / "plant" / "lime.yaml", help="plant YAML")
 
 
 def training_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,11 +79,6 @@ def finite(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text!r} is not accepted; expected a finite number")
 
 
-def flat(nested: Sequence[Sequence[Path]] | Sequence[Path]) -> list[Path]:
-    """Paths that were given in one or several lists."""
-    return [path for part in nested for path in ([part] if isinstance(part, Path) else part)]
-
-
 def broker_arguments(parser: argparse.ArgumentParser) -> None:
     """How to reach an MQTT broker whose address is another argument."""
     group = parser.add_argument_group("MQTT broker")
@@ -97,52 +102,3 @@ def broker_settings(address: str, arguments: argparse.Namespace) -> dict[str, An
         raise ConfigError(f"{address!r} is not an address; expected HOST:PORT such as 127.0.0.1:1883")
     names = ("protocol", "username", "password_file", "tls", "tls_ca", "tls_certificate", "tls_key")
     return {"host": host, "port": int(port), **{name: getattr(arguments, name) for name in names}}
-
-
-def ignore_hangup() -> None:
-    """Let SIGHUP end neither us nor our children: nothing is read again while we run."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
-
-@contextlib.contextmanager
-def stop_on_signals(stop: asyncio.Event) -> Iterator[None]:
-    """Set ``stop`` on SIGINT and SIGTERM; a second SIGINT interrupts at once. Earlier handlers come back."""
-    loop = asyncio.get_running_loop()
-
-    def asked() -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        log.info("stopping")
-        stop.set()
-
-    caught = (signal.SIGINT, signal.SIGTERM)
-    for number in caught:
-        loop.add_signal_handler(number, asked)
-    try:
-        yield
-    finally:
-        for number in caught:
-            loop.remove_signal_handler(number)
-
-
-@contextlib.contextmanager
-def dead_thread() -> Iterator[asyncio.Future[None]]:
-    """A future that fails as soon as any thread of this process dies of an exception."""
-    loop, previous = asyncio.get_running_loop(), threading.excepthook
-    dead: asyncio.Future[None] = loop.create_future()
-
-    def fail(name: str, error: BaseException | None) -> None:
-        if not dead.done():
-            dead.set_exception(FusionError(f"thread {name} has died: {error!r}"))
-
-    def hook(found: threading.ExceptHookArgs) -> None:
-        previous(found)
-        name = "" if found.thread is None else found.thread.name
-        loop.call_soon_threadsafe(fail, name, found.exc_value)
-
-    threading.excepthook = hook
-    try:
-        yield dead
-    finally:
-        threading.excepthook = previous
-        dead.cancel()

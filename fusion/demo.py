@@ -28,7 +28,7 @@ from typing import IO, Any
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fusion.checkpoint import load_checkpoint
-from fusion.command import stop_on_signals
+from fusion.ending import stop_on_signals
 from fusion.errors import ConfigError, FusionError
 from fusion.plant import Plant
 from fusion.plant_file import load_plant

@@ -13,6 +13,8 @@ from typing import Any
 
 from fusion.errors import ConfigError
 
+DIFFERENCES_SHOWN = 3
+
 
 class Modality(StrEnum):
     """The kind of sensor a signal comes from."""
@@ -238,6 +240,13 @@ def differences(plant: Plant, other: Plant) -> list[str]:
         if key in two and one[key] != two[key]:
             found += _differing(key, one[key], two[key])
     return found
+
+
+def difference(plant: Plant, other: Plant) -> str:
+    """The first differences as one clause, for messages."""
+    found = differences(plant, other)
+    more = f" and {len(found) - DIFFERENCES_SHOWN} more" if len(found) > DIFFERENCES_SHOWN else ""
+    return "; ".join(found[:DIFFERENCES_SHOWN]) + more
 
 
 def _differing(key: str, one: Any, two: Any) -> list[str]:

@@ -225,72 +225,6 @@ class Anomaly:
     revision: str = ""
 
 
-class AlarmState(StrEnum):
-    """Where an alarm stands for the operator. Source: ISA-18.2."""
-
-    UNACKNOWLEDGED = "unacknowledged"
-    ACKNOWLEDGED = "acknowledged"
-    RETURNED = "returned_unacknowledged"
-    NORMAL = "normal"
-    SHELVED = "shelved"
-
-
-class OrderKind(StrEnum):
-    """What an operator may do with an alarm; ``normal`` says that what it shows is how the plant is from now on."""
-
-    ACKNOWLEDGE = "acknowledge"
-    SHELVE = "shelve"
-    UNSHELVE = "unshelve"
-    NORMAL = "normal"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlarmOrder:
-    """An operator's word on the alarm of the anomaly ``id``; shelved ``for_s``."""
-
-    id: str
-    order: OrderKind
-    by: str
-    for_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Alarm:
-    """One anomaly as the operator meets it: what was done with it, when, and by whom."""
-
-    anomaly: Anomaly
-    raised_ns: int
-    cleared_ns: int | None = None
-    acknowledged_ns: int | None = None
-    acknowledged_by: str = ""
-    shelved_until_ns: int | None = None
-    shelved_by: str = ""
-    accepted_by: str = ""
-
-    @property
-    def active(self) -> bool:
-        """Whether the anomaly stands."""
-        return self.anomaly.state is not AnomalyState.CLEARED
-
-    def state(self, t_ns: int) -> AlarmState:
-        """State at a time, which matters to a shelved alarm only."""
-        if self.shelved_until_ns is not None and t_ns < self.shelved_until_ns:
-            return AlarmState.SHELVED
-        if self.active:
-            return AlarmState.UNACKNOWLEDGED if self.acknowledged_ns is None else AlarmState.ACKNOWLEDGED
-        return AlarmState.RETURNED if self.acknowledged_ns is None else AlarmState.NORMAL
-
-
-class PlantState(StrEnum):
-    """The plant at a glance: the first of these that applies."""
-
-    NO_DATA = "no_data"
-    ALARM = "alarm"
-    DEGRADED = "degraded"
-    WARMING_UP = "warming_up"
-    NORMAL = "normal"
-
-
 class Verdict(StrEnum):
     """Whether there is advice."""
 
@@ -372,57 +306,6 @@ class Answer:
     id: str
     answer: AnswerKind
     reason: str = ""
-
-
-class SourceState(StrEnum):
-    """Where a source's connection stands."""
-
-    CONNECTING = "connecting"
-    LIVE = "live"
-    STALE = "stale"
-    DOWN = "down"
-    REFUSED = "refused"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceHealth:
-    """One source as the operator should see it; ``dropped`` counts by reason, ``epoch`` counts connections."""
-
-    name: str
-    state: SourceState
-    alive: bool
-    rate_hz: float
-    expected_hz: float
-    age_s: float | None
-    received: int
-    dropped: Mapping[str, int]
-    epoch: int
-    clock_offset_s: float | None = None
-    message: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
-    """The daemon as a whole: sources, latency from tick close to publish, skipped ticks, uptime, model licence.
-
-    ``plant_state`` is the plant at a glance and ``reason`` why in words; ``alarms`` are all that are not normal.
-    """
-
-    t_ns: int
-    state: str
-    sources: tuple[SourceHealth, ...]
-    latency_p50_s: float
-    latency_p99_s: float
-    ticks: int
-    skipped_ticks: int
-    uptime_s: float
-    model_id: str
-    calibrated_hours: float
-    flags: tuple[str, ...] = ()
-    licence: str = ""
-    plant_state: PlantState = PlantState.NO_DATA
-    reason: str = ""
-    alarms: tuple[Alarm, ...] = ()
 
 
 class Origin(StrEnum):

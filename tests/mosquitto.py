@@ -4,7 +4,8 @@ import shutil
 import subprocess
 
 import pytest
-from wire_examples import free_port, listening, until
+
+from tests.wire_examples import free_port, listening, until
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 READER = shutil.which("mosquitto_sub")

@@ -13,12 +13,13 @@ from pathlib import Path
 
 from wire_examples import PLANT, Story, free_port, listening, until
 
+from fusion.health import PlantState
 from fusion.mqtt.broker import Broker
 from fusion.mqtt.client import Client, ClientState
 from fusion.plant import plant_to_dict
 from fusion.publish.preview import cloud_bytes, picture_png, spectrogram
 from fusion.publish.publisher import MqttPublisher, PublisherConfig
-from fusion.records import NS_PER_S, Anomaly, AnomalyState, PlantState, Verdict
+from fusion.records import NS_PER_S, Anomaly, AnomalyState, Verdict
 
 ROOT = Path(__file__).parents[1]
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")

@@ -15,10 +15,11 @@ from test_publish import messages_of
 from wire_examples import until
 
 from control.anomaly.alarms import AlarmConfig
+from fusion.alarms import Alarm, AlarmOrder, AlarmState, OrderKind
 from fusion.daemon import service
 from fusion.daemon.desk import AlarmDesk
 from fusion.daemon.service import Daemon
-from fusion.records import Alarm, AlarmOrder, AlarmState, AnomalyState, OrderKind
+from fusion.records import AnomalyState
 from models.ticks import TickBuilder
 
 S = 1_000_000_000

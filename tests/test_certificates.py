@@ -20,9 +20,9 @@ from fusion.cli import main
 from fusion.daemon.certificates import CertificateWatch
 from fusion.daemon.service import Daemon
 from fusion.errors import ConfigError
+from fusion.health import SourceState
 from fusion.mqtt.broker import Broker
 from fusion.mqtt.client import ClientState
-from fusion.records import SourceState
 from fusion.timeline.timeline import Timeline
 from tests.contract.peers import OpcUaPeer
 

@@ -14,6 +14,7 @@ from fusion.cli import build_parser, main
 from fusion.demo import Demo, Ports
 from fusion.errors import ConfigError
 from fusion.plant_file import load_plant
+from fusion.verbs.operation import write_report
 
 WHATIF = ["whatif", "--model", "x", "--recording", "x", "--at"]
 PLANT = load_plant(Path(__file__).parent.parent / "configs" / "plant" / "lime.yaml")
@@ -95,9 +96,9 @@ def test_a_report_takes_its_place_when_it_is_whole(tmp_path, monkeypatch, capsys
     place.write_text("old")
     monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
     with pytest.raises(OSError, match="full"):
-        cli._write({"a": float("nan")}, place)
+        write_report({"a": float("nan")}, place)
     assert [place.read_text(), *tmp_path.iterdir()] == ["old", place]
-    cli._write({"a": 1}, Path(os.devnull))
+    write_report({"a": 1}, Path(os.devnull))
     assert Path(os.devnull).is_char_device()
 
 

@@ -16,8 +16,9 @@ from connectors.settings import Supervision
 from fusion.clock import CLOCK
 from fusion.credentials import secret
 from fusion.errors import ConfigError, SourceError, SourceRefused
+from fusion.health import SourceState
 from fusion.plant import Signal
-from fusion.records import Columns, Item, Sample, SourceState
+from fusion.records import Columns, Item, Sample
 
 QUICK = Supervision(open_timeout_s=0.2, stale_after_s=0.1, close_timeout_s=0.2, backoff_min_s=0.01, backoff_max_s=0.02)
 

@@ -11,7 +11,8 @@ from connectors.lidar.crop import Crop, voxel_means
 from connectors.lidar.files import name_ns
 from connectors.lidar.velodyne import HOUR_NS, from_hour
 from fusion.errors import ConfigError
-from fusion.records import NS_PER_S, Quality, SourceState
+from fusion.health import SourceState
+from fusion.records import NS_PER_S, Quality
 from tests.contract.peers import PLANT, LidarPeer, collect, supervision, until
 
 

@@ -20,8 +20,9 @@ from connectors.media.pipe import Job, PipeWriter
 from connectors.media.sound import Chunks
 from connectors.pipe import SIZES
 from fusion.errors import ConfigError
+from fusion.health import SourceState
 from fusion.recordings.codec import PictureEncoder
-from fusion.records import NS_PER_S, Quality, Sample, SourceState
+from fusion.records import NS_PER_S, Quality, Sample
 from tests.contract.peers import (
     PLANT,
     RtspPeer,

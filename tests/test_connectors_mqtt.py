@@ -12,7 +12,7 @@ from connectors.kinds import source_of
 from connectors.mqtt.config import MqttConfig, TopicConfig
 from connectors.mqtt.payload import Extractor
 from fusion.errors import ConfigError
-from fusion.records import SourceState
+from fusion.health import SourceState
 from tests.contract.peers import PLANT, MqttPeer, collect, free_port, supervision, until, values
 
 NOW_NS = 1_800_000_000_000_000_000
@@ -257,7 +257,7 @@ def test_a_retained_absurdity_costs_no_connection(tmp_path):
         ({"port": 0}, "port"),
         ({"qos": 3}, "qos"),
         ({"topics": []}, "no topics"),
-        ({"tls": True, "tls_ca": "/nonexistent"}, "must exist"),
+        ({"tls": True, "tls_ca": "/nonexistent"}, "tls_ca: .*cannot be read"),
         ({"tls_key": "k"}, "tls_certificate"),
         ({"topics": [TopicConfig(topic="a", signal="XX")]}, "no process signal"),
         ({"topics": [TopicConfig(topic="a", signal="TT101"), TopicConfig(topic="b", signal="TT101")]}, "twice"),

@@ -19,7 +19,8 @@ from connectors.opcua.reasons import refusal_or_loss
 from connectors.opcua.wire import Array, DataValue, Notification, Unread, Wire
 from fusion.clock import CLOCK
 from fusion.errors import ConfigError, SourceError, SourceRefused
-from fusion.records import Quality, SourceState
+from fusion.health import SourceState
+from fusion.records import Quality
 from tests.contract.peers import PLANT, OpcUaPeer, collect, free_port, supervision, until, values
 
 GOOD, UNCERTAIN, BAD, RESERVED = 0, 0x40000000, 0x80340000, 0xC0000000

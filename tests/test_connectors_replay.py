@@ -10,10 +10,11 @@ from connectors.columns import ColumnsBuilder
 from connectors.kinds import source_of
 from connectors.replay import ReplayConfig
 from fusion.errors import ConfigError, PlantMismatch, RecordingError
+from fusion.health import SourceState
 from fusion.plant import Plant
 from fusion.recordings.recording import Recording, arrival_ns
 from fusion.recordings.writer import RecordingWriter
-from fusion.records import NS_PER_S, Item, Sample, SourceState
+from fusion.records import NS_PER_S, Item, Sample
 from tests.contract.peers import PLANT, picture, supervision, until
 
 T0_NS = 1_800_000_000 * NS_PER_S

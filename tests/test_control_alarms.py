@@ -4,8 +4,9 @@ from dataclasses import replace
 import pytest
 
 from control.anomaly.alarms import AlarmConfig, AlarmLog
+from fusion.alarms import AlarmOrder, AlarmState, OrderKind
 from fusion.errors import ConfigError
-from fusion.records import AlarmOrder, AlarmState, Anomaly, AnomalyKind, AnomalyState, OrderKind, SignalBlame
+from fusion.records import Anomaly, AnomalyKind, AnomalyState, SignalBlame
 
 S = 1_000_000_000
 

@@ -65,13 +65,6 @@ def test_a_tight_budget_extrapolates_beyond_what_was_seen():
     assert tight.bound_per_day == pytest.approx(24 * 2.996 / 3, rel=0.01)
 
 
-def test_few_hours_are_paid_with_a_larger_threshold():
-    data = slow_noise(4, 6)
-    config = SurpriseConfig(false_raises_per_day=6)
-    plain = calibrate(data, ENERGIES, SurpriseConfig(false_raises_per_day=6, safety=0.0))
-    assert calibrate(data, ENERGIES, config).threshold > 1.05 * plain.threshold
-
-
 def test_an_absent_energy_takes_no_part():
     data = slow_noise(2, 1)
     calibration = calibrate(data, ENERGIES)
@@ -165,6 +158,20 @@ def test_tail_recovers_an_exponential_and_a_heavy_tail():
     heavy = fit_tail(rng.pareto(5.0, 4000), 0.5, 10.0)
     assert heavy.shape == pytest.approx(0.2, abs=0.1)
     assert heavy.rate_above(np.array([heavy.level(0.01)]))[0] == pytest.approx(0.01, rel=1e-6)
+
+
+def test_an_extrapolation_carries_a_margin_for_each_power_of_ten():
+    data = [np.abs(slow_noise(1.0, seed)) for seed in range(4)]
+    hours = calibrate(data, ENERGIES).hours
+
+    def margin(per_day):
+        plain, safe = (
+            calibrate(data, ENERGIES, SurpriseConfig(false_raises_per_day=per_day, safety=s)) for s in (0, 0.5)
+        )
+        return safe.threshold / plain.threshold
+
+    once = 24 / hours
+    assert [round(margin(once * share), 3) for share in (10.0, 1.0, 0.1, 0.01)] == [1.0, 1.0, 1.5, 2.0]
 
 
 def test_what_few_exceedances_predict_comes_as_often_as_they_say():

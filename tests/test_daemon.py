@@ -10,11 +10,12 @@ from test_clock import PLANT, Listening, Teller
 
 from connectors.base import Source
 from connectors.settings import Supervision
-from fusion.daemon import service
+from fusion.daemon import start
 from fusion.daemon.service import Daemon
 from fusion.daemon.settings import load_daemon_config
 from fusion.errors import FusionError, SourceError
-from fusion.records import Answer, AnswerKind, PlantState
+from fusion.health import PlantState
+from fusion.records import Answer, AnswerKind
 from fusion.timeline.timeline import Timeline
 
 DEMO = Path(__file__).parent.parent / "configs" / "demo.yaml"
@@ -66,9 +67,9 @@ def test_a_gap_that_is_over_goes_out():
     ],
 )
 def test_a_connector_that_does_not_fit_the_plant_is_named(monkeypatch, override, message):
-    monkeypatch.setattr(service, "load_checkpoint", lambda *_: None)
+    monkeypatch.setattr(start, "load_model", lambda *_: None)
     with pytest.raises(FusionError, match=f"^{message}"):
-        service.run(load_daemon_config(DEMO, [override]))
+        start.run(load_daemon_config(DEMO, [override]))
 
 
 def test_an_answer_reaches_inference_with_the_next_tick():

@@ -8,16 +8,18 @@ import pytest
 from msgspec import structs
 from wire_examples import CONTROLLED, HORIZON_S, PLANT, Story, free_port, listening, until
 
+from fusion.alarms import AlarmState
 from fusion.dashboard import alarms, charts, header, panels, words
 from fusion.dashboard.app import DashboardConfig
 from fusion.dashboard.board import Board
 from fusion.dashboard.feed import Feed
 from fusion.dashboard.look import DARK, LIGHT, Look
 from fusion.errors import ConfigError
+from fusion.health import PlantState
 from fusion.mqtt.broker import Broker
 from fusion.publish.encoding import alarm_message, anomaly_message, bare_health, health_message, to_message
 from fusion.publish.messages import BlameOut, Delivery, encode
-from fusion.records import NS_PER_S, AlarmState, AnomalyState, HoldReason, PlantState, Verdict
+from fusion.records import NS_PER_S, AnomalyState, HoldReason, Verdict
 from tests.grid_runs import frame_of
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")

@@ -17,18 +17,20 @@ from test_publish import Idle, letter, messages_of, online, publisher
 from wire_examples import KILN, T0, anomaly, frame, free_port, health, recommendation, until
 
 from control.anomaly.alarms import AlarmConfig
+from fusion.alarms import Alarm
 from fusion.clock import Clock, iso_time
-from fusion.command import carry_out, ignore_hangup
+from fusion.command import carry_out
 from fusion.daemon.outlet import MqttOutlet
 from fusion.daemon.service import Daemon
 from fusion.daemon.store import Store
+from fusion.ending import ignore_hangup
 from fusion.errors import FusionError
 from fusion.mqtt.broker import Broker
 from fusion.mqtt.client import Client, ClientState
 from fusion.publish.messages import decode, encode, moved
 from fusion.publish.outbox import Outbox
 from fusion.publish.publisher import MqttPublisher, PublisherConfig
-from fusion.records import NS_PER_S, Alarm
+from fusion.records import NS_PER_S
 from fusion.timeline.timeline import Timeline
 
 ROOT = Path(__file__).parents[1]

@@ -208,19 +208,19 @@ def write(path, plant, kind="normal", events=(), seconds=30):
     return path
 
 
-def tiny(low):
-    return Plant(name="tiny", signals=(Signal(name="T", unit="Cel", low=low, high=100.0),))
+def tiny(unit="Cel"):
+    return Plant(name="tiny", signals=(Signal(name="T", unit=unit, low=0.0, high=100.0),))
 
 
 def test_a_recording_of_another_plant_is_refused_before_any_replay(tmp_path):
-    save_checkpoint(tmp_path / "model", tiny(0.0), {"x": np.zeros(1)}, {})
-    foreign = write(tmp_path / "foreign", tiny(1.0))
+    save_checkpoint(tmp_path / "model", tiny(), {"x": np.zeros(1)}, {})
+    foreign = write(tmp_path / "foreign", tiny("K"))
     with pytest.raises(PlantMismatch, match=r"foreign: recorded on plant 'tiny'"):
         evaluate(tmp_path / "model", [foreign])
 
 
 def test_without_recordings_there_is_nothing_to_evaluate(tmp_path):
-    save_checkpoint(tmp_path / "model", tiny(0.0), {"x": np.zeros(1)}, {})
+    save_checkpoint(tmp_path / "model", tiny(), {"x": np.zeros(1)}, {})
     with pytest.raises(ConfigError, match="at least one recording"):
         evaluate(tmp_path / "model", [])
 
@@ -244,7 +244,7 @@ class Scripted:
 def test_every_tick_of_a_recording_passes_a_fresh_engine_and_only_normal_ones_are_forecast(tmp_path, monkeypatch):
     monkeypatch.setattr(Ablation, "engine", lambda self, checkpoint: Scripted(checkpoint))
     monkeypatch.setattr("fusion.evaluation.evaluate.foresee", lambda model, run: len(run))
-    plant = tiny(0.0)
+    plant = tiny()
     save_checkpoint(tmp_path / "model", plant, {"x": np.zeros(1)}, {})
     paths = [write(tmp_path / "a", plant), write(tmp_path / "b", plant, "fault", [fault(10, 25)])]
     normal, wrong = play_all(tmp_path / "model", paths, workers=1)
@@ -257,8 +257,8 @@ def test_every_tick_of_a_recording_passes_a_fresh_engine_and_only_normal_ones_ar
 
 def test_a_fault_that_was_entered_by_hand_is_scored(tmp_path, monkeypatch):
     monkeypatch.setattr(Ablation, "engine", lambda self, checkpoint: Scripted(checkpoint))
-    save_checkpoint(tmp_path / "model", tiny(0.0), {"x": np.zeros(1)}, {})
-    file = write(tmp_path / "a", tiny(0.0), "fault") / "manifest.json"
+    save_checkpoint(tmp_path / "model", tiny(), {"x": np.zeros(1)}, {})
+    file = write(tmp_path / "a", tiny(), "fault") / "manifest.json"
     entered = [{"name": "blocked screen", "onset_ns": at(10), "end_ns": at(25)}]
     file.write_text(json.dumps(json.loads(file.read_text()) | {"events": entered}))
     (row,) = summary(play_all(tmp_path / "model", [tmp_path / "a"]), {"gauges": {}})["events"]

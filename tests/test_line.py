@@ -19,7 +19,7 @@ from control.advice.drift import DriftConfig
 from control.advice.licence import Level, Licence, SignalLicence
 from fusion.checkpoint import load_checkpoint
 from fusion.cli import main
-from fusion.daemon.service import replay
+from fusion.daemon.start import replay
 from fusion.errors import ConfigError
 from fusion.inference import Cadence, Engine
 from fusion.plant import Modality, Role

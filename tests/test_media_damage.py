@@ -12,9 +12,10 @@ from av.audio.resampler import AudioResampler
 import connectors.media.decoder_process
 from connectors.media.decode import Decoder, StreamClock
 from connectors.media.pipe import Job
+from fusion.health import SourceState
 from fusion.recordings import codec
 from fusion.recordings.codec import PictureEncoder
-from fusion.records import NS_PER_S, Quality, SourceState
+from fusion.records import NS_PER_S, Quality
 from fusion.simulator.servers.rtp import split_nals
 from fusion.simulator.servers.rtsp import Listener
 from tests.contract.peers import RtspPeer, collect, picture, until

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import pytest
 from mosquitto import USER, Mosquitto, needs_broker, needs_tls, secured
+from paho.mqtt.client import MQTTv5
+from paho.mqtt.enums import CallbackAPIVersion
 from wire_examples import free_port, until
 
 from connectors.kinds import source_of
@@ -23,6 +26,7 @@ from fusion.errors import BrokerError, ConfigError
 from fusion.mqtt.broker import Broker
 from fusion.mqtt.client import Client, ClientState
 from fusion.mqtt.connection import Connection
+from fusion.mqtt.driver import Driver
 from fusion.plant import Plant, Signal
 from fusion.publish.publisher import PublisherConfig
 from fusion.simulator.servers.mqtt_tags import MqttTags
@@ -33,7 +37,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def broker(tmp_path):
-    broker = Mosquitto(tmp_path)
+    broker = Mosquitto(tmp_path, ("allow_anonymous true", "max_queued_messages 0"))  # it throws nothing away under load
     yield broker
     broker.stop()
 
@@ -105,6 +109,82 @@ def test_what_many_threads_publish_arrives_complete_and_in_order(broker, protoco
         until(lambda: len(got) == 2000, "all there")
     for n in range(4):
         assert [i for topic, i in got if topic == f"t/{n}"] == list(range(500))
+
+
+@needs_broker
+@pytest.mark.parametrize("qos", [0, 1, 2])
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_messages_of_every_size_arrive_as_they_were_sent(broker, protocol, qos):
+    sent = [b"", b"1", b"x" * 126, "ü".encode() * 9000, b"z" * 200_000, b"after"]
+    hears, tells, got = Connection(settings := Broker(port=broker.port, protocol=protocol)), Connection(settings), []
+    hears._received = lambda *message: got.append(message)
+    for connection in (hears, tells):
+        connection.open()
+    hears.subscribe(["t/ü"], qos)
+    for payload in sent:
+        tells.publish("t/ü", payload, qos, expiry_s=60)
+    until(lambda: hears.step(0.02) or tells.step(0.02) or len(got) >= len(sent), "all there")
+    assert got == [("t/ü", payload, False) for payload in sent]
+    for connection in (hears, tells):
+        connection.close()
+
+
+MESSAGE = b"\x32\x0d\x00\x01t\x00\x07\x05\x02\x00\x00\x00\x3c21"  # QoS 1, topic t, id 7, expires in 60 s
+
+
+@pytest.fixture
+def wire():
+    """A driver on one end of a pair of sockets, the other end, and what it hands over."""
+    here, there = socket.socketpair()
+    here.setblocking(False)
+    got = []
+    driver = Driver(CallbackAPIVersion.VERSION2, protocol=MQTTv5, received=lambda *message: got.append(message))
+    driver._sock, driver.on_socket_register_write = here, lambda *_: None
+    yield driver, there, got
+    here.close(), there.close()
+
+
+def test_a_message_that_comes_byte_by_byte_is_one_and_is_acknowledged(wire):
+    driver, there, got = wire
+    for byte in MESSAGE:
+        there.send(bytes([byte]))
+        assert driver.loop_read() == 0
+    assert got == [("t", b"21", False)]
+    driver.loop_write()
+    assert there.recv(10) == b"\x40\x02\x00\x07"
+
+
+def test_messages_that_come_at_once_wait_in_the_driver(wire):
+    driver, there, got = wire
+    there.send(3 * MESSAGE + MESSAGE[:4])
+    for count in (1, 2, 3):
+        assert driver.loop_read() == 0
+        assert driver.pending
+        assert len(got) == count
+    assert driver.loop_read() == 0
+    assert not driver.pending
+    assert len(got) == 3
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        b"\x30\x00",  # nothing at all
+        b"\x30\x03\x00\x09t",  # a topic longer than its packet
+        b"\x32\x03\x00\x01t",  # no id
+        b"\x30\x03\x00\x01t",  # no length of properties
+        b"\x30\x04\x00\x01t\x7f",  # properties beyond the end
+        b"\x30\x08\x00\x01t\xff\xff\xff\xff\xff",  # a length that does not end
+        b"\x30\x04\x00\x01\xff\x00",  # a topic that is no UTF-8
+        b"\x36\x06\x00\x01t\x00\x07\x00",  # both QoS
+    ],
+)
+def test_a_message_that_cannot_be_read_ends_the_connection(wire, packet):
+    driver, there, got = wire
+    there.send(packet)
+    assert driver.loop_read() != 0
+    assert driver.socket() is None
+    assert got == []
 
 
 @needs_broker
@@ -250,7 +330,7 @@ VERBS = (
     ("fusion.dashboard.app.run", ("dashboard", "--broker"), lambda config, plant: config.broker),
     ("fusion.simulator.orders.send_order", ("fault", "clear", "--broker"), lambda broker, plant, order: broker),
     ("fusion.simulator.live.serve", ("plant", "--broker"), lambda simulation, plant, config, stop: config.broker),
-    ("fusion.daemon.service.replay", ("replay", "r", "--model", "m", "--publish"), lambda *arguments: arguments[3]),
+    ("fusion.daemon.start.replay", ("replay", "r", "--model", "m", "--publish"), lambda *arguments: arguments[3]),
 )
 
 

@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 from connectors.base import Source
 from connectors.kinds import source_of
 from connectors.opcua.config import OpcUaConfig
-from fusion.records import SourceState
+from fusion.health import SourceState
 from tests.contract.peers import PLANT, OpcUaPeer, collect, supervision, until, values
 
 DAY = timedelta(days=1)

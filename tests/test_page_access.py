@@ -13,12 +13,12 @@ from types import SimpleNamespace
 import pytest
 from wire_examples import free_port, listening, until
 
+from fusion.alarms import OrderKind
 from fusion.cli import main
 from fusion.dashboard.access import FAILURES, FAILURES_IN_S, Access, Person, Right, Visit, hash_password, read_people
 from fusion.dashboard.app import DashboardConfig
 from fusion.dashboard.cards import OperatorOrders
 from fusion.errors import ConfigError
-from fusion.records import OrderKind
 
 ROOT = Path(__file__).parents[1]
 PASSWORD = "correct horse"

@@ -3,7 +3,7 @@ import re
 import pytest
 
 from fusion.errors import ConfigError
-from fusion.plant import Modality, Plant, Role, Signal, differences, plant_to_dict
+from fusion.plant import Modality, Plant, Role, Signal, difference, differences, plant_to_dict
 from fusion.plant_file import load_plant, plant_from_dict
 
 DATA = {
@@ -132,3 +132,10 @@ def test_a_file_that_is_no_plant_is_named(tmp_path):
 def test_names_are_unique():
     with pytest.raises(ConfigError, match="unique"):
         Plant(name="p", signals=(Signal(name="a"), Signal(name="a")))
+
+
+def test_a_clause_names_the_first_differences_and_counts_the_rest():
+    signals = [{**signal, "unit": "K"} for signal in DATA["signals"]]
+    other = plant_from_dict({**DATA, "step_s": 5.0, "edges": [], "signals": signals})
+    said = difference(plant_from_dict(DATA), other)
+    assert said == "edge SP-T is missing; step_s: 5.0, not 1.0; signal T: unit K, not Cel and 2 more"

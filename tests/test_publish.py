@@ -28,6 +28,7 @@ from wire_examples import (
     until,
 )
 
+from fusion.alarms import Alarm, AlarmOrder, OrderKind
 from fusion.command import carry_out
 from fusion.daemon.outlet import MqttOutlet
 from fusion.daemon.service import Daemon
@@ -40,7 +41,7 @@ from fusion.publish.messages import SurpriseOut
 from fusion.publish.outbox import Letter, Outbox
 from fusion.publish.preview import picture_png
 from fusion.publish.publisher import MqttPublisher, PublisherConfig
-from fusion.records import NS_PER_S, Alarm, AlarmOrder, AnomalyState, Answer, AnswerKind, Gap, OrderKind
+from fusion.records import NS_PER_S, AnomalyState, Answer, AnswerKind, Gap
 from fusion.timeline.timeline import Timeline
 
 ROOT = Path(__file__).parents[1]

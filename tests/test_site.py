@@ -12,7 +12,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from connectors.mqtt.config import MqttConfig
 from fusion.cli import main
 from fusion.daemon.settings import load_daemon_config
+from fusion.plant import Role
 from fusion.plant_file import load_plant
+from fusion.site.found import FoundTag
+from fusion.site.loops import judge
+from fusion.site.naming import name_tags
+from fusion.site.units import from_code, from_text, from_words
 from tests.contract.peers import OpcUaPeer
 from tests.foreign_server import TAGS, Background, ForeignServer, Tag, discover
 from tests.mosquitto import PASSWORD, Mosquitto, needs_broker, with_passwords
@@ -230,6 +235,7 @@ def test_topics_and_payloads_of_a_broker(broker, tmp_path, capsys):
     assert topics["FT7"].value_path == "0.value"
     said = capsys.readouterr().out
     assert "Sparkplug B, not proposed as tags here: 1 nodes and devices, plant/edge/pump" in said
+    assert "sparkplug: [{group: plant, node: edge, device: pump, signals: [METRIC]}]" in said
     assert "left out, no number in it: 1" in said
     assert "left out, ${ in its address: 1" in said
     assert "taken by its place in an array: may it change?" in unsure(site, "FT7")
@@ -264,7 +270,7 @@ def test_an_encrypted_server_is_found_by_certificates_that_the_site_makes_and_ke
     site = tmp_path / "secure"
     server_key, server_cert = tmp_path / "server.pem", tmp_path / "server.der"
     usage = [ExtendedKeyUsageOID.SERVER_AUTH]
-    make = setup_self_signed_certificate(server_key, server_cert, "urn:server", "127.0.0.1", usage, {"commonName": "s"})
+    make = setup_self_signed_certificate(server_key, server_cert, "urn:server", "plc-7", usage, {"commonName": "s"})
     asyncio.run(make)
     peer = OpcUaPeer(tags=("TT101",))
     peer.certificates = (str(server_cert), str(server_key))
@@ -272,9 +278,9 @@ def test_an_encrypted_server_is_found_by_certificates_that_the_site_makes_and_ke
         assert discover(site, peer.url, options=(), seconds=0.5) == 0
         assert "compare its SHA-256 with the server's own: " in capsys.readouterr().out
         settings = load_daemon_config(site / "daemon.yaml").connectors["plc"]
-        assert not settings.insecure
-        assert (site / "pki" / "fusion.key.pem").stat().st_mode & 0o77 == 0
-        assert "certificate: pki/fusion.der" in (site / "daemon.yaml").read_text()
+        assert (settings.insecure, settings.server_name) == (False, "plc-7")
+        assert (site / "pki" / "opcua.key.pem").stat().st_mode & 0o77 == 0
+        assert "certificate: pki/opcua.der" in (site / "daemon.yaml").read_text()
         assert discover(site, peer.url, options=(), seconds=0.5) == 0
         assert "1 signals are in" in capsys.readouterr().out
         next((site / "pki").glob("127*.der")).write_bytes(b"another")
@@ -296,3 +302,53 @@ class Peer:
 
     async def turn(self):
         """It rests."""
+
+
+# --- names
+
+NAMED = """
+TIC101.SP>TIC101.PV FIC_203_SP>FIC_203_PV DB10.Temp_Soll>DB10.Temp_Ist SetPoint_Level>Level_Actual FIC100/SV>FIC100/PV
+A/PID1/SP/CV>A/PID1/PV/CV LIC5/SP_Int>LIC5/PV_In Oven_Temp_SP_degC>Oven_Temp_PV_degC TIC-301.SP>TT-301
+Pump1.SpeedRef>Pump1.Speed MixerSpeedSetpoint>MixerSpeed Tank1/LevelSP>Tank1/Level Consigne_Debit>Mesure_Debit
+Setpoints/TIC7>Measurements/TIC7 温度设定值>温度测量值 Уставка/Давление>Измерение/Давление TIC8SP>TIC8PV
+"""
+
+
+@pytest.mark.parametrize("pair", NAMED.split())
+def test_a_setpoint_and_what_it_sets_are_found_by_many_ways_of_naming(pair):
+    others = ("TT-302", "Ambient", "Running", "SPARE_1", "FIC_203_OUT", "LevelAlarm")
+    paths = (*pair.split(">"), *others)
+    tags = [FoundTag(path=tuple(p.split("/")), address=p, writable=p == paths[0]) for p in paths]
+    name_tags(tags)
+    setpoint, measured, *rest = (judge(tags)[tag.name] for tag in tags)
+    assert (setpoint.role, measured.role) == (Role.MANIPULATED, Role.CONTROLLED)
+    assert setpoint.loop == tags[1].name
+    assert {own.role for own in rest} == {Role.MEASURED}
+
+
+@pytest.mark.parametrize(
+    ("said", "unit", "known"),
+    [
+        *(
+            ("°C", "Cel", True),
+            ("m³/h", "m3/h", True),
+            ("RPM", "/min", True),
+            ("Nm3/h", "m3/h", True),
+            ("%RH", "%", True),
+        ),
+        *(
+            ("kPa", "kPa", True),
+            ("MW", "MW", True),
+            ("mW", "mW", True),
+            ("bananas", "bananas", False),
+            ("", "1", True),
+        ),
+    ],
+)
+def test_spellings_of_units_are_ucum_or_unknown(said, unit, known):
+    assert from_text(said) == (unit, known)
+
+
+def test_codes_of_units_and_words_that_hold_one():
+    assert (from_code(4408652), from_code(0), from_code(-1)) == ("Cel", "", "")
+    assert (from_words("oil_temp_c", ""), from_words("TT1", "Oil [°C]"), from_words("c", "")) == ("Cel", "Cel", "")

@@ -15,7 +15,7 @@ from connectors.mqtt.config import MqttConfig, SparkplugConfig
 from connectors.mqtt.sparkplug import EdgeNode, Tag
 from connectors.mqtt.sparkplug_payload import Payload, decode, value_of
 from fusion.errors import ConfigError
-from fusion.records import SourceState
+from fusion.health import SourceState
 from fusion.timeline.timeline import Timeline
 from tests.contract.peers import PLANT, MqttPeer, collect, supervision, until, values
 from tests.test_connectors_mqtt import mosquitto

@@ -10,6 +10,7 @@ import pytest
 from scripted_daemon import PLANT, event
 
 from control.anomaly.alarms import AlarmConfig
+from fusion.alarms import Alarm
 from fusion.checkpoint import load_checkpoint
 from fusion.daemon import memory as memory_module
 from fusion.daemon import store as store_module
@@ -20,9 +21,10 @@ from fusion.daemon.resume import memory_of, resumed
 from fusion.daemon.settings import DaemonConfig
 from fusion.daemon.store import Store
 from fusion.errors import ConfigError, ModelError
+from fusion.health import PlantState, SourceHealth, SourceState
 from fusion.inference import Engine
 from fusion.recordings.recording import Recording
-from fusion.records import NS_PER_S, Alarm, AnomalyState, PlantState, SourceHealth, SourceState
+from fusion.records import NS_PER_S, AnomalyState
 from fusion.timeline.history import frames
 from models.ticks import Ticks
 from tests.grid_runs import from_process_grid

@@ -13,6 +13,7 @@ import pytest
 from scripted_daemon import daemon
 from wire_examples import KILN, anomaly, free_port, health, until
 
+from fusion.alarms import Alarm
 from fusion.clock import CLOCK
 from fusion.daemon.http import HttpConfig, serving
 from fusion.daemon.metrics import metrics
@@ -20,7 +21,7 @@ from fusion.daemon.settings import load_daemon_config
 from fusion.daemon.status import Statistics, Status, Watched
 from fusion.errors import ConfigError
 from fusion.publish.messages import Delivery
-from fusion.records import NS_PER_S, Alarm
+from fusion.records import NS_PER_S
 from tests.test_access import DEMO
 
 LINE = re.compile(r'^[a-z_]+(\{([a-z]+="(\\.|[^"\\])*",?)+\})? -?[0-9.e+-]+$')

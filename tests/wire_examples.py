@@ -6,24 +6,21 @@ import time
 
 import numpy as np
 
+from fusion.alarms import Alarm
+from fusion.health import Health, PlantState, SourceHealth, SourceState
 from fusion.plant import Gain, Modality, Plant, Role, Signal, Target
 from fusion.publish.encoding import energy_message
 from fusion.publish.messages import SurpriseOut
 from fusion.records import (
     NS_PER_S,
-    Alarm,
     Anomaly,
     AnomalyKind,
     AnomalyState,
     Forecast,
-    Health,
     HoldReason,
     Move,
-    PlantState,
     Recommendation,
     SignalBlame,
-    SourceHealth,
-    SourceState,
     Verdict,
 )
 from tests.grid_runs import frame_of

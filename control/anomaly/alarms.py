@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from fusion.alarms import Alarm, AlarmOrder, AlarmState, OrderKind
 from fusion.errors import ConfigError
-from fusion.records import NS_PER_S, Alarm, AlarmOrder, AlarmState, Anomaly, AnomalyState, OrderKind
+from fusion.records import NS_PER_S, Anomaly, AnomalyState
 
 FORMAT = "fusion-alarms/1"
 

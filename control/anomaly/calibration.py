@@ -35,10 +35,11 @@ class SurpriseConfig:
 
     A raise needs the maximum above the threshold for ``on_delay_s``, and raises closer than ``apart_s``, or than
     ``apart_ticks``, are one.
-    The threshold carries a safety factor of ``1 + safety * sqrt(safety_hours / hours)``: new operating points, not
-    noise, raise falsely after a short calibration. An energy seen for less than ``minimum_s`` takes no part. One whose
-    largest sustained value is more than ``heaviest`` times that of the median energy is scaled down to that, so that
-    a single ill-behaved energy cannot set the limit of all. ``resolution`` is the smallest spread of an energy.
+    Where the budget allows less than one raise in the calibration itself, the threshold is an extrapolation, larger by
+    ``safety`` for each power of ten: new operating points, not noise, raise falsely then. An energy seen for less than
+    ``minimum_s`` takes no part. One whose largest sustained value is more than ``heaviest`` times that of the median
+    energy is scaled down to that, so that a single ill-behaved energy cannot set the limit of all. ``resolution`` is
+    the smallest spread of an energy.
     Energies of a family or an origin in ``silent``, and those averaged more slowly than ``least_speed`` (the weight of
     the newest tick), do not raise, count for no limit and are computed only where an evaluation asks for them: on the
     simulated line they found no fault that the others had not, and each one more in the maximum costs the others
@@ -51,8 +52,7 @@ class SurpriseConfig:
     apart_ticks: int = 10
     upper_quantile: float = 0.995
     minimum_s: float = 600.0
-    safety: float = 0.1
-    safety_hours: float = 3.5
+    safety: float = 0.35
     heaviest: float = 1.5
     resolution: float = 1e-3
     silent: tuple[str, ...] | None = None
@@ -66,10 +66,8 @@ class SurpriseConfig:
             raise ConfigError(f"surprise.upper_quantile: {self.upper_quantile} must be between 0.5 and 1")
         if self.heaviest < 1 or self.resolution <= 0:
             raise ConfigError("surprise: heaviest must be at least 1 and resolution positive")
-        if min(self.on_delay_s, self.apart_s, self.minimum_s) <= 0 or self.safety < 0 or self.safety_hours <= 0:
-            raise ConfigError(
-                "surprise: on_delay_s, apart_s, minimum_s, safety_hours must be above 0, safety not below"
-            )
+        if min(self.on_delay_s, self.apart_s, self.minimum_s) <= 0 or self.safety < 0:
+            raise ConfigError("surprise: on_delay_s, apart_s, minimum_s must be above 0, safety not below")
         if self.least_speed is not None and not 0 <= self.least_speed < 1:
             raise ConfigError(f"surprise.least_speed: {self.least_speed} must be at least 0 and below 1")
         accepted = (*FAMILIES, *Origin)
@@ -248,7 +246,8 @@ def calibrate(
     if not len(maxima):
         raise ConfigError(f"calibration: no normal run is as long as {apart * step_s:.0f} s")
     events = fit_tail(maxima, 0.5, len(maxima) / hours)
-    safety = 1 + config.safety * math.sqrt(config.safety_hours / hours)
+    expected = config.false_raises_per_day / 24 * hours
+    safety = 1 + config.safety * max(0.0, -math.log10(expected))
     threshold = _threshold(maxima, events, hours, config.false_raises_per_day, safety)
     return Calibration(
         energies=judged,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fusion.records import Alarm, AlarmState, PlantState, SourceHealth, SourceState
+from fusion.alarms import Alarm, AlarmState
+from fusion.health import PlantState, SourceHealth, SourceState
 
 LEAST_PATIENCE_S = 10.0
 PATIENCE_STEPS = 5

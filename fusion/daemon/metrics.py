@@ -7,8 +7,9 @@ import resource
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from fusion.alarms import AlarmState
+from fusion.health import Health, PlantState
 from fusion.publish.messages import Delivery
-from fusion.records import AlarmState, Health, PlantState
 
 Labels = Mapping[str, str]
 Row = tuple[str, str, Labels, float | None]

@@ -9,7 +9,9 @@ from typing import IO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.alarms import Alarm, AlarmOrder
 from fusion.daemon.seat import Seat
+from fusion.health import Health
 from fusion.inference import Engine, Outcome
 from fusion.plain import plain
 from fusion.plant import Modality, Plant, Role
@@ -17,7 +19,7 @@ from fusion.publish.encoding import alarm_message, energy_message, to_message
 from fusion.publish.messages import Delivery, EnergyMessage, SurpriseOut, encode
 from fusion.publish.preview import cloud_bytes, picture_png, spectrogram
 from fusion.publish.publisher import MqttPublisher
-from fusion.records import Alarm, AlarmOrder, Answer, Forecast, Gap, Health
+from fusion.records import Answer, Forecast, Gap
 
 
 class Outlet(Protocol):

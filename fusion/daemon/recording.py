@@ -12,8 +12,8 @@ import numpy as np
 
 from connectors.base import Source
 from connectors.kinds import made_sources
-from fusion.command import stop_on_signals
 from fusion.daemon.settings import load_daemon_config
+from fusion.ending import stop_on_signals
 from fusion.plant_file import load_plant
 from fusion.recordings.recorder import Recorder
 from fusion.records import Item, Sample

@@ -14,39 +14,30 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 from connectors.base import Source
-from connectors.kinds import made_sources
-from connectors.replay import ReplayConfig, replay_source
-from fusion.checkpoint import load_checkpoint
+from fusion.alarms import Alarm, AlarmOrder, OrderKind
 from fusion.clock import CLOCK, Clock, iso_time
-from fusion.command import dead_thread, ignore_hangup, stop_on_signals
-from fusion.daemon.audit import AUDIT, Audit
+from fusion.daemon.audit import Audit
 from fusion.daemon.certificates import CertificateWatch
 from fusion.daemon.desk import AlarmDesk
 from fusion.daemon.glance import name_of
 from fusion.daemon.http import HttpConfig, serving
-from fusion.daemon.learning import Learner
 from fusion.daemon.memory import TickMemory
-from fusion.daemon.outlet import FileOutlet, MqttOutlet, Outlet, Outlets
-from fusion.daemon.resume import memory_of, resumed
+from fusion.daemon.outlet import Outlet
 from fusion.daemon.seat import Seat
-from fusion.daemon.settings import DaemonConfig
 from fusion.daemon.status import Statistics, Status, Watched
-from fusion.daemon.store import Store
-from fusion.daemon.succession import Succession, first_model, load_model
+from fusion.daemon.succession import Succession
+from fusion.ending import dead_thread
 from fusion.errors import ConfigError
-from fusion.files import check_place
+from fusion.health import Health
 from fusion.inference import Engine, Outcome
 from fusion.notify import notify
-from fusion.plant_file import load_plant
-from fusion.publish.publisher import MqttPublisher, PublisherConfig
 from fusion.recordings.marks import Mark, MarkKind, alarm_mark
 from fusion.recordings.recorder import Recorder
-from fusion.recordings.recording import Recording, arrival_ns
-from fusion.records import NS_PER_S, Alarm, AlarmOrder, AnomalyState, Frame, Health, OrderKind, Verdict
+from fusion.recordings.recording import arrival_ns
+from fusion.records import NS_PER_S, AnomalyState, Frame, Verdict
 from fusion.timeline.timeline import Timeline
 
 log = logging.getLogger(__name__)
@@ -337,73 +328,3 @@ async def _cancel(*tasks: asyncio.Task[None]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def run(config: DaemonConfig) -> None:
-    """`fusion run`: the daemon on the sources of a configuration, until asked to stop."""
-    ignore_hangup()
-    plant = load_plant(Path(config.plant))
-    place = first_model(config)
-    checkpoint = None if place is None else load_model(config, place, plant)
-    sources = made_sources(config.connectors, plant)
-
-    def build() -> Daemon:
-        store = Store(Path(config.state), plant.name) if config.state else None
-        desk, memory = AlarmDesk(config.alarms, store), memory_of(config, plant)
-        engine = None if checkpoint is None else resumed(config, checkpoint, desk, memory)
-        seat = Seat(plant, engine, desk.sequence)
-        audit = Audit(Path(config.state) / AUDIT if config.state else None)
-        recorder = Recorder(config.record, plant) if config.record.folder else None
-        succession = None
-        if config.learn.models and recorder is not None:
-            learner = Learner(config.learn, Path(config.plant), recorder)
-            succession = Succession(config, seat, learner, desk, memory, place)
-        watched = {"publish": config.publish, **{f"connectors.{name}": c for name, c in config.connectors.items()}}
-        return Daemon(
-            sources,
-            Timeline(plant, config.timeline),
-            seat,
-            MqttOutlet(MqttPublisher(config.publish, plant, seat.model_id), seat),
-            desk=desk,
-            memory=memory,
-            audit=audit,
-            recorder=recorder,
-            succession=succession,
-            certificates=CertificateWatch(watched),
-            http=config.http,
-        )
-
-    asyncio.run(_until_stopped(build))
-
-
-def replay(
-    recording: Path, model: Path, speed: float, publish: PublisherConfig | None, lines: Path | None
-) -> Statistics:
-    """`fusion replay`: a recording through the daemon path; returns what the daemon counted."""
-    if lines is not None:
-        check_place("--json", lines)
-    plant = Recording(recording).plant
-    checkpoint = load_checkpoint(model, plant)
-    daemons: list[Daemon] = []
-
-    def build() -> Daemon:
-        engine = Engine(checkpoint)
-        outlets: list[Outlet] = [FileOutlet(lines, plant, engine.model_id)] if lines is not None else []
-        if publish is not None:
-            clock = Clock(engine.now_ns, engine.now_ns)
-            outlets.append(MqttOutlet(MqttPublisher(publish, plant, engine.model_id, clock=clock), engine))
-        player = replay_source(ReplayConfig(path=str(recording), speed=speed), plant)
-        daemons.append(Daemon([player], Timeline(plant), engine, Outlets(outlets), lossless=True))
-        return daemons[0]
-
-    asyncio.run(_until_stopped(build))
-    statistics = daemons[0].statistics
-    log.info("%s: %d ticks, latency p99 %.0f ms", recording, statistics.ticks, 1000 * statistics.latency(99))
-    return statistics
-
-
-async def _until_stopped(build: Callable[[], Daemon]) -> None:
-    """Build a daemon inside the loop and run it until a signal asks it to stop."""
-    stop = asyncio.Event()
-    with stop_on_signals(stop):
-        await build().run(stop)

@@ -20,10 +20,11 @@ from fusion.daemon.http import Answer
 from fusion.daemon.metrics import CONTENT_TYPE, metrics
 from fusion.daemon.outlet import Outlet
 from fusion.daemon.seat import Seat
+from fusion.health import Health, PlantState, SourceHealth
 from fusion.inference import Engine
 from fusion.publish.encoding import full_health
 from fusion.publish.messages import encode, moved
-from fusion.records import NS_PER_S, Health, PlantState, SourceHealth
+from fusion.records import NS_PER_S
 from fusion.timeline.timeline import Timeline, TimelineHealth
 
 HOST_STEP_S = 2.0

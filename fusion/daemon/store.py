@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from control.anomaly.alarms import AlarmConfig, AlarmLog
+from fusion.alarms import Alarm
 from fusion.clock import CLOCK, Clock
 from fusion.errors import ConfigError
 from fusion.files import whole_file
 from fusion.publish.messages import times_moved
-from fusion.records import NS_PER_S, Alarm
+from fusion.records import NS_PER_S
 
 log = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from itertools import zip_longest
 
+from fusion.alarms import AlarmState
 from fusion.dashboard import explain
 from fusion.dashboard.board import Board, exceeds
 from fusion.dashboard.look import PLAIN, Look
@@ -25,8 +26,9 @@ from fusion.dashboard.words import (
     when_text,
     with_unit,
 )
+from fusion.health import PlantState
 from fusion.publish.messages import AlarmOut, AnomalyMessage, BlameOut
-from fusion.records import AlarmState, AnomalyState, PlantState
+from fusion.records import AnomalyState
 
 SIGNALS_SHOWN = 6
 WAITING_FLAGS = ("settling", "warming_up")

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 
-from fusion.command import ignore_hangup
 from fusion.dashboard.access import Access, Visit, read_people
 from fusion.dashboard.board import Board
 from fusion.dashboard.feed import Feed
 from fusion.dashboard.gate import Gate, token_of
+from fusion.ending import ignore_hangup
 from fusion.errors import BrokerError, ConfigError
 from fusion.mqtt.broker import Broker
 from fusion.notify import notify

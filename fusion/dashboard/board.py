@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from fusion.alarms import AlarmState
 from fusion.clock import STEP_NS
 from fusion.dashboard.words import unit_text
 from fusion.errors import FusionError
@@ -30,7 +31,7 @@ from fusion.publish.messages import (
     SurpriseOut,
     decode,
 )
-from fusion.records import NS_PER_S, AlarmState, AnomalyState
+from fusion.records import NS_PER_S, AnomalyState
 
 log = logging.getLogger(__name__)
 

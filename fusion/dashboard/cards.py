@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from nicegui import ui
 
+from fusion.alarms import OrderKind
 from fusion.dashboard import alarms
 from fusion.dashboard.access import Visit
 from fusion.dashboard.alarms import Entry
@@ -16,7 +17,6 @@ from fusion.dashboard.feed import Feed
 from fusion.dashboard.header import silence
 from fusion.dashboard.look import Look
 from fusion.publish.messages import AlarmOrderMessage, AlarmOut
-from fusion.records import OrderKind
 
 SHELVE_S = 3600.0
 ANSWER_S = 6.0

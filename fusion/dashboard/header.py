@@ -6,12 +6,14 @@ import time
 from dataclasses import dataclass
 from html import escape
 
+from fusion.alarms import AlarmState
 from fusion.dashboard.alarms import entries
 from fusion.dashboard.board import SILENT_AFTER_S, Board
 from fusion.dashboard.explain import headline
 from fusion.dashboard.look import PLAIN, Look
 from fusion.dashboard.words import clock_text, flag_text, when_text
-from fusion.records import NS_PER_S, AlarmState, PlantState
+from fusion.health import PlantState
+from fusion.records import NS_PER_S
 
 FLAGS_SHOWN = 4
 WORDS = {

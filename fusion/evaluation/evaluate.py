@@ -24,6 +24,7 @@ from fusion.errors import ConfigError, PlantMismatch
 from fusion.evaluation.ablation import NOTHING_MISSING, Ablation
 from fusion.evaluation.forecast_scores import ForecastSums, foresee, skills
 from fusion.inference import TICKS_AT_ONCE
+from fusion.plant import difference
 from fusion.recordings.recording import Event, Recording
 from fusion.records import NS_PER_S, Anomaly, AnomalyState
 from fusion.timeline.history import frames
@@ -81,7 +82,8 @@ def check_plant(checkpoint: Checkpoint, recordings: Sequence[Path]) -> None:
         if plant.fingerprint != checkpoint.plant.fingerprint:
             raise PlantMismatch(
                 f"{path}: recorded on plant {plant.name!r} ({plant.fingerprint[:12]}), the model was trained on "
-                f"{checkpoint.plant.name!r} ({checkpoint.plant.fingerprint[:12]}); use a model of the recorded plant"
+                f"{checkpoint.plant.name!r} ({checkpoint.plant.fingerprint[:12]}): "
+                f"{difference(checkpoint.plant, plant)}; use a model of the recorded plant"
             )
 
 

@@ -11,7 +11,8 @@ from enum import StrEnum
 
 from fusion.errors import BrokerError, BrokerRefused, ConfigError
 from fusion.mqtt.broker import Broker, client_name
-from fusion.mqtt.connection import Connection, Received
+from fusion.mqtt.connection import Connection
+from fusion.mqtt.driver import Received
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""One connection to an MQTT broker, turned by hand by one thread: the only place that knows the library.
+"""One connection to an MQTT broker, turned by hand by one thread: it and its driver alone know the library.
 
 aiomqtt was looked at and left: it wraps the same paho client, but hides the packet ids by which the outbox knows what
 was acknowledged, and costs a task switch for every message.
@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from paho.mqtt.client import Client as Paho
 from paho.mqtt.client import MQTTMessage, MQTTMessageInfo
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
@@ -25,6 +24,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from fusion.errors import BrokerError, BrokerRefused
 from fusion.mqtt.broker import Broker, client_name
+from fusion.mqtt.driver import Driver, Received
 
 PROTOCOLS = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
 REFUSALS = (
@@ -38,9 +38,6 @@ OTHER_PROTOCOL = "Unsupported protocol version"
 BURST = 64  # messages read before the socket is asked again whether it may be written to
 NOTES = 1000  # acknowledgements kept for whoever asks
 TURN_S = 0.1
-
-Received = Callable[[str, bytes, bool], None]
-"""Takes the topic and payload of a message, and whether it was retained."""
 
 
 class _OtherProtocol(BrokerError):
@@ -78,7 +75,7 @@ class Connection:
         self._granted: list[ReasonCode] | None = None
         self._count = 0
         self._thread_id = 0
-        self._client: Paho | None = None
+        self._client: Driver | None = None
         self._here, self._there = socket.socketpair()
         self._here.setblocking(False)
         self._there.setblocking(False)
@@ -117,10 +114,14 @@ class Connection:
             kind = _OtherProtocol if reason == OTHER_PROTOCOL else kind
             raise kind(f"{self._where} refused MQTT {version}: {reason}")
 
-    def _new_client(self, version: str) -> Paho:
+    def _new_client(self, version: str) -> Driver:
         broker = self._broker
-        client = Paho(
-            CallbackAPIVersion.VERSION2, self._client_id, protocol=PROTOCOLS[version], reconnect_on_failure=False
+        client = Driver(
+            CallbackAPIVersion.VERSION2,
+            self._client_id,
+            protocol=PROTOCOLS[version],
+            reconnect_on_failure=False,
+            received=self._take,
         )
         if broker.username is not None:
             client.username_pw_set(broker.username, broker.secret())
@@ -150,9 +151,12 @@ class Connection:
         self.acknowledged.append((mid, str(reason) if reason.is_failure else ""))
 
     def _on_message(self, _client: Any, _data: Any, message: MQTTMessage) -> None:
+        self._take(message.topic, bytes(message.payload), message.retain)
+
+    def _take(self, topic: str, payload: bytes, retained: bool) -> None:
         self._count += 1
         if self._received is not None:
-            self._received(message.topic, bytes(message.payload), message.retain)
+            self._received(topic, payload, retained)
 
     def subscribe(self, topics: Sequence[str], qos: int) -> list[str]:
         """Subscribe, and return the topics that the broker denies.
@@ -205,7 +209,7 @@ class Connection:
         client = self._driver
         sock = client.socket()
         if sock is not None:
-            pending = isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+            pending = client.pending or (isinstance(sock, ssl.SSLSocket) and sock.pending() > 0)
             writers = [sock] if client.want_write() else []
             readable, writable, _ = select.select([sock, self._here], writers, [], 0.0 if pending else timeout_s)
             if self._here in readable:
@@ -218,7 +222,7 @@ class Connection:
         if client.socket() is None:
             self.lost = self.lost or "connection closed"
 
-    def _read(self, client: Paho) -> None:
+    def _read(self, client: Driver) -> None:
         """One packet, or as many messages as lie there."""
         for _ in range(BURST):
             before = self._count
@@ -227,7 +231,7 @@ class Connection:
                 return
 
     @property
-    def _driver(self) -> Paho:
+    def _driver(self) -> Driver:
         assert self._client is not None  # noqa: S101 - only after open
         return self._client
 

@@ -9,7 +9,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from fusion.alarms import Alarm
 from fusion.clock import iso_time
+from fusion.health import Health, SourceHealth
 from fusion.plant import Modality, Plant, Role
 from fusion.publish.messages import (
     AlarmMessage,
@@ -32,7 +34,7 @@ from fusion.publish.messages import (
     SourceOut,
     SurpriseOut,
 )
-from fusion.records import Alarm, Anomaly, Forecast, Frame, Gap, Health, Move, Recommendation, SourceHealth
+from fusion.records import Anomaly, Forecast, Frame, Gap, Move, Recommendation
 
 Record = Health | Anomaly | Forecast | Recommendation | Frame | Gap
 

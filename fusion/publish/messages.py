@@ -12,9 +12,10 @@ from typing import Any
 
 import msgspec
 
+from fusion.alarms import AlarmOrder, OrderKind
 from fusion.clock import iso_time
 from fusion.errors import FusionError
-from fusion.records import AlarmOrder, Answer, AnswerKind, OrderKind
+from fusion.records import Answer, AnswerKind
 
 Number = float | None
 

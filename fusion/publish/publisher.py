@@ -14,8 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
+from fusion.alarms import AlarmOrder
 from fusion.clock import CLOCK, Clock
 from fusion.errors import ConfigError, FusionError
+from fusion.health import Health
 from fusion.mqtt.broker import Broker
 from fusion.mqtt.client import Client, ClientState
 from fusion.mqtt.connection import Connection
@@ -25,7 +27,7 @@ from fusion.publish.encoding import Record
 from fusion.publish.mailbag import Mailbag
 from fusion.publish.messages import Delivery, HealthMessage, Message, RecommendationMessage
 from fusion.publish.outbox import Letter
-from fusion.records import NS_PER_S, AlarmOrder, Answer, Health
+from fusion.records import NS_PER_S, Answer
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -10,12 +10,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-
 from connectors.kinds import source_of
-from fusion.checkpoint import load_checkpoint
+from fusion.certificates import read_certificate
 from fusion.clock import CLOCK
 from fusion.daemon.settings import DaemonConfig, load_daemon_config
+from fusion.daemon.succession import first_model, load_model
 from fusion.errors import BrokerError, ConfigError, FusionError
 from fusion.mqtt.broker import Broker
 from fusion.mqtt.connection import Connection
@@ -62,7 +61,7 @@ def examine(file: Path, seconds: float) -> list[Check]:
     folder = file.resolve().parent
     checks = [Check(State.OK, "configuration", f"{file}; plant {plant.name}, {len(plant.signals)} signals")]
     checks += [*_certificates(config), *_sources(config, plant, seconds), _broker(config)]
-    return [*checks, _model(config, plant), *_recordings(folder), _disk(folder)]
+    return [*checks, _model(config, plant), *_recordings(folder, config.record.folder), _disk(folder)]
 
 
 # --- sources
@@ -181,19 +180,15 @@ def _certificates(config: DaemonConfig) -> Iterator[Check]:
 
 def _certificate(what: str, file: Path) -> Check:
     try:
-        data = file.read_bytes()
-        pem = b"-----BEGIN" in data
-        expiry = (x509.load_pem_x509_certificate if pem else x509.load_der_x509_certificate)(data).not_valid_after_utc
-    except OSError as error:
-        return Check(State.FAIL, what, f"{file}: {error.strerror}", "put the certificate there, or correct its name")
-    except ValueError:
-        return Check(State.FAIL, what, f"{file}: is no certificate", "expected X.509 in PEM or DER")
-    left = expiry - datetime.fromtimestamp(CLOCK.now_ns() / NS_PER_S, UTC)
-    text = f"{file.name} is valid until {expiry:%Y-%m-%d}"
-    if left.total_seconds() < 0:
-        return Check(State.FAIL, what, f"{file.name} expired on {expiry:%Y-%m-%d}", "renew it")
-    soon = left.days < DAYS_BEFORE_EXPIRY
-    return Check(State.WARN if soon else State.OK, what, text, f"renew it: {left.days} days are left" if soon else "")
+        found = read_certificate(file)
+    except ConfigError as error:
+        return Check(State.FAIL, what, str(error), "put the certificate there, or correct its name")
+    left = found.days_left(datetime.fromtimestamp(CLOCK.now_ns() / NS_PER_S, UTC))
+    if left < 0:
+        return Check(State.FAIL, what, f"{file.name} expired on {found.until:%Y-%m-%d}", "renew it")
+    soon = left < DAYS_BEFORE_EXPIRY
+    text = f"{file.name} is valid until {found.until:%Y-%m-%d}"
+    return Check(State.WARN if soon else State.OK, what, text, f"renew it: {left:.0f} days are left" if soon else "")
 
 
 def _broker(config: DaemonConfig) -> Check:
@@ -210,21 +205,25 @@ def _broker(config: DaemonConfig) -> Check:
 
 
 def _model(config: DaemonConfig, plant: Plant) -> Check:
-    if not Path(config.model).exists():
-        return Check(
-            State.WARN, "model", f"{config.model}: none yet", f"fusion train --recording DIR... --out {config.model}"
-        )
+    advice = f"fusion train --recording DIR... --out {config.model or 'MODEL'}"
     try:
-        checkpoint = load_checkpoint(Path(config.model), plant)
+        place = first_model(config)
+    except ConfigError as error:
+        return Check(State.WARN, "model", str(error), advice)
+    if place is None:
+        return Check(State.OK, "model", "none yet: the daemon learns its first from what it records")
+    if not place.exists():
+        return Check(State.WARN, "model", f"{place}: none yet", advice)
+    try:
+        checkpoint = load_model(config, place, plant)
     except ConfigError as error:
         return Check(State.FAIL, "model", str(error), "train again, or undo the change of the plant")
     return Check(State.OK, "model", f"{checkpoint.model_id} fits the plant")
 
 
-def _recordings(folder: Path) -> Iterator[Check]:
-    found = sorted(
-        manifest.parent for part in ("recordings", "imports") for manifest in (folder / part).rglob(MANIFEST)
-    )
+def _recordings(folder: Path, live: str) -> Iterator[Check]:
+    places = {folder / "recordings", folder / "imports", *([Path(live)] if live else [])}
+    found = sorted({manifest.parent for place in places for manifest in place.rglob(MANIFEST)})
     damaged = 0
     for place in found:
         try:

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from connectors.base import ARRIVAL_CLOCK, Source
-from fusion.records import NS_PER_S, Columns, Quality, Sample, SourceState
+from fusion.health import SourceState
+from fusion.records import NS_PER_S, Columns, Quality, Sample
 
 TURN_S = 0.05
 OPENING_S = 15.0

@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from fusion.plant import Role
 from fusion.site.found import FoundTag, Kind
+from fusion.site.units import AS_LAST_WORD
 
 
 class Part(StrEnum):
@@ -28,21 +29,22 @@ class Part(StrEnum):
 
 WORDS: Mapping[Part, str] = {
     Part.SETPOINT: (
+        "spint spext spprog spoper spman splocal spremote currentsp activesp targetsp workingsp "
         "sp spt sv rsp lsp csp wsp setpoint setpt setvalue setval set target soll sollwert vorgabe consigne consigna "
         "ref reference puntodeajuste ustavka уставка задание 设定 设定值 给定 给定值 設定 設定値 目標値"
     ),
     Part.MEASURED: (
-        "pv me meas measured measurement measurements measuredvalue actual act actualvalue processvalue "
-        "processvariable ist istwert istwerte messwert mesure medida valor value val x измерение "
+        "pvin pvact currentvalue pv me meas measured measurement measurements measuredvalue actual act actualvalue "
+        "processvalue processvariable ist istwert istwerte messwert mesure medida valor value val x измерение "
         "значение измеренноезначение 测量 测量值 实际值 現在値 計測値"
     ),
     Part.OUTPUT: (
-        "op out outp output outputs cv cvout co mv lmn stell stellwert stellgrösse stellgröße stellgroesse sortie "
-        "salida выход 输出 输出值 操作量 操作値 出力"
+        "cveu mvout op out outp output outputs cv cvout co mv lmn stell stellwert stellgrösse stellgröße stellgroesse "
+        "sortie salida выход 输出 输出值 操作量 操作値 出力"
     ),
     Part.AUTO: (
-        "auto automode automatic automatik autoactive inauto isauto automan automanual autostatus am aut mode md "
-        "modeact modeactual opmode betriebsart авто режим 自动 自動 模式"
+        "autmod autmodop auto automode automatic automatik autoactive inauto isauto automan automanual "
+        "autostatus am aut mode md modeact modeactual opmode betriebsart авто режим 自动 自動 模式"
     ),
     Part.MANUAL: "man manual manmode inmanual ismanual hand handbetrieb ручной 手动 手動",
     Part.SETTING: (
@@ -56,7 +58,7 @@ PIECES = re.compile(r"[^\W\d_]+|\d+")
 UNSPACED = "|".join(word for word in PART if word[0] > "\u2e80")
 """Words of scripts that put no space between words."""
 CAMEL = re.compile(r"(?<=[a-zäöüß0-9])(?=[A-ZÄÖÜ])")
-ISA = re.compile(r"(?<![A-Za-z])([A-Z])([A-Z]{0,4})[-_ .]?(\d{1,5})([A-Z]?)(?![A-Za-z])")
+ISA = re.compile(r"(?<![A-Za-z])([A-Z])([A-MOQ-TV-Z]{0,3})[-_ .]?(\d{1,5})([A-Z]?)(?![A-Za-z])")
 COMMAND = re.compile(r"(?i)(cmd|command|enable|start|stop|befehl|freigabe)")
 MACHINE_LETTERS = "IJSZ"
 MACHINE_UNITS = ("A", "/min", "Hz", "kW")
@@ -110,6 +112,8 @@ def place(tag: FoundTag) -> Placed:
     """Where a tag's name, or else a folder of its path, says which part of which loop it is."""
     *folders, own = tag.path
     stem, part, word = _split(own)
+    if not stem and folders and _plain(folders[-1]) in PART:  # PV/Value, or PV/CV
+        return Placed(tag, _key(folders[:-1]), PART[_plain(folders[-1])], folders[-1])
     if part is not None:
         return Placed(tag, _key([*folders, stem]), part, word)
     for i in reversed(range(len(folders))):
@@ -122,6 +126,8 @@ def place(tag: FoundTag) -> Placed:
 def _split(name: str) -> tuple[str, Part | None, str]:
     """A name without the word at its end, or else its beginning, that says a part; the part and the word."""
     pieces = [m for piece in re.split(r"[\W_]+", name) for m in CAMEL.split(piece) if m]
+    if len(pieces) > 2 and pieces[-1].lower() in AS_LAST_WORD and "_" in name:  # Temp_SP_degC
+        return _split(name.rpartition("_")[0])
     for count in (3, 2, 1):
         for cut, rest in ((pieces[-count:], pieces[:-count]), (pieces[:count], pieces[count:])):
             word = "".join(cut)

@@ -18,7 +18,8 @@ from fusion.errors import SourceError
 from fusion.mqtt.connection import Connection
 from fusion.site.found import Found, FoundTag, Kind, Seen
 from fusion.site.opcua import matches
-from fusion.site.units import from_text
+from fusion.site.units import from_text, from_words
+from fusion.site.yaml_text import flow
 
 MOST_TOPICS = 20_000
 DEEPEST, LONGEST_ARRAY = 4, 16
@@ -177,8 +178,10 @@ async def discover(config: MqttConfig, only: str, most: int, seconds: float) -> 
     remarks = [] if heard else [f"no message in {seconds:g} s: is anything published, and may we read it?"]
     if listener.sparkplug:
         nodes = sorted(listener.sparkplug)
+        first = dict(zip(("group", "node", "device"), nodes[0].split("/"), strict=False))
         remarks.append(
-            f"Sparkplug B, not proposed as tags here: {len(nodes)} nodes and devices, {', '.join(nodes[:3])}"
+            f"Sparkplug B, not proposed as tags here: {len(nodes)} nodes and devices, {', '.join(nodes[:3])}; "
+            f"to read one, write into the connector sparkplug: [{flow({**first, 'signals': ['METRIC']})}]"
         )
     if len(tags) > most:
         remarks.append(
@@ -247,6 +250,9 @@ def _take_words(tag: FoundTag, path: str, topic: Topic) -> None:
                 tag.doubts.append(f"unit {text!r} is none that is known: write it in UCUM")
         elif key.lower().startswith("desc"):
             tag.description = text
+    if not tag.unit and (unit := from_words(tag.path[-1], tag.description)):
+        tag.unit = unit
+        tag.doubts.append("unit from its words, none is served")
 
 
 def _doubt(tag: FoundTag, topic: Topic, seconds: float) -> None:

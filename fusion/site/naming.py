@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
+from itertools import takewhile
 
 from anyascii import anyascii
 
@@ -21,7 +22,9 @@ def name_tags(tags: Sequence[FoundTag], taken: Collection[str] = ()) -> None:
     called alike. Other scripts are written in ASCII, and the description keeps what the source says.
     """
     groups = [(tag.path[:-1], "") if _general(tag.path[-1]) else tag.path for tag in tags]
-    depth = {group: 2 if group[-1] == "" or not _numbered(group[-1]) else 1 for group in groups}
+    levels = zip(*(tag.path[:-1] for tag in tags), strict=False)
+    shared = sum(1 for _ in takewhile(lambda names: len(set(names)) == 1, levels))
+    depth = {group: _least_depth(tag.path, shared) for tag, group in zip(tags, groups, strict=True)}
     while True:
         for tag, group in zip(tags, groups, strict=True):
             tag.name = _name(tag.path[-depth[group] :])
@@ -45,8 +48,13 @@ def _general(own: str) -> bool:
     return re.sub(r"[\W_]+", "", own).lower() in PART or len(own) < 2 or own.isdecimal()
 
 
-def _numbered(own: str) -> bool:
-    return any(sign.isdecimal() for sign in own)
+def _least_depth(path: tuple[str, ...], shared: int) -> int:
+    """How much of a path a name needs to say something; the ``shared`` folders of all tags say nothing."""
+    depth = 1
+    while depth < len(path) and _general(path[-depth]):
+        depth += 1
+    tells = depth > 1 or any(sign.isdecimal() or sign == "." for sign in path[-1])
+    return depth if tells or len(path) - 1 <= shared else depth + 1
 
 
 def _name(parts: Sequence[str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import re
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -25,7 +24,7 @@ from connectors.opcua.session import OpcUaSession, node_id
 from fusion.errors import SourceError
 from fusion.records import NS_PER_S, Columns, Quality
 from fusion.site.found import Found, FoundTag, Kind
-from fusion.site.units import from_code, from_text
+from fusion.site.units import from_code, from_text, from_words
 
 MOST_NODES = 100_000
 BROWSE_S = 240.0
@@ -34,7 +33,6 @@ OBJECT, VARIABLE = 1, 2
 READ, WRITE = 1, 2
 TRUTHS, WHOLES, REALS = (1,), (2, 3, 4, 5, 6, 7, 8, 9, 27, 28, 29), (10, 11, 26, 50)
 BY_VALUE: dict[type, Kind] = {bool: Kind.TRUTH, int: Kind.WHOLE, float: Kind.REAL}
-BRACKETED = re.compile(r"[\[(]([^\])]{1,12})[\])]\s*$")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -291,12 +289,9 @@ def _take_unit(tag: FoundTag, information: Any) -> None:
         if not code and not known:
             tag.doubts.append(f"unit {text!r} is none that is known: write it in UCUM")
         return
-    for words in (tag.description, tag.path[-1]):
-        bracketed = BRACKETED.search(words)
-        if bracketed and from_text(bracketed[1])[1]:
-            tag.unit = from_text(bracketed[1])[0]
-            tag.doubts.append("unit from its words, none is declared")
-            return
+    tag.unit = from_words(tag.path[-1], tag.description)
+    if tag.unit:
+        tag.doubts.append("unit from its words, none is declared")
 
 
 async def _listen(config: OpcUaConfig, tags: Sequence[FoundTag], seconds: float) -> None:

@@ -11,43 +11,25 @@ from urllib.parse import urlsplit
 
 from asyncua import ua
 from asyncua.client.client import Client
-from asyncua.crypto.cert_gen import (
-    dump_private_key_as_pem,
-    generate_private_key,
-    generate_self_signed_app_certificate,
-)
 from asyncua.ua.uaerrors import UaError
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from connectors.opcua.config import MODES, POLICIES, OpcUaConfig
+from fusion.certificates import Workshop, read_certificate
 from fusion.errors import SourceError, SourceRefused
-from fusion.files import whole_file
 
 PKI = "pki"
-CERTIFICATE, KEY = "fusion.der", "fusion.key.pem"
+CERTIFICATE, KEY = "opcua.der", "opcua.key.pem"
 YEARS = 5
 TIMEOUT_S = 5.0
 
 
 def own_certificate(site: Path) -> tuple[Path, Path]:
-    """Our certificate and its key in a site's folder, made where they are missing; only we may read the key."""
+    """Our certificate and its key in a site's folder, made where they are missing."""
     folder = site / PKI
     certificate, key = folder / CERTIFICATE, folder / KEY
     if not (certificate.exists() and key.exists()):
-        folder.mkdir(parents=True, exist_ok=True)
-        private = generate_private_key()
         uri = OpcUaConfig(url="opc.tcp://here", insecure=True).application_uri
-        names = [x509.UniformResourceIdentifier(uri), x509.DNSName(socket.gethostname())]
-        made = generate_self_signed_app_certificate(
-            private, "fusion", {}, names, [ExtendedKeyUsageOID.CLIENT_AUTH], days=365 * YEARS
-        )
-        with whole_file(key) as aside:
-            aside.touch(mode=0o600)
-            aside.write_bytes(dump_private_key_as_pem(private))
-        with whole_file(certificate) as aside:
-            aside.write_bytes(made.public_bytes(Encoding.DER))
+        Workshop(folder, 365.0 * YEARS).opcua(uri, [socket.gethostname()])
     return certificate, key
 
 
@@ -74,6 +56,10 @@ async def trusted(url: str, site: Path) -> tuple[dict[str, Any], str]:
         raise SourceRefused(f"shows another certificate than {kept}; delete that file if the server was renewed")
     files = {"certificate": certificate, "private_key": key, "server_certificate": kept}
     settings: dict[str, Any] = {name: str(file.resolve()) for name, file in files.items()}
+    hosts = [name for name in read_certificate(kept).names if ":" not in name]
+    if hosts and (parts.hostname or "").lower() not in [host.lower() for host in hosts]:
+        settings["server_name"] = hosts[0]  # that very certificate is trusted, whatever the server is called here
+        said += f"; it belongs to {', '.join(hosts)}, which server_name in daemon.yaml takes for right" if said else ""
     settings |= {"security_policy": policy} if policy != POLICIES[0] else {}
     return settings | ({"security_mode": mode} if mode != MODES[0] else {}), said
 

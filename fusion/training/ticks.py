@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from fusion.errors import ConfigError, PlantMismatch
 from fusion.files import whole_file
-from fusion.plant import Modality, Plant
+from fusion.plant import Modality, Plant, difference
 from fusion.recordings.recording import MANIFEST, Recording
 from fusion.timeline.history import frames, process_grid
 from fusion.timeline.process import ProcessGrid
@@ -98,6 +98,7 @@ def one_plant(recordings: Sequence[Recording]) -> Plant:
     for recording in recordings:
         if recording.plant.fingerprint != plant.fingerprint:
             raise PlantMismatch(
-                f"{recording.path}: another plant than {recordings[0].path}; train on one plant at a time"
+                f"{recording.path}: another plant than {recordings[0].path}: {difference(plant, recording.plant)}; "
+                "train on one plant at a time"
             )
     return plant

@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save_file
 
 from control.anomaly.calibration import Calibration, calibrate
 from fusion.checkpoint import flatten, save_checkpoint
-from fusion.command import carry_out, flat, start_logging, training_arguments
+from fusion.command import carry_out, start_logging, training_arguments
 from fusion.files import whole_file
 from fusion.plain import plain
 from fusion.plant import Plant
@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace) -> None:
     with distributed.one_voice():
         config = train_config(arguments.overrides)
         with distributed.joined(distributed.device(config.device), config.timeout_s):
-            train(flat(arguments.recording), arguments.out, config)
+            train(arguments.recording, arguments.out, config)
 
 
 def train(recordings: Sequence[Path], out: Path, config: TrainConfig, ticks: Path | None = None) -> None:

@@ -44,7 +44,7 @@ PARTS = {"full": Ablation(), "classical": Ablation(only=CLASSICAL), "latent": Ab
 START_NS = 1_577_836_800 * NS_PER_S  # rows without a date begin here
 SHARES = (0.6, 0.75, 1.0)
 LEAD_ROWS = 60  # given to networks before the rows that decide on them, which are not judged
-BUDGET_PER_DAY = 0.25
+BUDGET_PER_DAY = 0.25  # false raises, where a set's comparisons allow no other rate
 TRAINING_S = 8.0
 
 
@@ -108,8 +108,12 @@ class System:
         seed: int,
         seconds: float,
         limits: bool = True,
+        per_day: float = BUDGET_PER_DAY,
     ) -> System:
-        """Commission on the normal rows of ``runs``: earlier ones for fitting, later ones for ``limits``, if wanted."""
+        """Commission on the normal rows of ``runs``: earlier ones for fitting, later ones for ``limits``, if wanted.
+
+        The limits allow so many false raises ``per_day``.
+        """
         pairs = list(zip(runs, cuts, strict=True))
         training = [run[: cut.fitted] for run, cut in pairs if cut.fitted]
         held_out = [run[max(0, c.fitted - LEAD_ROWS) : c.decided] for run, c in pairs if c.decided > c.fitted]
@@ -125,7 +129,7 @@ class System:
             return cls(model, {}, ())
         energies = tuple(model.judge(run, begins_well=True) for run in runs)
         seen = [e[c.decided : c.limited] for e, c in zip(energies, cuts, strict=True) if c.limited > c.decided]
-        surprise = SurpriseConfig(false_raises_per_day=BUDGET_PER_DAY)
+        surprise = SurpriseConfig(false_raises_per_day=per_day)
         found = calibrate([np.concatenate(seen)], model.energies, surprise, plant.step_s)
         return cls(model, {name: part.limits(found) for name, part in PARTS.items()}, energies)
 

@@ -18,7 +18,8 @@ from connectors.media.config import AudioConfig, VideoConfig
 from connectors.mqtt.config import MqttConfig, TopicConfig
 from connectors.opcua.config import OpcUaConfig
 from fusion.clock import CLOCK
-from fusion.records import Item, Sample, SourceState
+from fusion.health import SourceState
+from fusion.records import Item, Sample
 from tests.contract.peers import (
     PLANT,
     LidarPeer,

@@ -24,8 +24,8 @@ from connectors.mqtt.payload import Extractor
 from connectors.opcua.notifications import NotificationReader
 from fusion.dashboard.board import Board
 from fusion.errors import FusionError
+from fusion.health import SourceState
 from fusion.publish import messages
-from fusion.records import SourceState
 from fusion.timeline.timeline import Timeline
 from tests.contract.peers import PLANT, LidarPeer, MqttPeer, RtspPeer, collect, supervision, until, values
 from tests.drills.rig import Memory, Options, Outcome

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
-from fusion.command import finite, say
+from fusion.command import Verb, finite, say
 from fusion.errors import ConfigError, FusionError
 
 
@@ -15,28 +14,6 @@ def _user(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--users", type=Path, required=True, metavar="FILE", help="file of people; hashes, no passwords")
     verb.add_argument("--right", default="viewer", choices=("viewer", "operator"), help="to look, or also to order")
     verb.add_argument("--password-file", metavar="FILE", help="holds the password alone; else it is asked for")
-
-
-def _sign(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="of a model or a recording")
-    keys = verb.add_mutually_exclusive_group(required=True)
-    keys.add_argument("--new-key", type=Path, metavar="FILE", help="make a private key, and FILE.pub to give away")
-    keys.add_argument("--key", type=Path, metavar="FILE", help="sign with this private key")
-    keys.add_argument("--check", type=Path, metavar="FILE.pub", help="compare with this public key")
-
-
-def _certs(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("folder", type=Path)
-    verb.add_argument("--authority", metavar="NAME", help="ca.pem and ca.key: what signs server and clients")
-    verb.add_argument("--server", nargs="+", default=[], metavar="HOST", help="server.pem of a broker or page")
-    verb.add_argument("--client", nargs="+", default=[], metavar="NAME", help="NAME.pem of one who logs in by it")
-    verb.add_argument("--opcua", metavar="URI", help="opcua.der of this application, such as urn:plant:fusion")
-    verb.add_argument("--host", nargs="+", default=[], metavar="HOST", help="names of this machine, for --opcua")
-    verb.add_argument("--days", type=finite, default=730.0, help="how long they are to last")
-
-
-def _audit(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("state", type=Path, help="folder that the daemon's `state` names")
 
 
 def run_user(arguments: argparse.Namespace) -> None:
@@ -49,6 +26,14 @@ def run_user(arguments: argparse.Namespace) -> None:
     password = secret("user.password", None, arguments.password_file) or getpass(f"password of {arguments.name}: ")
     write_person(arguments.users, arguments.name, Right(arguments.right), password)
     say(f"{arguments.users}: {arguments.name} is {arguments.right}")
+
+
+def _sign(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="of a model or a recording")
+    keys = verb.add_mutually_exclusive_group(required=True)
+    keys.add_argument("--new-key", type=Path, metavar="FILE", help="make a private key, and FILE.pub to give away")
+    keys.add_argument("--key", type=Path, metavar="FILE", help="sign with this private key")
+    keys.add_argument("--check", type=Path, metavar="FILE.pub", help="compare with this public key")
 
 
 def run_sign(arguments: argparse.Namespace) -> None:
@@ -66,6 +51,16 @@ def run_sign(arguments: argparse.Namespace) -> None:
         if arguments.check:
             check_signature(signed, arguments.check)
         say(f"{folder}: as it was signed" if arguments.check else str(sign(signed, arguments.key or arguments.new_key)))
+
+
+def _certs(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("folder", type=Path)
+    verb.add_argument("--authority", metavar="NAME", help="ca.pem and ca.key: what signs server and clients")
+    verb.add_argument("--server", nargs="+", default=[], metavar="HOST", help="server.pem of a broker or page")
+    verb.add_argument("--client", nargs="+", default=[], metavar="NAME", help="NAME.pem of one who logs in by it")
+    verb.add_argument("--opcua", metavar="URI", help="opcua.der of this application, such as urn:plant:fusion")
+    verb.add_argument("--host", nargs="+", default=[], metavar="HOST", help="names of this machine, for --opcua")
+    verb.add_argument("--days", type=finite, default=730.0, help="how long they are to last")
 
 
 def run_certs(arguments: argparse.Namespace) -> None:
@@ -92,6 +87,10 @@ def run_certs(arguments: argparse.Namespace) -> None:
         say(f"{file}: {found.subject}; {', '.join(found.names) or 'no names'}; {left}; thumbprint {found.thumbprint}")
 
 
+def _audit(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("state", type=Path, help="folder that the daemon's `state` names")
+
+
 def run_audit(arguments: argparse.Namespace) -> None:
     """Whether the audit of a state folder is as it was written."""
     from fusion.daemon.audit import AUDIT, check_audit
@@ -103,9 +102,9 @@ def run_audit(arguments: argparse.Namespace) -> None:
     say(f"{arguments.state / AUDIT}: {found.lines} lines as they were written{torn}; last hash {found.last}")
 
 
-VERBS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], None]], ...] = (
-    ("user", "add a person who may log in to the page, or change one", _user, run_user),
-    ("sign", "sign models and recordings, or check whose they are", _sign, run_sign),
-    ("certs", "make certificates of TLS and OPC UA, and show them with their end", _certs, run_certs),
-    ("audit", "check that nobody changed what the daemon wrote of orders, alarms and advice", _audit, run_audit),
+VERBS = (
+    Verb("user", "add a person who may log in to the page, or change one", _user, run_user),
+    Verb("sign", "sign models and recordings, or check whose they are", _sign, run_sign),
+    Verb("certs", "make certificates of TLS and OPC UA, and show them with their end", _certs, run_certs),
+    Verb("audit", "check that nobody changed what the daemon wrote of orders, alarms and advice", _audit, run_audit),
 )

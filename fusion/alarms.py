@@ -1,0 +1,64 @@
+"""Alarms as the operator meets them, and what may be ordered of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from fusion.records import Anomaly, AnomalyState
+
+
+class AlarmState(StrEnum):
+    """Where an alarm stands for the operator. Source: ISA-18.2."""
+
+    UNACKNOWLEDGED = "unacknowledged"
+    ACKNOWLEDGED = "acknowledged"
+    RETURNED = "returned_unacknowledged"
+    NORMAL = "normal"
+    SHELVED = "shelved"
+
+
+class OrderKind(StrEnum):
+    """What an operator may do with an alarm; ``normal`` says that what it shows is how the plant is from now on."""
+
+    ACKNOWLEDGE = "acknowledge"
+    SHELVE = "shelve"
+    UNSHELVE = "unshelve"
+    NORMAL = "normal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmOrder:
+    """An operator's word on the alarm of the anomaly ``id``; shelved ``for_s``."""
+
+    id: str
+    order: OrderKind
+    by: str
+    for_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarm:
+    """One anomaly as the operator meets it: what was done with it, when, and by whom."""
+
+    anomaly: Anomaly
+    raised_ns: int
+    cleared_ns: int | None = None
+    acknowledged_ns: int | None = None
+    acknowledged_by: str = ""
+    shelved_until_ns: int | None = None
+    shelved_by: str = ""
+    accepted_by: str = ""
+
+    @property
+    def active(self) -> bool:
+        """Whether the anomaly stands."""
+        return self.anomaly.state is not AnomalyState.CLEARED
+
+    def state(self, t_ns: int) -> AlarmState:
+        """State at a time, which matters to a shelved alarm only."""
+        if self.shelved_until_ns is not None and t_ns < self.shelved_until_ns:
+            return AlarmState.SHELVED
+        if self.active:
+            return AlarmState.UNACKNOWLEDGED if self.acknowledged_ns is None else AlarmState.ACKNOWLEDGED
+        return AlarmState.RETURNED if self.acknowledged_ns is None else AlarmState.NORMAL

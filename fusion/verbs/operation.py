@@ -1,0 +1,145 @@
+"""Verbs that put a model to use: on a plant, on recordings of it, and on the page."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from fusion.command import CONFIGS, Verb, broker_arguments, broker_settings, finite, plant_argument, say
+from fusion.errors import ConfigError
+from fusion.files import check_place, is_device, whole_file
+
+
+def _run(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--config", type=Path, default=CONFIGS / "demo.yaml", help="daemon YAML")
+    verb.add_argument("overrides", nargs="*", help="hydra overrides, e.g. publish.port=1884")
+
+
+def run_daemon(arguments: argparse.Namespace) -> None:
+    """The daemon on real sources."""
+    from fusion.daemon.settings import load_daemon_config
+    from fusion.daemon.start import run
+
+    run(load_daemon_config(arguments.config, arguments.overrides))
+
+
+def _replay(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("recording", type=Path)
+    verb.add_argument("--model", type=Path, required=True)
+    verb.add_argument("--speed", type=finite, default=0.0, help="times real time; 0 is as fast as possible")
+    verb.add_argument("--publish", metavar="HOST:PORT", help="also publish on this MQTT broker")
+    broker_arguments(verb)
+    verb.add_argument("--json", type=Path, help="write every anomaly and recommendation, one JSON per line")
+
+
+def run_replay(arguments: argparse.Namespace) -> None:
+    """A recording through the daemon path."""
+    from fusion.daemon.start import replay
+    from fusion.publish.publisher import PublisherConfig
+
+    address = arguments.publish
+    publish = PublisherConfig(outbox="", **broker_settings(address, arguments)) if address else None
+    replay(arguments.recording, arguments.model, arguments.speed, publish, arguments.json)
+
+
+def _evaluate(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--model", type=Path, required=True)
+    verb.add_argument("--recording", type=Path, nargs="+", default=[], action="extend")
+    verb.add_argument("--pairs", type=Path, help="minimal pairs instead of recordings: a folder of `fusion pairs`")
+    verb.add_argument("--without", help="modalities to do without, e.g. video,audio")
+    verb.add_argument("--only", choices=("latent", "classical"), help="part of the model that judges")
+    verb.add_argument("--json", type=Path, help="write the report here")
+
+
+def run_evaluate(arguments: argparse.Namespace) -> None:
+    """Recordings through inference, scored against their truth; or minimal pairs."""
+    from fusion.evaluation.ablation import Ablation
+    from fusion.evaluation.evaluate import evaluate
+    from fusion.evaluation.pairs import judge_pairs
+
+    if arguments.json:
+        check_place("--json", arguments.json)
+    ablation = Ablation.parse(arguments.without, arguments.only)
+    if arguments.pairs is not None:
+        if arguments.recording:
+            raise ConfigError("evaluate takes --recording or --pairs, not both")
+        write_report(judge_pairs(arguments.model, arguments.pairs, ablation=ablation), arguments.json)
+    else:
+        write_report(evaluate(arguments.model, arguments.recording, ablation=ablation), arguments.json)
+
+
+def _whatif(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--model", type=Path, required=True)
+    verb.add_argument("--recording", type=Path, required=True)
+    verb.add_argument("--at", type=finite, required=True, help="moment, in s after the start of the recording")
+    verb.add_argument("--set", nargs="+", default=[], action="extend", metavar="SIGNAL=VALUE", help="engineering units")
+    verb.add_argument("--horizon", type=finite, default=600.0, help="how far to look ahead [s]")
+    verb.add_argument("--json", type=Path, help="write the answer here")
+
+
+def run_whatif(arguments: argparse.Namespace) -> None:
+    """Two forecasts from one moment of a recording."""
+    from fusion.evaluation.whatif import whatif
+
+    if arguments.json:
+        check_place("--json", arguments.json)
+    moves = arguments.set
+    write_report(whatif(arguments.model, arguments.recording, arguments.at, moves, arguments.horizon), arguments.json)
+
+
+def _dashboard(verb: argparse.ArgumentParser) -> None:
+    plant_argument(verb)
+    verb.add_argument("--host", default="127.0.0.1", help="address to serve on; any but loopback needs --users")
+    verb.add_argument("--port", type=int, default=8080)
+    verb.add_argument("--users", default="", metavar="FILE", help="who may log in, as `fusion user` writes it")
+    verb.add_argument("--session-s", type=finite, default=43_200.0, help="a login lasts this long [s]")
+    verb.add_argument("--origin", action="append", default=[], help="another address of the page, such as a proxy's")
+    verb.add_argument("--https-certificate", default="", metavar="FILE", help="serve over TLS")
+    verb.add_argument("--https-key", default="", metavar="FILE")
+    verb.add_argument("--broker", default="127.0.0.1:1883", metavar="HOST:PORT")
+    broker_arguments(verb)
+
+
+def run_dashboard(arguments: argparse.Namespace) -> None:
+    """The operator page."""
+    from fusion.dashboard.app import DashboardConfig, run
+    from fusion.mqtt.broker import Broker
+    from fusion.plant_file import load_plant
+
+    broker = Broker(**broker_settings(arguments.broker, arguments))
+    config = DashboardConfig(
+        host=arguments.host,
+        port=arguments.port,
+        users=arguments.users,
+        session_s=arguments.session_s,
+        origins=arguments.origin,
+        certificate=arguments.https_certificate,
+        key=arguments.https_key,
+        broker=broker,
+    )
+    run(config, load_plant(arguments.plant))
+
+
+def write_report(report: dict[str, Any], file: Path | None) -> None:
+    """A report as JSON: on standard output, or in a file that takes its place when it is whole."""
+    from fusion.plain import plain
+
+    text = json.dumps(plain(report), indent=1)
+    if file is None:
+        say(text)
+    elif is_device(file):
+        file.write_text(text)
+    else:
+        with whole_file(file) as aside:
+            aside.write_text(text)
+
+
+VERBS = (
+    Verb("run", "run the daemon on the sources of a configuration", _run, run_daemon),
+    Verb("replay", "play a recording through the daemon", _replay, run_replay),
+    Verb("evaluate", "replay recordings and report detection, false raises and forecasts", _evaluate, run_evaluate),
+    Verb("whatif", "what happens next if a signal is set, and if nothing is", _whatif, run_whatif),
+    Verb("dashboard", "serve the operator page; reads MQTT only", _dashboard, run_dashboard),
+)
