@@ -35,7 +35,7 @@ types: setup
 
 # Of a page that runs: `make demo`, wait until it is NORMAL, `fusion fault belt_slip`, and a minute later this.
 picture: setup
-	$(PY) -m tests.page_picture http://127.0.0.1:8080 docs/page.png
+	$(PY) -m tests.page_picture http://127.0.0.1:8080 docs/page.png --whole
 
 clean:
 	rm -rf $(VENV) var .mypy_cache .ruff_cache .pytest_cache .hypothesis
