@@ -160,18 +160,20 @@ def test_tail_recovers_an_exponential_and_a_heavy_tail():
     assert heavy.rate_above(np.array([heavy.level(0.01)]))[0] == pytest.approx(0.01, rel=1e-6)
 
 
-def test_an_extrapolation_carries_a_margin_for_each_power_of_ten():
+def test_an_extrapolation_carries_a_margin_for_each_power_of_ten_where_no_law_holds():
     data = [np.abs(slow_noise(1.0, seed)) for seed in range(4)]
-    hours = calibrate(data, ENERGIES).hours
+    origins = (Origin.LAW, Origin.ACROSS, Origin.BESIDE, Origin.LATER)
+    energies = tuple(replace(e, origin=o) for e, o in zip(ENERGIES, origins, strict=True))
+    once = 24 / calibrate(data, energies).hours
 
     def margin(per_day):
-        plain, safe = (
-            calibrate(data, ENERGIES, SurpriseConfig(false_raises_per_day=per_day, safety=s)) for s in (0, 0.5)
-        )
-        return safe.threshold / plain.threshold
+        config = SurpriseConfig(false_raises_per_day=per_day, safety=0.0)
+        plain, safe = calibrate(data, energies, config), calibrate(data, energies, replace(config, safety=0.5))
+        assert safe.threshold == plain.threshold
+        return (safe.scale / plain.scale).round(3).tolist()
 
-    once = 24 / hours
-    assert [round(margin(once * share), 3) for share in (10.0, 1.0, 0.1, 0.01)] == [1.0, 1.0, 1.5, 2.0]
+    wanted = {10.0: 1.0, 1.0: 1.0, 0.1: 1.5, 0.01: 2.0}
+    assert {share: margin(once * share) for share in wanted} == {s: [1.0, m, 1.0, m] for s, m in wanted.items()}
 
 
 def test_what_few_exceedances_predict_comes_as_often_as_they_say():

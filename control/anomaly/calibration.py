@@ -25,6 +25,7 @@ Bools = NDArray[np.bool_]
 SILENT = ("state", "discarded", "unexplained", "redundancy", "joint")
 SILENT_BESIDE_MEDIA = ("lagged", str(Origin.LATER))
 LEAST_SPEED = 0.03  # without media: between averages over fifty ticks, which drift, and over twenty
+EMPIRICAL = (Origin.ACROSS, Origin.LATER)
 _TABLE = 2048  # quantiles of the maximum kept: p-values to 1 in 2000, finer ones come from the tail
 _UPPER = 0.99  # quantile of the maximum from which its p-values come from the tail
 
@@ -35,11 +36,14 @@ class SurpriseConfig:
 
     A raise needs the maximum above the threshold for ``on_delay_s``, and raises closer than ``apart_s``, or than
     ``apart_ticks``, are one.
-    Where the budget allows less than one raise in the calibration itself, the threshold is an extrapolation, larger by
-    ``safety`` for each power of ten: new operating points, not noise, raise falsely then. An energy seen for less than
-    ``minimum_s`` takes no part. One whose largest sustained value is more than ``heaviest`` times that of the median
-    energy is scaled down to that, so that a single ill-behaved energy cannot set the limit of all. ``resolution`` is
-    the smallest spread of an energy.
+
+    Where the budget allows less than one raise in the calibration itself, the threshold is an extrapolation, and new
+    operating points, not noise, raise falsely. Laws and what stands beside each other hold there too; what one sense
+    says of another is only as good as what was seen, and energies of the origins in ``EMPIRICAL`` are scaled down by
+    ``safety`` for each power of ten. An energy seen for less than ``minimum_s`` takes no part. One whose largest
+    sustained value is more than ``heaviest`` times that of the median energy is scaled down to that, so that a single
+    ill-behaved energy cannot set the limit of all. ``resolution`` is the smallest spread of an energy.
+
     Energies of a family or an origin in ``silent``, and those averaged more slowly than ``least_speed`` (the weight of
     the newest tick), do not raise, count for no limit and are computed only where an evaluation asks for them: on the
     simulated line they found no fault that the others had not, and each one more in the maximum costs the others
@@ -118,7 +122,7 @@ class Calibration:
     ``median`` and ``scale`` are [E]; ``scale`` is infinite where an energy was not seen long enough. ``table`` are
     increasing quantiles of the maximum, ``marginal`` its tail per tick, ``events`` the tail of sustained peaks per
     hour, from which ``threshold`` comes. ``raises`` is how often the calibration data themselves would have raised.
-    ``blocks`` [B, E] are the largest sustained standardised values of each energy, by block.
+    ``blocks`` [B, E] are the largest sustained standardised values of each energy, by block, before any safety.
     """
 
     energies: tuple[Energy, ...]
@@ -134,7 +138,6 @@ class Calibration:
     on_delay_s: float
     false_raises_per_day: float
     blocks: NDArray[np.float32]
-    safety: float
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -172,7 +175,7 @@ class Calibration:
         if not len(maxima):
             return calibration
         events = fit_tail(maxima, 0.5, len(maxima) / self.hours)
-        threshold = _threshold(maxima, events, self.hours, self.false_raises_per_day, self.safety)
+        threshold = _threshold(maxima, events, self.hours, self.false_raises_per_day)
         raises = int((maxima >= threshold).sum())
         return replace(calibration, events=events, threshold=threshold, raises=raises)
 
@@ -235,26 +238,26 @@ def calibrate(
     judged = judged if any(e.raises for e in judged) else tuple(replace(e, raises=True) for e in judged)
     raising = _raising(judged)
     scale = scale * _heaviness([(part - median) / scale for part in parts], raising, config, step_s)
-    spread = np.where(np.isfinite(scale), scale, np.nan)
-    peaks = [row_maximum(((part - median) / spread)[:, raising]) for part in parts]
-    seen = np.concatenate([p[np.isfinite(p)] for p in peaks])
-    hours = len(seen) * step_s / 3600
+    standard = _standardised(parts, median, scale)
+    peaks = [row_maximum(part[:, raising]) for part in standard]
+    hours = sum(int(np.isfinite(p).sum()) for p in peaks) * step_s / 3600
     apart = _apart(config, step_s)
-    if len(seen) < 2 * apart:
+    if hours * 3600 < 2 * apart * step_s:
         raise ConfigError(f"calibration: {hours:.2f} h of normal data; expected at least {2 * apart * step_s:.0f} s")
     maxima = np.concatenate([block_maxima(sustained(p, config, step_s), apart) for p in peaks])
     if not len(maxima):
         raise ConfigError(f"calibration: no normal run is as long as {apart * step_s:.0f} s")
     events = fit_tail(maxima, 0.5, len(maxima) / hours)
-    expected = config.false_raises_per_day / 24 * hours
-    safety = 1 + config.safety * max(0.0, -math.log10(expected))
-    threshold = _threshold(maxima, events, hours, config.false_raises_per_day, safety)
+    threshold = _threshold(maxima, events, hours, config.false_raises_per_day)
+    scale = scale * _margin(judged, hours, config)
+    safe = np.concatenate([row_maximum(part[:, raising]) for part in _standardised(parts, median, scale)])
+    safe = safe[np.isfinite(safe)]
     return Calibration(
         energies=judged,
         median=median,
         scale=scale,
-        table=np.quantile(seen, np.linspace(0, 1, _TABLE)),
-        marginal=fit_tail(seen, _UPPER, 1.0),
+        table=np.quantile(safe, np.linspace(0, 1, _TABLE)),
+        marginal=fit_tail(safe, _UPPER, 1.0),
         events=events,
         threshold=threshold,
         hours=hours,
@@ -262,8 +265,7 @@ def calibrate(
         step_s=step_s,
         on_delay_s=config.on_delay_s,
         false_raises_per_day=config.false_raises_per_day,
-        blocks=np.concatenate([_blocks((part - median) / spread, config, step_s) for part in parts]),
-        safety=safety,
+        blocks=np.concatenate([_blocks(part, config, step_s) for part in standard]),
     )
 
 
@@ -311,12 +313,23 @@ def _blocks(standardised: Floats, config: SurpriseConfig, step_s: float) -> NDAr
     return np.asarray(levels[: full * block].reshape(full, block, levels.shape[1]).max(axis=1), np.float32)
 
 
-def _threshold(maxima: Floats, events: Tail, hours: float, per_day: float, safety: float) -> float:
+def _standardised(parts: Sequence[Floats], median: Floats, scale: Floats) -> list[Floats]:
+    spread = np.where(np.isfinite(scale), scale, np.nan)
+    return [(part - median) / spread for part in parts]
+
+
+def _margin(energies: Sequence[Energy], hours: float, config: SurpriseConfig) -> Floats:
+    """Factor [E] by which an energy is scaled down where the budget is an extrapolation from so many hours."""
+    powers = max(0.0, -math.log10(config.false_raises_per_day / 24 * hours))
+    return np.array([1 + config.safety * powers * (e.origin in EMPIRICAL) for e in energies])
+
+
+def _threshold(maxima: Floats, events: Tail, hours: float, per_day: float) -> float:
     """Level whose expected rate is the budget, not below the peaks that the budget does not allow."""
     per_hour = per_day / 24
     allowed = min(int(per_hour * hours), len(maxima) - 1)
     seen = float(np.sort(maxima)[::-1][allowed])
-    return safety * max(seen, events.level(per_hour), np.finfo(np.float64).tiny)
+    return max(seen, events.level(per_hour), np.finfo(np.float64).tiny)
 
 
 def _spread(values: Floats, config: SurpriseConfig, step_s: float) -> tuple[Floats, Floats]:
