@@ -4,7 +4,7 @@ PY    := $(VENV)/bin/python
 READY := $(VENV)/.ready
 PIP   := $(PY) -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup demo test lint types clean
+.PHONY: setup demo test lint types picture clean
 .DEFAULT_GOAL := demo
 
 setup: $(READY)
@@ -32,6 +32,10 @@ lint: setup
 
 types: setup
 	$(VENV)/bin/mypy
+
+# Of a page that runs: `make demo`, wait until it is NORMAL, `fusion fault belt_slip`, and a minute later this.
+picture: setup
+	$(PY) -m tests.page_picture http://127.0.0.1:8080 docs/page.png --whole
 
 clean:
 	rm -rf $(VENV) var .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,143 +1,26 @@
 import contextlib
-import json
-import os
-import re
-import shutil
-import subprocess
-import sys
-import threading
+import signal
 import time
 import urllib.request
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
-from wire_examples import PLANT, Story, free_port, listening, until
+from page_rig import CHROMIUM, MOSQUITTO, Rig, listener, publish_status, talking, tell
+from wire_examples import PLANT, Story, free_port, until
 
-from fusion.health import PlantState
-from fusion.mqtt.broker import Broker
-from fusion.mqtt.client import Client, ClientState
-from fusion.plant import plant_to_dict
-from fusion.publish.preview import cloud_bytes, picture_png, spectrogram
+from fusion.mqtt.client import ClientState
+from fusion.plant import Modality
+from fusion.publish.preview import picture_png, spectrogram
 from fusion.publish.publisher import MqttPublisher, PublisherConfig
-from fusion.records import NS_PER_S, Anomaly, AnomalyState, Verdict
+from fusion.records import NS_PER_S, AnomalyState, SignalBlame, Verdict
 
-ROOT = Path(__file__).parents[1]
-MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
-CHROMIUM = shutil.which("chromium")
 SHADES = "c => new Set(c.getContext('2d').getImageData(0, 0, c.width, c.height).data).size"
 
-
-SCRIPT = (
-    "import json, sys; from fusion.plant_file import plant_from_dict; from fusion.dashboard.app import *\n"
-    "plant = plant_from_dict(json.load(open(sys.argv[3])))\n"
-    "run(DashboardConfig(port=int(sys.argv[1]), broker=Broker(port=int(sys.argv[2]))), plant)\n"
-)
-LOST_SERVER = "() => getComputedStyle(document.querySelector('.head'), '::before').content.includes('lost its server')"
 
 pytestmark = [
     pytest.mark.skipif(not MOSQUITTO, reason="mosquitto is not installed"),
     pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed"),
 ]
-
-
-class Rig:
-    """A broker and a dashboard process that can be killed and started again, and one browser page for all tests."""
-
-    def __init__(self, folder):
-        self.broker_port, self.page_port = free_port(), free_port()
-        self.url = f"http://127.0.0.1:{self.page_port}/"
-        self.settings, self.plant, self.log = folder / "mosquitto.conf", folder / "plant.json", folder / "page.log"
-        self.settings.write_text(f"listener {self.broker_port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
-        self.plant.write_text(json.dumps(plant_to_dict(PLANT)))
-        self.processes = {}
-        self.page = None
-        self.errors, self.foreign = [], []
-
-    def start_broker(self):
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.processes["broker"] = subprocess.Popen([MOSQUITTO, "-c", str(self.settings)], **quiet)
-        until(lambda: listening(self.broker_port), "broker")
-
-    def start_dashboard(self):
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        environment.pop("PYTEST_CURRENT_TEST", None)
-        arguments = [str(self.page_port), str(self.broker_port), str(self.plant)]
-        with self.log.open("a") as output:
-            self.processes["dashboard"] = subprocess.Popen(
-                [sys.executable, "-c", SCRIPT, *arguments], stdout=output, stderr=output, env=environment
-            )
-        until(lambda: listening(self.page_port), f"dashboard ({self.log.read_text()})", 30.0)
-
-    def kill(self, name):
-        running = self.processes.pop(name)
-        running.kill()
-        running.wait(8)
-
-    def watch(self, page):
-        self.page = page
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("request", lambda r: None if "127.0.0.1" in r.url or "data:" in r.url else self.foreign.append(r.url))
-
-    def see(self, *texts, timeout_s=30):
-        for text in texts:
-            self.page.get_by_text(text, exact=False).first.wait_for(timeout=1000 * timeout_s)
-
-    def state(self, text, timeout_s=30):
-        """Wait until the head of the page says this of the plant."""
-        shown = self.page.locator(".head .state", has_text=re.compile(f"^{text}$"))
-        shown.wait_for(timeout=1000 * timeout_s)
-
-    def miss(self, text, timeout_s=30):
-        self.page.get_by_text(text, exact=False).first.wait_for(state="hidden", timeout=1000 * timeout_s)
-
-    def press(self, name):
-        self.page.get_by_role("button", name=name).locator("visible=true").first.click()
-
-
-class Talker:
-    """A daemon as far as the page can tell: it says its health every second and what it is asked to say besides."""
-
-    def __init__(self, port):
-        self.story = Story(time.time_ns() - 100 * NS_PER_S)
-        self.alarms, self.state = (), PlantState.NORMAL
-        self.out = MqttPublisher(PublisherConfig(port=port, outbox="", retry_s=0.1), PLANT, "m-4711")
-        self.out.start()
-        until(lambda: self.out.state is ClientState.ONLINE, "publisher")
-        self._lock, self._stop = threading.Lock(), threading.Event()
-        self._thread = threading.Thread(target=self._talk)
-        self._thread.start()
-
-    @property
-    def s(self):
-        return (time.time_ns() - self.story.start_ns) / NS_PER_S
-
-    def _talk(self):
-        while not self._stop.wait(1.0):
-            self.say()
-
-    def say(self, *items):
-        with self._lock:
-            for item in items:
-                self.out.publish(item)
-                if isinstance(item, Anomaly):
-                    stands = item.state is not AnomalyState.CLEARED
-                    self.alarms = (self.story.alarm(0, item),) if stands else ()
-            self.out.publish(self.story.health(self.s, plant_state=self.state, alarms=self.alarms))
-
-    def leave(self):
-        self._stop.set()
-        self._thread.join()
-        self.out.close()
-
-
-@contextlib.contextmanager
-def talking(rig):
-    talker = Talker(rig.broker_port)
-    try:
-        talker.say()
-        yield talker
-    finally:
-        talker.leave()
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +34,7 @@ def rig(tmp_path_factory):
         driver = stack.enter_context(playwright.sync_playwright())
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--headless", "--no-sandbox", "--disable-gpu"])
         stack.callback(browser.close)
+        made.browser = browser
         made.watch(browser.new_page(viewport={"width": 1600, "height": 1000}))
         made.page.goto(made.url)
         yield made
@@ -161,29 +45,6 @@ def talker(rig):
     with talking(rig) as made:
         rig.state("NORMAL")
         yield made
-
-
-def tell(out, story, seconds, verdict=Verdict.ADVISE):
-    """Publish a past of so many seconds and everything that belongs to its end."""
-    step = max(1, seconds // 300)
-    for s in range(0, seconds, step):
-        out.publish(story.frame(s))
-        out.publish(story.energy(s))
-        if s % 50 == 0:
-            until(lambda: not out._volatile, "frames published")
-    last = seconds - 1
-    for item in (
-        story.health(last),
-        story.forecast(last, 0.6),
-        story.anomaly(last - 200, AnomalyState.CLEARED, "a-16"),
-        story.anomaly(last),
-        story.advice(last, verdict),
-    ):
-        out.publish(item)
-    out.publish_preview("camera", picture_png(story.picture()))
-    out.publish_preview("silo_lidar", cloud_bytes(story.cloud()))
-    for s in range(20):
-        out.publish_preview("microphone", spectrogram(PLANT, PLANT.by_name["microphone"], story.sound(), story.at(s)))
 
 
 def test_operator_sees_the_plant_in_a_browser(rig):
@@ -200,8 +61,9 @@ def test_operator_sees_the_plant_in_a_browser(rig):
         publish_status(rig.broker_port, status)
         page.reload()
         rig.see(
-            "lime", "online", "licence advise", "TIC101.SP", "81.4", "if applied", "IT103", "agitator current",
-            "+3.42 A", "Process departs from normal", "process.spe x3.4", "silo_lidar", "stale", "ADVISE", "valid for",
+            "lime", "daemon online", "licence advise", "TIC101.SP", "81.4", "if applied", "IT103", "agitator current",
+            "+3.42 A", "Process departs from normal", "microphone and the other senses contradict each other",
+            "silo_lidar", "stale", "ADVISE", "valid for",
             "bearing wear",
         )  # fmt: skip
         with listener(rig, "simulator/lime/command") as orders:
@@ -234,7 +96,7 @@ def test_a_restarted_daemon_that_lists_none_leaves_no_ghost(rig):
         talker.say(talker.story.anomaly(talker.s))
         rig.state("ALARM 1")
     rig.state("NO DATA")
-    rig.see("The daemon is offline", "reads 15.45 A")
+    rig.see("The daemon is offline, last heard at", "reads 15.45 A")
     with talking(rig):
         rig.state("NORMAL")
         rig.see("No open alarm")
@@ -285,6 +147,7 @@ def test_the_page_comes_back_with_its_broker(rig, talker):
     rig.kill("broker")
     rig.state("NO DATA")
     rig.see("cannot be reached")
+    rig.see("last there at")
     rig.start_broker()
     rig.state("NORMAL")
     talker.say(talker.story.anomaly(talker.s))
@@ -295,45 +158,96 @@ def test_the_page_comes_back_with_its_server(rig, talker):
     talker.say(talker.story.anomaly(talker.s))
     rig.state("ALARM 1")
     rig.kill("dashboard")
-    rig.page.wait_for_function(LOST_SERVER, timeout=30_000)
+    rig.see("this page has lost its server since", timeout_s=5)
+    assert not rig.page.locator(".head .state").is_visible()
     rig.start_dashboard()
     rig.state("ALARM 1")
     rig.see("reads 15.45 A")
-    assert rig.page.evaluate(LOST_SERVER) is False
+    rig.miss("this page has lost its server")
+
+
+def test_a_server_that_hangs_is_noticed_by_the_browser(rig, talker):
+    process = rig.processes["dashboard"]
+    process.send_signal(signal.SIGSTOP)
+    try:
+        rig.see("this page has lost its server since", timeout_s=6)
+        assert not rig.page.locator(".head .state").is_visible()
+    finally:
+        process.send_signal(signal.SIGCONT)
+    rig.miss("this page has lost its server")
+    rig.state("NORMAL")
+
+
+def blaming(talker, *blames):
+    """An anomaly that blames these signals, the first most."""
+    return replace(talker.story.anomaly(talker.s), top_signals=blames)
+
+
+def test_what_stands_out_is_marked_where_it_is(rig, talker):
+    story = talker.story
+    talker.out.publish_preview("camera", picture_png(story.picture()))
+    sound = spectrogram(PLANT, PLANT.by_name["microphone"], story.sound(), story.at(talker.s))
+    talker.out.publish_preview("microphone", sound)
+    talker.say(
+        blaming(
+            talker,
+            SignalBlame(signal="camera", residual=9.3, share=0.6, where="row change 4"),
+            SignalBlame(signal="microphone", residual=6.1, share=0.4, where="mel mean 14"),
+        )
+    )
+    rig.see("camera: movement at 38 % of the height from the top is 9.3 normal spreads off")
+    rig.see("stands out: movement at 38 %", "stands out: loudness at 1.4 to 1.6 kHz")
+    outline, picture = (rig.page.locator(what).bounding_box() for what in (".media .frame rect", ".media img"))
+    assert outline["y"] - picture["y"] == pytest.approx(4 / 12 * picture["height"], abs=picture["height"] / 24)
+    assert outline["height"] == pytest.approx(picture["height"] / 12, abs=8)
+    white = "c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data].filter(v => v === 255).length"
+    marked = rig.page.locator(".media canvas").first.evaluate(white)
+    talker.say(blaming(talker, SignalBlame(signal="IT103", residual=1.0, share=1.0, expected=12.0, seen=13.0)))
+    rig.page.locator(".media .frame rect").wait_for(state="detached")
+    rig.miss("stands out:")
+    assert rig.page.locator(".media canvas").first.evaluate(white) < marked
+
+
+@pytest.mark.parametrize(("width", "height"), [(1366, 768), (390, 844)])
+def test_an_alarm_is_in_sight_and_nothing_is_wider_than_the_screen(rig, talker, width, height):
+    talker.say(talker.story.anomaly(talker.s))
+    with rig.elsewhere(viewport={"width": width, "height": height}) as page:
+        rig.see("reads 15.45 A, expected 12.03 A", "Look on the plant at IT103", "seen 15.45 A")
+        box = page.get_by_role("button", name="Acknowledge").bounding_box()
+        assert box["y"] + box["height"] < height
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        for panel in page.locator(".panel:visible").all():
+            assert panel.evaluate("p => p.scrollWidth - p.clientWidth") <= 1
+        first, trends = (page.locator(what).bounding_box()["y"] for what in (".alarms", ".legend"))
+        assert first < trends
+
+
+def test_the_page_follows_the_browser_in_colours_and_time(rig, talker):
+    brightness = "e => getComputedStyle(e).backgroundColor.match(/\\d+/g).slice(0, 3).reduce((a, b) => a + +b, 0) / 3"
+    for scheme, dark in (("light", False), ("dark", True)):
+        with rig.elsewhere(color_scheme=scheme, timezone_id="Asia/Tokyo") as page:
+            rig.see("JST")
+            for what in ("body", ".panel >> nth=0", ".head"):
+                assert (page.locator(what).evaluate(brightness) < 128) is dark
+            page.emulate_media(color_scheme="light" if dark else "dark")
+            page.wait_for_function(f"document.body.classList.contains('body--dark') !== {str(dark).lower()}")
+
+
+def test_a_plant_without_media_has_no_tiles(rig, talker):
+    bare = replace(PLANT, signals=tuple(s for s in PLANT.signals if s.modality is Modality.PROCESS))
+    page_port, rig.page_port = rig.page_port, free_port()
+    try:
+        rig.start_dashboard("bare", bare)
+        with rig.elsewhere(f"http://127.0.0.1:{rig.page_port}/") as page:
+            rig.state("NORMAL")
+            assert page.locator(".media .panel:visible").count() == 0
+            assert page.locator(".legend").is_visible()
+    finally:
+        rig.page_port = page_port
+        rig.kill("bare")
 
 
 def test_nothing_failed_on_the_way(rig):
     assert rig.errors == []
     assert rig.foreign == []
     assert "Traceback" not in rig.log.read_text()
-
-
-@contextlib.contextmanager
-def listener(rig, topic):
-    """What is said on a topic, as it comes."""
-    heard = []
-    client = Client(
-        Broker(port=rig.broker_port), topics=[topic], received=lambda _t, p, _r: heard.append(json.loads(p))
-    )
-    client.start()
-    client.reach()
-    try:
-        yield heard
-    finally:
-        client.close()
-
-
-def publish_status(port, status):
-    command = [
-        "mosquitto_pub",
-        "-p",
-        str(port),
-        "-t",
-        "simulator/lime/status",
-        "-r",
-        "-q",
-        "1",
-        "-m",
-        json.dumps(status),
-    ]
-    subprocess.run(command, check=True, timeout=5)

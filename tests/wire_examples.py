@@ -215,9 +215,9 @@ class Story:
             top_signals=(
                 SignalBlame(signal="IT103", residual=3.42, share=0.41, expected=12.03, seen=15.45),
                 SignalBlame(signal="TT101", residual=-1.7, share=0.17, expected=82.4, seen=80.7),
-                SignalBlame(signal="microphone", residual=6.1, share=0.27, where="1.2 to 2.5 kHz"),
+                SignalBlame(signal="microphone", residual=6.1, share=0.27, where="mel mean 14"),
             ),
-            energies=(("process.spe", 3.4), ("audio.latent", 1.9)),
+            energies=(("cross.microphone.0.1", 3.4), ("relation.shift", 1.9)),
             model_id="m-4711",
             earlier=earlier,
             revision=revision,

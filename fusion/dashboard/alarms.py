@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from itertools import zip_longest
 
 from fusion.alarms import AlarmState
+from fusion.dashboard import explain
 from fusion.dashboard.board import Board, exceeds
+from fusion.dashboard.look import PLAIN, Look
 from fusion.dashboard.words import (
     SPREADS,
-    blame_text,
     duration,
-    figure,
     flag_text,
     kind_text,
     percent,
     reading,
+    revision_text,
+    sense_text,
     signals_text,
     signed,
     spreads,
@@ -28,7 +31,6 @@ from fusion.publish.messages import AlarmOut, AnomalyMessage, BlameOut
 from fusion.records import AnomalyState
 
 SIGNALS_SHOWN = 6
-ENERGIES_SHOWN = 4
 WAITING_FLAGS = ("settling", "warming_up")
 RANK = (AlarmState.UNACKNOWLEDGED, AlarmState.ACKNOWLEDGED, AlarmState.RETURNED, AlarmState.SHELVED)
 
@@ -85,14 +87,27 @@ def _state(alarm: AlarmOut | None, *, standing: bool) -> AlarmState:
 # -- one card
 
 
-def card(board: Board, entry: Entry) -> str:
-    """One alarm: a sentence, since when, what was done with it, and its evidence."""
+def card(board: Board, entry: Entry, look: Look = PLAIN) -> str:
+    """All that is said of one alarm."""
+    return head(board, entry, look) + body(board, entry, look)
+
+
+def head(board: Board, entry: Entry, look: Look) -> str:
+    """A sentence, since when, what was done with it, and what to do next."""
     anomaly = entry.anomaly
-    told = f'<div>{_since(board, entry)} - <span class="life">{escape(_life(board, entry))}</span></div>'
-    head = f'<div class="line">{glyph(entry)}<b class="sentence">{escape(_sentence(board, entry))}</b></div>'
+    sentence = escape(explain.evidence(board, anomaly, entry.kind))
+    line = f'<div class="line">{glyph(entry)}<b class="sentence">{sentence}</b></div>'
+    told = f'<div>{_since(board, entry, look)} - <span class="life">{escape(_life(board, entry, look))}</span></div>'
+    return line + told + (_list({"do next": explain.action(board, anomaly)}) if anomaly else "")
+
+
+def body(board: Board, entry: Entry, look: Look) -> str:
+    """What was expected and seen, why that is an alarm, and what was like it."""
+    anomaly = entry.anomaly
     if anomaly is None:
-        return head + told
-    return head + told + _history(board, anomaly) + _evidence(board, anomaly) + _origin(anomaly)
+        return ""
+    name = f'<div class="muted small">{escape(kind_text(anomaly.kind))}; no. {escape(anomaly.id)}</div>'
+    return _evidence(board, anomaly) + _explained(board, anomaly, look) + name
 
 
 def glyph(entry: Entry) -> str:
@@ -107,19 +122,15 @@ def glyph(entry: Entry) -> str:
     return f'<span class="badge {level}">{text}</span>'
 
 
-def _sentence(board: Board, entry: Entry) -> str:
-    blamed = entry.anomaly.top_signals if entry.anomaly else []
-    what = kind_text(entry.kind)
-    return f"{what}: {blame_text(blamed[0], board.named(blamed[0].signal))}" if blamed else what
-
-
-def _since(board: Board, entry: Entry) -> str:
+def _since(board: Board, entry: Entry, look: Look) -> str:
     now_ns = board.now_ns
-    began = when_text(entry.t_onset_ns, now_ns)
+    began = when_text(entry.t_onset_ns, now_ns, look.zone)
     if entry.standing:
         return f"since {began} ({duration(now_ns - entry.t_onset_ns)})"
     ended_ns = _ended_ns(entry)
-    return f"from {began}" + (f" to {when_text(ended_ns, now_ns)}, well again" if ended_ns else ", well again")
+    return f"from {began}" + (
+        f" to {when_text(ended_ns, now_ns, look.zone)}, well again" if ended_ns else ", well again"
+    )
 
 
 def _ended_ns(entry: Entry) -> int | None:
@@ -128,16 +139,16 @@ def _ended_ns(entry: Entry) -> int | None:
     return entry.anomaly.t_ns if entry.anomaly and entry.anomaly.state == AnomalyState.CLEARED else None
 
 
-def _life(board: Board, entry: Entry) -> str:
+def _life(board: Board, entry: Entry, look: Look) -> str:
     """What was done with an alarm, by whom and when."""
     alarm, now_ns = entry.alarm, board.now_ns
     words = []
     if alarm and entry.shelved:
-        until = f" until {when_text(alarm.t_shelved_until_ns, now_ns)}" if alarm.t_shelved_until_ns else ""
+        until = f" until {when_text(alarm.t_shelved_until_ns, now_ns, look.zone)}" if alarm.t_shelved_until_ns else ""
         words.append(f"Shelved{until}" + (f" by {alarm.shelved_by}" if alarm.shelved_by else ""))
     if alarm and alarm.t_acknowledged_ns is not None:
         by = f" by {alarm.acknowledged_by}" if alarm.acknowledged_by else ""
-        words.append(f"Acknowledged{by} at {when_text(alarm.t_acknowledged_ns, now_ns)}")
+        words.append(f"Acknowledged{by} at {when_text(alarm.t_acknowledged_ns, now_ns, look.zone)}")
     elif entry.state is AlarmState.RETURNED:
         words.append("Returned, not yet seen")
     elif entry.state is AlarmState.UNACKNOWLEDGED:
@@ -147,68 +158,81 @@ def _life(board: Board, entry: Entry) -> str:
     return " - ".join(words)
 
 
-def _history(board: Board, anomaly: AnomalyMessage) -> str:
-    lines = []
-    if anomaly.earlier:
-        former = board.evidence.get(anomaly.earlier)
-        when = f"since {when_text(former.t_onset_ns, board.now_ns)}, {signals_text(former)} " if former else ""
-        lines.append(f"Seen before: {when}({anomaly.earlier})" if when else f"Seen before: {anomaly.earlier}")
-    if anomaly.revision:
-        lines.append(f"Revised: {anomaly.revision}")
-    return "".join(f"<div>{escape(line)}</div>" for line in lines)
+def _explained(board: Board, anomaly: AnomalyMessage, look: Look) -> str:
+    """Why it is an alarm, which senses see it, and what was like it before."""
+    former = board.evidence.get(anomaly.earlier)
+    before = anomaly.earlier
+    if former:
+        lasted = f", lasted {duration(former.t_ns - former.t_onset_ns)}" if former.state == AnomalyState.CLEARED else ""
+        before = f"{when_text(former.t_onset_ns, board.now_ns, look.zone)}: {signals_text(former)}{lasted} ({before})"
+    lines = {
+        "why": "; ".join(explain.reasons(board, anomaly)),
+        "seen by": explain.senses(board, anomaly),
+        "similar": before,
+        "note": revision_text(anomaly.revision),
+    }
+    return _list(lines)
+
+
+def _list(lines: Mapping[str, str]) -> str:
+    rows = "".join(f"<dt>{key}</dt><dd>{escape(text)}</dd>" for key, text in lines.items() if text)
+    return f"<dl>{rows}</dl>"
 
 
 def _evidence(board: Board, anomaly: AnomalyMessage) -> str:
     blamed = anomaly.top_signals[:SIGNALS_SHOWN]
     if not blamed:
         return ""
-    rows = "".join(_blame(board, b) for b in blamed)
-    head = (
-        "<tr><th>signal</th><th class=num>expected</th><th class=num>seen</th><th class=num>difference</th>"
-        "<th class=num>share</th></tr>"
+    rows = "".join(
+        f"<tr><td>{escape(board.named(b.signal))}<div>{_reads(board, b)}</div></td>"
+        f"<td class=num>{percent(b.share)}</td></tr>"
+        for b in blamed
     )
-    return f"<table>{head}{rows}</table>"
+    return f"<table><tr><th>what was expected and what was seen</th><th class=num>share</th></tr>{rows}</table>"
 
 
-def _blame(board: Board, b: BlameOut) -> str:
-    name = f"<td><b>{escape(b.signal)}</b> {escape(board.description(b.signal))}</td>"
-    share = f"<td class=num>{percent(b.share)}</td>"
+def _reads(board: Board, b: BlameOut) -> str:
     if b.unit == SPREADS:
-        what = f"{escape(b.where)}, {spreads(b.residual)}" if b.where else spreads(b.residual)
-        return f"<tr>{name}<td class=where colspan=3>{what}</td>{share}</tr>"
-    return (
-        f"<tr>{name}<td class=num>{escape(_with_its(b.expected, b.unit))}</td>"
-        f"<td class=num><b>{escape(_with_its(b.seen, b.unit))}</b></td>"
-        f"<td class=num>{escape(with_unit(signed(b.residual), b.unit))}</td>{share}</tr>"
-    )
-
-
-def _with_its(value: float | None, unit: str) -> str:
-    return "-" if value is None else with_unit(reading(value), unit)
-
-
-def _origin(anomaly: AnomalyMessage) -> str:
-    """For the engineer: senses, probability and the energies that raised it."""
-    ranked = sorted(anomaly.by_modality.items(), key=lambda item: -(item[1] or 0))
-    senses = ", ".join(f"{escape(name)} {percent(share)}" for name, share in ranked)
-    energies = ", ".join(f"{escape(e.name)} x{figure(e.factor)}" for e in anomaly.energies[:ENERGIES_SHOWN])
-    return (
-        f'<div class="muted small">senses: {senses or "-"}; by chance p {figure(anomaly.p_value)}; '
-        f"raised by {energies or '-'}; {escape(anomaly.id)}</div>"
-    )
+        return ", ".join(filter(None, [escape(explain.place_of(board, b).text), f"<b>{spreads(b.residual)}</b> off"]))
+    off = escape(with_unit(signed(b.residual), b.unit))
+    if b.seen is None or b.expected is None:
+        return f"<b>{off}</b> from what is expected"
+    seen, expected = (escape(with_unit(reading(value), b.unit)) for value in (b.seen, b.expected))
+    return f"seen <b>{seen}</b>, expected <b>{expected}</b> <small>{off}</small>"
 
 
 # -- what stands beside the cards
 
 
-def accused(board: Board) -> list[str]:
-    """Tags that standing alarms blame, the first of each alarm first."""
+@dataclass(frozen=True, slots=True)
+class Accused:
+    """What an event says of one tag: since when until when (None: it stands), and what was expected of it and when."""
+
+    since_ns: int
+    until_ns: int | None
+    expected: tuple[tuple[int, float | None], ...]
+
+
+def accused(board: Board, picked: str = "") -> dict[str, Accused]:
+    """Tags that standing alarms blame, or the one that was picked out; the first of each alarm first."""
+    listed = entries(board)
+    picked = picked if any(e.id == picked for e in listed) else ""
     blamed = [
-        [b.signal for b in e.anomaly.top_signals if b.signal in board.tags]
-        for e in entries(board)
-        if e.anomaly and e.standing and not e.shelved
+        [(b.signal, _accused(board, e, b.signal)) for b in e.anomaly.top_signals]
+        for e in listed
+        if e.anomaly and (e.id == picked if picked else e.standing and not e.shelved)
     ]
-    return list(dict.fromkeys(name for rank in zip_longest(*blamed) for name in rank if name))
+    found: dict[str, Accused] = {}
+    for rank in zip_longest(*blamed):
+        for name, said in filter(None, rank):
+            if name in board.tags:
+                found.setdefault(name, said)
+    return found
+
+
+def _accused(board: Board, entry: Entry, signal: str) -> Accused:
+    course = board.expected.get(entry.id, {}).get(signal, ())
+    return Accused(entry.t_onset_ns, _ended_ns(entry), tuple(course))
 
 
 def calm(board: Board) -> str:
@@ -223,11 +247,11 @@ def calm(board: Board) -> str:
     return f'<div class="calm">No open alarm{when}</div>'
 
 
-def cleared(board: Board) -> str:
+def cleared(board: Board, look: Look = PLAIN) -> str:
     """Those that are over, in one table; what nobody has seen yet stands above as a card."""
     waiting = {entry.id for entry in entries(board)}
     rows = "".join(
-        f"<tr><td>{escape(when_text(a.t_onset_ns, board.now_ns))}</td><td>{escape(a.kind)}</td>"
+        f"<tr><td>{escape(when_text(a.t_onset_ns, board.now_ns, look.zone))}</td><td>{escape(a.kind)}</td>"
         f"<td>{escape(signals_text(a))}</td><td class=num>{duration(a.t_ns - a.t_onset_ns)}</td></tr>"
         for a in board.cleared
         if a.id not in waiting
@@ -241,7 +265,7 @@ def unexplained(board: Board) -> str:
     covered = {name for a in board.anomalies.values() for name, share in a.by_modality.items() if share}
     names = [s.modality or s.name for s in board.modalities() if exceeds(s)]
     return "".join(
-        f'<div class="unexplained">{escape(name)} {escape(_why(board, name))}</div>'
+        f'<div class="unexplained">{escape(sense_text(name))}: {escape(_why(board, name))}</div>'
         for name in names
         if name not in covered
     )
@@ -249,7 +273,7 @@ def unexplained(board: Board) -> str:
 
 def _why(board: Board, name: str) -> str:
     heard_ns = board.energy.t_ns if board.energy else board.now_ns
-    above = f"above its limit for {duration(heard_ns - board.above_ns.get(name, heard_ns))}"
+    above = f"above the limit for {duration(heard_ns - board.above_ns.get(name, heard_ns))}"
     health = board.health
     if health is None:
         return f"{above}, no event yet"

@@ -116,6 +116,7 @@ def run(config: DashboardConfig, plant: Plant | None = None) -> None:
         "fill='none' stroke='#0b3d78'/></svg>",
         show=False,
         reload=False,
+        dark=None,
         show_welcome_message=False,
         binding_refresh_interval=None,
         tailwind=False,

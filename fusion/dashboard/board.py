@@ -37,13 +37,15 @@ log = logging.getLogger(__name__)
 
 SILENT_AFTER_S = 6.0
 CLEARED_KEPT = 5
+EXPECTED_KEPT = 600
 SINCE_KEPT = 1000
 OVERLOAD_S = 60.0
 SPECTROGRAM_COLUMNS = 600
 PICTURE_MAGIC = {b"\x89PNG": "image/png", b"\xff\xd8\xff\xe0": "image/jpeg", b"\xff\xd8\xff\xdb": "image/jpeg"}
+PNG_SIZE_END = 24
 POINT_BYTES = 16
 
-Points = deque[tuple[int, float]]
+Points = deque[tuple[int, float | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,13 @@ class Picture:
 
     media_type: str
     data: bytes
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Columns and rows; None where the header does not say it in its first bytes."""
+        if self.media_type != "image/png" or len(self.data) < PNG_SIZE_END:
+            return None
+        return int.from_bytes(self.data[16:20]), int.from_bytes(self.data[20:PNG_SIZE_END])
 
 
 @dataclass(slots=True)
@@ -77,7 +86,8 @@ class Board:
 
     ``daemon`` is the state that the daemon said last; ``health`` is its last full health, which stays when it goes
     offline, and ``told`` whether the last word was a full one. What stands is what the last full health lists, and what
-    was said since. Times in histories are UTC milliseconds, as charts want them. ``clock`` gives monotonic seconds.
+    was said since. ``expected`` is what was expected of signals, by the id of the event. Times in histories are UTC
+    milliseconds, as charts want them, and None is a tick without a value. ``clock`` gives monotonic seconds.
     """
 
     def __init__(self, plant: Plant | None, window_s: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -95,6 +105,7 @@ class Board:
         self.alarms: dict[str, AlarmOut] = {}
         self.evidence: dict[str, AnomalyMessage] = {}
         self.cleared: list[AnomalyMessage] = []
+        self.expected: dict[str, dict[str, Points]] = {}
         self.tags: dict[str, Points] = {}
         self.surprise: dict[str, Points] = {}
         self.above_ns: dict[str, int] = {}
@@ -147,9 +158,17 @@ class Board:
         """What a signal is, "" when unknown."""
         return self.plant.by_name[name].description if self.plant and name in self.plant.by_name else ""
 
+    def modality(self, name: str) -> Modality:
+        """The kind of a signal, that of its previews where there is no plant."""
+        if self.plant:
+            return self.plant.by_name[name].modality if name in self.plant.by_name else Modality.PROCESS
+        previews = ((self.pictures, Modality.VIDEO), (self.sounds, Modality.AUDIO), (self.clouds, Modality.LIDAR))
+        return next((kind for known, kind in previews if name in known), Modality.PROCESS)
+
     def named(self, name: str) -> str:
-        """A signal with what it is."""
-        return f"{name} {self.description(name)}".rstrip()
+        """A signal with what it is, or what it is alone where that begins with its name."""
+        description = self.description(name)
+        return description if description.lower().startswith(name.lower()) else f"{name} {description}".rstrip()
 
     def setpoint_of(self, name: str) -> str | None:
         """The manipulated setpoint of a controlled signal's loop: same first letter and number, same unit.
@@ -232,12 +251,10 @@ class Board:
             self.surprise.clear()
             self.above_ns.clear()
         self.frame = frame
-        for name, value in frame.values.items():
-            self._note(self.tags, name, frame.t_ns, value)
+        for name in {**self.tags, **frame.values}:
+            self._note(self.tags, name, frame.t_ns, frame.values.get(name))
 
     def _note(self, histories: dict[str, Points], name: str, t_ns: int, value: float | None) -> None:
-        if value is None:
-            return
         history = histories.setdefault(name, deque(maxlen=int(2 * self.window_s)))
         t_ms = t_ns // 1_000_000
         if not history or t_ms > history[-1][0]:
@@ -273,7 +290,9 @@ class Board:
         for message in later:  # was said while this health was on its way
             self._take_alarm(message.alarm) if isinstance(message, AlarmMessage) else self._take_anomaly(message)
         wanted = {*self.anomalies, *self.alarms, *(gone.id for gone in self.cleared)}
+        wanted |= {anomaly.earlier for anomaly in self.anomalies.values()}
         self.evidence = {key: value for key, value in self.evidence.items() if key in wanted}
+        self.expected = {key: value for key, value in self.expected.items() if key in wanted}
 
     def _note_skipped(self, health: HealthMessage) -> None:
         now_s = self._clock()
@@ -285,6 +304,7 @@ class Board:
 
     def _take_anomaly(self, anomaly: AnomalyMessage) -> None:
         self.evidence[anomaly.id] = anomaly
+        self._note_expected(anomaly)
         gone = [other for other in self.cleared if other.id != anomaly.id]
         if anomaly.state == AnomalyState.CLEARED:
             self.anomalies.pop(anomaly.id, None)
@@ -292,6 +312,15 @@ class Board:
         else:
             self.anomalies[anomaly.id] = anomaly
         self.cleared = gone[:CLEARED_KEPT]
+
+    def _note_expected(self, anomaly: AnomalyMessage) -> None:
+        """Keep what was expected of each blamed signal, whenever the daemon says something new."""
+        courses = self.expected.setdefault(anomaly.id, {})
+        for blame in anomaly.top_signals:
+            course = courses.setdefault(blame.signal, deque(maxlen=EXPECTED_KEPT))
+            said = (anomaly.t_ns // 1_000_000, blame.expected)
+            if blame.expected is not None and (not course or (said[0] > course[-1][0] and said[1] != course[-1][1])):
+                course.append(said)
 
     def _take_alarm(self, alarm: AlarmOut) -> None:
         self.alarms.pop(alarm.id, None)

@@ -15,6 +15,7 @@ from fusion.dashboard.alarms import Entry
 from fusion.dashboard.board import Board
 from fusion.dashboard.feed import Feed
 from fusion.dashboard.header import silence
+from fusion.dashboard.look import Look
 from fusion.publish.messages import AlarmOrderMessage, AlarmOut
 
 SHELVE_S = 3600.0
@@ -73,9 +74,10 @@ class Operator:
 class AlarmList:
     """Cards of what is not normal, the shelved ones folded below, and what is over."""
 
-    def __init__(self, board: Board, feed: Feed, operator: Operator, visit: Visit) -> None:
+    def __init__(self, board: Board, feed: Feed, operator: Operator, visit: Visit, pick: Callable[[str], None]) -> None:
         self._board = board
         self._visit = visit
+        self._pick = pick
         self._send = OperatorOrders(board, feed, operator, visit)
         self._cards: dict[str, _Card] = {}
         self._places: list[tuple[str, bool]] = []
@@ -89,14 +91,15 @@ class AlarmList:
                 self._shelved = ui.element("div")
             self._over = ui.html("", sanitize=False)
 
-    def refresh(self) -> None:
+    def refresh(self, look: Look) -> None:
         """Follow the board."""
         listed = alarms.entries(self._board)
         self._calm.set_content(alarms.calm(self._board))
-        self._over.set_content(alarms.cleared(self._board))
+        self._over.set_content(alarms.cleared(self._board, look))
         self._arrange(listed)
         for entry in listed:
-            self._cards[entry.id].refresh(entry, self._visit.may_order)
+            choice = len(listed) > 1 or not entry.standing
+            self._cards[entry.id].refresh(entry, self._visit.may_order, look, choice)
         shelved = sum(entry.shelved for entry in listed)
         self._fold.set_visibility(shelved > 0)
         self._count.set_text(f"Shelved: {shelved}")
@@ -113,7 +116,7 @@ class AlarmList:
         for entry in listed:
             if entry.id not in self._cards:
                 with self._open:
-                    self._cards[entry.id] = _Card(self._board, entry.id, self._send)
+                    self._cards[entry.id] = _Card(self._board, entry.id, self._send, self._pick)
             self._cards[entry.id].root.move(self._shelved if entry.shelved else self._open, rooms[entry.shelved])
             rooms[entry.shelved] += 1
 
@@ -145,7 +148,13 @@ class OperatorOrders:
 class _Card:
     """One alarm with its buttons; says when an order has not been answered."""
 
-    def __init__(self, board: Board, alarm_id: str, send: Callable[[str, OrderKind], str]) -> None:
+    def __init__(
+        self,
+        board: Board,
+        alarm_id: str,
+        send: Callable[[str, OrderKind], str],
+        pick: Callable[[str], None],
+    ) -> None:
         self._board = board
         self._id = alarm_id
         self._send = send
@@ -154,10 +163,13 @@ class _Card:
         self._sure_until_s = 0.0
         self._level = ""
         with ui.element("div").classes("anomaly") as self.root:
-            self._text = ui.html("", sanitize=False)
+            self._head = ui.html("", sanitize=False)
             with ui.element("div").classes("orders"):
                 self._buttons = {order: self._button(order) for order in LABELS}
+                self._trends = ui.button("Its trends", on_click=lambda: pick(alarm_id), color=None)
+                self._trends.props("flat dense no-caps")
                 self._note = ui.label("").classes("note").props('role="status"')
+            self._body = ui.html("", sanitize=False)
 
     def _button(self, order: OrderKind) -> ui.button:
         press = self._press_normal if order is OrderKind.NORMAL else lambda: self._press(order)
@@ -182,12 +194,16 @@ class _Card:
         self._waiting = None if hindrance else (order, self._board.alarms.get(self._id))
         self._note.set_text(hindrance or f"{LABELS[order]}: sent")
 
-    def refresh(self, entry: Entry, may_order: bool) -> None:
-        """Follow the alarm."""
+    def refresh(self, entry: Entry, may_order: bool, look: Look, choice: bool) -> None:
+        """Follow the alarm; ``choice`` is whether the trends may show others than those of this one."""
+        self._trends.set_visibility(choice)
+        picked = look.picked == entry.id
+        self._trends.props(f"aria-pressed={str(picked).lower()}")
         if entry.state.value != self._level:
             self.root.classes(remove=self._level or None, add=entry.state.value)
             self._level = entry.state.value
-        self._text.set_content(alarms.card(self._board, entry))
+        self._head.set_content(alarms.head(self._board, entry, look))
+        self._body.set_content(alarms.body(self._board, entry, look))
         possible = _possible(entry) if may_order else set()
         for order, button in self._buttons.items():
             button.set_visibility(order in possible)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from typing import Any
 
@@ -21,6 +22,7 @@ class Feed:
         topics = [f"fusion/{plant or '+'}/v1/#", f"simulator/{plant or '+'}/status"]
         self._waiting: deque[tuple[str, bytes]] = deque(maxlen=WAITING)
         self._client = Client(broker, topics=topics, received=self._received)
+        self._there_s: float | None = None
 
     def _received(self, topic: str, payload: bytes, _retained: bool) -> None:
         self._waiting.append((topic, payload))
@@ -34,6 +36,11 @@ class Feed:
     def message(self) -> str:
         """The state of the connection in words."""
         return self._client.message
+
+    @property
+    def lost_s(self) -> float | None:
+        """Seconds since the broker was last there; None where it never was."""
+        return None if self._there_s is None else time.monotonic() - self._there_s
 
     def start(self) -> None:
         """Begin to connect; keeps trying until stopped."""
@@ -50,6 +57,8 @@ class Feed:
     def drain(self) -> list[tuple[str, bytes]]:
         """Topics and payloads that arrived since the last call; raises as ``check`` does."""
         self.check()
+        if self.connected:
+            self._there_s = time.monotonic()
         return [self._waiting.popleft() for _ in range(len(self._waiting))]
 
     def command(self, plant: str, order: dict[str, Any]) -> None:

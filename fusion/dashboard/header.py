@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from html import escape
 
 from fusion.alarms import AlarmState
-from fusion.clock import iso_time
 from fusion.dashboard.alarms import entries
 from fusion.dashboard.board import SILENT_AFTER_S, Board
-from fusion.dashboard.words import flag_text
+from fusion.dashboard.explain import headline
+from fusion.dashboard.look import PLAIN, Look
+from fusion.dashboard.words import clock_text, flag_text, when_text
 from fusion.health import PlantState
+from fusion.records import NS_PER_S
 
 FLAGS_SHOWN = 4
 WORDS = {
@@ -53,9 +56,10 @@ def glance(board: Board, broker: str = "") -> Glance:
     if blind := broker or silence(board) or _unsaid(board):
         return Glance(PlantState.NO_DATA, blind.partition(": ")[0])
     said = _said(board)
-    alarms = sum(entry.standing and not entry.shelved for entry in entries(board))
-    if alarms:
-        return Glance(PlantState.ALARM, said.reason if said.state is PlantState.ALARM else "", alarms)
+    speaking = [entry for entry in entries(board) if entry.standing and not entry.shelved]
+    if speaking:
+        first = min(speaking, key=lambda entry: entry.t_onset_ns)
+        return Glance(PlantState.ALARM, headline(board, first.anomaly, first.kind), len(speaking))
     if said.state is PlantState.NORMAL and board.skipped_lately:
         return Glance(PlantState.DEGRADED, said.reason)
     return said
@@ -75,13 +79,20 @@ def _unsaid(board: Board) -> str:
     return "waiting for the daemon to say how the plant is" if board.daemon else "no message from the daemon yet"
 
 
-def silence(board: Board) -> str:
-    """A sentence when the daemon is not heard, else ""."""
+def silence(board: Board, look: Look = PLAIN) -> str:
+    """A sentence when the daemon is not heard, and since when, else ""."""
+    heard = f", last heard at {since(board.silent_s, look)}" if board.silent_s is not None else ""
     if board.daemon == "offline":
-        return "The daemon is offline: what is shown is the last that was known."
+        return f"The daemon is offline{heard}: what is shown is the last that was known."
     if board.silent_s is not None and board.silent_s > SILENT_AFTER_S:
-        return f"The daemon has been silent for {board.silent_s:.0f} s: what is shown is old."
+        return f"The daemon has been silent for {board.silent_s:.0f} s{heard}: what is shown is old."
     return ""
+
+
+def since(ago_s: float, look: Look) -> str:
+    """The time of so many seconds ago, by the clock on the wall."""
+    now_ns = time.time_ns()
+    return when_text(now_ns - int(ago_s * NS_PER_S), now_ns, look.zone)
 
 
 def header(board: Board, broker: str = "") -> str:
@@ -89,15 +100,13 @@ def header(board: Board, broker: str = "") -> str:
     now = glance(board, broker)
     health = board.health
     licence = (health.licence if health else "") or (board.advice.licence if board.advice else "") or "unknown"
-    model = health.model_id if health else ""
     parts = [
         f'<span class="state {now.state.value}" role="status"><svg viewBox="0 0 24 24" aria-hidden="true">'
         f"{SHAPES[now.state]}</svg>{escape(now.text)}</span>",
         f'<span class="why">{escape(_reason(board, now))}</span>',
         f'<span class="plant">{escape(board.name or "no plant yet")}</span>',
         f"<span>licence <b>{escape(licence)}</b></span>",
-        f'<span class="muted">daemon {escape(board.daemon or "not seen")}</span>',
-        f'<span class="muted">model {escape(model[:16])}</span>' if model else "",
+        "" if board.daemon == "online" else f"<span>daemon <b>{escape(board.daemon or 'not seen')}</b></span>",
         *(
             f'<span class="note">{escape(flag_text(flag))}</span>'
             for flag in [f for f in (health.flags if health else []) if f != now.reason][:FLAGS_SHOWN]
@@ -122,6 +131,6 @@ def _reason(board: Board, now: Glance) -> str:
     return "; ".join(word for word in words if word)
 
 
-def clock(board: Board) -> str:
-    """The daemon's time."""
-    return iso_time(board.now_ns)[:19].replace("T", " ") + " UTC"
+def clock(board: Board, look: Look = PLAIN) -> str:
+    """The daemon's time, in the zone of whoever looks."""
+    return clock_text(board.now_ns, look.zone)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 from nicegui import ui
+from nicegui.element import Element
+from nicegui.events import GenericEventArguments
 
 from fusion.dashboard import alarms, charts, header, panels
 from fusion.dashboard.access import Visit
@@ -12,20 +17,34 @@ from fusion.dashboard.board import Board
 from fusion.dashboard.cards import AlarmList, Operator
 from fusion.dashboard.feed import Feed
 from fusion.dashboard.gate import LOGIN
+from fusion.dashboard.look import ASK, PLAIN, WATCH, look_of
 from fusion.dashboard.media import MediaTiles
 
+log = logging.getLogger(__name__)
+
 EXTRA_SHOWN = 3
-ACCUSED_SHOWN = 2
+ACCUSED_SHOWN = 3
 REFRESH_S = 1.0
+ANSWER_S = 10.0
 FAULT_RAMP_S = 10.0
 LEGEND = (
-    (charts.ACTUAL, "", "measured"),
-    (charts.INK, "dash", "setpoint"),
-    (charts.PREDICTED, "", "forecast"),
-    ("", "band", "90 % band"),
-    (charts.APPLIED, "dash", "if applied"),
-    (charts.IDLE, "dash", "if nothing"),
+    ("actual", "measured"),
+    ("expected", "expected"),
+    ("setpoint", "setpoint"),
+    ("predicted", "forecast"),
+    ("band", "90 % band"),
+    ("applied", "if applied"),
+    ("nothing", "if nothing"),
+    ("limit", "limit"),
 )
+
+
+class Pulse(Element, component="pulse.js"):
+    """Tells the browser that the server is there; the browser says by itself when it is not."""
+
+    def beat(self) -> None:
+        """A sign of life."""
+        self.run_method("beat")
 
 
 class Page:
@@ -36,28 +55,50 @@ class Page:
         self._feed = feed
         self._visit = visit
         self._future_s = future_s
+        self._look = PLAIN
         self._selected: list[str] = []
         self._layouts: dict[str, tuple[str, ...]] = {}
         self._head()
         with ui.element("div").classes("board"):
             with _column():
                 self._trends()
-                self._media = MediaTiles(board)
+                self._media = MediaTiles()
             with _column().classes("first"):
-                self._alarms = AlarmList(board, feed, self._operator, visit)
-                self._surprise, self._unexplained = self._chart("Surprise by modality", charts.SURPRISE_PX)
+                self._alarms = AlarmList(board, feed, self._operator, visit, self._pick)
+                self._surprise, self._unexplained = self._chart("How unusual, by sense")
             with _column():
-                self._advice = _panel("Recommendation", "grow")
+                self._advice = _panel("Recommendation")
                 self._sources = _panel("Sources and daemon")
                 self._faults = Faults(board, feed, visit)
+        ui.on("look", self._hear_look)
+        ui.timer(0, self._ask_look, once=True)
         ui.timer(REFRESH_S, self.refresh)
+
+    async def _ask_look(self) -> None:
+        try:
+            self._take_look(await ui.run_javascript(f"{WATCH}; return {ASK}", timeout=ANSWER_S))
+        except TimeoutError:
+            log.info("a browser does not say in which time zone it is")
+
+    def _hear_look(self, event: GenericEventArguments) -> None:
+        self._take_look(event.args)
+
+    def _take_look(self, said: Any) -> None:
+        if isinstance(said, dict):
+            self._look = look_of(said, self._look)
+            self.refresh()
+
+    def _pick(self, alarm_id: str) -> None:
+        self._look = replace(self._look, picked="" if self._look.picked == alarm_id else alarm_id)
+        self.refresh()
 
     def _head(self) -> None:
         with ui.element("div").classes("head"):
             self._facts = ui.html("", sanitize=False).classes("facts")
             self._operator = Operator(self._visit.name)
             self._clock = ui.label("").classes("clock")
-        self._banner = ui.label("").classes("banner").mark("banner")
+        self._banner = ui.label("").classes("banner").mark("banner").props('role="alert"')
+        self._pulse = Pulse()
 
     def _trends(self) -> None:
         with ui.element("div").classes("panel"):
@@ -68,17 +109,14 @@ class Page:
                 self._choice = ui.select(
                     self._choices(), multiple=True, on_change=lambda e: self._select(e.value)
                 ).props('dense options-dense use-chips max-values=3 aria-label="more tags"')
-            self._trend = ui.echart(charts.trend_options(self._board, [], 0)).style(f"height:{charts.TREND_PX}px")
-            keys = "".join(
-                f'<span><i class="{kind}" style="border-color:{colour}"></i>{text}</span>'
-                for colour, kind, text in LEGEND
-            )
+            self._trend = ui.echart(charts.trend_options(self._board, [], 0)).props('role="img" aria-label="Trends"')
+            keys = "".join(f'<span><i class="{kind}"></i>{text}</span>' for kind, text in LEGEND)
             ui.html(keys, sanitize=False).classes("legend")
 
-    def _chart(self, title: str, height_px: int) -> tuple[ui.echart, ui.html]:
+    def _chart(self, title: str) -> tuple[ui.echart, ui.html]:
         with ui.element("div").classes("panel"):
             ui.label(title).classes("title")
-            chart = ui.echart(charts.surprise_options(self._board)).style(f"height:{height_px}px")
+            chart = ui.echart(charts.surprise_options(self._board)).props(f'role="img" aria-label="{title}"')
             return chart, ui.html("", sanitize=False)
 
     def _choices(self) -> dict[str, str]:
@@ -94,36 +132,50 @@ class Page:
         if self._visit.person is None:
             ui.navigate.to(LOGIN)
             return
-        board = self._board
-        broker = "" if self._feed.connected else self._feed.message
+        self._pulse.beat()
+        board, look = self._board, self._look
+        broker = self._broker()
         self._facts.set_content(header.header(board, broker))
-        self._clock.set_text(header.clock(board))
-        warning = broker or header.silence(board)
+        self._clock.set_text(header.clock(board, look))
+        warning = broker or header.silence(board, look)
         self._banner.set_text(warning)
         self._banner.set_visibility(bool(warning))
         if self._choice.options != (choices := self._choices()):
             self._choice.set_options(choices)
         self._draw_trend()
-        self._draw("surprise", self._surprise, charts.surprise_options(board))
+        self._draw("surprise", self._surprise, charts.surprise_options(board, look))
         self._unexplained.set_content(alarms.unexplained(board))
-        self._alarms.refresh()
-        self._advice.set_content(panels.recommendation(board))
+        self._alarms.refresh(look)
+        self._advice.set_content(panels.recommendation(board, look))
         self._sources.set_content(panels.sources(board))
         self._media.refresh(board)
         self._faults.refresh()
 
+    def _broker(self) -> str:
+        """What is wrong with the connection to the broker and since when, "" where nothing is."""
+        if self._feed.connected:
+            return ""
+        lost_s = self._feed.lost_s
+        return self._feed.message + (
+            f", last there at {header.since(lost_s, self._look)}" if lost_s is not None else ""
+        )
+
     def _draw_trend(self) -> None:
-        """Controlled tags, those that were chosen, the first few an alarm accuses; else the first there are."""
-        names = [*self._board.controlled(), *self._selected]
-        names += [name for name in alarms.accused(self._board) if name not in names][:ACCUSED_SHOWN]
+        """The first few tags that an alarm accuses, the controlled ones, and those that were chosen; else the first."""
+        accused = alarms.accused(self._board, self._look.picked)
+        shown = dict(list(accused.items())[:ACCUSED_SHOWN])
+        names = list(dict.fromkeys([*shown, *self._board.controlled(), *self._selected]))
         names = names or self._board.others()[:EXTRA_SHOWN]
-        self._draw("trend", self._trend, charts.trend_options(self._board, names, self._future_s))
+        options = charts.trend_options(self._board, names, self._future_s, shown, self._look)
+        self._draw("trend", self._trend, options)
 
     def _draw(self, key: str, chart: ui.echart, options: charts.Option) -> None:
         """Merge new data into a chart; draw it afresh when its lines are others than before."""
-        layout = tuple(series["id"] for series in options["series"])
+        layout = (str(self._look.dark), *(series["id"] for series in options["series"]))
         fresh = self._layouts.get(key) != layout
         self._layouts[key] = layout
+        if fresh:
+            chart.style(f"height:{charts.height_px(options)}px")
         chart.run_chart_method("setOption", options, fresh)
 
 
@@ -180,7 +232,7 @@ def _column() -> ui.element:
     return ui.element("div").classes("column-of-panels")
 
 
-def _panel(title: str, room: str = "") -> ui.html:
-    with ui.element("div").classes(f"panel {room}"):
+def _panel(title: str) -> ui.html:
+    with ui.element("div").classes("panel"):
         ui.label(title).classes("title")
         return ui.html("", sanitize=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from fusion.dashboard.board import Board
+from fusion.dashboard.look import PLAIN, Look
 from fusion.dashboard.words import (
     duration,
     figure,
@@ -15,10 +16,10 @@ from fusion.dashboard.words import (
     unit_text,
 )
 from fusion.publish.messages import Course, RecommendationMessage, SourceOut
-from fusion.records import NS_PER_S
+from fusion.records import NS_PER_S, HoldReason
 
 
-def recommendation(board: Board) -> str:
+def recommendation(board: Board, look: Look = PLAIN) -> str:
     """The current advice, or why there is none."""
     advice = board.advice
     if advice is None:
@@ -26,12 +27,11 @@ def recommendation(board: Board) -> str:
     left_s = (advice.valid_until_ns - board.now_ns) / NS_PER_S
     hold = advice.verdict == "hold"
     expiry = "expired" if left_s <= 0 else f"valid for {duration(int(left_s * NS_PER_S))}"
-    badge = _badge("HOLD", "warn") if hold else _badge("ADVISE", "good" if left_s > 0 else "warn")
-    line = (
-        f'<div class="line">{badge}<span class="muted">{time_text(advice.t_ns)}, {expiry}, no. {advice.sequence}</span>'
-    )
+    badge = _badge("HOLD" if hold else "ADVISE", "good")
+    about = f"{time_text(advice.t_ns, look.zone)}, {expiry}, no. {advice.sequence}"
+    line = f'<div class="line">{badge}<span class="muted">{about}</span>'
     reason = f"<div class=reason>{escape(hold_text(advice.reason))}</div>" if hold else ""
-    text = f"<div>{escape(advice.text)}</div>" if advice.text else ""
+    text = f"<div>{escape(advice.text)}</div>" if hold and advice.text and advice.reason != HoldReason.ANOMALY else ""
     body = "" if hold else _moves(board, advice) + _gain(advice)
     stale = "" if left_s > 0 else " stale"
     rest = f"{reason}{text}{body}{_courses(board, advice)}{_conditions(advice)}"
@@ -55,8 +55,9 @@ def _moves(board: Board, advice: RecommendationMessage) -> str:
 def _gain(advice: RecommendationMessage) -> str:
     gain = advice.gain
     return (
-        f"<div>expected gain <b>{figure(gain.expected)}</b> "
-        f'<span class="muted">(90 %: {figure(gain.low)} .. {figure(gain.high)})</span></div>'
+        f"<div>saves about <b>{figure(gain.expected)}</b> cost units an hour "
+        f'<span class="muted">(90 %: {figure(gain.low)} .. {figure(gain.high)}; '
+        "by the targets of the plant file)</span></div>"
     )
 
 
@@ -107,9 +108,10 @@ def sources(board: Board) -> str:
     lost = sum(health.delivery.dropped.values()) if health.delivery else 0
     waiting = health.delivery.waiting if health.delivery else 0
     own = (
+        f"daemon {board.daemon or 'not seen'}, model {health.model_id}, "
         f"latency p50 {milliseconds(health.latency_p50_s)} p99 {milliseconds(health.latency_p99_s)}, "
         f"ticks {health.ticks}, skipped {health.skipped_ticks}, up {duration(int((health.uptime_s or 0) * NS_PER_S))}, "
-        f"calibrated {figure(health.calibrated_hours)} h, outbox {waiting}, not sent {lost}"
+        f"calibrated on {figure(health.calibrated_hours)} h, outbox {waiting}, not sent {lost}"
     )
     lately = board.skipped_lately
     overload = f"{lately} ticks skipped in the last minute: what needs every tick is judged late or not at all"

@@ -20,6 +20,7 @@ export default {
     this.columns = [];
     this.frequency = [];
     this.range = null;
+    this.band = null;
     this.observer = new ResizeObserver(() => this.draw());
     this.observer.observe(this.$el);
   },
@@ -38,6 +39,11 @@ export default {
       const low = sorted[Math.floor(0.05 * sorted.length)];
       const high = Math.max(low + 20, sorted[Math.floor(0.998 * (sorted.length - 1))]);
       this.range = [low, high];
+      this.draw();
+    },
+    // band: edges in Hz, or null
+    outline(band) {
+      this.band = band;
       this.draw();
     },
     draw() {
@@ -62,7 +68,18 @@ export default {
       sheet.getContext("2d").putImageData(picture, 0, 0);
       pen.imageSmoothingEnabled = false;
       pen.drawImage(sheet, 0, 0, width, height);
+      if (this.band) this.framed(pen, width, height, bands);
       this.labels(pen, width, height, bands);
+    },
+    framed(pen, width, height, bands) {
+      const edge = (hz) => height * (1 - this.frequency.filter((f) => f < hz).length / bands);
+      const [low, high] = this.band.map(edge);
+      pen.strokeStyle = "#000000";
+      pen.lineWidth = 4;
+      pen.strokeRect(2, high, width - 4, low - high);
+      pen.strokeStyle = "#ffffff";
+      pen.lineWidth = 2;
+      pen.strokeRect(2, high, width - 4, low - high);
     },
     labels(pen, width, height, bands) {
       pen.font = "11px sans-serif";

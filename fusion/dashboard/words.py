@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
 
-from fusion.clock import iso_time
 from fusion.publish.messages import AnomalyMessage, BlameOut
-from fusion.records import NS_PER_S, AnomalyKind, HoldReason
+from fusion.records import NS_PER_S, PROCESS, AnomalyKind, HoldReason
 
 HOLD_TEXTS = {
     HoldReason.STALE_DATA: "data are stale or missing",
@@ -36,6 +38,41 @@ FLAG_FAMILIES = {
     "certificate": "a certificate ends soon: {}",
 }
 SPREADS = "spreads"
+SENSE_TEXTS = {"process": "tags", "video": "camera", "audio": "sound", "lidar": "LiDAR"}
+FAMILY_TEXTS = {
+    "innovation": "the tags did not go where they were forecast to go",
+    "state": "the plant is in a state it has not been in while normal",
+    "discarded": "the tags move in a way they do not while normal",
+    "unexplained": "the recent course of the tags is like none that was normal",
+    "redundancy": "tags that always move together have come apart",
+    "joint": "all tags together fit nothing that was normal",
+    "cross": "{about} and the other senses contradict each other",
+    "feature": "a detail of {about} contradicts the other senses",
+    "relation": "a tag contradicts the tags that it goes with",
+    "lagged": "tags no longer follow each other as they do while normal",
+    "balance": "the balance of {about} does not close{window}: something is lost, added or measured wrongly",
+    "health": "{about} looks frozen or dead",
+    "foresight": "the senses together did not go where they were forecast to go",
+    "shell": "the senses together are in a state they have not been in while normal",
+    "disagreement": "{about} and the learned picture of the other senses differ",
+    "masked": "a tag is not what the learned picture makes of the others",
+}
+LEARNED = {"innovation": "foresight"}
+"""What the networks call a family by the name that another has."""
+OTHER_CHECK = "a check that this page does not know"
+UCUM = {
+    r"\bCel\b": "\N{DEGREE SIGN}C",
+    r"\[degF\]": "\N{DEGREE SIGN}F",
+    r"\bdeg\b": "\N{DEGREE SIGN}",
+    r"\[pH\]": "pH",
+    r"\bOhm\b": "\N{GREEK CAPITAL LETTER OMEGA}",
+    r"\bu(?=[A-Za-z])": "\N{MICRO SIGN}",
+    r"(?<=[A-Za-z])2\b": "\N{SUPERSCRIPT TWO}",
+    r"(?<=[A-Za-z])3\b": "\N{SUPERSCRIPT THREE}",
+    r"\{(.*?)\}": r"\1",
+    r"^/": "1/",
+}
+REVISED = re.compile(r"(\w+) at (.+?) -> (\w+) at (.+?): (\S+) rose to (\S+) times its limit")
 
 
 def kind_text(kind: str) -> str:
@@ -57,9 +94,64 @@ def flag_text(flag: str) -> str:
     return FLAG_FAMILIES[family].format(rest.replace("_", " "))
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One judged number by its name on the wire: its family, what it is about, and its window in words."""
+
+    family: str
+    about: str = ""
+    window: str = ""
+
+    def text(self, named: Callable[[str], str] = str) -> str:
+        """What it has found, as half a sentence; ``named`` gives a signal with what it is."""
+        tags = "a tag" if self.family == "health" else "the tags"
+        about = tags if self.about == PROCESS else named(self.about)
+        return FAMILY_TEXTS.get(self.family, OTHER_CHECK).format(about=about, window=self.window)
+
+
+def check_of(name: str) -> Check:
+    """What an energy is, from its name such as ``cross.camera.0.1`` or ``balance.tank.120s``."""
+    found = re.fullmatch(r"(net\.)?([a-z]+)(?:\.(.*?))??(?:\.(shift|\d+(?:\.\d+)?s?))?", name)
+    if not found:
+        return Check("")
+    family = LEARNED.get(found[2], found[2]) if found[1] else found[2]
+    window = found[4] or ""
+    return Check(family, found[3] or "", f" over {_whole(int(window[:-1]))}" if window.endswith("s") else "")
+
+
+def _whole(seconds: int) -> str:
+    return f"{seconds // 60} min" if seconds % 60 == 0 else f"{seconds} s"
+
+
+def revision_text(revision: str) -> str:
+    """Why an event was judged anew, without names that are only known inside."""
+    found = REVISED.fullmatch(revision)
+    if not found:
+        return revision
+    before, first, now, then, energy, factor = found.groups()
+    return (
+        f"first {_verdict(before, first)}, then {_verdict(now, then)}, because {check_of(energy).text()} "
+        f"({factor} times the limit)"
+    )
+
+
+def _verdict(kind: str, signal: str) -> str:
+    what = {"process": "the process", "sensor": "an instrument"}.get(kind, "something")
+    return f"{what} at {signal}"
+
+
+def sense_text(modality: str) -> str:
+    """A modality as people call it."""
+    return SENSE_TEXTS.get(modality, modality)
+
+
 def unit_text(unit: str) -> str:
     """A UCUM unit as people write it: Cel is a degree sign, a plain number has none."""
-    return "" if unit == "1" else re.sub(r"\bCel\b", "\N{DEGREE SIGN}C", unit)
+    if unit == "1":
+        return ""
+    for code, text in UCUM.items():
+        unit = re.sub(code, text, unit)
+    return unit
 
 
 def with_unit(text: str, unit: str) -> str:
@@ -67,11 +159,11 @@ def with_unit(text: str, unit: str) -> str:
     return f"{text} {unit_text(unit)}".rstrip()
 
 
-def blame_text(blame: BlameOut, named: str) -> str:
-    """What one signal shows, in half a sentence; ``named`` is the signal with its description."""
+def blame_text(blame: BlameOut, named: str, where: str = "") -> str:
+    """What one signal shows, in half a sentence; ``named`` is the signal with its description, ``where`` in words."""
+    off = f"{spreads(blame.residual)} off"
     if blame.unit == SPREADS:
-        place = f" ({blame.where})" if blame.where else ""
-        return f"{named}{place} is {spreads(blame.residual)} from what is expected"
+        return f"{named}: {where} is {off}" if where else f"{named} is {off}"
     if blame.seen is not None and blame.expected is not None:
         seen, expected = (with_unit(reading(value), blame.unit) for value in (blame.seen, blame.expected))
         return f"{named} reads {seen}, expected {expected}"
@@ -91,15 +183,24 @@ def signals_text(anomaly: AnomalyMessage) -> str:
     return ", ".join(b.signal for b in anomaly.top_signals[:3]) or "-"
 
 
-def time_text(t_ns: int) -> str:
-    """Time of day, UTC."""
-    return iso_time(t_ns)[11:19]
+def time_text(t_ns: int, zone: tzinfo = UTC) -> str:
+    """Time of day."""
+    return f"{_local(t_ns, zone):%H:%M:%S}"
 
 
-def when_text(t_ns: int, now_ns: int) -> str:
-    """Time of day, and the day where it is not today, UTC."""
-    day = iso_time(t_ns)[:10]
-    return time_text(t_ns) if day == iso_time(now_ns)[:10] else f"{day} {time_text(t_ns)}"
+def when_text(t_ns: int, now_ns: int, zone: tzinfo = UTC) -> str:
+    """Time of day, and the day where it is not today."""
+    then = _local(t_ns, zone)
+    return f"{then:%H:%M:%S}" if then.date() == _local(now_ns, zone).date() else f"{then:%Y-%m-%d %H:%M:%S}"
+
+
+def clock_text(t_ns: int, zone: tzinfo = UTC) -> str:
+    """Day, time and the name of the zone."""
+    return f"{_local(t_ns, zone):%Y-%m-%d %H:%M:%S %Z}"
+
+
+def _local(t_ns: int, zone: tzinfo) -> datetime:
+    return datetime.fromtimestamp(t_ns // NS_PER_S, zone)
 
 
 def duration(span_ns: int) -> str:
@@ -124,6 +225,11 @@ def reading(value: float | None) -> str:
 def signed(value: float | None) -> str:
     """Three digits with a sign."""
     return "-" if value is None else f"{value:+.3g}"
+
+
+def listed(words: list[str]) -> str:
+    """Words as one would say them: a, b and c."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 def percent(value: float | None) -> str:
