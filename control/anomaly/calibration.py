@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2  # type: ignore[import-untyped]
+from scipy.special import chdtri  # type: ignore[import-untyped]
 
 from control.anomaly.tail import Tail, fit_tail
 from fusion.errors import ConfigError
@@ -276,7 +276,7 @@ def rate_bound(raises: int, hours: float, confidence: float = 0.95) -> float:
     """
     if hours <= 0:
         return math.inf
-    return float(chi2.ppf(confidence, 2 * (raises + 1))) / 2 / hours
+    return float(chdtri(2 * (raises + 1), 1 - confidence)) / 2 / hours
 
 
 def row_maximum(standardised: Floats) -> Floats:
