@@ -9,10 +9,10 @@ import time
 import traceback
 from pathlib import Path
 
-from tests.drills import delivery, intake, whole
+from tests.drills import delivery, intake, recording, whole
 from tests.drills.rig import Options, Skipped
 
-DRILLS = {drill.__name__: drill for part in (delivery, intake, whole) for drill in part.DRILLS}
+DRILLS = {drill.__name__: drill for part in (delivery, intake, recording, whole) for drill in part.DRILLS}
 
 
 def run(name, options):
