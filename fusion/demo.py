@@ -1,7 +1,8 @@
-"""`make demo`: a simulated plant, its commissioning, the daemon and the page, each in its own process.
+"""`make demo`: a simulated plant, the daemon, the page and the plant's commissioning, each in its own process.
 
-Commissioning records normal operation with moved setpoints faster than real time and trains the demo model on it;
-both are cached. Live, the processes meet on the same protocols as in a real plant.
+Live, the processes meet on the same protocols as in a real plant. They are up at once: the daemon begins without a
+model and takes each as it comes. Commissioning records normal operation with moved setpoints faster than real time, the
+past that a real plant has in its historian, and fits a model in closed form, then one with networks; all are cached.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import logging
 import multiprocessing
 import os
 import shutil
+import signal
 import socket
+import sys
 import time
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -27,6 +30,7 @@ from fusion.checkpoint import load_checkpoint
 from fusion.command import say
 from fusion.ending import stop_on_signals
 from fusion.errors import ConfigError, FusionError
+from fusion.model_store import ModelStore
 from fusion.plant import Plant
 from fusion.plant_file import load_plant
 from fusion.processes import Child, free_from, stop_in_order, until_stopped
@@ -42,9 +46,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PLANT = ROOT / "configs" / "plant" / "lime.yaml"
 SCENARIOS = ROOT / "configs" / "scenario"
 CONFIG = ROOT / "configs" / "demo.yaml"
-START_DEADLINE_S = 30.0
-STOP_DEADLINE_S = 3.0
 ORDINARY = ("demand_step", "setpoint_step", "rate_change", "mode_change")
+STAGES = {"in closed form": False, "with networks": True}  # each model of the commissioning, by whether networks train
+RECORDS_GIB = 2.0  # of what the live plant delivers
 PAUSE_S = 900.0  # between recordings: training leaves a gap between the ones it learns from and the ones it judges by
 
 
@@ -71,7 +75,7 @@ class Ports:
 
 
 class Demo:
-    """One demo in one folder: ``recordings/``, ``model/``, ``logs/`` and ``demo.json`` with the ports in use."""
+    """One demo in one folder: ``recordings/``, ``models/``, ``logs/`` and ``demo.json`` with the ports in use."""
 
     def __init__(
         self,
@@ -83,45 +87,57 @@ class Demo:
         training: TrainConfig | None = None,
     ) -> None:
         self._folder = folder.resolve()
-        self._model = self._folder / "model"
+        self._models = ModelStore(self._folder / "models")
         self._scenario = scenario
         self._page_port = page_port
         self._commissioning = commissioning or Commissioning()
         self._training = training or TrainConfig()
 
     def run(self, *, again: bool = False) -> int:
-        """Commission where needed, then run live until interrupted; returns the exit code."""
+        """Run live until interrupted, and commission meanwhile where that is needed; returns the exit code."""
         plant = load_plant(PLANT)
         if self._scenario is not None:
-            load_scenario(self._scenario)  # the plant's process reads it; refused before minutes of commissioning
+            load_scenario(self._scenario)  # the plant's process reads it; refused before anything starts
         self._folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(
-            self._folder / "state", ignore_errors=True
-        )  # the plant begins anew: nothing of the last one stands
-        if again or not self._commissioned(plant):
-            self.commission(plant)
-        return asyncio.run(self._live())
+        for old in ("state", "records"):  # the plant begins anew: nothing of the last one stands
+            shutil.rmtree(self._folder / old, ignore_errors=True)
+        anew = again or not self._commissioned(plant)
+        if anew:
+            shutil.rmtree(self._models.folder, ignore_errors=True)
+        return asyncio.run(self._live(anew))
 
     def _commissioned(self, plant: Plant) -> bool:
         """Whether the daemon can run on the model there is: one of another version may hold something else."""
         from fusion.inference import Engine
 
         try:
-            Engine(load_checkpoint(self._model, plant))
+            place = self._models.current
+            if place is not None:
+                Engine(load_checkpoint(place, plant))
         except ConfigError:
             return False
-        return True
+        return place is not None and len(self._models.names()) == len(STAGES)
 
-    def commission(self, plant: Plant) -> None:
-        """Record normal operation and train on it; minutes, with a progress bar."""
+    def commission(self) -> None:
+        """Record normal operation and train on it, in stages, each put to use; minutes, with a progress bar."""
         from fusion.training.train import train
 
-        recordings = self._folder / "recordings"
-        for old in (recordings, self._model):
+        recordings, ticks = self._folder / "recordings", self._folder / "ticks"
+        for old in (recordings, ticks, self._models.folder):
             shutil.rmtree(old, ignore_errors=True)
         started = time.monotonic()
-        train(self._record(plant, recordings), self._model, self._training)
-        say(f"commissioned in {(time.monotonic() - started) / 60:.1f} min; report: {self._model / 'report.html'}")
+        self._models.tell("commissioning: the plant's past is recorded")
+        paths = self._record(load_plant(PLANT), recordings)
+        for stage, networks in STAGES.items():
+            self._models.tell(f"commissioning: a model is fitted {stage}")
+            place = self._models.next_place()
+            fit = self._training.fit if networks else replace(self._training.fit, steps=0)
+            train(paths, place, replace(self._training, fit=fit), ticks)
+            self._models.choose(place.name, "commissioning", stage)
+            minutes = (time.monotonic() - started) / 60
+            say(f"commissioned {stage} in {minutes:.1f} min; report: {place / 'report.html'}")
+        self._models.tell("")
+        shutil.rmtree(ticks)
 
     def _record(self, plant: Plant, recordings: Path) -> list[Path]:
         """Record all runs on every core; returns their folders in the order of their scenario time."""
@@ -144,14 +160,14 @@ class Demo:
                 bar.advance(task, jobs[job])
         return sorted(path for path in recordings.iterdir() if path.is_dir())
 
-    async def _live(self) -> int:
+    async def _live(self, commission: bool) -> int:
         stop = asyncio.Event()
         ports = find_ports(self._page_port)
         with stop_on_signals(stop):
             try:
                 async with contextlib.AsyncExitStack() as stack:
                     await stack.enter_async_context(LocalBroker(port=ports.mqtt))
-                    await self._start_and_watch(stack, ports, stop)
+                    await self._start_and_watch(stack, ports, stop, commission)
             except FusionError as error:
                 say(f"fusion: {error}")
                 return error.exit_code
@@ -159,7 +175,9 @@ class Demo:
                 (self._folder / "demo.json").unlink(missing_ok=True)
         return 0
 
-    async def _start_and_watch(self, stack: contextlib.AsyncExitStack, ports: Ports, stop: asyncio.Event) -> None:
+    async def _start_and_watch(
+        self, stack: contextlib.AsyncExitStack, ports: Ports, stop: asyncio.Event, commission: bool
+    ) -> None:
         children: list[Child] = []
         stack.push_async_callback(stop_in_order, children)
         for name, arguments, port in self._processes(ports):
@@ -169,15 +187,35 @@ class Demo:
         say(
             f"the page is at http://127.0.0.1:{ports.page}   (Ctrl-C stops everything; logs in {self._folder / 'logs'})"
         )
-        say("try: fusion fault belt_slip --severity 1     and later: fusion fault clear")
+        if commission:
+            say("the plant is being commissioned meanwhile: the page shows it live, judged from the first model on")
+            task = asyncio.create_task(self._commissioning_process(stop))
+            stack.callback(task.cancel)
+        say("try, once it is judged: fusion fault belt_slip --severity 1     and later: fusion fault clear")
         await until_stopped(children, stop)
+
+    async def _commissioning_process(self, stop: asyncio.Event) -> None:
+        """Commission in a process of low priority with its own progress bars; it and all of its own end with us."""
+        process = await asyncio.create_subprocess_exec(
+            "nice", sys.executable, "-m", "fusion.demo", str(self._folder), start_new_session=True
+        )
+        try:
+            if await process.wait() and not stop.is_set():
+                say("fusion: commissioning has failed, as it said above; the page shows the plant, nothing is judged")
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
 
     def _processes(self, ports: Ports) -> list[tuple[str, list[str], int | None]]:
         scenario = ["--scenario", str(self._scenario)] if self._scenario else []
         broker = f"127.0.0.1:{ports.mqtt}"
         plant = ["--opcua-port", ports.opcua, "--broker", broker, "--rtsp-port", ports.rtsp]
         overrides = (
-            f"model={self._model}",
+            "model=''",
+            f"learn.models={self._models.folder}",
+            f"record.folder={self._folder / 'records'}",
+            f"record.budget_gib={RECORDS_GIB}",
+            "record.free_gib=0.5",
             f"publish.outbox={self._folder / 'outbox.sqlite'}",
             f"state={self._folder / 'state'}",
             f"publish.port={ports.mqtt}",
@@ -223,3 +261,8 @@ def _bar() -> Progress:
     return Progress(
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn()
     )
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING)
+    Demo(Path(sys.argv[1])).commission()

@@ -6,6 +6,7 @@ was before. It is written whole: a reader finds the old choice or the new one.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from fusion.plain import decode, plain
 
 CURRENT = "current.json"
 VERDICT = "verdict.json"
+NOTE = "note.txt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,19 @@ class ModelStore:
         """The model in use."""
         history = self.history()
         return self.folder / history[-1].model if history else None
+
+    @property
+    def note(self) -> str:
+        """What somebody who makes a model here is doing, in words; "" where nobody is."""
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            return (self.folder / NOTE).read_text().strip()
+        return ""
+
+    def tell(self, note: str) -> None:
+        """Say what is being done, or with "" that it is done; a daemon that waits for the model shows it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with whole_file(self.folder / NOTE) as aside:
+            aside.write_text(note)
 
     def choose(self, name: str, by: str, reason: str = "") -> None:
         """Put a model to use; a daemon that watches the folder takes it between two ticks.

@@ -13,6 +13,7 @@ from fusion.checkpoint import load_checkpoint, save_checkpoint
 from fusion.cli import build_parser, main
 from fusion.demo import Demo, Ports
 from fusion.errors import ConfigError
+from fusion.model_store import ModelStore
 from fusion.plant_file import load_plant
 from fusion.verbs.operation import write_report
 
@@ -120,11 +121,16 @@ def test_the_demo_looks_at_its_scenario_before_it_commissions(tmp_path, capsys):
 
 
 def test_the_demo_trains_anew_where_no_engine_can_be_made_of_its_model(tmp_path, model):
-    shutil.copytree(model, tmp_path / "model")
+    store = ModelStore(tmp_path / "models")
+    assert not Demo(tmp_path)._commissioned(PLANT)
+    for name in ("0001", "0002"):
+        assert not Demo(tmp_path)._commissioned(PLANT)  # it was interrupted
+        shutil.copytree(model, store.folder / name)
+        store.choose(name, "test")
     assert Demo(tmp_path)._commissioned(PLANT)
-    found = load_checkpoint(tmp_path / "model")
+    found = load_checkpoint(store.current)
     other = {key: value for key, value in found.meta.items() if key != "licence"}
-    save_checkpoint(tmp_path / "model", found.plant, found.arrays, other)
+    save_checkpoint(store.current, found.plant, found.arrays, other)
     assert not Demo(tmp_path)._commissioned(PLANT)
 
 

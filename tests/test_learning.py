@@ -90,6 +90,24 @@ def test_models_are_listed_accepted_and_rolled_back(site, tmp_path, capsys):
     assert "choose with `fusion model accept`" in capsys.readouterr().err
 
 
+def test_while_somebody_makes_a_model_the_daemon_says_so_and_learns_nothing_itself(tmp_path):
+    store, learning = ModelStore(tmp_path / "models"), LearnConfig(models=str(tmp_path / "models"))
+    config = DaemonConfig(plant="", record=RecorderConfig(folder=str(tmp_path)), learn=learning)
+    seat, teacher = Seat(SMALL), Idle()
+    succession = Succession(config, seat, teacher, AlarmDesk(), None, None)
+
+    async def life():
+        store.tell("commissioning: the plant's past is recorded")
+        watching = asyncio.create_task(succession.watch())
+        await until(lambda: seat.waiting)
+        assert seat.flags == ("no model: commissioning: the plant's past is recorded",)
+        store.tell("")
+        await until(lambda: seat.waiting == "waiting for hours")
+        watching.cancel()
+
+    asyncio.run(life())
+
+
 def test_only_what_is_normal_whole_and_of_this_plant_is_learned_from(tmp_path):
     values = small_values(0, 100)
     for name in ("good", "fault", "torn", "foreign"):

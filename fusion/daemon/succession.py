@@ -57,7 +57,8 @@ class Succession:
     async def watch(self) -> None:
         """Learn what is due, and make ready what was chosen, for ever."""
         while True:
-            self._seat.waiting = await self._learner.turn(self._seat.engine is not None)
+            made = self._store.note  # by somebody else: there is nothing to learn meanwhile
+            self._seat.waiting = made or await self._learner.turn(self._seat.engine is not None)
             try:
                 place = self._store.current
             except ConfigError as error:
