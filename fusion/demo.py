@@ -48,6 +48,7 @@ SCENARIOS = ROOT / "configs" / "scenario"
 CONFIG = ROOT / "configs" / "demo.yaml"
 ORDINARY = ("demand_step", "setpoint_step", "rate_change", "mode_change")
 STAGES = {"in closed form": False, "with networks": True}  # each model of the commissioning, by whether networks train
+PATIENCE_S = 20.0  # for the daemon to make one recording of its last slices
 RECORDS_GIB = 2.0  # of what the live plant delivers
 PAUSE_S = 900.0  # between recordings: training leaves a gap between the ones it learns from and the ones it judges by
 
@@ -181,7 +182,7 @@ class Demo:
         children: list[Child] = []
         stack.push_async_callback(stop_in_order, children)
         for name, arguments, port in self._processes(ports):
-            children.append(await Child.start(name, arguments, self._folder / "logs"))
+            children.append(await Child.start(name, arguments, self._folder / "logs", PATIENCE_S))
             await children[-1].listening(port, stop)
         (self._folder / "demo.json").write_text(json.dumps({"mqtt": ports.mqtt, "page": ports.page}))
         say(
