@@ -203,6 +203,7 @@ class Demo:
         try:
             if await process.wait() and not stop.is_set():
                 say("fusion: commissioning has failed, as it said above; the page shows the plant, nothing is judged")
+                self._models.tell("")
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)

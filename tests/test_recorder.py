@@ -185,7 +185,7 @@ def test_marks_say_what_may_be_learned_from(tmp_path):
             Mark(kind=MarkKind.FAULT, onset_ns=5, **wrong)
 
 
-def test_a_disk_that_takes_nothing_is_said_and_recording_goes_on_after_it(tmp_path, monkeypatch):
+def test_a_disk_that_takes_nothing_is_said_and_recording_goes_on_after_it(tmp_path, caplog):
     clock = Hands()
     recorder = Recorder(RecorderConfig(folder=str(tmp_path), slice_s=5), PLANT, clock)
     recorder.start()
@@ -194,6 +194,8 @@ def test_a_disk_that_takes_nothing_is_said_and_recording_goes_on_after_it(tmp_pa
     recorder.add(value(clock.t_ns, 1))
     settle(recorder)
     assert "record: " in recorder.trouble
+    assert recorder.dropped == 1
+    assert "record: 1 items are not recorded by now" in caplog.text
     (tmp_path / OPEN).unlink()
     (tmp_path / OPEN).mkdir()
     recorder.add(value(clock.t_ns, 2))

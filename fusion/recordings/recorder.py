@@ -175,6 +175,7 @@ class Recorder:
     # --- in the thread
 
     def _work(self) -> None:
+        told = 0
         while True:
             with self._guard:
                 self._guard.wait(timeout=0.0 if self._stopping else WAKE_S)
@@ -182,9 +183,13 @@ class Recorder:
                 stopping = self._stopping
             with self._telling():
                 while items:
-                    self._write(items.popleft())
+                    self._write(items[0])
+                    items.popleft()
                 self._turn(stopping)
             self.dropped += len(items)
+            if self.dropped > told:
+                log.warning("record: %d items are not recorded by now", self.dropped)
+                told = self.dropped
             if stopping:
                 return
 
