@@ -26,6 +26,7 @@ from fusion.checkpoint import Checkpoint
 from fusion.errors import CheckpointError, ModelError
 from fusion.outlook import Cadence, Outlook
 from fusion.plant import Plant
+from fusion.prospects import Prospect, Question, Refusal, refused
 from fusion.records import NS_PER_S, Anomaly, Answer, Energy, Forecast, Frame, Recommendation
 from fusion.state import load_state
 from models.monitors.residual import WARM_UP_TICKS
@@ -133,6 +134,7 @@ class Engine:
         self._state = ModelState()
         self._now_ns = 0
         self._seen: Present | None = None
+        self._missing: tuple[str, ...] = ()
         self._last_action: NDArray[np.float64] | None = None
         self._settling_until_ns = 0
         self._waiting_ticks = PATIENCE_TICKS
@@ -149,7 +151,7 @@ class Engine:
 
     def step(self, frame: Frame, newest: bool = True) -> Outcome:
         """Take one tick; with ``newest`` also forecast and advise when their time has come."""
-        self._now_ns = frame.t_ns
+        self._now_ns, self._missing = frame.t_ns, frame.missing
         if self._incomplete(frame):
             self.flags = (*frame.flags, "waiting for first values")
             return Outcome.empty(frame, self.flags)
@@ -301,6 +303,14 @@ class Engine:
     def answer(self, answer: Answer) -> None:
         """Take what the operator, or a verifier, says of a recommendation."""
         self.outlook.answer(answer)
+
+    def whatif(self, question: Question) -> Prospect:
+        """What happens next if signals are moved, and if nothing is, from the last tick on; changes nothing."""
+        if not self._state.ready:
+            text = "too little has been seen to look ahead"
+            return refused(question, self._now_ns, Refusal.WARMING_UP, text, self.model_id)
+        world = self.model.world(self._state, every=True)
+        return self.outlook.whatif(question, world, self._now_ns, self._missing)
 
     # --- over a restart
 

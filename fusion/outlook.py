@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -12,8 +12,10 @@ from control.advice.advisor import Advisor, AdvisorConfig, Situation
 from control.advice.drift import BandWatch
 from control.advice.licence import Level, Licence
 from control.advice.planner import Planner
+from control.advice.prospect import foresee
 from fusion.errors import ModelError
 from fusion.plant import Plant, Role
+from fusion.prospects import Prospect, Question, Refusal, refused
 from fusion.records import NS_PER_S, Anomaly, Answer, Forecast, Frame, Recommendation
 from models.plant_model import PresentWorld
 from models.ticks import Ticks
@@ -119,6 +121,21 @@ class Outlook:
             hands_off=not self._cadence.advise,
         )
         return self._advisor.advise(world, situation)
+
+    def whatif(self, question: Question, world: PresentWorld, t_ns: int, stale: tuple[str, ...]) -> Prospect:
+        """The answer to a question; none where what it would rest on is old."""
+        age_s = (self._clock_ns() - t_ns) / NS_PER_S
+        if age_s > self._config.largest_age_s:
+            text = f"the latest tick is {age_s:.0f} s old, {self._config.largest_age_s:g} s allowed"
+            found = refused(question, t_ns, Refusal.STALE_DATA, text)
+        elif lost := [name for name in stale if name in question.moves or self._targeted(name)]:
+            found = refused(question, t_ns, Refusal.STALE_DATA, f"stale or missing: {', '.join(lost)}")
+        else:
+            found = foresee(question, world, self._plant, t_ns, self._config.planner)
+        return replace(found, stale=stale, model_id=self._model_id)
+
+    def _targeted(self, name: str) -> bool:
+        return any(target.signal == name for target in self._plant.targets)
 
     def answer(self, answer: Answer) -> None:
         """Take what the operator, or a verifier, says of a recommendation."""

@@ -84,6 +84,9 @@ class Listening:
     def orders(self):
         return [self.to_order.pop()] if self.to_order else []
 
+    def questions(self):
+        return ()
+
     def refused(self, what):
         self.refusals.append(what)
 

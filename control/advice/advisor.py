@@ -11,13 +11,13 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 from torch import Tensor
 
 from control.advice.constraints import clamp_move
 from control.advice.drift import DriftConfig
 from control.advice.licence import Level, Licence
 from control.advice.planner import Plan, Planner, PlannerConfig
+from control.advice.prospect import forecast_of
 from control.advice.world import World
 from fusion.clock import iso_time
 from fusion.errors import ConfigError, ModelError
@@ -29,7 +29,6 @@ from fusion.records import (
     AnomalyState,
     Answer,
     AnswerKind,
-    Forecast,
     HoldReason,
     Move,
     Recommendation,
@@ -322,8 +321,8 @@ class Advisor:
     ) -> Recommendation:
         self.sequence += 1
         t_ns = situation.t_ns
-        expected = _forecast(world, plan.expected, plan, t_ns) if plan and world else None
-        baseline = _forecast(world, plan.baseline, plan, t_ns) if plan and world else None
+        expected = forecast_of(world, plan.expected, plan.half_band, t_ns) if plan and world else None
+        baseline = forecast_of(world, plan.baseline, plan.half_band, t_ns) if plan and world else None
         return Recommendation(
             id=f"{self._plant.name}-{t_ns // NS_PER_S}-{self.sequence}",
             sequence=self.sequence,
@@ -344,17 +343,3 @@ class Advisor:
             model_id=self._model_id,
             plant_fingerprint=self._plant.fingerprint,
         )
-
-
-def _forecast(world: World, mean_HS: Tensor, plan: Plan, t_ns: int) -> Forecast:
-    """Forecast of all signals of the world, with the 90 % band around it."""
-    mean = np.asarray(mean_HS.cpu().numpy(), np.float64)
-    half = np.asarray(plan.half_band.cpu().numpy(), np.float64)
-    return Forecast(
-        t_ns=t_ns,
-        horizon_s=tuple(float(h) for h in world.horizon_s),
-        signals=tuple(world.signals),
-        mean=mean,
-        low=mean - half,
-        high=mean + half,
-    )

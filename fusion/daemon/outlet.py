@@ -15,6 +15,7 @@ from fusion.health import Health
 from fusion.inference import Engine, Outcome
 from fusion.plain import plain
 from fusion.plant import Modality, Plant, Role
+from fusion.prospects import Prospect, Question
 from fusion.publish.encoding import alarm_message, energy_message, to_message
 from fusion.publish.messages import Delivery, EnergyMessage, SurpriseOut, encode
 from fusion.publish.preview import cloud_bytes, picture_png, spectrogram
@@ -45,6 +46,12 @@ class Outlet(Protocol):
 
     def orders(self) -> Sequence[AlarmOrder | MarkOrder]:
         """What operators said of alarms and stretches of time since the last call."""
+
+    def questions(self) -> Sequence[Question]:
+        """What was asked about the future since the last call."""
+
+    def prospect(self, prospect: Prospect) -> None:
+        """Take the answer to a question."""
 
     def refused(self, what: str) -> None:
         """Count something that was read and cannot be done."""
@@ -110,6 +117,14 @@ class MqttOutlet:
     def orders(self) -> Sequence[AlarmOrder | MarkOrder]:
         """Orders that came over MQTT."""
         return self._publisher.orders()
+
+    def questions(self) -> Sequence[Question]:
+        """Questions that came over MQTT."""
+        return self._publisher.questions()
+
+    def prospect(self, prospect: Prospect) -> None:
+        """Publish an answer."""
+        self._publisher.publish(prospect)
 
     def refused(self, what: str) -> None:
         """Count it among what was dropped."""
@@ -181,6 +196,13 @@ class FileOutlet:
         """No orders either."""
         return ()
 
+    def questions(self) -> Sequence[Question]:
+        """Nor questions."""
+        return ()
+
+    def prospect(self, prospect: Prospect) -> None:
+        """Nobody asked."""
+
     def refused(self, what: str) -> None:
         """Nothing is read, so nothing is refused."""
 
@@ -242,6 +264,15 @@ class Outlets:
     def orders(self) -> Sequence[AlarmOrder | MarkOrder]:
         """Orders that any of them heard."""
         return [order for outlet in self._outlets for order in outlet.orders()]
+
+    def questions(self) -> Sequence[Question]:
+        """Questions that any of them heard."""
+        return [question for outlet in self._outlets for question in outlet.questions()]
+
+    def prospect(self, prospect: Prospect) -> None:
+        """Give an answer to each."""
+        for outlet in self._outlets:
+            outlet.prospect(prospect)
 
     def refused(self, what: str) -> None:
         """Let each count."""

@@ -14,6 +14,7 @@ from control.advice.licence import Level
 from control.anomaly.calibration import Calibration
 from fusion.inference import Engine, Outcome
 from fusion.plant import Plant
+from fusion.prospects import Prospect, Question, Refusal, refused
 from fusion.records import Answer, Frame
 from models.features.stem import FeatureStem
 from models.ticks import TickBuilder
@@ -29,9 +30,11 @@ class Seat:
         self.waiting = ""
         self._sequence = sequence
         self._builder = TickBuilder(plant, FeatureStem(plant))
+        self._now_ns = 0
 
     def step(self, frame: Frame, newest: bool = True) -> Outcome:
         """What the engine says of a tick."""
+        self._now_ns = frame.t_ns
         if self.engine is not None:
             return self.engine.step(frame, newest)
         return replace(Outcome.empty(frame, (*frame.flags, *self.flags)), ticks=self._builder.tick(frame))
@@ -40,6 +43,12 @@ class Seat:
         """Take what is said of a recommendation."""
         if self.engine is not None:
             self.engine.answer(answer)
+
+    def whatif(self, question: Question) -> Prospect:
+        """What the engine foresees."""
+        if self.engine is not None:
+            return self.engine.whatif(question)
+        return refused(question, self._now_ns, Refusal.NO_MODEL, self.flags[0])
 
     def note_skipped(self) -> None:
         """Hear that ticks are missing."""

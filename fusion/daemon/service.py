@@ -24,6 +24,7 @@ from fusion.daemon.certificates import CertificateWatch
 from fusion.daemon.desk import AlarmDesk
 from fusion.daemon.glance import name_of
 from fusion.daemon.http import HttpConfig, serving
+from fusion.daemon.inquiries import Inquiries
 from fusion.daemon.memory import TickMemory
 from fusion.daemon.outlet import Outlet
 from fusion.daemon.seat import Seat
@@ -34,6 +35,7 @@ from fusion.errors import ConfigError
 from fusion.health import Health
 from fusion.inference import Engine, Outcome
 from fusion.notify import notify
+from fusion.prospects import Prospect, Question, Refusal, refused
 from fusion.recordings.marks import Mark, alarm_mark
 from fusion.recordings.recorder import Recorder
 from fusion.recordings.recording import arrival_ns
@@ -46,6 +48,8 @@ T = TypeVar("T")
 
 INTAKE_PERIOD_S = 0.05
 ORDERS_PERIOD_S = 0.25
+QUESTIONS_PERIOD_S = 0.1
+PATIENCE_S = 5.0
 HEALTH_PERIOD_S = 2.0
 FRAMES_WAITING = 8
 STOP_DEADLINE_S = 3.0
@@ -74,6 +78,7 @@ class Daemon:
         certificates: CertificateWatch | None = None,
         http: HttpConfig | None = None,
         lossless: bool = False,
+        whatif_per_minute: int = 30,
         clock: Clock = CLOCK,
     ) -> None:
         self._sources = sources
@@ -87,6 +92,7 @@ class Daemon:
         self._succession = succession
         self._http = http or HttpConfig()
         self._lossless = lossless
+        self._inquiries = Inquiries(whatif_per_minute, time.monotonic)
         self._clock = clock
         self._arrival_ns = 0
         self._frames: asyncio.Queue[tuple[Frame, int]] = asyncio.Queue(FRAMES_WAITING)
@@ -103,7 +109,8 @@ class Daemon:
         inference = asyncio.create_task(self._inference(), name="inference")
         orders = asyncio.create_task(self._orders(), name="orders")
         health = asyncio.create_task(self._health(), name="health")
-        rest = [orders, health]
+        questions = asyncio.create_task(self._questions(), name="questions")
+        rest = [orders, health, questions]
         if self._succession is not None:
             rest.append(asyncio.create_task(self._succession.watch(), name="succession"))
         try:
@@ -248,6 +255,25 @@ class Daemon:
                     await self._save()
                     await self._tell(changed, now_ns)
             await asyncio.sleep(ORDERS_PERIOD_S)
+
+    async def _questions(self) -> None:
+        """Answer what is asked about the future."""
+        while True:
+            for question in self._outlet.questions():
+                await self._work(self._outlet.prospect, await self._foreseen(question))
+            await asyncio.sleep(QUESTIONS_PERIOD_S)
+
+    async def _foreseen(self, question: Question) -> Prospect:
+        """The answer to a question, for which no tick waits."""
+        now_ns = self._clock.now_ns()
+        if (too_many := self._inquiries.refusal(question, now_ns)) is not None:
+            return too_many
+        try:
+            await asyncio.wait_for(self._frames.join(), PATIENCE_S)
+        except TimeoutError:
+            text = f"ticks have been waiting for {PATIENCE_S:g} s; they come first"
+            return refused(question, now_ns, Refusal.BUSY, text, self._engine.model_id)
+        return await self._work(self._engine.whatif, question)
 
     async def _obeyed(self, order: AlarmOrder, t_ns: int) -> list[Alarm]:
         """The alarm that an order has changed, if any."""

@@ -67,6 +67,7 @@ def run(config: DaemonConfig) -> None:
             succession=succession,
             certificates=CertificateWatch(watched),
             http=config.http,
+            whatif_per_minute=config.whatif_per_minute,
         )
 
     asyncio.run(_until_stopped(build))

@@ -15,11 +15,13 @@ import msgspec
 from fusion.alarms import AlarmOrder, MarkKind, MarkOrder, OrderKind
 from fusion.clock import iso_time
 from fusion.errors import FusionError
+from fusion.prospects import Question
 from fusion.records import Answer, AnswerKind
 
 Number = float | None
 Moment = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Word = Annotated[str, msgspec.Meta(max_length=200)]
+Moves = Annotated[dict[Word, float], msgspec.Meta(max_length=100)]
 
 
 class Message(msgspec.Struct, kw_only=True, frozen=True, tag_field="schema"):
@@ -210,6 +212,29 @@ class RecommendationMessage(Message, tag="fusion.recommendation/1", kw_only=True
     rollback: dict[str, Number]
 
 
+class WhatifMessage(Message, tag="fusion.whatif/1", kw_only=True, frozen=True):
+    """The answer to the question ``id``, or ``verdict`` "refused" with a ``reason``; ``text`` says it in words.
+
+    ``if_moved`` and ``if_nothing`` are the courses of the controlled signals from ``t_ns``.
+    ``support`` is the distance to the trained region, 1 at its border; ``binding`` are limits that the moved course
+    reaches.
+    """
+
+    id: str
+    by: str
+    verdict: Literal["answered", "refused"]
+    reason: str | None
+    text: str
+    moves: list[MoveOut]
+    horizon_s: list[Number]
+    if_moved: list[Course]
+    if_nothing: list[Course]
+    gain: GainOut | None
+    binding: list[str]
+    support: Number
+    stale: list[str]
+
+
 class FrameMessage(Message, tag="fusion.frame/1", kw_only=True, frozen=True):
     """The process values of one tick, setpoints included; ``age_s``, ``coverage`` and ``quality`` cover media too.
 
@@ -268,6 +293,14 @@ class AnswerMessage(msgspec.Struct, kw_only=True, frozen=True):
     reason: str = ""
 
 
+class QuestionMessage(msgspec.Struct, kw_only=True, frozen=True):
+    """What somebody asks on ``whatif/request``: ``moves`` names manipulated signals and values in their units."""
+
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    moves: Moves
+    by: Word = ""
+
+
 class AlarmOrderMessage(msgspec.Struct, kw_only=True, frozen=True):
     """What an operator says on ``alarm/order`` of the alarm of the anomaly ``id``; shelved ``for_s`` seconds."""
 
@@ -301,6 +334,7 @@ AnyMessage = (
     | SpectrogramMessage
     | GapMessage
     | AlarmMessage
+    | WhatifMessage
 )
 
 KINDS: dict[str, type[Message]] = {
@@ -313,6 +347,7 @@ KINDS: dict[str, type[Message]] = {
     "spectrogram": SpectrogramMessage,
     "gap": GapMessage,
     "alarm": AlarmMessage,
+    "whatif": WhatifMessage,
 }
 
 _ENCODER = msgspec.json.Encoder()
@@ -386,6 +421,24 @@ def decode_order(payload: bytes) -> AlarmOrder:
     return AlarmOrder(id=said.id, order=said.order, by=said.by, for_s=said.for_s)
 
 
+def decode_question(payload: bytes) -> Question:
+    """The question about the future in a payload.
+
+    Raises:
+        FusionError: not JSON, or without ``id`` and ``moves``; the text says which.
+    """
+    try:
+        said = msgspec.json.decode(payload, type=QuestionMessage)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise FusionError(f"not a question: {error}; expected id, and moves as values by signal") from error
+    return Question(id=said.id, moves=said.moves, by=said.by)
+
+
+def encode_question(question: Question) -> bytes:
+    """A question as JSON."""
+    return _ENCODER.encode(question)
+
+
 def decode_mark(payload: bytes) -> MarkOrder:
     """What is said of a stretch of time in a payload.
 
@@ -410,6 +463,7 @@ def schemas() -> dict[str, dict[str, Any]]:
     known: dict[str, type[msgspec.Struct]] = {
         **KINDS,
         "answer": AnswerMessage,
+        "whatif_request": QuestionMessage,
         "alarm_order": AlarmOrderMessage,
         "mark_order": MarkOrderMessage,
     }

@@ -22,6 +22,7 @@ from fusion.mqtt.broker import Broker
 from fusion.mqtt.client import Client, ClientState
 from fusion.mqtt.connection import Connection
 from fusion.plant import Plant
+from fusion.prospects import Question
 from fusion.publish import encoding, messages
 from fusion.publish.encoding import Record
 from fusion.publish.mailbag import Mailbag
@@ -35,6 +36,7 @@ T = TypeVar("T")
 INFLIGHT = 20
 VOLATILE_WAITING = 256
 WORDS_WAITING = 100
+READ = (("recommendation", "ack"), ("alarm", "order"), ("mark", "order"), ("whatif", "request"))
 KEPT = (messages.AnomalyMessage, RecommendationMessage, messages.GapMessage, messages.AlarmMessage)
 
 
@@ -99,13 +101,14 @@ class MqttPublisher:
         self._last_health = b""
         self._answers: deque[Answer] = deque(maxlen=WORDS_WAITING)
         self._orders: deque[AlarmOrder | MarkOrder] = deque(maxlen=WORDS_WAITING)
+        self._questions: deque[Question] = deque(maxlen=WORDS_WAITING)
         self._sent: dict[int, Letter] = {}
         self._denied = ""
         self._connection: Connection | None = None
         self._client = Client(
             config,
             f"fusion-{plant.name}-{os.getpid()}",
-            topics=(self.topic("recommendation", "ack"), self.topic("alarm", "order"), self.topic("mark", "order")),
+            topics=[self.topic(*levels) for levels in READ],
             received=self._said,
             turn=self._turn,
             last_words=lambda: (self.topic("health"), self._goodbye()),
@@ -189,6 +192,10 @@ class MqttPublisher:
         """What operators said of alarms and stretches of time since the last call."""
         return [self._orders.popleft() for _ in range(len(self._orders))]
 
+    def questions(self) -> list[Question]:
+        """What was asked about the future since the last call."""
+        return [self._questions.popleft() for _ in range(len(self._questions))]
+
     @property
     def delivery(self) -> Delivery:
         """What became of the messages so far."""
@@ -246,6 +253,8 @@ class MqttPublisher:
         elif topic == self.topic("mark", "order"):
             here = messages.moved(payload, -self._clock.step_ns())  # times in it are the sender's
             self._note("mark", self._orders, messages.decode_mark, here, retained)
+        elif topic == self.topic("whatif", "request"):
+            self._note("question", self._questions, messages.decode_question, payload, retained)
         else:
             self._note("answer", self._answers, messages.decode_answer, payload, retained)
 
