@@ -55,7 +55,7 @@ class Teller:
 class Listening:
     """An engine that only looks, and an outlet that only keeps."""
 
-    plant, model_id, calibrated_hours, level, flags = PLANT, "m", 1.0, "observe", ()
+    plant, model_id, calibrated_hours, level, mode, flags = PLANT, "m", 1.0, "observe", "observe", ()
     sequence, notes, settled, trouble = 0, {}, True, ""
 
     def __init__(self):

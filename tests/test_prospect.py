@@ -152,9 +152,9 @@ class SmallTicking(Ticking):
 
 
 @contextlib.contextmanager
-def running(port, **settings):
+def running(port, engine=None, **settings):
     """A daemon on a broker, in a thread of its own."""
-    engine, stop, life = Foreseeing(), asyncio.Event(), {}
+    engine, stop, life = engine or Foreseeing(), asyncio.Event(), {}
     engine.frames = []
 
     async def live():

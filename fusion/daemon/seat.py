@@ -12,6 +12,7 @@ from typing import Any
 
 from control.advice.licence import Level
 from control.anomaly.calibration import Calibration
+from fusion.errors import ConfigError
 from fusion.inference import Engine, Outcome
 from fusion.plant import Plant
 from fusion.prospects import Prospect, Question, Refusal, refused
@@ -43,6 +44,27 @@ class Seat:
         """Take what is said of a recommendation."""
         if self.engine is not None:
             self.engine.answer(answer)
+
+    @property
+    def mode(self) -> Level:
+        """What advice may do; without a model nothing."""
+        return Level.OBSERVE if self.engine is None else self.engine.mode
+
+    def order(self, mode: str) -> bool:
+        """Do what an operator asks of advice.
+
+        Raises:
+            ConfigError: where the configuration allows less, or there is no model.
+        """
+        if self.engine is None:
+            raise ConfigError(f"mode {mode}: {self.flags[0]}")
+        return self.engine.order(mode)
+
+    def retarget(self, plant: Plant) -> None:
+        """Take over the targets of a plant that is otherwise the same."""
+        self.plant = replace(self.plant, targets=plant.targets)
+        if self.engine is not None:
+            self.engine.retarget(plant)
 
     def whatif(self, question: Question) -> Prospect:
         """What the engine foresees."""

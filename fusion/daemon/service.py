@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from connectors.base import Source
-from fusion.alarms import Alarm, AlarmOrder, MarkKind, MarkOrder, OrderKind
+from fusion.alarms import Alarm, AlarmOrder, MarkKind, MarkOrder, ModeOrder, OrderKind
 from fusion.clock import CLOCK, Clock, iso_time
 from fusion.daemon.audit import Audit
 from fusion.daemon.certificates import CertificateWatch
@@ -31,10 +31,12 @@ from fusion.daemon.seat import Seat
 from fusion.daemon.status import Statistics, Status, Watched
 from fusion.daemon.succession import Succession
 from fusion.ending import dead_thread
-from fusion.errors import ConfigError
+from fusion.errors import ConfigError, PlantMismatch
 from fusion.health import Health
 from fusion.inference import Engine, Outcome
 from fusion.notify import notify
+from fusion.plain import plain
+from fusion.plant import Plant, difference
 from fusion.prospects import Prospect, Question, Refusal, refused
 from fusion.recordings.marks import Mark, alarm_mark
 from fusion.recordings.recorder import Recorder
@@ -197,7 +199,7 @@ class Daemon:
             frame, closed_ns = await self._frames.get()
             newest = self._frames.empty()
             for answer in self._outlet.answers():
-                await self._kept("answer", id=answer.id, answer=answer.answer, reason=answer.reason)
+                await self._kept("answer", id=answer.id, answer=answer.answer, reason=answer.reason, by=answer.by)
                 await self._work(self._engine.answer, answer)
             if self._noted_skips < self.statistics.skipped_ticks:
                 self._noted_skips = self.statistics.skipped_ticks
@@ -249,6 +251,8 @@ class Daemon:
                 for order in self._outlet.orders():
                     if isinstance(order, MarkOrder):
                         await self._marked(order)
+                    elif isinstance(order, ModeOrder):
+                        await self._moded(order)
                     else:
                         changed += await self._obeyed(order, now_ns)
                 if changed:
@@ -289,6 +293,32 @@ class Daemon:
             await self._work(self._engine.accept, order.id)
             self._note_good(alarm, order.by)
         return [] if alarm is None else [alarm]
+
+    async def _moded(self, order: ModeOrder) -> None:
+        """Have advice do what an operator asks."""
+        try:
+            changed = await self._work(self._engine.order, order.mode)
+        except ConfigError as error:
+            self._outlet.refused("mode:refused")
+            await self._kept("refused", mode=order.mode, by=order.by)
+            log.warning("order by %s is refused: %s", order.by or "nobody", error)
+            return
+        if changed:
+            await self._kept("mode", mode=order.mode, by=order.by)
+            await self._save()
+            log.info("advice is in mode %s, says %s", order.mode, order.by or "nobody")
+
+    async def retarget(self, plant: Plant) -> None:
+        """Take over the targets of a plant that is otherwise the one that runs.
+
+        Raises:
+            PlantMismatch: where it is another.
+        """
+        if plant.fingerprint != self._engine.plant.fingerprint:
+            raise PlantMismatch(f"more than targets has changed: {difference(self._engine.plant, plant)}; start again")
+        await self._work(self._engine.retarget, plant)
+        await self._kept("targets", targets=plain(plant.targets))
+        log.info("targets of plant %s are taken over", plant.name)
 
     async def _marked(self, order: MarkOrder) -> None:
         """Keep what somebody says of a stretch of time."""

@@ -12,6 +12,7 @@ import numpy as np
 from fusion.alarms import Alarm
 from fusion.clock import iso_time
 from fusion.health import Health, SourceHealth
+from fusion.ledger import Entry
 from fusion.plant import Modality, Plant, Role
 from fusion.prospects import Prospect
 from fusion.publish.messages import (
@@ -24,11 +25,13 @@ from fusion.publish.messages import (
     Delivery,
     EnergyFactor,
     EnergyMessage,
+    EntryOut,
     ForecastMessage,
     FrameMessage,
     GainOut,
     GapMessage,
     HealthMessage,
+    LedgerMessage,
     MoveOut,
     Number,
     RecommendationMessage,
@@ -83,6 +86,7 @@ def health_message(
         uptime_s=number(health.uptime_s),
         calibrated_hours=number(health.calibrated_hours),
         licence=health.licence,
+        mode=health.mode,
         flags=list(health.flags),
         open_anomalies=list(open_anomalies),
         delivery=delivery,
@@ -188,6 +192,31 @@ def recommendation_message(advice: Recommendation, plant: Plant) -> Recommendati
         plant_fingerprint=advice.plant_fingerprint,
         requires=list(advice.requires),
         rollback={name: number(value) for name, value in advice.rollback.items()},
+        mode=advice.mode,
+    )
+
+
+def ledger_message(entries: Sequence[Entry], plant: Plant, t_ns: int, model_id: str = "") -> LedgerMessage:
+    """What became of the newest advices."""
+    return LedgerMessage(**_head(plant, t_ns, model_id, "ledger"), entries=[_entry(entry) for entry in entries])
+
+
+def _entry(entry: Entry) -> EntryOut:
+    return EntryOut(
+        id=entry.id,
+        t_ns=entry.t_ns,
+        valid_until_ns=entry.valid_until_ns,
+        mode=entry.mode,
+        moves=[_move(move) for move in entry.moves],
+        promised=_gain(entry.gain, entry.gain_low, entry.gain_high),
+        state=entry.state.value,
+        by=entry.by,
+        reason=entry.reason,
+        t_answer_ns=entry.t_answer_ns,
+        t_applied_ns=entry.t_applied_ns,
+        delivered=number(entry.delivered),
+        within=number(entry.within),
+        note=entry.note,
     )
 
 
