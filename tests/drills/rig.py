@@ -28,6 +28,7 @@ class Options:
     long: bool = False
     soak_s: float = 20.0
     seed: int = 11
+    tags: int = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
