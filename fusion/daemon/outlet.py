@@ -58,6 +58,10 @@ class Outlet(Protocol):
         """What stands in the way of delivery now, in words."""
 
     @property
+    def flags(self) -> Sequence[str]:
+        """What was found amiss at the start."""
+
+    @property
     def delivery(self) -> Delivery | None:
         """What became of the messages so far; None where nothing counts them."""
 
@@ -124,6 +128,11 @@ class MqttOutlet:
     def trouble(self) -> str:
         """Trouble of the outbox or the broker."""
         return self._publisher.trouble
+
+    @property
+    def flags(self) -> Sequence[str]:
+        """Whether the outbox was damaged."""
+        return self._publisher.flags
 
     @property
     def delivery(self) -> Delivery:
@@ -195,6 +204,11 @@ class FileOutlet:
         return ""
 
     @property
+    def flags(self) -> Sequence[str]:
+        """Nothing is found: the file is new."""
+        return ()
+
+    @property
     def delivery(self) -> None:
         """A file takes all."""
         return None
@@ -257,6 +271,11 @@ class Outlets:
     def trouble(self) -> str:
         """That of all."""
         return "; ".join(outlet.trouble for outlet in self._outlets if outlet.trouble)
+
+    @property
+    def flags(self) -> Sequence[str]:
+        """Those of all."""
+        return [flag for outlet in self._outlets for flag in outlet.flags]
 
     @property
     def delivery(self) -> Delivery | None:
