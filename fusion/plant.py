@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -233,6 +233,28 @@ class Plant:
         """SHA-256 of the essentials: a model fits every plant with the fingerprint of the one it was trained on."""
         text = json.dumps(self.essentials, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def parse_moves(texts: Sequence[str], plant: Plant) -> dict[str, float]:
+    """``SIGNAL=VALUE`` as typed by a user, in engineering units.
+
+    Raises:
+        ConfigError: naming the signals that can be moved, or the limits of one.
+    """
+    movable = {signal.name: signal for signal in plant.actions}
+    moves = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        signal = movable.get(name)
+        if signal is None:
+            raise ConfigError(f"--set {text}: {name!r} cannot be moved; accepted: {', '.join(movable)}")
+        try:
+            moves[name] = float(value)
+        except ValueError as error:
+            raise ConfigError(f"--set {text}: {value!r} is not a number; expected SIGNAL=VALUE") from error
+        if signal.low is not None and signal.high is not None and not signal.low <= moves[name] <= signal.high:
+            raise ConfigError(f"--set {text}: expected {signal.low:g} to {signal.high:g} {signal.unit}")
+    return moves
 
 
 def differences(plant: Plant, other: Plant) -> list[str]:

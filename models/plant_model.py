@@ -294,9 +294,9 @@ class PlantModel:
             raise ModelError("the forecast is not finite")
         return mean
 
-    def world(self, state: ModelState) -> PresentWorld:
+    def world(self, state: ModelState, *, every: bool = False) -> PresentWorld:
         """The model standing at a state, as control asks for it."""
-        return PresentWorld(self, state)
+        return PresentWorld(self, state, every=every)
 
     # --- at rest
 
@@ -330,14 +330,17 @@ class PlantModel:
 
 
 class PresentWorld:
-    """``control.advice.world.World``: rollouts from one state; signals without a rate stay as they are."""
+    """``control.advice.world.World``: rollouts from one state; signals without a rate stay as they are.
 
-    def __init__(self, model: PlantModel, state: ModelState) -> None:
+    With ``every`` they may be moved as well: in a question, not in an advice.
+    """
+
+    def __init__(self, model: PlantModel, state: ModelState, *, every: bool = False) -> None:
         if state.z is None or state.action is None:
             raise ModelError("no tick has been seen yet")
         self._model, self._state, self._z, self._action = model, state, state.z, state.action
         actions = model.plant.actions
-        self._columns = [i for i, s in enumerate(actions) if s.max_rate is not None]
+        self._columns = [i for i, s in enumerate(actions) if every or s.max_rate is not None]
         self.manipulated = tuple(actions[i].name for i in self._columns)
         self.signals = model.tags
         self.horizon_s = model.world_model.horizon_s
