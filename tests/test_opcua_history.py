@@ -138,7 +138,7 @@ def test_a_server_that_takes_less_is_asked_for_less_and_one_that_is_busy_later(m
             told = [(tag, 10 + number) for number in range(5) for tag in ("TT101", "LT101")]
             _, found = await filled(station, told, 8)
             by_tag = {tag: [v for name, v, _ in values(found) if name == tag] for tag in ("TT101", "LT101")}
-            assert by_tag == dict.fromkeys(("TT101", "LT101"), [10.0, 11.0, 12.0, 13.0])
+            assert by_tag == {"TT101": [10.0, 11.0, 12.0, 13.0], "LT101": [10.0, 11.0, 12.0, 13.0]}
             assert [said for _, said in station.asked][:2] == ["BadTooManyOperations", "BadServerTooBusy"]
 
     asyncio.run(scenario())

@@ -504,7 +504,8 @@ def test_a_full_disk_changes_nothing_in_the_outbox():
 class Idle:
     """As much of an engine as a daemon without sources asks for."""
 
-    plant, model_id, level, calibrated_hours, flags, sequence, notes = KILN, "m1", "observe", 0.0, (), 0, {}
+    plant, model_id, level, mode, calibrated_hours = KILN, "m1", "observe", "observe", 0.0
+    flags, sequence, notes = (), 0, {}
 
 
 @needs_broker

@@ -9,13 +9,14 @@ from typing import IO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.alarms import Alarm, AlarmOrder, MarkOrder
+from fusion.alarms import Alarm, AlarmOrder, MarkOrder, ModeOrder
 from fusion.daemon.seat import Seat
 from fusion.health import Health
 from fusion.inference import Engine, Outcome
 from fusion.plain import plain
 from fusion.plant import Modality, Plant, Role
-from fusion.publish.encoding import alarm_message, energy_message, to_message
+from fusion.prospects import Prospect, Question
+from fusion.publish.encoding import alarm_message, energy_message, ledger_message, to_message
 from fusion.publish.messages import Delivery, EnergyMessage, SurpriseOut, encode
 from fusion.publish.preview import cloud_bytes, picture_png, spectrogram
 from fusion.publish.publisher import MqttPublisher
@@ -43,8 +44,14 @@ class Outlet(Protocol):
     def answers(self) -> Sequence[Answer]:
         """What was answered to recommendations since the last call."""
 
-    def orders(self) -> Sequence[AlarmOrder | MarkOrder]:
-        """What operators said of alarms and stretches of time since the last call."""
+    def orders(self) -> Sequence[AlarmOrder | MarkOrder | ModeOrder]:
+        """What operators said of alarms, stretches of time and advice since the last call."""
+
+    def questions(self) -> Sequence[Question]:
+        """What was asked about the future since the last call."""
+
+    def prospect(self, prospect: Prospect) -> None:
+        """Take the answer to a question."""
 
     def refused(self, what: str) -> None:
         """Count something that was read and cannot be done."""
@@ -86,6 +93,8 @@ class MqttOutlet:
             send(energy)
         advice = () if outcome.recommendation is None else (outcome.recommendation,)
         send(*outcome.anomalies, *advice)
+        if outcome.ledger is not None:
+            send(ledger_message(outcome.ledger, self._plant, outcome.frame.t_ns, self._engine.model_id))
         if outcome.forecast is not None:
             send(shown(outcome.forecast, self._plant))
         self._previews(outcome)
@@ -111,9 +120,17 @@ class MqttOutlet:
         """Answers that came over MQTT."""
         return self._publisher.answers()
 
-    def orders(self) -> Sequence[AlarmOrder | MarkOrder]:
+    def orders(self) -> Sequence[AlarmOrder | MarkOrder | ModeOrder]:
         """Orders that came over MQTT."""
         return self._publisher.orders()
+
+    def questions(self) -> Sequence[Question]:
+        """Questions that came over MQTT."""
+        return self._publisher.questions()
+
+    def prospect(self, prospect: Prospect) -> None:
+        """Publish an answer."""
+        self._publisher.publish(prospect)
 
     def refused(self, what: str) -> None:
         """Count it among what was dropped."""
@@ -186,9 +203,16 @@ class FileOutlet:
         """No answers: nobody reads a file while it is written."""
         return ()
 
-    def orders(self) -> Sequence[AlarmOrder | MarkOrder]:
+    def orders(self) -> Sequence[AlarmOrder | MarkOrder | ModeOrder]:
         """No orders either."""
         return ()
+
+    def questions(self) -> Sequence[Question]:
+        """Nor questions."""
+        return ()
+
+    def prospect(self, prospect: Prospect) -> None:
+        """Nobody asked."""
 
     def refused(self, what: str) -> None:
         """Nothing is read, so nothing is refused."""
@@ -253,9 +277,18 @@ class Outlets:
         """Answers that any of them heard."""
         return [answer for outlet in self._outlets for answer in outlet.answers()]
 
-    def orders(self) -> Sequence[AlarmOrder | MarkOrder]:
+    def orders(self) -> Sequence[AlarmOrder | MarkOrder | ModeOrder]:
         """Orders that any of them heard."""
         return [order for outlet in self._outlets for order in outlet.orders()]
+
+    def questions(self) -> Sequence[Question]:
+        """Questions that any of them heard."""
+        return [question for outlet in self._outlets for question in outlet.questions()]
+
+    def prospect(self, prospect: Prospect) -> None:
+        """Give an answer to each."""
+        for outlet in self._outlets:
+            outlet.prospect(prospect)
 
     def refused(self, what: str) -> None:
         """Let each count."""

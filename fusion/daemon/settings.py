@@ -30,6 +30,7 @@ class DaemonConfig:
     signed. ``connectors`` names one source each, with its ``kind`` beside its settings; hydra's long form says the kind
     in the defaults list (``- connector/opcua@connectors.plc``).
     ``learn`` makes models of what ``record`` keeps; then ``model`` is only what is used before the first of them.
+    ``whatif_per_minute`` questions of what happens if something is moved are answered.
     ``advise`` switches advice on; it stays HOLD where the model's licence does not allow it. ``record`` keeps what
     arrives. ``state`` is the folder that carries alarms and open events over a restart; with "" nothing is kept. In it
     are the last ``memory_s`` of ticks, by which a model takes up where it was unless more than ``memory_gap_s`` have
@@ -49,6 +50,7 @@ class DaemonConfig:
     http: HttpConfig = field(default_factory=HttpConfig)
     model_key: str = ""
     advise: bool = True
+    whatif_per_minute: int = 30
     forecast_every_s: float = 5.0
     advise_every_s: float = 30.0
     state: str = "var/state"
@@ -59,6 +61,8 @@ class DaemonConfig:
         """Reject a memory of less than nothing."""
         if self.memory_s < 0 or self.memory_gap_s < 0:
             raise ConfigError("memory_s, memory_gap_s: must not be negative; 0 keeps no ticks")
+        if self.whatif_per_minute < 0:
+            raise ConfigError("whatif_per_minute: must not be negative; 0 answers no question")
         if self.learn.models and not self.record.folder:
             raise ConfigError("learn.models: learning needs record.folder, where recordings go")
 

@@ -110,6 +110,7 @@ class Status:
             model_id=self._watched.engine.model_id,
             calibrated_hours=self._watched.engine.calibrated_hours,
             licence=str(self._watched.engine.level),
+            mode=str(self._watched.engine.mode),
             flags=tuple(sorted({*flags, *(f"clock:{name}" for name in clocks.skewed)})),
             alarms=self._watched.desk.log.standing(now_ns),
         )
