@@ -212,7 +212,8 @@ class Demo:
         scenario = ["--scenario", str(self._scenario)] if self._scenario else []
         broker = f"127.0.0.1:{ports.mqtt}"
         plant = ["--opcua-port", ports.opcua, "--broker", broker, "--rtsp-port", ports.rtsp]
-        past = ["--recordings", str(self._folder / "records")]
+        folders = {"recordings": "records", "state": "state", "models": "models"}
+        past = [word for key, name in folders.items() for word in (f"--{key}", str(self._folder / name))]
         overrides = (
             "model=''",
             f"learn.models={self._models.folder}",

@@ -45,7 +45,8 @@ class Signal:
     the plant frame: x, y, z [m], roll, pitch, yaw [rad]. Signals of one ``device`` fail together (default: each is its
     own). ``machine`` marks what a valve or drive does (its position, speed or current): where such a tag alone
     contradicts the others, the machine is at fault and not an instrument. ``auto_tag`` of a manipulated signal names
-    the process signal that is not zero while its loop takes a setpoint; a loop without one always does.
+    the process signal that is not zero while its loop takes a setpoint; a loop without one always does. ``equipment``
+    names the part of the plant that it belongs to, for overviews.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Signal:
     device: str = ""
     machine: bool = False
     auto_tag: str = ""
+    equipment: str = ""
 
     def __post_init__(self) -> None:
         """Reject limits and periods that no plant has."""
