@@ -93,6 +93,7 @@ def test_a_cell_is_grey_until_something_is_wrong():
     assert now["IT103"][2] == "blamed"
     assert now["FT102"][:1] + now["FT102"][2:] == ("-", "absent")
     assert now["TT101"][2] == "blamed"
+    assert mimic.cells(told(STORY.anomaly(1)))["IT103"][2] == "blamed"
     board.take("fusion/lime/v1/anomaly", encode(to_message(STORY.anomaly(12, AnomalyState.CLEARED), PLANT, "m")))
     assert mimic.cells(board)["TT101"][2] == "beyond"
 

@@ -83,7 +83,7 @@ def _cell(board: Board, signal: Signal, *, blamed: bool) -> Cell:
         return text, None, "blamed" if blamed else "" if coverage or board.frame is None else "absent"
     value = board.value(signal.name)
     if value is None:
-        return "-", None, "absent" if board.frame else ""
+        return "-", None, "blamed" if blamed else "absent" if board.frame else ""
     beyond = any(board.beyond(signal.name, value))
     return _said(board, signal.name, value), _share(signal, value), "blamed" if blamed else "beyond" if beyond else ""
 

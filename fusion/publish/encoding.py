@@ -37,6 +37,7 @@ from fusion.publish.messages import (
     RecommendationMessage,
     SourceOut,
     SurpriseOut,
+    VerifierMessage,
     WhatifMessage,
 )
 from fusion.records import Anomaly, Forecast, Frame, Gap, Move, Recommendation
@@ -218,6 +219,11 @@ def _entry(entry: Entry) -> EntryOut:
         within=number(entry.within),
         note=entry.note,
     )
+
+
+def verifier_message(plant: Plant, t_ns: int, state: str, reason: str, advice: str, beat: int) -> VerifierMessage:
+    """How the verifier is."""
+    return VerifierMessage(**_head(plant, t_ns, "", "verifier"), state=state, reason=reason, advice=advice, beat=beat)
 
 
 def whatif_message(prospect: Prospect, plant: Plant) -> WhatifMessage:

@@ -244,6 +244,15 @@ class LedgerMessage(Message, tag="fusion.ledger/1", kw_only=True, frozen=True):
     entries: list[EntryOut]
 
 
+class VerifierMessage(Message, tag="fusion.verifier/1", kw_only=True, frozen=True):
+    """How the verifier is: handed_back, ready, writing or offline, why, which advice it writes, and its heartbeat."""
+
+    state: str
+    reason: str
+    advice: str
+    beat: int
+
+
 class WhatifMessage(Message, tag="fusion.whatif/1", kw_only=True, frozen=True):
     """The answer to the question ``id``, or ``verdict`` "refused" with a ``reason``; ``text`` says it in words.
 
@@ -350,6 +359,13 @@ class ModeOrderMessage(msgspec.Struct, kw_only=True, frozen=True):
     by: Word
 
 
+class VerifierOrderMessage(msgspec.Struct, kw_only=True, frozen=True):
+    """What an operator says on ``verifier/order``: nothing is written before the start, nor after a stop."""
+
+    order: Literal["start", "stop"]
+    by: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
+
 class MarkOrderMessage(msgspec.Struct, kw_only=True, frozen=True):
     """What somebody says on ``mark/order`` of a stretch of time [UTC ns], for what is learned from it.
 
@@ -376,6 +392,7 @@ AnyMessage = (
     | AlarmMessage
     | WhatifMessage
     | LedgerMessage
+    | VerifierMessage
 )
 
 KINDS: dict[str, type[Message]] = {
@@ -390,6 +407,7 @@ KINDS: dict[str, type[Message]] = {
     "alarm": AlarmMessage,
     "whatif": WhatifMessage,
     "ledger": LedgerMessage,
+    "verifier": VerifierMessage,
 }
 
 _ENCODER = msgspec.json.Encoder()
@@ -477,6 +495,18 @@ def decode_mode(payload: bytes) -> ModeOrder:
     return ModeOrder(mode=said.mode, by=said.by)
 
 
+def decode_verifier_order(payload: bytes) -> VerifierOrderMessage:
+    """What an operator orders of the verifier in a payload.
+
+    Raises:
+        FusionError: not JSON, or without ``by`` and a known ``order``; the text says which.
+    """
+    try:
+        return msgspec.json.decode(payload, type=VerifierOrderMessage)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise FusionError(f"not an order: {error}; expected by, and order as start or stop") from error
+
+
 def decode_question(payload: bytes) -> Question:
     """The question about the future in a payload.
 
@@ -521,6 +551,7 @@ def schemas() -> dict[str, dict[str, Any]]:
         "answer": AnswerMessage,
         "whatif_request": QuestionMessage,
         "mode_order": ModeOrderMessage,
+        "verifier_order": VerifierOrderMessage,
         "alarm_order": AlarmOrderMessage,
         "mark_order": MarkOrderMessage,
     }

@@ -45,6 +45,19 @@ def run_replay(arguments: argparse.Namespace) -> None:
     replay(arguments.recording, arguments.model, arguments.speed, publish, arguments.json)
 
 
+def _verify(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--config", type=Path, required=True, help="verifier YAML")
+    verb.add_argument("overrides", nargs="*", help="settings, e.g. broker.port=1884")
+
+
+def run_verify(arguments: argparse.Namespace) -> None:
+    """The verifier between accepted advice and the control system."""
+    from fusion.verifier.service import run
+    from fusion.verifier.settings import load_verifier_config
+
+    run(load_verifier_config(arguments.config, arguments.overrides))
+
+
 def _evaluate(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--model", type=Path, required=True)
     verb.add_argument("--recording", type=Path, nargs="+", default=[], action="extend")
@@ -168,6 +181,7 @@ def write_report(report: dict[str, Any], file: Path | None) -> None:
 
 VERBS = (
     Verb("run", "run the daemon on the sources of a configuration", _run, run_daemon),
+    Verb("verify", "check accepted advice once more and write it to the control system", _verify, run_verify),
     Verb("replay", "play a recording through the daemon", _replay, run_replay),
     Verb("evaluate", "replay recordings and report detection, false raises and forecasts", _evaluate, run_evaluate),
     Verb("whatif", "what happens next if a signal is set, and if nothing is", _whatif, run_whatif),
