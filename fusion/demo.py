@@ -34,6 +34,7 @@ from fusion.model_store import ModelStore
 from fusion.plant import Plant
 from fusion.plant_file import load_plant
 from fusion.processes import Child, free_from, stop_in_order, until_stopped
+from fusion.progress import Bars
 from fusion.records import NS_PER_S
 from fusion.simulator.record import record, record_batch
 from fusion.simulator.scenario import NuisanceEvent, Scenario, load_scenario
@@ -262,7 +263,7 @@ def find_ports(page: int) -> Ports:
 
 
 def _bar() -> Progress:
-    return Progress(
+    return Bars(
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn()
     )
 

@@ -8,16 +8,13 @@ from typing import Any
 
 from nicegui.element import Element
 
-from fusion.dashboard import alarms
+from fusion.dashboard import alarms, explain
 from fusion.dashboard.board import Board
 from fusion.dashboard.layout import Group, groups, shown
-from fusion.dashboard.words import duration, figure, hold_text, reading, unit_text
+from fusion.dashboard.words import reading, unit_text
 from fusion.plant import Modality, Signal
-from fusion.publish.messages import RecommendationMessage
-from fusion.records import NS_PER_S
 
 BLAMED = 3
-MOVES_TOLD = 3
 Cell = tuple[str, int | None, str]
 """Value in words, its place between the limits [%], and what is wrong: "", blamed, beyond or absent."""
 
@@ -107,22 +104,4 @@ def below(board: Board) -> str:
     told = ", ".join(f'<b class="sick">{escape(s.name)} {escape(s.state)}</b>' for s in bad)
     good = f"{len(sources) - len(bad)} of {len(sources)} live"
     said = f"{good}: {told}" if bad else "all live" if sources else "none known yet"
-    return f"<div>Sources: {said}</div><div>{escape(advice_text(board, board.advice))}</div>"
-
-
-def advice_text(board: Board, advice: RecommendationMessage | None) -> str:
-    """The advice of now in one sentence."""
-    if advice is None:
-        return "Advice: none yet"
-    left_ns = advice.valid_until_ns - board.now_ns
-    if advice.verdict == "hold":
-        return f"No advice: {hold_text(advice.reason)}"
-    if left_ns <= 0:
-        return "Advice: the last one has expired"
-    moves = "; ".join(
-        f"{m.signal} from {figure(m.current)} to {figure(m.recommended)} {unit_text(m.unit)}".rstrip()
-        for m in advice.moves[:MOVES_TOLD]
-    )
-    more = f" and {len(advice.moves) - MOVES_TOLD} more" if len(advice.moves) > MOVES_TOLD else ""
-    gain = f"saves about {figure(advice.gain.expected)} cost units an hour"
-    return f"Advice: set {moves}{more}; {gain}, valid for {duration(left_ns // NS_PER_S * NS_PER_S)}"
+    return f"<div>Sources: {said}</div><div>{escape(explain.advice_text(board, board.advice))}</div>"
