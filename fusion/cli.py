@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from fusion.command import Verb, carry_out, start_logging
 from fusion.errors import ConfigError
-from fusion.verbs import keys, learning, operation, recordings, simulated, site
+from fusion.verbs import fleet, keys, learning, operation, recordings, simulated, site
 
 MARKER = "fusion-world-model"
 VERBS: tuple[Verb, ...] = (
@@ -18,6 +18,7 @@ VERBS: tuple[Verb, ...] = (
     *simulated.VERBS,
     *recordings.VERBS,
     *learning.VERBS,
+    *fleet.VERBS,
     *operation.VERBS,
     *keys.VERBS,
 )
