@@ -6,7 +6,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from rich.console import Console
@@ -16,6 +16,7 @@ from fusion.command import CONFIGS, say
 from fusion.config import merged, settings
 from fusion.errors import ConfigError
 from fusion.files import check_place, whole_file
+from fusion.fleet.card import CARD, card_text
 from fusion.fleet.evaluation import ARMS, FLEET, Crossing, Judged, Row, coverage, crossing, judge, table
 from fusion.fleet.plants import Simulated, recorded, simulated
 from fusion.plain import decode, plain
@@ -77,7 +78,9 @@ def train(arguments: argparse.Namespace) -> None:
         "settings": plain(config),
         "seconds": round(time.monotonic() - started, 1),
     }
-    model_id = FleetModel(ridge=model.ridge, network=model.network, usual=model.usual, card=card).save(arguments.out)
+    model = replace(model, card=card)
+    model_id = model.save(arguments.out)
+    (arguments.out / CARD).write_text(card_text(replace(model, model_id=model_id)))
     say(f"{arguments.out}: model {model_id} after {card['seconds']:.0f} s")
 
 

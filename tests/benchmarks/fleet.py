@@ -3,7 +3,7 @@
 Run: python -m tests.benchmarks.fleet --json OUT [--plants 120] [--seeds 3] [--models DIR] [--crossing 4]
 Plants to train on and plants to judge are simulated once; settings were chosen on plants of other seeds than those
 that judge. Tables: unlike plants with instruments of their own (as trained), the same with the line's instruments, one
-kind of plant (spread 1), and each plant with six tenths of its tags.
+kind of plant (spread 1), each plant with six tenths of its tags, and a family that no training saw.
 """
 
 from __future__ import annotations
@@ -12,19 +12,22 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from fusion.files import whole_file
 from fusion.fleet.command import JUDGED_LAST_S, LINE, UNSEEN, fleet_config, judged_plants, show
 from fusion.fleet.evaluation import coverage, crossing, table
-from fusion.fleet.plants import Simulated, simulated
+from fusion.fleet.plants import Simulated, simulated, ticks_of
 from fusion.plain import plain
 from fusion.plant_file import load_plant
 from models import distributed
 from models.fleet.model import FleetModel
-from models.fleet.training import train_fleet
+from models.fleet.training import Member, train_fleet
+from tests.small_plants import SMALL, small_values
 
 FLEETS = {
     "unlike plants, own instruments": {"spread": 3.0},
@@ -34,6 +37,20 @@ FLEETS = {
 }
 OWN_S = 600.0
 HOURS = (1 / 6, 0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+def another_family() -> list[Member]:
+    """The small plant of the tests: a flow that saturates, a temperature and a pressure behind it."""
+    ranges = {"TT1": (0.0, 100.0), "FT1": (0.0, 10.0), "PT1": (0.0, 5.0)}
+    signals = tuple(
+        replace(s, low=ranges[s.name][0], high=ranges[s.name][1]) if s.name in ranges else s for s in SMALL.signals
+    )
+    made = []
+    for seed in range(10):
+        values = small_values(900 + seed, 2700)
+        plant = replace(SMALL, name=f"small-{seed}", signals=signals)
+        made.append(Member(plant=plant, runs=(ticks_of(plant, np.stack([values[s.name] for s in signals], 1)),)))
+    return made
 
 
 def say(text: str) -> None:
@@ -59,6 +76,7 @@ def main() -> None:
         name: simulated(line, Simulated(plants=asked.judged, first=asked.first, **fleet), say)
         for name, fleet in FLEETS.items()
     }
+    judges["another family: the tests' small plant"] = another_family()
     members, found = None, []
     for seed in range(asked.seeds):
         config = fleet_config([f"seed={seed}", *asked.overrides])
