@@ -1,6 +1,8 @@
+import asyncio
 import dataclasses
 import json
 import shutil
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -8,23 +10,29 @@ import pytest
 import torch
 from grid_runs import frame_of
 from small_plants import SMALL, small_values, write_recording
+from test_clock import Listening
 
+from connectors.replay import ReplayConfig, replay_source
 from fusion.cli import main
+from fusion.daemon import start
 from fusion.daemon.fleet import FleetForecastConfig, FleetForecaster, fleet_forecaster
 from fusion.daemon.seat import Seat
+from fusion.daemon.service import Daemon
+from fusion.daemon.settings import load_daemon_config
 from fusion.errors import ConfigError
 from fusion.fleet.command import UNSEEN, fleet_config, judged_plants
-from fusion.fleet.evaluation import ARMS, FLEET, FLEET_RIDGE, crossing, table
+from fusion.fleet.evaluation import ARMS, FLEET, FLEET_RIDGE, crossing, judge, table
 from fusion.fleet.plants import Simulated, simulated, ticks_of
 from fusion.plant import Plant, Signal
-from fusion.plant_file import load_plant
+from fusion.plant_file import dump_plant, load_plant
 from fusion.publish.encoding import to_message
 from fusion.records import Forecast
 from fusion.simulator.instruments import other_instruments
+from fusion.timeline.timeline import Timeline
 from models.actions import HORIZONS
 from models.fleet.fit import FleetFit
 from models.fleet.kinds import Kinds
-from models.fleet.model import FleetModel
+from models.fleet.model import PRETRAINED, FleetModel
 from models.fleet.network import FleetNetwork, FleetSize
 from models.fleet.ridge import recorded, rows
 from models.fleet.rows import plant_rows, stacked
@@ -121,8 +129,8 @@ def test_a_stream_in_pieces_is_seen_as_all_at_once(fleet):
     scaling = range_scaling(fleet.ridge.kinds, member.plant)
     whole, _ = view(member.runs[0], scaling)
     carry, parts = None, []
-    for start in range(0, len(member.runs[0]), 333):
-        part, carry = view(member.runs[0][start : start + 333], scaling, carry)
+    for begin in range(0, len(member.runs[0]), 333):
+        part, carry = view(member.runs[0][begin : begin + 333], scaling, carry)
         parts.append(part.past)
     assert np.allclose(np.concatenate(parts), whole.past, atol=1e-10)
 
@@ -413,3 +421,92 @@ def test_the_fleet_is_off_by_a_setting_and_where_it_has_nothing_to_say(fleet, tm
         fleet_forecaster(config, small_plant(1), 5.0)
     with pytest.raises(ConfigError, match=r"first_min must be positive"):
         FleetForecastConfig(first_min=0)
+
+
+class AtOnce:
+    """An executor that has done its work when it returns."""
+
+    def submit(self, work, *given):
+        done = Future()
+        done.set_result(work(*given))
+        return done
+
+    def shutdown(self, **_):
+        pass
+
+
+class Collecting(Listening):
+    """Keeps what is published of forecasts."""
+
+    def __init__(self):
+        super().__init__()
+        self.forecasts = []
+
+    def outcome(self, outcome):
+        if outcome.forecast is not None:
+            self.forecasts.append(outcome.forecast)
+
+
+def test_a_daemon_without_a_model_publishes_the_fleets_forecasts(fleet, tmp_path):
+    plant, forecaster, seat = seated(fleet, first_min=5.0)
+    forecaster._fitter = AtOnce()
+    named = zip(plant.signals, SMALL.signals, strict=True)
+    values = small_values(77, 400)
+    recording = write_recording(tmp_path / "r", plant, {one.name: values[other.name] for one, other in named})
+    player, outlet = replay_source(ReplayConfig(path=str(recording)), plant), Collecting()
+
+    async def life():
+        await Daemon([player], Timeline(plant), seat, outlet, lossless=True).run(asyncio.Event())
+
+    asyncio.run(life())
+    assert outlet.forecasts  # a replay in one go has few newest ticks
+    assert {f.model_id for f in outlet.forecasts} == {fleet.model_id}
+    assert all(np.isfinite(f.mean).all() for f in outlet.forecasts)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_fusion_run_gives_the_seat_to_the_fleet_where_there_is_no_model(fleet, tmp_path, monkeypatch, enabled):
+    fleet.save(tmp_path / "m")
+    dump_plant(small_plant(1), tmp_path / "plant.yaml")
+    settings = {
+        "plant": "plant.yaml",
+        "record": {"folder": "records"},
+        "learn": {"models": "models"},
+        "fleet": {"enabled": enabled, "model": "m"},
+        "publish": {"outbox": ""},
+    }
+    (tmp_path / "daemon.yaml").write_text(json.dumps(settings))
+    seats = []
+
+    class Built:
+        def __init__(self, sources, timeline, seat, outlet, **_):
+            seats.append(seat)
+            outlet.close()
+
+        async def run(self, stop):
+            seats[0].close()
+
+    monkeypatch.setattr(start, "Daemon", Built)
+    start.run(load_daemon_config(tmp_path / "daemon.yaml"))
+    assert (seats[0]._fleet is not None) is enabled
+
+
+def test_what_an_earlier_run_has_seen_counts(fleet):
+    plant, forecaster, seat = seated(fleet, first_min=5.0)
+    forecaster._fitter = AtOnce()
+    forecaster.recall(small_member(77, 300).runs[0])
+    made = [seat.step(frame).forecast for frame in frames_of(plant, 3)]
+    assert made[1] is not None
+
+
+# --- the one that is shipped
+
+
+def test_the_shipped_model_is_small_loads_and_knows_the_line():
+    assert sum(file.stat().st_size for file in PRETRAINED.iterdir()) < 20e6
+    model = FleetModel.load()
+    assert model.model_id in (PRETRAINED / "MODEL_CARD.md").read_text()
+    (member,) = simulated(LINE, Simulated(plants=1, minutes=16.0, first=UNSEEN - 1), lambda text: None)
+    judged = judge(model, member, 600.0, (600.0, 960.0))
+    row = HORIZONS.index(32)
+    assert judged.error[FLEET][row] < 0.8 * judged.error["persistence"][row]
