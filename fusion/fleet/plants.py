@@ -37,7 +37,7 @@ class Simulated:
     plant is. ``share`` of its tags has each; with ``alike`` all have the line's own instruments.
     """
 
-    plants: int = 120
+    plants: int = 240
     minutes: float = 45.0
     first: int = 1000
     spread: float = 3.0

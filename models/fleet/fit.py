@@ -30,9 +30,9 @@ class FleetFit:
     """How long and how the network is trained; ``average`` is the memory of the averaged weights."""
 
     steps: int = 1500
-    plants: int = 16
-    rows: int = 32
-    context_rows: int = 32
+    plants: int = 24
+    rows: int = 20
+    context_rows: int = 12
     learning_rate: float = 3e-3
     weight_decay: float = 0.02
     strangers: float = 0.15

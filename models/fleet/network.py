@@ -38,6 +38,7 @@ class FleetSize:
     described: int = 48
     embedding: int = 32
     dropout: float = 0.05
+    noise: float = 0.2
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -133,9 +134,9 @@ class FleetNetwork(nn.Module):
         """The residual at every row; ``embedding_GL`` is zero of a plant of which nothing is known."""
         tags, actions = self.know(described.tags_GND), self.know(described.actions_GND)
         told = rows.told_GRNH.clamp(-LIMIT, LIMIT)
-        x = torch.cat([self._scaled(rows.tags_GRNF, self.tag_scale_F), rows.seen_GRN2, told], -1)
+        x = torch.cat([self._blurred(rows.tags_GRNF, self.tag_scale_F), rows.seen_GRN2, told], -1)
         token = self.tag(x, tags)
-        moved = self.action(self._scaled(rows.action_GRNF, self.action_scale_F), actions)
+        moved = self.action(self._blurred(rows.action_GRNF, self.action_scale_F), actions)
         pooled = torch.einsum("grne,gnm->grme", token, self.tag_slots.weights(tags, described.tag_mask_GN))
         weights = self.action_slots.weights(actions, described.action_mask_GN)
         pooled = pooled + torch.einsum("grne,gnm->grme", moved, weights)
@@ -168,6 +169,11 @@ class FleetNetwork(nn.Module):
         weights = self.tag_slots.weights(tags, described.tag_mask_GN)
         pooled = torch.einsum("grne,gnm->grme", self.experience(x, tags), weights)
         return torch.as_tensor(self.adapt(self.embed(pooled.flatten(2)).mean(1)))
+
+    def _blurred(self, x: Tensor, scale: Tensor) -> Tensor:
+        """Scaled features, in training with noise: long horizons see few independent stretches to learn from."""
+        x = self._scaled(x, scale)
+        return x + self.size.noise * torch.randn_like(x) if self.training else x
 
     def _scaled(self, x: Tensor, scale: Tensor) -> Tensor:
         return (x / scale).clamp(-LIMIT, LIMIT)

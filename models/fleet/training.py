@@ -58,7 +58,7 @@ class FleetTraining:
     held_out_share: float = 0.15
     partial_share: float = 0.6
     own_s: float = 600.0
-    every: int = 5
+    every: int = 8
     size: FleetSize = field(default_factory=FleetSize)
     fit: FleetFit = field(default_factory=FleetFit)
 
@@ -73,11 +73,29 @@ class FleetTraining:
             raise ConfigError("every and own_s: expected at least 1 and more than 0")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What is there before the network: the ridge, rows to train on, and the plants that are held out."""
+
+    ridge: FleetRidge
+    rows: Sequence[PlantRows]
+    held_out: Sequence[Member]
+
+
 def train_fleet(members: Sequence[Member], config: FleetTraining, device: torch.device, say: Say) -> FleetModel:
     """Fit all of it; ``say`` is told in a sentence what is being done.
 
     Raises:
         ConfigError: where there are too few plants, or they do not tick alike.
+    """
+    return train_network(prepare(members, config, say), config, device, say)
+
+
+def prepare(members: Sequence[Member], config: FleetTraining, say: Say) -> Prepared:
+    """Everything in closed form.
+
+    Raises:
+        ConfigError: as ``train_fleet``.
     """
     members = _usable(members)
     count = max(1, round(config.held_out_share * len(members)))
@@ -89,16 +107,22 @@ def train_fleet(members: Sequence[Member], config: FleetTraining, device: torch.
     say(f"{len(ridge.kinds.tags)} kinds of tags and {len(ridge.kinds.actions)} of actions, penalty {ridge.penalty:g}")
     rows = [_rows(plant, seen, ridge, config.every) for plant, runs in views for seen in runs]
     if config.partial_share < 1.0:
-        rng = np.random.default_rng(config.fit.seed)
+        rng = np.random.default_rng(len(training))
         fewer = [with_fewer_tags(m, config.partial_share, rng) for m in training]
         rows += [_rows(m.plant, seen, ridge, config.every) for m in fewer for seen in _views(kinds, m)]
+    return Prepared(ridge=ridge, rows=rows, held_out=held_out)
+
+
+def train_network(prepared: Prepared, config: FleetTraining, device: torch.device, say: Say) -> FleetModel:
+    """The network on what is prepared, and what errors are usual with it."""
 
     def follow(step: int, steps: int, loss: float) -> None:
         if step == 1 or step % max(1, steps // 20) == 0:
             say(f"network: step {step} of {steps}, loss {loss:.4f}")
 
-    network = fit_network(rows, config.size, config.fit, device, follow)
-    return FleetModel(ridge=ridge, network=network, usual=measure(ridge, network, held_out, config.own_s))
+    network = fit_network(prepared.rows, config.size, config.fit, device, follow)
+    usual = measure(prepared.ridge, network, prepared.held_out, config.own_s)
+    return FleetModel(ridge=prepared.ridge, network=network, usual=usual)
 
 
 def _usable(members: Sequence[Member]) -> list[Member]:

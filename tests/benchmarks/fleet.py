@@ -1,6 +1,6 @@
 """A fleet model on plants it never saw: with ten minutes of their own, with fewer tags, and against their own models.
 
-Run: python -m tests.benchmarks.fleet --json OUT [--plants 120] [--seeds 3] [--models DIR] [--crossing 4]
+Run: python -m tests.benchmarks.fleet --json OUT [--plants 240] [--seeds 3] [--models DIR] [--crossing 4]
 Plants to train on and plants to judge are simulated once; settings were chosen on plants of other seeds than those
 that judge. Tables: unlike plants with instruments of their own (as trained), the same with the line's instruments, one
 kind of plant (spread 1), each plant with six tenths of its tags, and a family that no training saw.
@@ -26,7 +26,7 @@ from fusion.plain import plain
 from fusion.plant_file import load_plant
 from models import distributed
 from models.fleet.model import FleetModel
-from models.fleet.training import Member, train_fleet
+from models.fleet.training import Member, prepare, train_network
 from tests.small_plants import SMALL, small_values
 
 FLEETS = {
@@ -61,7 +61,7 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--plants", type=int, default=120)
+    parser.add_argument("--plants", type=int, default=240)
     parser.add_argument("--minutes", type=float, default=45.0)
     parser.add_argument("--judged", type=int, default=20)
     parser.add_argument("--first", type=int, default=UNSEEN, help="first seed of the plants that judge")
@@ -77,7 +77,7 @@ def main() -> None:
         for name, fleet in FLEETS.items()
     }
     judges["another family: the tests' small plant"] = another_family()
-    members, found = None, []
+    prepared, found = None, []
     for seed in range(asked.seeds):
         config = fleet_config([f"seed={seed}", *asked.overrides])
         place = None if asked.models is None else asked.models / f"seed-{seed}"
@@ -85,8 +85,8 @@ def main() -> None:
             model = FleetModel.load(place)
         else:
             plan = Simulated(plants=asked.plants, minutes=asked.minutes, first=config.first, spread=config.spread)
-            members = members or simulated(line, plan, say)
-            model = train_fleet(members, config.training, distributed.device(config.device), say)
+            prepared = prepared or prepare(simulated(line, plan, say), config.training, say)
+            model = train_network(prepared, config.training, distributed.device(config.device), say)
             if place is not None:
                 model.save(place)
         for name, fleet in judges.items():
