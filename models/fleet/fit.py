@@ -29,7 +29,7 @@ Progress = Callable[[int, int, float], None]
 class FleetFit:
     """How long and how the network is trained; ``average`` is the memory of the averaged weights."""
 
-    steps: int = 1500
+    steps: int = 2500
     plants: int = 24
     rows: int = 20
     context_rows: int = 12
