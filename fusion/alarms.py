@@ -58,6 +58,14 @@ class MarkOrder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModeOrder:
+    """What advice may do from now on: observe, shadow, advise or supervised."""
+
+    mode: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
     """One anomaly as the operator meets it: what was done with it, when, and by whom."""
 

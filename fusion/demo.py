@@ -212,6 +212,7 @@ class Demo:
         scenario = ["--scenario", str(self._scenario)] if self._scenario else []
         broker = f"127.0.0.1:{ports.mqtt}"
         plant = ["--opcua-port", ports.opcua, "--broker", broker, "--rtsp-port", ports.rtsp]
+        past = ["--recordings", str(self._folder / "records")]
         overrides = (
             "model=''",
             f"learn.models={self._models.folder}",
@@ -234,7 +235,7 @@ class Demo:
                 ports.opcua,
             ),
             ("daemon", ["run", "--config", str(CONFIG), *overrides], None),
-            ("page", ["dashboard", "--port", str(ports.page), "--broker", broker], ports.page),
+            ("page", ["dashboard", "--port", str(ports.page), "--broker", broker, *past], ports.page),
         ]
 
 

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def ignore_hangup() -> None:
-    """Let SIGHUP end neither us nor our children: nothing is read again while we run."""
+    """Let SIGHUP end neither us nor our children."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from fusion.checkpoint import load_checkpoint
 from fusion.errors import PlantMismatch
-from fusion.evaluation.whatif import advance, answer, parse_moves
+from fusion.evaluation.whatif import advance, answer
 from fusion.inference import Engine
-from fusion.plant import Modality, Plant
+from fusion.plant import Modality, Plant, parse_moves
 from fusion.recordings.recording import Recording
 from fusion.timeline.history import process_grid
 from fusion.training.ticks import ticks

@@ -51,7 +51,8 @@ class PlantState(StrEnum):
 class Health:
     """The daemon as a whole: sources, latency from tick close to publish, skipped ticks, uptime, model licence.
 
-    ``plant_state`` is the plant at a glance and ``reason`` why in words; ``alarms`` are all that are not normal.
+    ``mode`` is what the operator asks of advice. ``plant_state`` is the plant at a glance and ``reason`` why in words;
+    ``alarms`` are all that are not normal.
     """
 
     t_ns: int
@@ -66,6 +67,7 @@ class Health:
     calibrated_hours: float
     flags: tuple[str, ...] = ()
     licence: str = ""
+    mode: str = ""
     plant_state: PlantState = PlantState.NO_DATA
     reason: str = ""
     alarms: tuple[Alarm, ...] = ()

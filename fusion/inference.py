@@ -6,6 +6,7 @@ forecast and advice are made only on the newest one, so that a backlog is caught
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -23,9 +24,11 @@ from control.anomaly.detector import Detector, DetectorConfig
 from control.anomaly.evidence import Contributions
 from control.anomaly.seam import Seam
 from fusion.checkpoint import Checkpoint
-from fusion.errors import CheckpointError, ModelError
+from fusion.errors import CheckpointError, ConfigError, ModelError
+from fusion.ledger import Entry
 from fusion.outlook import Cadence, Outlook
 from fusion.plant import Plant
+from fusion.prospects import Prospect, Question, Refusal, refused
 from fusion.records import NS_PER_S, Anomaly, Answer, Energy, Forecast, Frame, Recommendation
 from fusion.state import load_state
 from models.monitors.residual import WARM_UP_TICKS
@@ -48,7 +51,7 @@ SKIPPED_S = 120.0
 class Outcome:
     """What one tick produced: ``anomalies`` are changes, ``open_anomalies`` what stands, advice what is new.
 
-    ``ticks`` is what the model was given, None where the tick was not judged.
+    ``ticks`` is what the model was given, None where the tick was not judged; ``ledger`` the advices where one changed.
     """
 
     frame: Frame
@@ -59,6 +62,7 @@ class Outcome:
     recommendation: Recommendation | None
     flags: tuple[str, ...]
     ticks: Ticks | None = None
+    ledger: tuple[Entry, ...] | None = None
 
     @classmethod
     def empty(cls, frame: Frame, flags: tuple[str, ...]) -> Outcome:
@@ -133,6 +137,7 @@ class Engine:
         self._state = ModelState()
         self._now_ns = 0
         self._seen: Present | None = None
+        self._missing: tuple[str, ...] = ()
         self._last_action: NDArray[np.float64] | None = None
         self._settling_until_ns = 0
         self._waiting_ticks = PATIENCE_TICKS
@@ -149,7 +154,7 @@ class Engine:
 
     def step(self, frame: Frame, newest: bool = True) -> Outcome:
         """Take one tick; with ``newest`` also forecast and advise when their time has come."""
-        self._now_ns = frame.t_ns
+        self._now_ns, self._missing = frame.t_ns, frame.missing
         if self._incomplete(frame):
             self.flags = (*frame.flags, "waiting for first values")
             return Outcome.empty(frame, self.flags)
@@ -169,7 +174,13 @@ class Engine:
             recommendation=advice,
             flags=self.flags,
             ticks=ticks,
+            ledger=self._ledger_news(),
         )
+
+    def _ledger_news(self) -> tuple[Entry, ...] | None:
+        ledger = self.outlook.ledger
+        changed, ledger.changed = ledger.changed, False
+        return ledger.entries if changed else None
 
     def catch_up(self, frames: Sequence[Frame]) -> tuple[Ticks | None, list[Anomaly]]:
         """Take consecutive ticks at once: the anomalies that ``step`` would tell one by one, in a fraction of its time.
@@ -302,6 +313,32 @@ class Engine:
         """Take what the operator, or a verifier, says of a recommendation."""
         self.outlook.answer(answer)
 
+    @property
+    def mode(self) -> Level:
+        """What advice may do, as far as the operator is concerned."""
+        return self.outlook.mode
+
+    def order(self, mode: str) -> bool:
+        """Do what an operator asks of advice; False where that changes nothing.
+
+        Raises:
+            ConfigError: where it is more than the configuration allows.
+        """
+        return self.outlook.order(mode)
+
+    def retarget(self, plant: Plant) -> None:
+        """Take over the targets of a plant that is otherwise the same."""
+        self.plant = replace(self.plant, targets=plant.targets)
+        self.outlook.retarget(self.plant, self.model.world(self._state) if self._state.ready else None)
+
+    def whatif(self, question: Question) -> Prospect:
+        """What happens next if signals are moved, and if nothing is, from the last tick on; changes nothing."""
+        if not self._state.ready:
+            text = "too little has been seen to look ahead"
+            return refused(question, self._now_ns, Refusal.WARMING_UP, text, self.model_id)
+        world = self.model.world(self._state, every=True)
+        return self.outlook.whatif(question, world, self._now_ns, self._missing)
+
     # --- over a restart
 
     @property
@@ -311,15 +348,23 @@ class Engine:
 
     @property
     def notes(self) -> dict[str, Any]:
-        """What else must outlive a restart, as plain values: the levels that were accepted as normal."""
-        return {"accepted": self.accepted}
+        """What else must outlive a restart, as plain values: accepted levels, the mode, the ledger."""
+        return {"accepted": self.accepted, "mode": str(self.mode), "ledger": self.outlook.ledger.kept}
 
     def resume(self, anomalies: Sequence[Anomaly], notes: Mapping[str, Any] | None = None) -> None:
         """Take over the anomalies that stood before a restart, and the notes of that time."""
         self.detector.resume(anomalies)
         self.model.heed(bool(self.detector.open), self._state)
-        if accepted := (notes or {}).get("accepted"):
+        notes = notes or {}
+        if accepted := notes.get("accepted"):
             self._relieve(accepted)
+        self._resume_mode(str(notes.get("mode", self.mode)))
+        self.outlook.ledger.resume(notes.get("ledger", ()))
+
+    def _resume_mode(self, mode: str) -> None:
+        """The mode of an earlier run, where the configuration still allows it; supervised does not return by itself."""
+        with contextlib.suppress(ConfigError):
+            self.order(str(Level.ADVISE) if mode == Level.SUPERVISED else mode)
 
     def recall(self, ticks: Ticks) -> None:
         """Bring the model to where it was with the ticks that it saw before a restart; nothing is told of them.

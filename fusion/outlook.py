@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from control.advice.advisor import Advisor, AdvisorConfig, Situation
 from control.advice.drift import BandWatch
+from control.advice.ledger import Ledger
 from control.advice.licence import Level, Licence
 from control.advice.planner import Planner
-from fusion.errors import ModelError
+from control.advice.prospect import foresee
+from fusion.errors import ConfigError, ModelError
 from fusion.plant import Plant, Role
-from fusion.records import NS_PER_S, Anomaly, Answer, Forecast, Frame, Recommendation
+from fusion.prospects import Prospect, Question, Refusal, refused
+from fusion.records import NS_PER_S, Anomaly, Answer, Forecast, Frame, Recommendation, Verdict
 from models.plant_model import PresentWorld
 from models.ticks import Ticks
 
@@ -53,15 +56,45 @@ class Outlook:
         self._cadence = cadence
         self._clock_ns = clock_ns
         self._advisor: Advisor | None = None
+        self.mode = advisor.first if cadence.advise else Level.OBSERVE
+        self.ledger = Ledger(plant, advisor.planner.objective, advisor.deadband)
         self._watched = [i for i, s in enumerate(plant.tags) if s.role is Role.CONTROLLED]
         self._bands = BandWatch(advisor.drift, [plant.tags[i].name for i in self._watched])
         self._due_ns = {"forecast": 0, "advice": 0}
+
+    def order(self, mode: str) -> bool:
+        """Do what an operator asks of advice from now on; False where that changes nothing.
+
+        Raises:
+            ConfigError: where it is more than the configuration allows.
+        """
+        if mode not in [*Level]:
+            raise ConfigError(f"mode {mode!r} is not accepted; expected one of {', '.join(Level)}")
+        wanted = Level(mode)
+        if not self._ceiling.allows(wanted):
+            raise ConfigError(f"mode {wanted}: advisor.level of the configuration allows {self._ceiling} at most")
+        changed, self.mode = wanted is not self.mode, wanted
+        if self._advisor is not None:
+            self._advisor.mode = wanted
+        return changed
+
+    def retarget(self, plant: Plant, world: PresentWorld | None) -> None:
+        """Take other targets: limits, setpoints and prices, which no model depends on."""
+        self._plant = plant
+        self.ledger.retarget(plant)
+        if self._advisor is not None and world is not None:
+            self._advisor.retarget(plant, Planner(self._config.planner, plant, world))
+
+    @property
+    def _ceiling(self) -> Level:
+        return self._config.level if self._cadence.advise else Level.OBSERVE
 
     def watch(self, t_ns: int, tick: Ticks, moved: bool) -> None:
         """Demote the licence where the plant no longer stays inside the bands; nothing but a restart restores it.
 
         A forecast assumes that nothing is moved: after a move, those made before it say nothing of the model.
         """
+        self.ledger.see(t_ns, tick.tags[-1], tick.action[-1])
         if not self._watched:
             return
         if moved:
@@ -111,6 +144,7 @@ class Outlook:
         if self._advisor is None:
             planner = Planner(self._config.planner, self._plant, world)
             self._advisor = Advisor(self._config, self._plant, planner, self.licence, self._model_id, self._clock_ns)
+            self._advisor.mode = self.mode
         situation = Situation(
             t_ns=frame.t_ns,
             anomalies=tuple(anomalies),
@@ -118,16 +152,38 @@ class Outlook:
             available=available(self._plant, frame),
             hands_off=not self._cadence.advise,
         )
-        return self._advisor.advise(world, situation)
+        news = self._advisor.advise(world, situation)
+        if news is not None and news.verdict is Verdict.ADVISE:
+            self.ledger.issue(news)
+        elif news is not None:
+            self.ledger.withdraw()
+        return news
+
+    def whatif(self, question: Question, world: PresentWorld, t_ns: int, stale: tuple[str, ...]) -> Prospect:
+        """The answer to a question; none where what it would rest on is old."""
+        age_s = (self._clock_ns() - t_ns) / NS_PER_S
+        if age_s > self._config.largest_age_s:
+            text = f"the latest tick is {age_s:.0f} s old, {self._config.largest_age_s:g} s allowed"
+            found = refused(question, t_ns, Refusal.STALE_DATA, text)
+        elif lost := [name for name in stale if name in question.moves or self._targeted(name)]:
+            found = refused(question, t_ns, Refusal.STALE_DATA, f"stale or missing: {', '.join(lost)}")
+        else:
+            found = foresee(question, world, self._plant, t_ns, self._config.planner)
+        return replace(found, stale=stale, model_id=self._model_id)
+
+    def _targeted(self, name: str) -> bool:
+        return any(target.signal == name for target in self._plant.targets)
 
     def answer(self, answer: Answer) -> None:
         """Take what the operator, or a verifier, says of a recommendation."""
-        known = self._advisor is not None and self._advisor.answer(answer, self._clock_ns())
+        now_ns = self._clock_ns()
+        stood = self._advisor is not None and self._advisor.answer(answer, now_ns)
+        known = self.ledger.answer(answer, now_ns) or stood
         said = f"{answer.id}: {answer.answer}" + (f" ({answer.reason})" if answer.reason else "")
         if known:
             log.info("recommendation %s", said)
         else:
-            log.warning("recommendation %s, but it does not stand any more", said)
+            log.warning("recommendation %s, but it does not stand any more, or never did", said)
 
 
 def available(plant: Plant, frame: Frame) -> dict[str, bool]:

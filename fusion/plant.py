@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -44,8 +44,9 @@ class Signal:
     signal without ``max_rate`` [unit/s] conditions the model but is never recommended. ``pose`` places a LiDAR in
     the plant frame: x, y, z [m], roll, pitch, yaw [rad]. Signals of one ``device`` fail together (default: each is its
     own). ``machine`` marks what a valve or drive does (its position, speed or current): where such a tag alone
-    contradicts the others, the machine is at fault and not an instrument. ``auto_tag`` of a manipulated signal names
-    the process signal that is not zero while its loop takes a setpoint; a loop without one always does.
+    contradicts the others, the machine is at fault and not an instrument. Values of an ``operating_state`` say whether
+    the plant runs, stands or is cleaned; where no tag does, states are looked for in all. ``auto_tag`` of a manipulated
+    signal names the process signal that is not zero while its loop takes a setpoint; a loop without one always does.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Signal:
     description: str = ""
     device: str = ""
     machine: bool = False
+    operating_state: bool = False
     auto_tag: str = ""
 
     def __post_init__(self) -> None:
@@ -74,6 +76,8 @@ class Signal:
             raise ConfigError(f"signal {self.name!r}: a manipulated signal needs low and high")
         if self.auto_tag and self.role is not Role.MANIPULATED:
             raise ConfigError(f"signal {self.name!r}: auto_tag is for manipulated signals")
+        if self.operating_state and (self.modality is not Modality.PROCESS or self.role is Role.MANIPULATED):
+            raise ConfigError(f"signal {self.name!r}: operating_state is for process tags that nobody manipulates")
         if self.max_rate is not None and self.max_rate <= 0:
             raise ConfigError(f"signal {self.name!r}: max_rate must be positive")
         if self.pose and len(self.pose) != 6:
@@ -229,6 +233,28 @@ class Plant:
         """SHA-256 of the essentials: a model fits every plant with the fingerprint of the one it was trained on."""
         text = json.dumps(self.essentials, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def parse_moves(texts: Sequence[str], plant: Plant) -> dict[str, float]:
+    """``SIGNAL=VALUE`` as typed by a user, in engineering units.
+
+    Raises:
+        ConfigError: naming the signals that can be moved, or the limits of one.
+    """
+    movable = {signal.name: signal for signal in plant.actions}
+    moves = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        signal = movable.get(name)
+        if signal is None:
+            raise ConfigError(f"--set {text}: {name!r} cannot be moved; accepted: {', '.join(movable)}")
+        try:
+            moves[name] = float(value)
+        except ValueError as error:
+            raise ConfigError(f"--set {text}: {value!r} is not a number; expected SIGNAL=VALUE") from error
+        if signal.low is not None and signal.high is not None and not signal.low <= moves[name] <= signal.high:
+            raise ConfigError(f"--set {text}: expected {signal.low:g} to {signal.high:g} {signal.unit}")
+    return moves
 
 
 def differences(plant: Plant, other: Plant) -> list[str]:

@@ -268,7 +268,8 @@ class Recommendation:
     """A request to the operator or a verifier, never a command; HOLD is an answer with a reason.
 
     ``gain`` is the expected saving against doing nothing with its 90 % interval ``gain_low .. gain_high``, in the
-    objective's unit. ``requires`` lists conditions such as loop modes; ``rollback`` the values to return to.
+    objective's unit. ``requires`` lists conditions such as loop modes; ``rollback`` the values to return to. ``mode``
+    is "supervised" where it may be followed without being accepted.
     """
 
     id: str
@@ -289,6 +290,7 @@ class Recommendation:
     licence: str
     model_id: str
     plant_fingerprint: str
+    mode: str = "advise"
     requires: tuple[str, ...] = ()
     rollback: Mapping[str, float] = field(default_factory=dict)
 
@@ -305,11 +307,12 @@ class AnswerKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """The answer to the recommendation ``id``."""
+    """The answer to the recommendation ``id``, and whose it is."""
 
     id: str
     answer: AnswerKind
     reason: str = ""
+    by: str = ""
 
 
 class Origin(StrEnum):

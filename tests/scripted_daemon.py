@@ -48,7 +48,8 @@ def event(name, t_ns, state=AnomalyState.RAISED, onset_ns=None):
 class Scripted:
     """As much of an engine as a daemon asks for; ``play`` gives what happens at each tick."""
 
-    plant, model_id, calibrated_hours, level, flags, calibration, notes = PLANT, "m", 1.0, "observe", (), None, {}
+    plant, model_id, calibrated_hours, level, mode = PLANT, "m", 1.0, "observe", "observe"
+    flags, calibration, notes = (), None, {}
 
     def __init__(self, sequence=0, play=lambda engine, t_ns: []):
         self.sequence, self.open, self.accepted, self.skips = sequence, {}, [], 0

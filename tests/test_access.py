@@ -22,18 +22,26 @@ DEMO = ROOT / "configs" / "demo.yaml"
 # --- rights at the broker
 
 FUSION = {f"fusion/lime/v1/{kind}" for kind in ("health", "anomaly", "recommendation", "frame", "preview/camera")}
-SAID = {"fusion/lime/v1/alarm/order", "fusion/lime/v1/mark/order", "fusion/lime/v1/recommendation/ack"}
+ASKED = {
+    f"fusion/lime/v1/{topic}"
+    for topic in ("alarm/order", "mark/order", "mode/order", "recommendation/ack", "whatif/request", "verifier/order")
+}
+ORDERED = ASKED - {"fusion/lime/v1/mark/order"}
+ACK, START, VERIFIER = (f"fusion/lime/v1/{topic}" for topic in ("recommendation/ack", "verifier/order", "verifier"))
+SAID = ASKED | {VERIFIER}
 COMMAND, STATUS, TAG = "simulator/lime/command", "simulator/lime/status", "plant/lime/TT101"
 TOPICS = FUSION | SAID | {COMMAND, STATUS, TAG, "other", "fusion/lime/v2/health"}
 WRITE = {
     "daemon": FUSION | SAID,
-    "page": {"fusion/lime/v1/alarm/order", COMMAND},
+    "page": ORDERED | {COMMAND},
+    "verifier": {ACK, VERIFIER},
     "simulator": {TAG, STATUS},
     "reader": set(),
 }
 READ = {
-    "daemon": SAID | {TAG},
+    "daemon": ASKED - {START} | {TAG},
     "page": FUSION | SAID | {STATUS},
+    "verifier": {"fusion/lime/v1/health", "fusion/lime/v1/recommendation", ACK, START},
     "simulator": {COMMAND},
     "reader": FUSION | SAID,
 }

@@ -65,6 +65,9 @@ def test_a_missing_model_exits_2_and_says_what_was_expected(tmp_path, capsys):
         (["replay", "x", "--model", "x", "--json", "no/dir/x.json"], "--json no/dir/x.json: there is no folder no/dir"),
         (["evaluate", "--model", "x", "--json", "no/x.json"], "--json no/x.json: there is no folder no"),
         (["evaluate", "--model", "x", "--json", "."], "--json .: is a folder; expected the name of a file"),
+        (["whatif", "--model", "x"], "whatif: --recording, --at missing; or --broker HOST:PORT asks a running daemon"),
+        (["whatif", "--broker", "127.0.0.1:1", "--at", "3"], "whatif takes --broker or --at, not both"),
+        (["whatif", "--broker", "127.0.0.1:1"], "broker 127.0.0.1:1 cannot be reached"),
         ([*WHATIF, "60", "--json", "no/x.json"], "--json no/x.json: there is no folder no"),
     ],
 )

@@ -55,7 +55,7 @@ class Teller:
 class Listening:
     """An engine that only looks, and an outlet that only keeps."""
 
-    plant, model_id, calibrated_hours, level, flags = PLANT, "m", 1.0, "observe", ()
+    plant, model_id, calibrated_hours, level, mode, flags = PLANT, "m", 1.0, "observe", "observe", ()
     sequence, notes, settled, trouble = 0, {}, True, ""
 
     def __init__(self):
@@ -83,6 +83,9 @@ class Listening:
 
     def orders(self):
         return [self.to_order.pop()] if self.to_order else []
+
+    def questions(self):
+        return ()
 
     def refused(self, what):
         self.refusals.append(what)

@@ -84,7 +84,10 @@ def test_overrides_reach_their_place():
         ("timeline.lateness_s=abc", "timeline.lateness_s: 'abc' is not accepted; expected a number"),
         ("timeline.lateness_s=-1", "timeline.lateness_s: -1.0 must lie between"),
         ("advisor.planner.sample=3", "advisor.planner.sample: unknown key; accepted: samples"),
-        ("advisor.level=shout", "advisor.level: 'shout' is not accepted; expected one of observe, shadow, advise"),
+        (
+            "advisor.level=shout",
+            "advisor.level: 'shout' is not accepted; expected one of observe, shadow, advise, supervised",
+        ),
         ("publish.port=high", "publish.port: 'high' is not accepted; expected a whole number"),
         ("connectors=5", "connectors: 5 is not accepted; expected a mapping"),
         ("connectors.skid.topics=3", "connectors.skid.topics: 3 is not accepted; expected a list"),

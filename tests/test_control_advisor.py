@@ -146,7 +146,7 @@ def test_hold_for_operator_mode():
     assert hold(Desk(), hands_off=True) is HoldReason.OPERATOR_MODE
     assert hold(Desk(level=Level.ADVISE), available={"T.SP": False, "L.SP": False}) is HoldReason.OPERATOR_MODE
     desk = Desk()
-    desk.advisor._config.level = Level.OBSERVE
+    desk.advisor.mode = Level.OBSERVE
     assert hold(desk) is HoldReason.OPERATOR_MODE
 
 

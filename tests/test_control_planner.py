@@ -4,7 +4,7 @@ import pytest
 import torch
 from control_worlds import HORIZON_S, LinearWorld, small_plant
 
-from control.advice.constraints import ConstraintConfig, MoveBox, SignalLimits, binding_moves, clamp_move
+from control.advice.constraints import ConstraintConfig, MoveBox, SignalLimits, binding_moves, blocks, clamp_move
 from control.advice.objective import Objective, ObjectiveConfig, time_weights
 from control.advice.planner import Planner, PlannerConfig
 from fusion.errors import ConfigError, ModelError
@@ -155,8 +155,8 @@ def test_candidates_outside_the_trained_region_lose():
 
 
 def test_coloured_noise_has_unit_variance_and_leans_to_low_frequencies():
-    made = planner(LinearWorld(), knots=8).noise(4000)
-    assert made.shape == (4000, 8, 2)
+    made = planner(LinearWorld(), knots=6).noise(4000)
+    assert made.shape == (4000, 6, 2)
     assert float(made.std()) == pytest.approx(1.0, abs=0.05)
     neighbours = (made[:, 1:] * made[:, :-1]).mean()
     assert float(neighbours) > 0.3
@@ -214,3 +214,26 @@ def test_planning_takes_milliseconds():
     began = time.process_time()
     made.plan(world)
     assert time.process_time() - began < 1.0
+
+
+def test_knots_hold_for_longer_and_longer_and_fill_the_path():
+    assert blocks(1) == (60,)
+    assert blocks(4) == (1, 2, 4, 53)
+    box = MoveBox(small_plant(), ("T.SP", "L.SP"))
+    knots = torch.tensor([[[80.4, 0.6], [80.8, 0.6], [80.0, 0.6]]])
+    path = box.paths(knots, torch.tensor([80.0, 0.6]))[0, :, 0]
+    assert path.shape == (60,)
+    assert path[:5].tolist() == pytest.approx([80.4, 80.8, 80.8, 80.3, 80.0])
+
+
+def test_what_comes_late_is_planned_to_come_late():
+    world = LinearWorld()
+    plan = planner(world, latency_s=60.0).plan(world)
+    assert (plan.action[:6] == world.current_action).all()
+    assert plan.action[-1, 0] > 84
+    coming = torch.tensor([[81.0, 0.6], [82.0, 0.6]])
+    told = planner(world).plan(world, coming_DA=coming)
+    assert torch.equal(told.action[:2], coming)
+    assert abs(float(told.action[2, 0]) - 82.0) <= 0.5 + 1e-5
+    with pytest.raises(ConfigError, match=r"planner\.latency_s"):
+        PlannerConfig(latency_s=999)

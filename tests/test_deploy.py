@@ -15,6 +15,8 @@ from fusion.cli import build_parser
 from fusion.daemon.metrics import HELP
 from fusion.daemon.settings import load_daemon_config
 from fusion.dashboard.app import DashboardConfig
+from fusion.plant_file import load_plant
+from fusion.verifier.settings import checked_loops, load_verifier_config
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
@@ -31,14 +33,19 @@ def commands():
     yield from (services[name]["command"] for name in ("daemon", "page"))
 
 
-def test_the_commands_of_units_and_containers_are_accepted():
+def test_the_commands_of_units_and_containers_are_accepted(tmp_path):
     parsed = [build_parser().parse_args(command) for command in commands()]
-    assert len(parsed) == 4
+    assert len(parsed) == 5
     for given in parsed:
         if hasattr(given, "users"):
             DashboardConfig(
                 host=given.host, users=given.users, certificate=given.https_certificate, key=given.https_key
             )
+        elif given.verb.name == "verify":
+            told = (DEPLOY.parent / "docs" / "control.md").read_text().split("```yaml\n")[1].split("```")[0]
+            (tmp_path / "verifier.yaml").write_text(told)
+            config = load_verifier_config(tmp_path / "verifier.yaml", given.overrides)
+            assert checked_loops(config, load_plant(DEPLOY.parent / "configs" / "plant" / "lime.yaml"))
         else:
             load_daemon_config(DEPLOY / "site.yaml", given.overrides)
 

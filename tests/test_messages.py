@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from wire_examples import KILN, T0, anomaly, forecast, frame, health, recommendation
+from wire_examples import KILN, T0, anomaly, forecast, frame, health, prospect, recommendation
 
 from fusion.errors import FusionError
+from fusion.prospects import Refusal
 from fusion.publish.encoding import energy_message, to_message
 from fusion.publish.messages import SurpriseOut, decode, encode, schemas
 from fusion.publish.preview import cloud_bytes, picture_png, spectrogram
@@ -16,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_every_record_survives_the_wire_with_units_and_without_nan():
-    for record in (health(), anomaly(), forecast(), recommendation(T0), frame()):
+    for record in (health(), anomaly(), forecast(), recommendation(T0), frame(), prospect(), prospect(Refusal.BUSY)):
         message = to_message(record, KILN, "m1")
         again = decode(encode(message))
         assert again == message

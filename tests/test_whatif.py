@@ -1,13 +1,21 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from fusion.checkpoint import load_checkpoint
 from fusion.cli import main
 from fusion.errors import ConfigError
-from fusion.evaluation.whatif import between, parse_moves, whatif
+from fusion.evaluation.whatif import advance, between, whatif
+from fusion.inference import Engine
+from fusion.plant import parse_moves
 from fusion.plant_file import load_plant
+from fusion.prospects import Question, Refusal
+from fusion.recordings.recording import Recording
+from fusion.records import ACTION_STEPS
 
 PLANT = load_plant(Path(__file__).parent.parent / "configs" / "plant" / "lime.yaml")
 
@@ -56,3 +64,22 @@ def test_nothing_moved_is_nothing_changed(model, recordings):
 def test_a_question_that_cannot_be_asked_says_why(model, recordings, at_s, horizon_s, said):
     with pytest.raises(ConfigError, match=said):
         whatif(model, recordings[-1], at_s, [], horizon_s)
+
+
+def test_a_running_engine_foresees_what_a_recording_says(model, recordings):
+    recording = Recording.verified(recordings[-1])
+    engine = Engine(load_checkpoint(model, recording.plant))
+    assert engine.whatif(Question(id="q", moves={})).refusal is Refusal.WARMING_UP
+    advance(engine, recording, 240)
+    wide = replace(engine.model.region, limit=1e9, low=np.full(len(PLANT.actions), -1e9))
+    engine.model.region = replace(wide, high=-wide.low)
+    name = "TIC101.SP"
+    now = float(engine.present_action[[s.name for s in PLANT.actions].index(name)])
+    held = engine.whatif(Question(id="q", moves={name: now}))
+    assert (held.refusal, held.id, held.model_id) == (None, "q", engine.model_id)
+    np.testing.assert_allclose(held.moved.mean, held.baseline.mean)
+    path = torch.from_numpy(engine.present_action.copy()).expand(1, ACTION_STEPS, -1)
+    np.testing.assert_allclose(held.moved.mean, engine.rollout(path)[0], rtol=1e-5, atol=1e-6)
+    higher = engine.whatif(Question(id="q", moves={name: min(now + 1.0, 90.0)}))
+    i = higher.moved.signals.index("TT101")
+    assert higher.moved.mean[-1, i] > higher.baseline.mean[-1, i]

@@ -9,6 +9,7 @@ import numpy as np
 from fusion.alarms import Alarm
 from fusion.health import Health, PlantState, SourceHealth, SourceState
 from fusion.plant import Gain, Modality, Plant, Role, Signal, Target
+from fusion.prospects import Prospect, Question, refused
 from fusion.publish.encoding import energy_message
 from fusion.publish.messages import SurpriseOut
 from fusion.records import (
@@ -117,6 +118,26 @@ def recommendation(t_ns=None, valid_s=60.0, verdict=Verdict.ADVISE):
         model_id="m1",
         plant_fingerprint=KILN.fingerprint,
         rollback={"TIC1.SP": 82.0},
+    )
+
+
+def prospect(refusal=None, t_ns=T0):
+    asked = Question(id="q1", moves={"TIC1.SP": 81.0}, by="kim")
+    if refusal is not None:
+        return refused(asked, t_ns, refusal, "no", "m1")
+    advice = recommendation(t_ns)
+    return Prospect(
+        id="q1",
+        by="kim",
+        t_ns=t_ns,
+        model_id="m1",
+        moves=advice.moves,
+        moved=advice.expected,
+        baseline=advice.baseline,
+        gain=(3.0, 1.0, 5.0),
+        binding=("TT1 high",),
+        support=0.7,
+        stale=("IT1",),
     )
 
 
@@ -255,6 +276,20 @@ class Story:
             plant_fingerprint=PLANT.fingerprint,
             requires=("TIC101 in cascade",),
             rollback={"TIC101.SP": 83.0, "LIC201.SP": 0.6},
+        )
+
+    def prospect(self, s, question="q-1"):
+        return Prospect(
+            id=question,
+            by="kim",
+            t_ns=self.at(s),
+            model_id="m-4711",
+            moves=self.advice(s).moves,
+            moved=self.forecast(s, -1.5),
+            baseline=self.forecast(s, 1.0),
+            gain=(3.1, 0.4, 5.9),
+            binding=("DT201 low",),
+            support=0.6,
         )
 
     def health(self, s, state="online", plant_state=PlantState.NORMAL, **rest):

@@ -10,13 +10,11 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from asyncua import ua
 from asyncua.client.client import Client
-from asyncua.crypto import security_policies
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.uaerrors import UaStatusCodeError, UaStructParsingError
@@ -24,12 +22,12 @@ from asyncua.ua.uaerrors import UaStatusCodeError, UaStructParsingError
 from connectors.base import SourceSilent, Tally
 from connectors.inbox import Inbox
 from connectors.opcua.calls import publish, read_values
-from connectors.opcua.certificates import check_host, check_time, load, told_apart
+from connectors.opcua.certificates import load, told_apart
+from connectors.opcua.channel import connect
 from connectors.opcua.config import OpcUaConfig
 from connectors.opcua.nodes import NodeAddress, identifier
 from connectors.opcua.notifications import NotificationReader
 from connectors.opcua.reasons import FAILURES, refusal_or_loss, said
-from fusion.credentials import secret
 from fusion.errors import SourceError, SourceRefused
 from fusion.records import Columns, Item
 
@@ -74,7 +72,7 @@ class OpcUaSession:
         self._client.session_timeout = int(config.session_timeout_s * 1000)
         self._client.application_uri = config.application_uri
         try:
-            await self._connect(self._client)
+            await connect(self._client, config)
             await self._subscribe(ua.CreateSubscriptionParameters())
         except FileNotFoundError as error:
             raise SourceRefused(f"{error.filename}: no such file") from error
@@ -85,32 +83,6 @@ class OpcUaSession:
                 raise SourceRefused(f"{config.url}: {another}") from error
             raise type(reason)(f"{config.url}: {reason}") from error
         self._tasks = [asyncio.create_task(work()) for work in (self._retry_failed, self._audit)]
-
-    async def _connect(self, client: Client) -> None:
-        config = self._config
-        password = secret("opcua.password", config.password, config.password_file)
-        if config.username:
-            client.set_user(config.username)
-            client.set_password(password or "")
-        if not config.insecure:
-            self._check_certificates()
-            await client.set_security(
-                getattr(security_policies, f"SecurityPolicy{config.security_policy}"),
-                Path(config.certificate or ""),
-                Path(config.private_key or ""),
-                server_certificate=config.server_certificate,
-                mode=ua.MessageSecurityMode[config.security_mode],
-            )
-        await client.connect()
-
-    def _check_certificates(self) -> None:
-        config = self._config
-        ours, theirs = config.certificate or "", config.server_certificate or ""
-        check_time("opcua.certificate", ours, load("opcua.certificate", ours))
-        pinned = load("opcua.server_certificate", theirs)
-        check_time("opcua.server_certificate", theirs, pinned)
-        host = config.server_name or urlsplit(config.url).hostname or ""
-        check_host("opcua.server_certificate", theirs, pinned, host)
 
     async def _other_certificate(self) -> str:
         """Whether a channel that failed may have failed since the server shows another certificate than the trusted."""

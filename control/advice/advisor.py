@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 from torch import Tensor
 
 from control.advice.constraints import clamp_move
 from control.advice.drift import DriftConfig
 from control.advice.licence import Level, Licence
 from control.advice.planner import Plan, Planner, PlannerConfig
+from control.advice.prospect import forecast_of
 from control.advice.world import World
 from fusion.clock import iso_time
 from fusion.errors import ConfigError, ModelError
@@ -29,7 +29,6 @@ from fusion.records import (
     AnomalyState,
     Answer,
     AnswerKind,
-    Forecast,
     HoldReason,
     Move,
     Recommendation,
@@ -44,10 +43,10 @@ _RELIEF = 0.5
 class AdvisorConfig:
     """How long an advice holds, how often one may come, and how fresh the data must be.
 
-    ``level`` is what the operator asks for; the licence may grant less. A tick older than ``largest_age_s``, a stale
-    target or move, or more than ``stale_share`` of the tags stale is no ground for advice. Moves below ``deadband``
-    (share of range) are not sent, nor is a gain below ``least_gain`` per hour. An anomaly touches a signal from
-    ``touching`` of its blame.
+    ``level`` is the most that an operator may ask for; the licence may grant less. It is what is asked for at first,
+    but supervised, which somebody has to ask for. A tick older than ``largest_age_s``, a stale target or move, or more
+    than ``stale_share`` of the tags stale is no ground for advice. Moves below ``deadband`` (share of range) are not
+    sent, nor is a gain below ``least_gain`` per hour. An anomaly touches a signal from ``touching`` of its blame.
     """
 
     level: Level = Level.ADVISE
@@ -62,6 +61,11 @@ class AdvisorConfig:
     touching: float = 0.1
     drift: DriftConfig = field(default_factory=DriftConfig)
     planner: PlannerConfig = field(default_factory=PlannerConfig)
+
+    @property
+    def first(self) -> Level:
+        """The mode of the start: nothing is followed unasked before somebody says so."""
+        return Level.ADVISE if self.level is Level.SUPERVISED else self.level
 
     def __post_init__(self) -> None:
         """Reject what could flood an operator or never speak."""
@@ -112,6 +116,7 @@ class Advisor:
         self._config, self._plant, self._planner = config, plant, planner
         self._model_id, self._clock_ns = model_id, clock_ns
         self.licence = licence
+        self.mode = config.first
         self.sequence = sequence
         self._advice: Recommendation | None = None
         self._hold: Recommendation | None = None
@@ -151,13 +156,17 @@ class Advisor:
             self._advice = None
         return True
 
+    def retarget(self, plant: Plant, planner: Planner) -> None:
+        """Go on with other targets: what was advised for the old ones is withdrawn."""
+        self._plant, self._planner, self._advice, self.said = plant, planner, None, None
+
     # --- reasons that need no plan
 
     def _forbidden(self, situation: Situation) -> _Hold | None:
         """The first reason that forbids advice, whatever the plan would be."""
         if text := self._stale(situation):
             return _Hold(HoldReason.STALE_DATA, text)
-        if situation.hands_off or not self._config.level.allows(Level.SHADOW):
+        if situation.hands_off or not self.mode.allows(Level.SHADOW):
             return _Hold(HoldReason.OPERATOR_MODE, "the operator has switched advice off")
         licensed = self.licence.allowed(Level.SHADOW)
         if licensed and not self._free(situation, Level.SHADOW):
@@ -192,7 +201,7 @@ class Advisor:
 
     def _free(self, situation: Situation, level: Level) -> tuple[str, ...]:
         """Signals that may be moved at a level and whose loops take a setpoint."""
-        if not self._config.level.allows(level):
+        if not self.mode.allows(level):
             return ()
         allowed = [n for n in self.licence.allowed(level) if n in self._planner.box.names]
         return tuple(n for n in allowed if situation.available.get(n, True))
@@ -295,12 +304,18 @@ class Advisor:
         self._advice = replace(
             rest,
             moves=moves,
+            mode=self._mode(moves, situation).value,
             requires=tuple(f"{m.signal}: loop in automatic and taking a setpoint" for m in moves),
             rollback=dict(zip(self._planner.box.names, world.current_action.tolist(), strict=True)),
         )
         self._issued_ns.append(situation.t_ns)
         self._hold = None
         return self._advice
+
+    def _mode(self, moves: Sequence[Move], situation: Situation) -> Level:
+        """Whether all moves may be made without asking first."""
+        free = set(self._free(situation, Level.SUPERVISED))
+        return Level.SUPERVISED if {move.signal for move in moves} <= free else Level.ADVISE
 
     def _held(self, hold: _Hold, world: World | None, situation: Situation) -> Recommendation:
         """HOLD; the same one again while it is valid and nothing new is to be said."""
@@ -322,8 +337,8 @@ class Advisor:
     ) -> Recommendation:
         self.sequence += 1
         t_ns = situation.t_ns
-        expected = _forecast(world, plan.expected, plan, t_ns) if plan and world else None
-        baseline = _forecast(world, plan.baseline, plan, t_ns) if plan and world else None
+        expected = forecast_of(world, plan.expected, plan.half_band, t_ns) if plan and world else None
+        baseline = forecast_of(world, plan.baseline, plan.half_band, t_ns) if plan and world else None
         return Recommendation(
             id=f"{self._plant.name}-{t_ns // NS_PER_S}-{self.sequence}",
             sequence=self.sequence,
@@ -344,17 +359,3 @@ class Advisor:
             model_id=self._model_id,
             plant_fingerprint=self._plant.fingerprint,
         )
-
-
-def _forecast(world: World, mean_HS: Tensor, plan: Plan, t_ns: int) -> Forecast:
-    """Forecast of all signals of the world, with the 90 % band around it."""
-    mean = np.asarray(mean_HS.cpu().numpy(), np.float64)
-    half = np.asarray(plan.half_band.cpu().numpy(), np.float64)
-    return Forecast(
-        t_ns=t_ns,
-        horizon_s=tuple(float(h) for h in world.horizon_s),
-        signals=tuple(world.signals),
-        mean=mean,
-        low=mean - half,
-        high=mean + half,
-    )

@@ -35,6 +35,16 @@ class ConstraintConfig:
             raise ConfigError("constraints: largest_step must be in (0, 1], band_share in [0, 1]")
 
 
+def blocks(knots: int) -> tuple[int, ...]:
+    """Steps of the action grid for which each knot holds: 1, 2, 4 and so on, the last to the end of the path.
+
+    What is asked for now may be changed soon, what comes later is only there to be aimed at. Source: Cagienard et al.
+    (2007), "Move blocking strategies in receding horizon control".
+    """
+    lengths = [2**j for j in range(knots - 1)]
+    return (*lengths, ACTION_STEPS - sum(lengths))
+
+
 class MoveBox:
     """Ranges, rates and step sizes of the manipulated signals, met by construction."""
 
@@ -54,13 +64,18 @@ class MoveBox:
         high = torch.minimum(self.high, current_A + self._reach).maximum(self.low)
         return torch.where(free_A, low, current_A), torch.where(free_A, high, current_A)
 
-    def paths(self, knots_NJA: Tensor, current_A: Tensor) -> Tensor:
-        """Paths [N, K, A] that ramp to each knot at the allowed rate and hold it until the next."""
+    def paths(self, knots_NJA: Tensor, current_A: Tensor, coming_DA: Tensor | None = None) -> Tensor:
+        """Paths [N, K, A] that ramp to each knot at the allowed rate and hold it until the next.
+
+        They begin with ``coming_DA``, what is on its way whatever is asked for now.
+        """
         N, J, A = knots_NJA.shape
-        block = math.ceil(ACTION_STEPS / J)
-        travel_LA = torch.arange(1, block + 1)[:, None] * self._step
-        value_NA, parts = current_A.expand(N, A), []
-        for j in range(J):
+        coming_DA = current_A[None, :][:0] if coming_DA is None else coming_DA
+        value_NA, parts = current_A.expand(N, A), [coming_DA.expand(N, -1, -1)]
+        if len(coming_DA):
+            value_NA = coming_DA[-1].expand(N, A)
+        for j, length in enumerate(blocks(J)):
+            travel_LA = torch.arange(1, length + 1)[:, None] * self._step
             wanted_NA = (knots_NJA[:, j] - value_NA)[:, None]
             parts.append(value_NA[:, None] + wanted_NA.clamp(-travel_LA, travel_LA))
             value_NA = parts[-1][:, -1]

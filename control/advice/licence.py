@@ -1,4 +1,4 @@
-"""Whether a model may steer, signal by signal, and why not: observe < shadow < advise.
+"""Whether a model may steer, signal by signal, and why not: observe < shadow < advise < supervised.
 
 Held-out error on quiet history does not tell a model that steers well from one that is worse than doing nothing:
 exogenous moves, gains and errors on perturbed windows do. Knows no model: numbers and rollouts come in.
@@ -23,11 +23,12 @@ from fusion.plant import Plant
 
 
 class Level(StrEnum):
-    """What a model may do, in rising order: watch, plan in silence, advise."""
+    """What a model may do, in rising order: watch, plan in silence, advise, be followed unless somebody objects."""
 
     OBSERVE = "observe"
     SHADOW = "shadow"
     ADVISE = "advise"
+    SUPERVISED = "supervised"
 
     @property
     def rank(self) -> int:

@@ -8,6 +8,7 @@ Shape letters: N candidates, J knots, K steps of the action grid, A manipulated 
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Collection
@@ -16,13 +17,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from control.advice.constraints import ConstraintConfig, MoveBox, SignalLimits, binding_moves
+from control.advice.constraints import ConstraintConfig, MoveBox, SignalLimits, binding_moves, blocks
 from control.advice.objective import Objective, ObjectiveConfig
 from control.advice.world import World
 from fusion.errors import ConfigError, ModelError
 from fusion.plant import Plant
 from fusion.records import ACTION_STEP_S, ACTION_STEPS
 
+MOST_KNOTS = 6  # 1 + 2 + 4 + 8 + 16 steps, and the rest
 _FEASIBLE = 1e-6
 _NEARLY = 1.1
 
@@ -32,9 +34,10 @@ class PlannerConfig:
     """Size of the search.
 
     With one knot a plan is one new value per signal, ramped at its rate and held: what an operator can be asked for
-    every few minutes. More knots plan a course of moves and expect to be asked again within
-    ``600 / knots`` seconds. ``sigma`` is the first spread of the samples as a share of the reach. Moves below
-    ``deadband`` (share of range) and moves that bring less than ``minor`` of the saving are left out.
+    every few minutes. More knots plan a course of moves, the first for the next 10 s, each later one for twice as long
+    as the one before, and expect to be asked again soon. What is asked for now comes about ``latency_s`` later.
+    ``sigma`` is the first spread of the samples as a share of the reach. Moves below ``deadband`` (share of range) and
+    moves that bring less than ``minor`` of the saving are left out.
     """
 
     samples: int = 128
@@ -48,6 +51,7 @@ class PlannerConfig:
     knots: int = 1
     deadband: float = 0.01
     minor: float = 0.03
+    latency_s: float = 0.0
     deadline_s: float = 2.0
     seed: int = 0
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
@@ -55,8 +59,10 @@ class PlannerConfig:
 
     def __post_init__(self) -> None:
         """Reject a search that cannot find anything."""
-        if not 1 <= self.knots <= ACTION_STEPS:
-            raise ConfigError(f"planner.knots: {self.knots} must be 1 to {ACTION_STEPS}")
+        if not 1 <= self.knots <= MOST_KNOTS:
+            raise ConfigError(f"planner.knots: {self.knots} must be 1 to {MOST_KNOTS}")
+        if not 0 <= self.latency_s <= ACTION_STEP_S * ACTION_STEPS / 2:
+            raise ConfigError(f"planner.latency_s: {self.latency_s} must be 0 to {ACTION_STEP_S * ACTION_STEPS / 2:g}")
         if not 2 <= self.elites < self.samples or self.iterations < 1:
             raise ConfigError("planner: expected 2 <= elites < samples and at least 1 iteration")
         if self.decay < 1 or self.sigma <= 0 or self.deadline_s <= 0 or not 0 <= self.momentum < 1:
@@ -135,14 +141,22 @@ class Planner:
         self._last_JA: Tensor | None = None
 
     @torch.no_grad()
-    def plan(self, world: World, free: Collection[str] | None = None, elapsed_s: float = 0.0) -> Plan:
+    def plan(
+        self,
+        world: World,
+        free: Collection[str] | None = None,
+        elapsed_s: float = 0.0,
+        coming_DA: Tensor | None = None,
+    ) -> Plan:
         """Find moves of the signals named in ``free`` (default all); ``elapsed_s`` since the last plan shifts it.
+
+        Until they come about, ``coming_DA`` is in force, by default what is so now.
 
         Raises:
             ModelError: where the model is not finite, of a wrong shape or later than the deadline.
         """
         began_s = self._clock()
-        search = _Search(self, world, self._free(free), began_s + self.config.deadline_s)
+        search = _Search(self, world, self._free(free), began_s + self.config.deadline_s, coming_DA)
         best = search.run(self._warm(elapsed_s))
         self._last_JA = best.knots[0]
         return search.plan(best, began_s)
@@ -154,9 +168,9 @@ class Planner:
         """Knots [J, A] of the last plan, moved ahead by the time that has passed."""
         if self._last_JA is None:
             return None
-        blocks = elapsed_s / (ACTION_STEP_S * math.ceil(ACTION_STEPS / self.config.knots))
-        j = (torch.arange(self.config.knots) + min(round(blocks), self.config.knots)).clamp(max=self.config.knots - 1)
-        return self._last_JA[j]
+        starts = torch.tensor([0, *itertools.accumulate(blocks(self.config.knots)[:-1])])
+        later = starts + min(round(elapsed_s / ACTION_STEP_S), ACTION_STEPS)
+        return self._last_JA[torch.searchsorted(starts, later, right=True) - 1]
 
     def noise(self, count: int) -> Tensor:
         """Coloured noise [N, J, A] of unit variance with power spectrum 1 / f^beta along the knots."""
@@ -179,11 +193,15 @@ class Planner:
 class _Search:
     """One planning problem: the present state of a world and the moves that are free."""
 
-    def __init__(self, planner: Planner, world: World, free_A: Tensor, deadline_s: float) -> None:
+    def __init__(
+        self, planner: Planner, world: World, free_A: Tensor, deadline_s: float, coming_DA: Tensor | None
+    ) -> None:
         self._planner, self._world, self._deadline_s = planner, world, deadline_s
         self._config = planner.config
         self._now_A = world.current_action.to(torch.get_default_dtype())
         self._free_A = free_A
+        wait = round(self._config.latency_s / ACTION_STEP_S)
+        self._coming_DA = self._now_A.expand(wait, -1) if coming_DA is None else coming_DA.to(self._now_A.dtype)
         self._low_A, self._high_A = planner.box.reach(self._now_A, free_A)
         self._band_HS = world.half_band()
         if not bool(torch.isfinite(self._now_A).all()):
@@ -214,7 +232,7 @@ class _Search:
         """Roll out candidates; those whose forecast is not finite are unusable."""
         if self._planner.clock() > self._deadline_s:
             raise ModelError(f"planning took longer than {self._config.deadline_s} s")
-        path_NKA = self._planner.box.paths(knots_NJA, self._now_A)
+        path_NKA = self._planner.box.paths(knots_NJA, self._now_A, self._coming_DA)
         forecast_NHS = self._rollout(path_NKA)
         cost = self._planner.objective.cost(forecast_NHS, path_NKA, self._now_A)
         limits = self._planner.limits.violation(forecast_NHS, self._band_HS)
@@ -253,7 +271,7 @@ class _Search:
     def plan(self, best: _Candidates, began_s: float) -> Plan:
         """Roll out the best candidate beside doing nothing and sum up."""
         planner, hold_JA = self._planner, self._now_A.expand_as(best.knots[0])
-        path_NKA = planner.box.paths(torch.stack([best.knots[0], hold_JA]), self._now_A)
+        path_NKA = planner.box.paths(torch.stack([best.knots[0], hold_JA]), self._now_A, self._coming_DA)
         forecast_NHS, support_N = self._rollout(path_NKA), self._world.support(path_NKA)
         cost_N = planner.objective.cost(forecast_NHS, path_NKA, self._now_A)
         violation_N = planner.limits.violation(forecast_NHS, self._band_HS)

@@ -9,13 +9,14 @@ from typing import IO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.alarms import Alarm, AlarmOrder, MarkOrder
+from fusion.alarms import Alarm, AlarmOrder, MarkOrder, ModeOrder
 from fusion.daemon.seat import Seat
 from fusion.health import Health
 from fusion.inference import Engine, Outcome
 from fusion.plain import plain
 from fusion.plant import Modality, Plant, Role
-from fusion.publish.encoding import alarm_message, energy_message, to_message
+from fusion.prospects import Prospect, Question
+from fusion.publish.encoding import alarm_message, energy_message, ledger_message, to_message
 from fusion.publish.messages import Delivery, EnergyMessage, SurpriseOut, encode
 from fusion.publish.preview import cloud_bytes, picture_png, spectrogram
 from fusion.publish.publisher import MqttPublisher
@@ -43,8 +44,14 @@ class Outlet(Protocol):
     def answers(self) -> Sequence[Answer]:
         """What was answered to recommendations since the last call."""
 
-    def orders(self) -> Sequence[AlarmOrder | MarkOrder]:
-        """What operators said of alarms and stretches of time since the last call."""
+    def orders(self) -> Sequence[AlarmOrder | MarkOrder | ModeOrder]:
+        """What operators said of alarms, stretches of time and advice since the last call."""
+
+    def questions(self) -> Sequence[Question]:
+        """What was asked about the future since the last call."""
+
+    def prospect(self, prospect: Prospect) -> None:
+        """Take the answer to a question."""
 
     def refused(self, what: str) -> None:
         """Count something that was read and cannot be done."""
@@ -56,6 +63,10 @@ class Outlet(Protocol):
     @property
     def trouble(self) -> str:
         """What stands in the way of delivery now, in words."""
+
+    @property
+    def flags(self) -> Sequence[str]:
+        """What was found amiss at the start."""
 
     @property
     def delivery(self) -> Delivery | None:
@@ -82,6 +93,8 @@ class MqttOutlet:
             send(energy)
         advice = () if outcome.recommendation is None else (outcome.recommendation,)
         send(*outcome.anomalies, *advice)
+        if outcome.ledger is not None:
+            send(ledger_message(outcome.ledger, self._plant, outcome.frame.t_ns, self._engine.model_id))
         if outcome.forecast is not None:
             send(shown(outcome.forecast, self._plant))
         self._previews(outcome)
@@ -107,9 +120,17 @@ class MqttOutlet:
         """Answers that came over MQTT."""
         return self._publisher.answers()
 
-    def orders(self) -> Sequence[AlarmOrder | MarkOrder]:
+    def orders(self) -> Sequence[AlarmOrder | MarkOrder | ModeOrder]:
         """Orders that came over MQTT."""
         return self._publisher.orders()
+
+    def questions(self) -> Sequence[Question]:
+        """Questions that came over MQTT."""
+        return self._publisher.questions()
+
+    def prospect(self, prospect: Prospect) -> None:
+        """Publish an answer."""
+        self._publisher.publish(prospect)
 
     def refused(self, what: str) -> None:
         """Count it among what was dropped."""
@@ -124,6 +145,11 @@ class MqttOutlet:
     def trouble(self) -> str:
         """Trouble of the outbox or the broker."""
         return self._publisher.trouble
+
+    @property
+    def flags(self) -> Sequence[str]:
+        """Whether the outbox was damaged."""
+        return self._publisher.flags
 
     @property
     def delivery(self) -> Delivery:
@@ -177,9 +203,16 @@ class FileOutlet:
         """No answers: nobody reads a file while it is written."""
         return ()
 
-    def orders(self) -> Sequence[AlarmOrder | MarkOrder]:
+    def orders(self) -> Sequence[AlarmOrder | MarkOrder | ModeOrder]:
         """No orders either."""
         return ()
+
+    def questions(self) -> Sequence[Question]:
+        """Nor questions."""
+        return ()
+
+    def prospect(self, prospect: Prospect) -> None:
+        """Nobody asked."""
 
     def refused(self, what: str) -> None:
         """Nothing is read, so nothing is refused."""
@@ -193,6 +226,11 @@ class FileOutlet:
     def trouble(self) -> str:
         """None that does not end the replay."""
         return ""
+
+    @property
+    def flags(self) -> Sequence[str]:
+        """Nothing is found: the file is new."""
+        return ()
 
     @property
     def delivery(self) -> None:
@@ -239,9 +277,18 @@ class Outlets:
         """Answers that any of them heard."""
         return [answer for outlet in self._outlets for answer in outlet.answers()]
 
-    def orders(self) -> Sequence[AlarmOrder | MarkOrder]:
+    def orders(self) -> Sequence[AlarmOrder | MarkOrder | ModeOrder]:
         """Orders that any of them heard."""
         return [order for outlet in self._outlets for order in outlet.orders()]
+
+    def questions(self) -> Sequence[Question]:
+        """Questions that any of them heard."""
+        return [question for outlet in self._outlets for question in outlet.questions()]
+
+    def prospect(self, prospect: Prospect) -> None:
+        """Give an answer to each."""
+        for outlet in self._outlets:
+            outlet.prospect(prospect)
 
     def refused(self, what: str) -> None:
         """Let each count."""
@@ -257,6 +304,11 @@ class Outlets:
     def trouble(self) -> str:
         """That of all."""
         return "; ".join(outlet.trouble for outlet in self._outlets if outlet.trouble)
+
+    @property
+    def flags(self) -> Sequence[str]:
+        """Those of all."""
+        return [flag for outlet in self._outlets for flag in outlet.flags]
 
     @property
     def delivery(self) -> Delivery | None:

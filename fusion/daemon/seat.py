@@ -13,8 +13,10 @@ from typing import Any
 from control.advice.licence import Level
 from control.anomaly.calibration import Calibration
 from fusion.daemon.fleet import FleetForecaster
+from fusion.errors import ConfigError
 from fusion.inference import Engine, Outcome
 from fusion.plant import Plant
+from fusion.prospects import Prospect, Question, Refusal, refused
 from fusion.records import Answer, Frame
 from models.features.stem import FeatureStem
 from models.ticks import TickBuilder
@@ -32,9 +34,11 @@ class Seat:
         self.waiting = ""
         self._sequence = sequence
         self._builder = TickBuilder(plant, FeatureStem(plant))
+        self._now_ns = 0
 
     def step(self, frame: Frame, newest: bool = True) -> Outcome:
         """What the engine says of a tick."""
+        self._now_ns = frame.t_ns
         if self.engine is not None:
             outcome = self.engine.step(frame, newest)
         else:
@@ -52,6 +56,33 @@ class Seat:
         """Take what is said of a recommendation."""
         if self.engine is not None:
             self.engine.answer(answer)
+
+    @property
+    def mode(self) -> Level:
+        """What advice may do; without a model nothing."""
+        return Level.OBSERVE if self.engine is None else self.engine.mode
+
+    def order(self, mode: str) -> bool:
+        """Do what an operator asks of advice.
+
+        Raises:
+            ConfigError: where the configuration allows less, or there is no model.
+        """
+        if self.engine is None:
+            raise ConfigError(f"mode {mode}: {self.flags[0]}")
+        return self.engine.order(mode)
+
+    def retarget(self, plant: Plant) -> None:
+        """Take over the targets of a plant that is otherwise the same."""
+        self.plant = replace(self.plant, targets=plant.targets)
+        if self.engine is not None:
+            self.engine.retarget(plant)
+
+    def whatif(self, question: Question) -> Prospect:
+        """What the engine foresees."""
+        if self.engine is not None:
+            return self.engine.whatif(question)
+        return refused(question, self._now_ns, Refusal.NO_MODEL, self.flags[0])
 
     def note_skipped(self) -> None:
         """Hear that ticks are missing."""

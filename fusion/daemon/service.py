@@ -17,23 +17,27 @@ from functools import partial
 from typing import Any, TypeVar
 
 from connectors.base import Source
-from fusion.alarms import Alarm, AlarmOrder, MarkKind, MarkOrder, OrderKind
+from fusion.alarms import Alarm, AlarmOrder, MarkKind, MarkOrder, ModeOrder, OrderKind
 from fusion.clock import CLOCK, Clock, iso_time
 from fusion.daemon.audit import Audit
 from fusion.daemon.certificates import CertificateWatch
 from fusion.daemon.desk import AlarmDesk
 from fusion.daemon.glance import name_of
 from fusion.daemon.http import HttpConfig, serving
+from fusion.daemon.inquiries import Inquiries
 from fusion.daemon.memory import TickMemory
 from fusion.daemon.outlet import Outlet
 from fusion.daemon.seat import Seat
 from fusion.daemon.status import Statistics, Status, Watched
 from fusion.daemon.succession import Succession
 from fusion.ending import dead_thread
-from fusion.errors import ConfigError
+from fusion.errors import ConfigError, PlantMismatch
 from fusion.health import Health
 from fusion.inference import Engine, Outcome
 from fusion.notify import notify
+from fusion.plain import plain
+from fusion.plant import Plant, difference
+from fusion.prospects import Prospect, Question, Refusal, refused
 from fusion.recordings.marks import Mark, alarm_mark
 from fusion.recordings.recorder import Recorder
 from fusion.recordings.recording import arrival_ns
@@ -46,6 +50,8 @@ T = TypeVar("T")
 
 INTAKE_PERIOD_S = 0.05
 ORDERS_PERIOD_S = 0.25
+QUESTIONS_PERIOD_S = 0.1
+PATIENCE_S = 5.0
 HEALTH_PERIOD_S = 2.0
 FRAMES_WAITING = 8
 STOP_DEADLINE_S = 3.0
@@ -74,6 +80,7 @@ class Daemon:
         certificates: CertificateWatch | None = None,
         http: HttpConfig | None = None,
         lossless: bool = False,
+        whatif_per_minute: int = 30,
         clock: Clock = CLOCK,
     ) -> None:
         self._sources = sources
@@ -87,6 +94,7 @@ class Daemon:
         self._succession = succession
         self._http = http or HttpConfig()
         self._lossless = lossless
+        self._inquiries = Inquiries(whatif_per_minute, time.monotonic)
         self._clock = clock
         self._arrival_ns = 0
         self._frames: asyncio.Queue[tuple[Frame, int]] = asyncio.Queue(FRAMES_WAITING)
@@ -103,7 +111,8 @@ class Daemon:
         inference = asyncio.create_task(self._inference(), name="inference")
         orders = asyncio.create_task(self._orders(), name="orders")
         health = asyncio.create_task(self._health(), name="health")
-        rest = [orders, health]
+        questions = asyncio.create_task(self._questions(), name="questions")
+        rest = [orders, health, questions]
         if self._succession is not None:
             rest.append(asyncio.create_task(self._succession.watch(), name="succession"))
         try:
@@ -192,7 +201,7 @@ class Daemon:
             frame, closed_ns = await self._frames.get()
             newest = self._frames.empty()
             for answer in self._outlet.answers():
-                await self._kept("answer", id=answer.id, answer=answer.answer, reason=answer.reason)
+                await self._kept("answer", id=answer.id, answer=answer.answer, reason=answer.reason, by=answer.by)
                 await self._work(self._engine.answer, answer)
             if self._noted_skips < self.statistics.skipped_ticks:
                 self._noted_skips = self.statistics.skipped_ticks
@@ -244,12 +253,33 @@ class Daemon:
                 for order in self._outlet.orders():
                     if isinstance(order, MarkOrder):
                         await self._marked(order)
+                    elif isinstance(order, ModeOrder):
+                        await self._moded(order)
                     else:
                         changed += await self._obeyed(order, now_ns)
                 if changed:
                     await self._save()
                     await self._tell(changed, now_ns)
             await asyncio.sleep(ORDERS_PERIOD_S)
+
+    async def _questions(self) -> None:
+        """Answer what is asked about the future."""
+        while True:
+            for question in self._outlet.questions():
+                await self._work(self._outlet.prospect, await self._foreseen(question))
+            await asyncio.sleep(QUESTIONS_PERIOD_S)
+
+    async def _foreseen(self, question: Question) -> Prospect:
+        """The answer to a question, for which no tick waits."""
+        now_ns = self._clock.now_ns()
+        if (too_many := self._inquiries.refusal(question, now_ns)) is not None:
+            return too_many
+        try:
+            await asyncio.wait_for(self._frames.join(), PATIENCE_S)
+        except TimeoutError:
+            text = f"ticks have been waiting for {PATIENCE_S:g} s; they come first"
+            return refused(question, now_ns, Refusal.BUSY, text, self._engine.model_id)
+        return await self._work(self._engine.whatif, question)
 
     async def _obeyed(self, order: AlarmOrder, t_ns: int) -> list[Alarm]:
         """The alarm that an order has changed, if any."""
@@ -265,6 +295,32 @@ class Daemon:
             await self._work(self._engine.accept, order.id)
             self._note_good(alarm, order.by)
         return [] if alarm is None else [alarm]
+
+    async def _moded(self, order: ModeOrder) -> None:
+        """Have advice do what an operator asks."""
+        try:
+            changed = await self._work(self._engine.order, order.mode)
+        except ConfigError as error:
+            self._outlet.refused("mode:refused")
+            await self._kept("refused", mode=order.mode, by=order.by)
+            log.warning("order by %s is refused: %s", order.by or "nobody", error)
+            return
+        if changed:
+            await self._kept("mode", mode=order.mode, by=order.by)
+            await self._save()
+            log.info("advice is in mode %s, says %s", order.mode, order.by or "nobody")
+
+    async def retarget(self, plant: Plant) -> None:
+        """Take over the targets of a plant that is otherwise the one that runs.
+
+        Raises:
+            PlantMismatch: where it is another.
+        """
+        if plant.fingerprint != self._engine.plant.fingerprint:
+            raise PlantMismatch(f"more than targets has changed: {difference(self._engine.plant, plant)}; start again")
+        await self._work(self._engine.retarget, plant)
+        await self._kept("targets", targets=plain(plant.targets))
+        log.info("targets of plant %s are taken over", plant.name)
 
     async def _marked(self, order: MarkOrder) -> None:
         """Keep what somebody says of a stretch of time."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from fusion.daemon.status import Statistics
 from fusion.daemon.store import Store
 from fusion.daemon.succession import Succession, first_model, load_model
 from fusion.ending import ignore_hangup, stop_on_signals
+from fusion.errors import ConfigError
 from fusion.files import check_place
 from fusion.inference import Engine
 from fusion.plant_file import load_plant
@@ -71,9 +73,10 @@ def run(config: DaemonConfig) -> None:
             succession=succession,
             certificates=CertificateWatch(watched),
             http=config.http,
+            whatif_per_minute=config.whatif_per_minute,
         )
 
-    asyncio.run(_until_stopped(build))
+    asyncio.run(_until_stopped(build, Path(config.plant)))
 
 
 def replay(
@@ -102,8 +105,20 @@ def replay(
     return statistics
 
 
-async def _until_stopped(build: Callable[[], Daemon]) -> None:
-    """Build a daemon inside the loop and run it until a signal asks it to stop."""
+async def _until_stopped(build: Callable[[], Daemon], plant_file: Path | None = None) -> None:
+    """Build a daemon inside the loop and run it until a signal asks it to stop; SIGHUP reads ``plant_file`` again."""
     stop = asyncio.Event()
     with stop_on_signals(stop):
-        await build().run(stop)
+        daemon = build()
+        if plant_file is not None:
+            loop, reading = asyncio.get_running_loop(), set[asyncio.Task[None]]()
+            loop.add_signal_handler(signal.SIGHUP, lambda: reading.add(loop.create_task(_reread(daemon, plant_file))))
+        await daemon.run(stop)
+
+
+async def _reread(daemon: Daemon, plant_file: Path) -> None:
+    """Take over the targets of the plant file as it is now; where it cannot be used, the old ones stay."""
+    try:
+        await daemon.retarget(load_plant(plant_file))
+    except ConfigError as error:
+        log.error("targets stay as they were: %s", error)

@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from fusion.dashboard.access import Access, Visit, read_people
+from fusion.dashboard.archive import Archive
 from fusion.dashboard.board import Board
 from fusion.dashboard.feed import Feed
 from fusion.dashboard.gate import Gate, token_of
@@ -28,7 +29,8 @@ class DashboardConfig:
 
     ``users`` is a file of people who may log in, required wherever others than this machine reach the page. A session
     ends after ``session_s``, or ``idle_s`` after its page was closed. ``origins`` are other addresses of the page, such
-    as that of a proxy. ``certificate`` and ``key`` serve it over TLS.
+    as that of a proxy. ``certificate`` and ``key`` serve it over TLS. ``recordings`` is the folder of a recorder, to
+    look back; it is only read.
     """
 
     host: str = "127.0.0.1"
@@ -39,6 +41,7 @@ class DashboardConfig:
     origins: list[str] = field(default_factory=list)
     certificate: str = ""
     key: str = ""
+    recordings: str = ""
     broker: Broker = field(default_factory=Broker)
     past_s: float = 900.0
     future_s: float = 600.0
@@ -87,6 +90,7 @@ def run(config: DashboardConfig, plant: Plant | None = None) -> None:
         log.warning("passwords travel in the clear: give --https-certificate, or let a proxy do TLS")
     board = Board(plant, config.past_s)
     feed = Feed(config.broker, board.name)
+    archive = Archive(Path(config.recordings), plant) if config.recordings and plant else None
 
     def take() -> None:
         try:
@@ -99,7 +103,7 @@ def run(config: DashboardConfig, plant: Plant | None = None) -> None:
     def page() -> None:
         ui.add_css(Path(__file__).parent / "style.css")
         request = ui.context.client.request
-        Page(board, feed, config.future_s, Visit(access, token_of(request.headers)))
+        Page(board, feed, archive, config.future_s, Visit(access, token_of(request.headers)))
 
     app.add_middleware(Gate, access=access, origins=config.origins, secure=secure)
     app.on_startup(feed.start)

@@ -14,6 +14,7 @@ import msgspec
 
 from fusion.alarms import AlarmState
 from fusion.clock import STEP_NS
+from fusion.dashboard.courses import Points
 from fusion.dashboard.words import unit_text
 from fusion.errors import FusionError
 from fusion.plant import Modality, Plant, Role
@@ -40,12 +41,11 @@ CLEARED_KEPT = 5
 EXPECTED_KEPT = 600
 SINCE_KEPT = 1000
 OVERLOAD_S = 60.0
+PEAK_NS, PEAKS_KEPT = 10 * NS_PER_S, 8640
 SPECTROGRAM_COLUMNS = 600
 PICTURE_MAGIC = {b"\x89PNG": "image/png", b"\xff\xd8\xff\xe0": "image/jpeg", b"\xff\xd8\xff\xdb": "image/jpeg"}
 PNG_SIZE_END = 24
 POINT_BYTES = 16
-
-Points = deque[tuple[int, float | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +108,7 @@ class Board:
         self.expected: dict[str, dict[str, Points]] = {}
         self.tags: dict[str, Points] = {}
         self.surprise: dict[str, Points] = {}
+        self.peaks: dict[str, Points] = {}
         self.above_ns: dict[str, int] = {}
         self.pictures: dict[str, Picture] = {}
         self.sounds: dict[str, Sound] = {}
@@ -234,6 +235,7 @@ class Board:
                 self.energy = message
                 for surprise in message.by_modality:
                     self._note(self.surprise, surprise.modality or surprise.name, message.t_ns, surprise.value)
+                    self._note_peak(surprise.modality or surprise.name, message.t_ns, surprise.value)
                     self._note_above(surprise, message.t_ns)
             case SpectrogramMessage():
                 self._take_sound(message)
@@ -249,6 +251,7 @@ class Board:
         if self.frame and frame.t_ns < self.frame.t_ns - STEP_NS:
             self.tags.clear()  # another recording began, or the daemon's clock was set back
             self.surprise.clear()
+            self.peaks.clear()
             self.above_ns.clear()
         self.frame = frame
         for name in {**self.tags, **frame.values}:
@@ -261,6 +264,16 @@ class Board:
             history.append((t_ms, value))
         while history[0][0] < t_ms - self.window_s * 1000:
             history.popleft()
+
+    def _note_peak(self, name: str, t_ns: int, value: float | None) -> None:
+        """The largest surprise of each ten seconds of a day; a recording does not hold it."""
+        peaks = self.peaks.setdefault(name, deque(maxlen=PEAKS_KEPT))
+        t_ms = t_ns // PEAK_NS * PEAK_NS // 1_000_000
+        if peaks and peaks[-1][0] == t_ms:
+            known = [v for v in (peaks.pop()[1], value) if v is not None]
+            value = max(known, default=None)
+        if not peaks or t_ms > peaks[-1][0]:
+            peaks.append((t_ms, value))
 
     def _note_above(self, surprise: SurpriseOut, t_ns: int) -> None:
         name = surprise.modality or surprise.name

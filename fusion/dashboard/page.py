@@ -13,12 +13,17 @@ from nicegui.events import GenericEventArguments
 
 from fusion.dashboard import alarms, charts, header, panels
 from fusion.dashboard.access import Visit
+from fusion.dashboard.archive import Archive
 from fusion.dashboard.board import Board
 from fusion.dashboard.cards import AlarmList, Operator
 from fusion.dashboard.feed import Feed
 from fusion.dashboard.gate import LOGIN
 from fusion.dashboard.look import ASK, PLAIN, WATCH, look_of
+from fusion.dashboard.lookback import LookBack
+from fusion.dashboard.marking import Marking
 from fusion.dashboard.media import MediaTiles
+from fusion.dashboard.strips import Strips
+from fusion.dashboard.timebar import TimeBar, sight_text
 
 log = logging.getLogger(__name__)
 
@@ -50,14 +55,17 @@ class Pulse(Element, component="pulse.js"):
 class Page:
     """One open browser page over the shared board."""
 
-    def __init__(self, board: Board, feed: Feed, future_s: float, visit: Visit) -> None:
+    def __init__(self, board: Board, feed: Feed, archive: Archive | None, future_s: float, visit: Visit) -> None:
         self._board = board
+        self._archive = archive
         self._feed = feed
         self._visit = visit
         self._future_s = future_s
         self._look = PLAIN
+        self._past = charts.NOTHING
         self._selected: list[str] = []
-        self._layouts: dict[str, tuple[str, ...]] = {}
+        self._client = ui.context.client
+        self._back = LookBack(board, archive, self._seen)
         self._head()
         with ui.element("div").classes("board"):
             with _column():
@@ -88,6 +96,11 @@ class Page:
             self._look = look_of(said, self._look)
             self.refresh()
 
+    def _seen(self) -> None:
+        """Something that was fetched is there."""
+        if not self._client.is_deleted:
+            self.refresh()
+
     def _pick(self, alarm_id: str) -> None:
         self._look = replace(self._look, picked="" if self._look.picked == alarm_id else alarm_id)
         self.refresh()
@@ -109,15 +122,24 @@ class Page:
                 self._choice = ui.select(
                     self._choices(), multiple=True, on_change=lambda e: self._select(e.value)
                 ).props('dense options-dense use-chips max-values=3 aria-label="more tags"')
-            self._trend = ui.echart(charts.trend_options(self._board, [], 0)).props('role="img" aria-label="Trends"')
+            with ui.element("div").classes("titlebar wraps"):
+                self._bar = TimeBar(self._board, self.refresh)
+                self._moment = ui.label("").classes("when").props('role="status"')
+                self._marking = Marking(self._board, self._feed, self._operator, self._visit, self._archive)
+            self._trend = self._strips("Trends")
             keys = "".join(f'<span><i class="{kind}"></i>{text}</span>' for kind, text in LEGEND)
             ui.html(keys, sanitize=False).classes("legend")
 
-    def _chart(self, title: str) -> tuple[ui.echart, ui.html]:
+    def _strips(self, title: str) -> Strips:
+        chart = Strips().props(f'role="img" aria-label="{title}"')
+        chart.on("zoom", self._bar.zoomed)
+        chart.on("at", self._bar.pointed)
+        return chart
+
+    def _chart(self, title: str) -> tuple[Strips, ui.html]:
         with ui.element("div").classes("panel"):
             ui.label(title).classes("title")
-            chart = ui.echart(charts.surprise_options(self._board)).props(f'role="img" aria-label="{title}"')
-            return chart, ui.html("", sanitize=False)
+            return self._strips(title), ui.html("", sanitize=False)
 
     def _choices(self) -> dict[str, str]:
         board = self._board
@@ -143,12 +165,16 @@ class Page:
         if self._choice.options != (choices := self._choices()):
             self._choice.set_options(choices)
         self._draw_trend()
-        self._draw("surprise", self._surprise, charts.surprise_options(board, look))
+        self._surprise.show(charts.surprise_options(board, look, self._past))
+        self._bar.refresh()
+        shown = sight_text(self._bar.sight, board.now_ns, look)
+        self._moment.set_text(f"{shown}, reading" if self._back.busy else shown)
+        self._marking.refresh(look, self._bar.sight)
         self._unexplained.set_content(alarms.unexplained(board))
         self._alarms.refresh(look)
         self._advice.set_content(panels.recommendation(board, look))
         self._sources.set_content(panels.sources(board))
-        self._media.refresh(board)
+        self._media.refresh(board, self._back.scene(self._bar.sight))
         self._faults.refresh()
 
     def _broker(self) -> str:
@@ -166,17 +192,8 @@ class Page:
         shown = dict(list(accused.items())[:ACCUSED_SHOWN])
         names = list(dict.fromkeys([*shown, *self._board.controlled(), *self._selected]))
         names = names or self._board.others()[:EXTRA_SHOWN]
-        options = charts.trend_options(self._board, names, self._future_s, shown, self._look)
-        self._draw("trend", self._trend, options)
-
-    def _draw(self, key: str, chart: ui.echart, options: charts.Option) -> None:
-        """Merge new data into a chart; draw it afresh when its lines are others than before."""
-        layout = (str(self._look.dark), *(series["id"] for series in options["series"]))
-        fresh = self._layouts.get(key) != layout
-        self._layouts[key] = layout
-        if fresh:
-            chart.style(f"height:{charts.height_px(options)}px")
-        chart.run_chart_method("setOption", options, fresh)
+        self._past = self._back.past(names, self._bar.sight, self._future_s)
+        self._trend.show(charts.trend_options(self._board, names, self._future_s, shown, self._look, self._past))
 
 
 class Faults:

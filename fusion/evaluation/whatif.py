@@ -15,35 +15,13 @@ from scipy.interpolate import PchipInterpolator  # type: ignore[import-untyped]
 from fusion.checkpoint import load_checkpoint
 from fusion.errors import ConfigError
 from fusion.inference import TICKS_AT_ONCE, Engine
-from fusion.plant import Plant
+from fusion.plant import parse_moves
 from fusion.recordings.recording import Recording
 from fusion.records import ACTION_STEP_S, ACTION_STEPS, NS_PER_S
 from fusion.timeline.history import frames
 from models.plant_model import PlantModel
 
 Floats = NDArray[np.float64]
-
-
-def parse_moves(texts: Sequence[str], plant: Plant) -> dict[str, float]:
-    """``SIGNAL=VALUE`` as typed by a user, in engineering units.
-
-    Raises:
-        ConfigError: naming the signals that can be moved, or the limits of one.
-    """
-    movable = {signal.name: signal for signal in plant.actions}
-    moves = {}
-    for text in texts:
-        name, _, value = text.partition("=")
-        signal = movable.get(name)
-        if signal is None:
-            raise ConfigError(f"--set {text}: {name!r} cannot be moved; accepted: {', '.join(movable)}")
-        try:
-            moves[name] = float(value)
-        except ValueError as error:
-            raise ConfigError(f"--set {text}: {value!r} is not a number; expected SIGNAL=VALUE") from error
-        if signal.low is not None and signal.high is not None and not signal.low <= moves[name] <= signal.high:
-            raise ConfigError(f"--set {text}: expected {signal.low:g} to {signal.high:g} {signal.unit}")
-    return moves
 
 
 def whatif(model: Path, path: Path, at_s: float, moves: Sequence[str], horizon_s: float) -> dict[str, Any]:

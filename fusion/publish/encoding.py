@@ -12,7 +12,9 @@ import numpy as np
 from fusion.alarms import Alarm
 from fusion.clock import iso_time
 from fusion.health import Health, SourceHealth
+from fusion.ledger import Entry
 from fusion.plant import Modality, Plant, Role
+from fusion.prospects import Prospect
 from fusion.publish.messages import (
     AlarmMessage,
     AlarmOut,
@@ -23,20 +25,24 @@ from fusion.publish.messages import (
     Delivery,
     EnergyFactor,
     EnergyMessage,
+    EntryOut,
     ForecastMessage,
     FrameMessage,
     GainOut,
     GapMessage,
     HealthMessage,
+    LedgerMessage,
     MoveOut,
     Number,
     RecommendationMessage,
     SourceOut,
     SurpriseOut,
+    VerifierMessage,
+    WhatifMessage,
 )
 from fusion.records import Anomaly, Forecast, Frame, Gap, Move, Recommendation
 
-Record = Health | Anomaly | Forecast | Recommendation | Frame | Gap
+Record = Health | Anomaly | Forecast | Recommendation | Frame | Gap | Prospect
 
 
 def number(value: float | np.generic | None) -> Number:
@@ -62,6 +68,8 @@ def to_message(record: Record, plant: Plant, model_id: str = "") -> AnyMessage:
             return frame_message(record, plant, model_id)
         case Gap():
             return gap_message(record, plant, model_id)
+        case Prospect():
+            return whatif_message(record, plant)
 
 
 def health_message(
@@ -79,6 +87,7 @@ def health_message(
         uptime_s=number(health.uptime_s),
         calibrated_hours=number(health.calibrated_hours),
         licence=health.licence,
+        mode=health.mode,
         flags=list(health.flags),
         open_anomalies=list(open_anomalies),
         delivery=delivery,
@@ -177,13 +186,63 @@ def recommendation_message(advice: Recommendation, plant: Plant) -> Recommendati
         horizon_s=[number(h) for h in some.horizon_s] if some else [],
         if_applied=_courses(advice.expected, plant, (Role.CONTROLLED,)),
         if_nothing=_courses(advice.baseline, plant, (Role.CONTROLLED,)),
-        gain=GainOut(expected=number(advice.gain), low=number(advice.gain_low), high=number(advice.gain_high)),
+        gain=_gain(advice.gain, advice.gain_low, advice.gain_high),
         binding=list(advice.binding),
         stale=list(advice.stale),
         licence=advice.licence,
         plant_fingerprint=advice.plant_fingerprint,
         requires=list(advice.requires),
         rollback={name: number(value) for name, value in advice.rollback.items()},
+        mode=advice.mode,
+    )
+
+
+def ledger_message(entries: Sequence[Entry], plant: Plant, t_ns: int, model_id: str = "") -> LedgerMessage:
+    """What became of the newest advices."""
+    return LedgerMessage(**_head(plant, t_ns, model_id, "ledger"), entries=[_entry(entry) for entry in entries])
+
+
+def _entry(entry: Entry) -> EntryOut:
+    return EntryOut(
+        id=entry.id,
+        t_ns=entry.t_ns,
+        valid_until_ns=entry.valid_until_ns,
+        mode=entry.mode,
+        moves=[_move(move) for move in entry.moves],
+        promised=_gain(entry.gain, entry.gain_low, entry.gain_high),
+        state=entry.state.value,
+        by=entry.by,
+        reason=entry.reason,
+        t_answer_ns=entry.t_answer_ns,
+        t_applied_ns=entry.t_applied_ns,
+        delivered=number(entry.delivered),
+        within=number(entry.within),
+        note=entry.note,
+    )
+
+
+def verifier_message(plant: Plant, t_ns: int, state: str, reason: str, advice: str, beat: int) -> VerifierMessage:
+    """How the verifier is."""
+    return VerifierMessage(**_head(plant, t_ns, "", "verifier"), state=state, reason=reason, advice=advice, beat=beat)
+
+
+def whatif_message(prospect: Prospect, plant: Plant) -> WhatifMessage:
+    """The answer to a question, with the courses of the controlled signals."""
+    return WhatifMessage(
+        **_head(plant, prospect.t_ns, prospect.model_id, f"whatif.{prospect.id}"),
+        id=prospect.id,
+        by=prospect.by,
+        verdict="answered" if prospect.refusal is None else "refused",
+        reason=prospect.refusal.value if prospect.refusal else None,
+        text=prospect.text,
+        moves=[_move(move) for move in prospect.moves],
+        horizon_s=[number(h) for h in prospect.moved.horizon_s] if prospect.moved else [],
+        if_moved=_courses(prospect.moved, plant, (Role.CONTROLLED,)),
+        if_nothing=_courses(prospect.baseline, plant, (Role.CONTROLLED,)),
+        gain=_gain(*prospect.gain) if prospect.gain else None,
+        binding=list(prospect.binding),
+        support=number(prospect.support),
+        stale=list(prospect.stale),
     )
 
 
@@ -255,6 +314,10 @@ def _source(source: SourceHealth) -> SourceOut:
         clock_offset_s=number(source.clock_offset_s),
         message=source.message,
     )
+
+
+def _gain(expected: float, low: float, high: float) -> GainOut:
+    return GainOut(expected=number(expected), low=number(low), high=number(high))
 
 
 def _move(move: Move) -> MoveOut:

@@ -12,14 +12,16 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from fusion.alarms import AlarmOrder, MarkKind, MarkOrder, OrderKind
+from fusion.alarms import AlarmOrder, MarkKind, MarkOrder, ModeOrder, OrderKind
 from fusion.clock import iso_time
 from fusion.errors import FusionError
+from fusion.prospects import Question
 from fusion.records import Answer, AnswerKind
 
 Number = float | None
 Moment = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Word = Annotated[str, msgspec.Meta(max_length=200)]
+Moves = Annotated[dict[Word, float], msgspec.Meta(max_length=100)]
 
 
 class Message(msgspec.Struct, kw_only=True, frozen=True, tag_field="schema"):
@@ -138,6 +140,7 @@ class HealthMessage(Message, tag="fusion.health/1", kw_only=True, frozen=True):
     uptime_s: Number = None
     calibrated_hours: Number = None
     licence: str = ""
+    mode: str = ""
     flags: list[str] = []
     open_anomalies: list[AnomalyMessage] = []
     delivery: Delivery | None = None
@@ -187,7 +190,8 @@ class GainOut(msgspec.Struct, kw_only=True, frozen=True):
 class RecommendationMessage(Message, tag="fusion.recommendation/1", kw_only=True, frozen=True):
     """A request to the operator or a verifier, never a command; void after ``valid_until``.
 
-    ``if_applied`` and ``if_nothing`` are the courses of the controlled signals from ``t_ns``.
+    ``if_applied`` and ``if_nothing`` are the courses of the controlled signals from ``t_ns``. ``mode``
+    "supervised" may be followed unless somebody objects, "advise" once somebody has accepted.
     """
 
     id: str
@@ -208,6 +212,68 @@ class RecommendationMessage(Message, tag="fusion.recommendation/1", kw_only=True
     plant_fingerprint: str
     requires: list[str]
     rollback: dict[str, Number]
+    mode: str = "advise"
+
+
+class EntryOut(msgspec.Struct, kw_only=True, frozen=True):
+    """One advice: what was promised per hour, and what was ``delivered`` once its horizon has passed.
+
+    ``state`` is open, accepted, rejected, expired, applied, failed or withdrawn; ``within`` is the share of what came
+    that lay inside the promised 90 % bands; ``note`` says why there is no number.
+    """
+
+    id: str
+    t_ns: int
+    valid_until_ns: int
+    mode: str
+    moves: list[MoveOut]
+    promised: GainOut
+    state: str
+    by: str
+    reason: str
+    t_answer_ns: int | None
+    t_applied_ns: int | None
+    delivered: Number
+    within: Number
+    note: str
+
+
+class LedgerMessage(Message, tag="fusion.ledger/1", kw_only=True, frozen=True):
+    """What became of the newest advices, oldest first; retained, and said again with each change."""
+
+    entries: list[EntryOut]
+
+
+class VerifierMessage(Message, tag="fusion.verifier/1", kw_only=True, frozen=True):
+    """How the verifier is: handed_back, ready, writing or offline, why, which advice it writes, and its heartbeat."""
+
+    state: str
+    reason: str
+    advice: str
+    beat: int
+
+
+class WhatifMessage(Message, tag="fusion.whatif/1", kw_only=True, frozen=True):
+    """The answer to the question ``id``, or ``verdict`` "refused" with a ``reason``; ``text`` says it in words.
+
+    ``if_moved`` and ``if_nothing`` are the courses of the controlled signals from ``t_ns``.
+    ``support`` is the distance to the trained region, 1 at its border; ``binding`` are limits that the moved course
+    reaches.
+    """
+
+    id: str
+    by: str
+    verdict: Literal["answered", "refused"]
+    reason: str | None
+    text: str
+    moves: list[MoveOut]
+    horizon_s: list[Number]
+    if_moved: list[Course]
+    if_nothing: list[Course]
+    gain: GainOut | None
+    binding: list[str]
+    support: Number
+    stale: list[str]
 
 
 class FrameMessage(Message, tag="fusion.frame/1", kw_only=True, frozen=True):
@@ -266,6 +332,15 @@ class AnswerMessage(msgspec.Struct, kw_only=True, frozen=True):
     id: str
     answer: AnswerKind
     reason: str = ""
+    by: str = ""
+
+
+class QuestionMessage(msgspec.Struct, kw_only=True, frozen=True):
+    """What somebody asks on ``whatif/request``: ``moves`` names manipulated signals and values in their units."""
+
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    moves: Moves
+    by: Word = ""
 
 
 class AlarmOrderMessage(msgspec.Struct, kw_only=True, frozen=True):
@@ -275,6 +350,20 @@ class AlarmOrderMessage(msgspec.Struct, kw_only=True, frozen=True):
     order: OrderKind
     by: str
     for_s: float = 0.0
+
+
+class ModeOrderMessage(msgspec.Struct, kw_only=True, frozen=True):
+    """What an operator says on ``mode/order`` of advice: what it may do from now on."""
+
+    mode: Literal["observe", "shadow", "advise", "supervised"]
+    by: Word
+
+
+class VerifierOrderMessage(msgspec.Struct, kw_only=True, frozen=True):
+    """What an operator says on ``verifier/order``: nothing is written before the start, nor after a stop."""
+
+    order: Literal["start", "stop"]
+    by: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 
 class MarkOrderMessage(msgspec.Struct, kw_only=True, frozen=True):
@@ -301,6 +390,9 @@ AnyMessage = (
     | SpectrogramMessage
     | GapMessage
     | AlarmMessage
+    | WhatifMessage
+    | LedgerMessage
+    | VerifierMessage
 )
 
 KINDS: dict[str, type[Message]] = {
@@ -313,6 +405,9 @@ KINDS: dict[str, type[Message]] = {
     "spectrogram": SpectrogramMessage,
     "gap": GapMessage,
     "alarm": AlarmMessage,
+    "whatif": WhatifMessage,
+    "ledger": LedgerMessage,
+    "verifier": VerifierMessage,
 }
 
 _ENCODER = msgspec.json.Encoder()
@@ -369,7 +464,7 @@ def decode_answer(payload: bytes) -> Answer:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         accepted = ", ".join(AnswerKind)
         raise FusionError(f"not an answer: {error}; expected id, and answer as one of {accepted}") from error
-    return Answer(id=said.id, answer=said.answer, reason=said.reason)
+    return Answer(id=said.id, answer=said.answer, reason=said.reason, by=said.by)
 
 
 def decode_order(payload: bytes) -> AlarmOrder:
@@ -384,6 +479,50 @@ def decode_order(payload: bytes) -> AlarmOrder:
         accepted = ", ".join(OrderKind)
         raise FusionError(f"not an order: {error}; expected id, by, and order as one of {accepted}") from error
     return AlarmOrder(id=said.id, order=said.order, by=said.by, for_s=said.for_s)
+
+
+def decode_mode(payload: bytes) -> ModeOrder:
+    """What an operator asks of advice in a payload.
+
+    Raises:
+        FusionError: not JSON, or without ``by`` and a known ``mode``; the text says which.
+    """
+    try:
+        said = msgspec.json.decode(payload, type=ModeOrderMessage)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        accepted = "observe, shadow, advise, supervised"
+        raise FusionError(f"not a mode: {error}; expected by, and mode as one of {accepted}") from error
+    return ModeOrder(mode=said.mode, by=said.by)
+
+
+def decode_verifier_order(payload: bytes) -> VerifierOrderMessage:
+    """What an operator orders of the verifier in a payload.
+
+    Raises:
+        FusionError: not JSON, or without ``by`` and a known ``order``; the text says which.
+    """
+    try:
+        return msgspec.json.decode(payload, type=VerifierOrderMessage)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise FusionError(f"not an order: {error}; expected by, and order as start or stop") from error
+
+
+def decode_question(payload: bytes) -> Question:
+    """The question about the future in a payload.
+
+    Raises:
+        FusionError: not JSON, or without ``id`` and ``moves``; the text says which.
+    """
+    try:
+        said = msgspec.json.decode(payload, type=QuestionMessage)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise FusionError(f"not a question: {error}; expected id, and moves as values by signal") from error
+    return Question(id=said.id, moves=said.moves, by=said.by)
+
+
+def encode_question(question: Question) -> bytes:
+    """A question as JSON."""
+    return _ENCODER.encode(question)
 
 
 def decode_mark(payload: bytes) -> MarkOrder:
@@ -410,6 +549,9 @@ def schemas() -> dict[str, dict[str, Any]]:
     known: dict[str, type[msgspec.Struct]] = {
         **KINDS,
         "answer": AnswerMessage,
+        "whatif_request": QuestionMessage,
+        "mode_order": ModeOrderMessage,
+        "verifier_order": VerifierOrderMessage,
         "alarm_order": AlarmOrderMessage,
         "mark_order": MarkOrderMessage,
     }

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
-from fusion.alarms import AlarmOrder, MarkOrder
+from fusion.alarms import AlarmOrder, MarkOrder, ModeOrder
 from fusion.clock import CLOCK, Clock
 from fusion.errors import ConfigError, FusionError
 from fusion.health import Health
@@ -22,10 +22,11 @@ from fusion.mqtt.broker import Broker
 from fusion.mqtt.client import Client, ClientState
 from fusion.mqtt.connection import Connection
 from fusion.plant import Plant
+from fusion.prospects import Question
 from fusion.publish import encoding, messages
 from fusion.publish.encoding import Record
 from fusion.publish.mailbag import Mailbag
-from fusion.publish.messages import Delivery, HealthMessage, Message, RecommendationMessage
+from fusion.publish.messages import Delivery, HealthMessage, LedgerMessage, Message, RecommendationMessage
 from fusion.publish.outbox import Letter
 from fusion.records import NS_PER_S, Answer
 
@@ -35,6 +36,7 @@ T = TypeVar("T")
 INFLIGHT = 20
 VOLATILE_WAITING = 256
 WORDS_WAITING = 100
+READ = (("recommendation", "ack"), ("alarm", "order"), ("mark", "order"), ("mode", "order"), ("whatif", "request"))
 KEPT = (messages.AnomalyMessage, RecommendationMessage, messages.GapMessage, messages.AlarmMessage)
 
 
@@ -95,17 +97,18 @@ class MqttPublisher:
         self.model_id = model_id
         self._clock = clock
         self._volatile: deque[_Volatile] = deque(maxlen=VOLATILE_WAITING)
-        self._health: deque[bytes] = deque(maxlen=1)
-        self._last_health = b""
+        self._standing: dict[str, bytes] = {}
+        self._due: dict[str, bytes] = {}
         self._answers: deque[Answer] = deque(maxlen=WORDS_WAITING)
-        self._orders: deque[AlarmOrder | MarkOrder] = deque(maxlen=WORDS_WAITING)
+        self._orders: deque[AlarmOrder | MarkOrder | ModeOrder] = deque(maxlen=WORDS_WAITING)
+        self._questions: deque[Question] = deque(maxlen=WORDS_WAITING)
         self._sent: dict[int, Letter] = {}
         self._denied = ""
         self._connection: Connection | None = None
         self._client = Client(
             config,
             f"fusion-{plant.name}-{os.getpid()}",
-            topics=(self.topic("recommendation", "ack"), self.topic("alarm", "order"), self.topic("mark", "order")),
+            topics=[self.topic(*levels) for levels in READ],
             received=self._said,
             turn=self._turn,
             last_words=lambda: (self.topic("health"), self._goodbye()),
@@ -139,6 +142,11 @@ class MqttPublisher:
         return self._problem or (self._client.message if away else "")
 
     @property
+    def flags(self) -> tuple[str, ...]:
+        """Whether the outbox that was found had to be set aside."""
+        return self._bag.flags
+
+    @property
     def settled(self) -> bool:
         """Whether every letter is in the outbox, or delivered where that is not a file."""
         return self._bag.settled
@@ -165,9 +173,8 @@ class MqttPublisher:
         made = [self._message(item) for item in items]
         stored = self._bag.put([self._letter(m) for m in made if isinstance(m, KEPT)])
         for message in made:
-            if isinstance(message, HealthMessage):
-                self._last_health = messages.encode(message)
-                self._health.append(self._last_health)
+            if isinstance(message, HealthMessage | LedgerMessage):
+                self._standing[_kind(message)] = self._due[_kind(message)] = messages.encode(message)
             elif not isinstance(message, KEPT):
                 kind = _kind(message)
                 self._enqueue_volatile(kind, self.topic(kind), messages.encode(message))
@@ -185,9 +192,13 @@ class MqttPublisher:
         """What was answered to recommendations since the last call."""
         return [self._answers.popleft() for _ in range(len(self._answers))]
 
-    def orders(self) -> list[AlarmOrder | MarkOrder]:
-        """What operators said of alarms and stretches of time since the last call."""
+    def orders(self) -> list[AlarmOrder | MarkOrder | ModeOrder]:
+        """What operators said of alarms, stretches of time and advice since the last call."""
         return [self._orders.popleft() for _ in range(len(self._orders))]
+
+    def questions(self) -> list[Question]:
+        """What was asked about the future since the last call."""
+        return [self._questions.popleft() for _ in range(len(self._questions))]
 
     @property
     def delivery(self) -> Delivery:
@@ -226,14 +237,15 @@ class MqttPublisher:
     # -- in the client's thread
 
     def _turn(self, connection: Connection | None) -> None:
-        """Between two steps: health, then the outbox, then what is worth sending only now."""
+        """Between two steps: what is retained, then the outbox, then what is worth sending only now."""
         self._settle()
         if connection is not self._connection:
             self._renew(connection)
-        if connection is not None and self._health and not connection.busy:
-            said = messages.moved(self._health.popleft(), self._clock.step_ns())
-            connection.publish(self.topic("health"), said, 1, retain=True)
-            self.published["health"] += 1
+        if connection is not None and self._due and not connection.busy:
+            kind = next(iter(self._due))
+            said = messages.moved(self._due.pop(kind), self._clock.step_ns())
+            connection.publish(self.topic(kind), said, 1, retain=True)
+            self.published[kind] += 1
         self._bag.tend()
         if connection is not None:
             self._send_letters(connection)
@@ -246,6 +258,10 @@ class MqttPublisher:
         elif topic == self.topic("mark", "order"):
             here = messages.moved(payload, -self._clock.step_ns())  # times in it are the sender's
             self._note("mark", self._orders, messages.decode_mark, here, retained)
+        elif topic == self.topic("mode", "order"):
+            self._note("mode", self._orders, messages.decode_mode, payload, retained)
+        elif topic == self.topic("whatif", "request"):
+            self._note("question", self._questions, messages.decode_question, payload, retained)
         else:
             self._note("answer", self._answers, messages.decode_answer, payload, retained)
 
@@ -269,7 +285,7 @@ class MqttPublisher:
             mid, denied = self._connection.acknowledged.popleft()
             letter = self._sent.pop(mid, None)
             if denied:
-                kind = "health" if letter is None else letter.kind
+                kind = "health or ledger" if letter is None else letter.kind
                 self._denied = f"broker {self._config.address} denied {kind}: {denied}"
                 log.warning("publisher: %s", self._denied)
             elif letter is not None:
@@ -282,8 +298,8 @@ class MqttPublisher:
         self._sent.clear()
         self._bag.begin()
         self._denied = ""
-        if connection is not None and not self._health:
-            self._health.append(self._last_health or self._bare_health("online"))
+        if connection is not None:
+            self._due = {"health": self._bare_health("online"), **self._standing, **self._due}
 
     def _goodbye(self) -> bytes:
         return messages.moved(self._bare_health("offline"), self._clock.step_ns())

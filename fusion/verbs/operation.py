@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import json
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,19 @@ def run_replay(arguments: argparse.Namespace) -> None:
     replay(arguments.recording, arguments.model, arguments.speed, publish, arguments.json)
 
 
+def _verify(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--config", type=Path, required=True, help="verifier YAML")
+    verb.add_argument("overrides", nargs="*", help="settings, e.g. broker.port=1884")
+
+
+def run_verify(arguments: argparse.Namespace) -> None:
+    """The verifier between accepted advice and the control system."""
+    from fusion.verifier.service import run
+    from fusion.verifier.settings import load_verifier_config
+
+    run(load_verifier_config(arguments.config, arguments.overrides))
+
+
 def _evaluate(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--model", type=Path, required=True)
     verb.add_argument("--recording", type=Path, nargs="+", default=[], action="extend")
@@ -71,22 +85,45 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _whatif(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--model", type=Path, required=True)
-    verb.add_argument("--recording", type=Path, required=True)
-    verb.add_argument("--at", type=finite, required=True, help="moment, in s after the start of the recording")
+    verb.add_argument("--broker", metavar="HOST:PORT", help="ask the running daemon that publishes here")
+    plant_argument(verb)
+    verb.add_argument("--model", type=Path, help="or ask a model of a moment of a recording")
+    verb.add_argument("--recording", type=Path)
+    verb.add_argument("--at", type=finite, help="moment, in s after the start of the recording")
     verb.add_argument("--set", nargs="+", default=[], action="extend", metavar="SIGNAL=VALUE", help="engineering units")
-    verb.add_argument("--horizon", type=finite, default=600.0, help="how far to look ahead [s]")
+    verb.add_argument("--horizon", type=finite, default=600.0, help="how far to look ahead in a recording [s]")
     verb.add_argument("--json", type=Path, help="write the answer here")
+    broker_arguments(verb)
 
 
 def run_whatif(arguments: argparse.Namespace) -> None:
-    """Two forecasts from one moment of a recording."""
-    from fusion.evaluation.whatif import whatif
-
+    """Two forecasts from now, or from one moment of a recording."""
     if arguments.json:
         check_place("--json", arguments.json)
+    past = {name: getattr(arguments, name) for name in ("model", "recording", "at")}
+    if arguments.broker is not None:
+        if given := [f"--{name}" for name, value in past.items() if value is not None]:
+            raise ConfigError(f"whatif takes --broker or {given[0]}, not both")
+        write_report(_asked_now(arguments), arguments.json)
+        return
+    if missing := [f"--{name}" for name, value in past.items() if value is None]:
+        raise ConfigError(f"whatif: {', '.join(missing)} missing; or --broker HOST:PORT asks a running daemon")
+    from fusion.evaluation.whatif import whatif
+
     moves = arguments.set
     write_report(whatif(arguments.model, arguments.recording, arguments.at, moves, arguments.horizon), arguments.json)
+
+
+def _asked_now(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the running daemon answers."""
+    from fusion.mqtt.broker import Broker
+    from fusion.plant import parse_moves
+    from fusion.plant_file import load_plant
+    from fusion.publish.asking import ask
+
+    plant = load_plant(arguments.plant)
+    broker = Broker(**broker_settings(arguments.broker, arguments))
+    return ask(broker, plant.name, parse_moves(arguments.set, plant), getpass.getuser())
 
 
 def _dashboard(verb: argparse.ArgumentParser) -> None:
@@ -98,6 +135,9 @@ def _dashboard(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--origin", action="append", default=[], help="another address of the page, such as a proxy's")
     verb.add_argument("--https-certificate", default="", metavar="FILE", help="serve over TLS")
     verb.add_argument("--https-key", default="", metavar="FILE")
+    verb.add_argument(
+        "--recordings", default="", metavar="FOLDER", help="record.folder of the daemon, to look back a day"
+    )
     verb.add_argument("--broker", default="127.0.0.1:1883", metavar="HOST:PORT")
     broker_arguments(verb)
 
@@ -117,6 +157,7 @@ def run_dashboard(arguments: argparse.Namespace) -> None:
         origins=arguments.origin,
         certificate=arguments.https_certificate,
         key=arguments.https_key,
+        recordings=arguments.recordings,
         broker=broker,
     )
     run(config, load_plant(arguments.plant))
@@ -138,6 +179,7 @@ def write_report(report: dict[str, Any], file: Path | None) -> None:
 
 VERBS = (
     Verb("run", "run the daemon on the sources of a configuration", _run, run_daemon),
+    Verb("verify", "check accepted advice once more and write it to the control system", _verify, run_verify),
     Verb("replay", "play a recording through the daemon", _replay, run_replay),
     Verb("evaluate", "replay recordings and report detection, false raises and forecasts", _evaluate, run_evaluate),
     Verb("whatif", "what happens next if a signal is set, and if nothing is", _whatif, run_whatif),

@@ -1,0 +1,1 @@
+"""The verifier: the one process that writes to a plant, small, without a model, with its own credentials."""
