@@ -1,72 +1,36 @@
-import asyncio
 import dataclasses
 import json
-import shutil
-from concurrent.futures import Future
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from grid_runs import frame_of
-from small_plants import SMALL, small_values, write_recording
-from test_clock import Listening
+from fleet_members import QUICK, small_fleet, small_member, small_plant
+from small_plants import small_values, write_recording
 
-from connectors.replay import ReplayConfig, replay_source
 from fusion.cli import main
-from fusion.daemon import start
-from fusion.daemon.fleet import FleetForecastConfig, FleetForecaster, fleet_forecaster
-from fusion.daemon.seat import Seat
-from fusion.daemon.service import Daemon
-from fusion.daemon.settings import load_daemon_config
+from fusion.command import CONFIGS
 from fusion.errors import ConfigError
 from fusion.fleet.command import UNSEEN, fleet_config, judged_plants
 from fusion.fleet.evaluation import ARMS, FLEET, FLEET_RIDGE, crossing, judge, table
 from fusion.fleet.plants import Simulated, simulated, ticks_of
 from fusion.plant import Plant, Signal
-from fusion.plant_file import dump_plant, load_plant
-from fusion.publish.encoding import to_message
-from fusion.records import Forecast
+from fusion.plant_file import load_plant
 from fusion.simulator.instruments import other_instruments
-from fusion.timeline.timeline import Timeline
 from models.actions import HORIZONS
-from models.fleet.fit import FleetFit
 from models.fleet.kinds import Kinds
 from models.fleet.model import PRETRAINED, FleetModel
-from models.fleet.network import FleetNetwork, FleetSize
+from models.fleet.network import FleetNetwork
 from models.fleet.ridge import recorded, rows
 from models.fleet.rows import plant_rows, stacked
-from models.fleet.training import FleetTraining, Member, train_fleet, with_fewer_tags
+from models.fleet.training import train_fleet, with_fewer_tags
 from models.fleet.view import range_scaling, view
 
-LINE = load_plant(Path("configs/plant/lime.yaml"))
-NAMES = {"TT1": "TI-{n}", "FT1": "FIT{n}", "PT1": "PI{n}", "FT1.SP": "FIC{n}.SP"}
-QUICK = FleetTraining(
-    size=FleetSize(slots=6, token=8, trunk=24, reading=24, described=16, embedding=8, paths=8),
-    fit=FleetFit(steps=60, plants=4, rows=16, context_rows=8),
-)
-
-
-def small_plant(seed):
-    """The small plant as another one calls it, with the range of its flow declared."""
-    signals = []
-    for s in SMALL.signals:
-        low, high = {"TT1": (0.0, 100.0), "FT1": (0.0, 10.0), "PT1": (0.0, 5.0)}.get(s.name, (s.low, s.high))
-        signals.append(dataclasses.replace(s, name=NAMES[s.name].format(n=100 + seed), low=low, high=high))
-    return Plant(name=f"small-{seed}", signals=tuple(signals))
-
-
-def small_member(seed, ticks=1500):
-    values = small_values(seed, ticks)
-    plant = small_plant(seed)
-    columns = np.stack([values[s.name] for s in SMALL.signals], 1)
-    return Member(plant=plant, runs=(ticks_of(plant, columns),))
+LINE = load_plant(CONFIGS / "plant" / "lime.yaml")
 
 
 @pytest.fixture(scope="module")
 def fleet():
-    made = train_fleet([small_member(seed) for seed in range(8)], QUICK, torch.device("cpu"), lambda text: None)
-    return dataclasses.replace(made, model_id="fleet-0")
+    return small_fleet()
 
 
 @pytest.fixture(scope="module")
@@ -327,176 +291,6 @@ def test_the_crossing_is_told_by_hours_of_own_data(fleet):
     found = crossing(fleet, [member], [0.2, 0.4], 1000.0)
     assert [one.horizon_s for one in found] == [8.0, 32.0, 64.0, 128.0, 256.0]
     assert set(found[0].ratio) == {0.2, 0.4}
-
-
-# --- in the daemon
-
-
-def seated(fleet, own=None, **settings):
-    plant = small_plant(77)
-    forecaster = FleetForecaster(fleet, plant, FleetForecastConfig(**settings))
-    return plant, forecaster, Seat(plant, own, fleet=forecaster)
-
-
-def frames_of(plant, ticks):
-    values = small_values(77, ticks)
-    named = {other.name: values[s.name] for s, other in zip(SMALL.signals, plant.signals, strict=True)}
-    return [frame_of(plant, (t + 1) * 10**9, {n: v[t] for n, v in named.items()}) for t in range(ticks)]
-
-
-def test_a_plant_without_a_model_has_forecasts_from_its_first_minutes_on(fleet):
-    plant, forecaster, seat = seated(fleet, first_min=5.0)
-    made = []
-    for i, frame in enumerate(frames_of(plant, 420)):
-        outcome = seat.step(frame)
-        if i == 299 and forecaster._fitting is not None:
-            forecaster._fitting.result(60)
-        made.append(outcome)
-    seat.close()
-    first = next(i for i, outcome in enumerate(made) if outcome.forecast is not None)
-    assert 299 <= first <= 301
-    forecast = made[first].forecast
-    assert forecast.model_id == fleet.model_id
-    assert np.isfinite(forecast.mean).all()
-    assert (forecast.low < forecast.mean).all()
-    assert len([o for o in made[first:] if o.forecast is not None]) == pytest.approx((420 - first) / 5, abs=2)
-    assert {"forecast:fleet", "no model"} <= set(seat.flags)
-    assert seat.model_id == ""
-    assert to_message(forecast, plant, "another").model_id == fleet.model_id
-
-
-def own_forecast(plant, frame, tags):
-    mean = np.repeat(tags[None], len(HORIZONS), 0)
-    names = tuple(s.name for s in plant.tags)
-    return Forecast(
-        t_ns=frame.t_ns, horizon_s=tuple(map(float, HORIZONS)), signals=names, mean=mean, low=mean - 1, high=mean + 1
-    )
-
-
-@pytest.mark.parametrize("good", [True, False])
-def test_the_own_model_takes_over_once_it_foretells_better(fleet, good, caplog):
-    caplog.set_level("INFO")
-    plant, forecaster, _ = seated(fleet, first_min=5.0)
-    known = frames_of(plant, 900)
-    told = []
-    for i, frame in enumerate(known[:800]):
-        own = None
-        if i > 320 and i % 5 == 0:
-            own = own_forecast(plant, frame, frame.value_S[:3] + (0.0 if good else 50.0))
-            for row, horizon in enumerate(HORIZONS):
-                if good and i + horizon < len(known):
-                    own.mean[row] = known[i + horizon].value_S[:3]
-        made = forecaster.step(frame, own, newest=True)
-        if forecaster._fitting is not None:
-            forecaster._fitting.result(60)
-        if own is not None:
-            told.append(made is own)
-    forecaster.close()
-    assert not told[0]
-    assert told[-1] is good
-    assert (forecaster.crossing_h is not None) is good
-    assert ("own model forecasts better" in caplog.text) is good
-
-
-def test_a_model_that_was_there_first_keeps_its_word(fleet):
-    plant, forecaster, _ = seated(fleet)
-    frame = frames_of(plant, 1)[0]
-    own = own_forecast(plant, frame, frame.value_S[:3])
-    assert forecaster.step(frame, own, newest=True) is own
-    assert not forecaster.leads
-    forecaster.close()
-
-
-def test_the_fleet_is_off_by_a_setting_and_where_it_has_nothing_to_say(fleet, tmp_path, caplog):
-    fleet.save(tmp_path / "m")
-    config = FleetForecastConfig(model=str(tmp_path / "m"))
-    assert fleet_forecaster(FleetForecastConfig(enabled=False), small_plant(1), 5.0) is None
-    assert fleet_forecaster(config, dataclasses.replace(small_plant(1), step_s=60.0), 5.0) is None
-    assert "its step is 60 s" in caplog.text
-    forecaster = fleet_forecaster(config, small_plant(1), 5.0)
-    assert forecaster.model_id.startswith("fleet-")
-    forecaster.close()
-    shutil.rmtree(tmp_path / "m")
-    with pytest.raises(ConfigError, match=r"missing; expected a model folder"):
-        fleet_forecaster(config, small_plant(1), 5.0)
-    with pytest.raises(ConfigError, match=r"first_min must be positive"):
-        FleetForecastConfig(first_min=0)
-
-
-class AtOnce:
-    """An executor that has done its work when it returns."""
-
-    def submit(self, work, *given):
-        done = Future()
-        done.set_result(work(*given))
-        return done
-
-    def shutdown(self, **_):
-        pass
-
-
-class Collecting(Listening):
-    """Keeps what is published of forecasts."""
-
-    def __init__(self):
-        super().__init__()
-        self.forecasts = []
-
-    def outcome(self, outcome):
-        if outcome.forecast is not None:
-            self.forecasts.append(outcome.forecast)
-
-
-def test_a_daemon_without_a_model_publishes_the_fleets_forecasts(fleet, tmp_path):
-    plant, forecaster, seat = seated(fleet, first_min=5.0)
-    forecaster._fitter = AtOnce()
-    named = zip(plant.signals, SMALL.signals, strict=True)
-    values = small_values(77, 400)
-    recording = write_recording(tmp_path / "r", plant, {one.name: values[other.name] for one, other in named})
-    player, outlet = replay_source(ReplayConfig(path=str(recording)), plant), Collecting()
-
-    async def life():
-        await Daemon([player], Timeline(plant), seat, outlet, lossless=True).run(asyncio.Event())
-
-    asyncio.run(life())
-    assert outlet.forecasts  # a replay in one go has few newest ticks
-    assert {f.model_id for f in outlet.forecasts} == {fleet.model_id}
-    assert all(np.isfinite(f.mean).all() for f in outlet.forecasts)
-
-
-@pytest.mark.parametrize("enabled", [True, False])
-def test_fusion_run_gives_the_seat_to_the_fleet_where_there_is_no_model(fleet, tmp_path, monkeypatch, enabled):
-    fleet.save(tmp_path / "m")
-    dump_plant(small_plant(1), tmp_path / "plant.yaml")
-    settings = {
-        "plant": "plant.yaml",
-        "record": {"folder": "records"},
-        "learn": {"models": "models"},
-        "fleet": {"enabled": enabled, "model": "m"},
-        "publish": {"outbox": ""},
-    }
-    (tmp_path / "daemon.yaml").write_text(json.dumps(settings))
-    seats = []
-
-    class Built:
-        def __init__(self, sources, timeline, seat, outlet, **_):
-            seats.append(seat)
-            outlet.close()
-
-        async def run(self, stop):
-            seats[0].close()
-
-    monkeypatch.setattr(start, "Daemon", Built)
-    start.run(load_daemon_config(tmp_path / "daemon.yaml"))
-    assert (seats[0]._fleet is not None) is enabled
-
-
-def test_what_an_earlier_run_has_seen_counts(fleet):
-    plant, forecaster, seat = seated(fleet, first_min=5.0)
-    forecaster._fitter = AtOnce()
-    forecaster.recall(small_member(77, 300).runs[0])
-    made = [seat.step(frame).forecast for frame in frames_of(plant, 3)]
-    assert made[1] is not None
 
 
 # --- the one that is shipped

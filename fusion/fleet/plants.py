@@ -37,7 +37,7 @@ class Simulated:
     plant is. ``share`` of its tags has each; with ``alike`` all have the line's own instruments.
     """
 
-    plants: int = 240
+    plants: int = 120
     minutes: float = 45.0
     first: int = 1000
     spread: float = 3.0
@@ -52,12 +52,20 @@ class Simulated:
 
 def simulated(line: Plant, plan: Simulated, say: Say) -> list[Member]:
     """Members of a fleet of lines, tags alone."""
-    made: list[Member] = []
-    for first in range(0, plan.plants, AT_ONCE):
-        seeds = range(plan.first + first, plan.first + min(first + AT_ONCE, plan.plants))
-        values = _played(line, plan, seeds, say)
-        made += [_member(line, plan, seed, values[:, :, row]) for row, seed in enumerate(seeds)]
-    return made
+    return instrumented(line, plan, played(line, plan, say))
+
+
+def instrumented(line: Plant, plan: Simulated, values: Floats) -> list[Member]:
+    """Members that show what was ``played`` [T, P, plants] by the instruments of a plan."""
+    return [_member(line, plan, plan.first + row, values[:, :, row]) for row in range(plan.plants)]
+
+
+def played(line: Plant, plan: Simulated, say: Say) -> Floats:
+    """What the line's own instruments read [T, P, plants], in the order of its process signals."""
+    starts = range(plan.first, plan.first + plan.plants, AT_ONCE)
+    last = plan.first + plan.plants
+    parts = [_played(line, plan, range(first, min(first + AT_ONCE, last)), say) for first in starts]
+    return np.concatenate(parts, 2)
 
 
 def _played(line: Plant, plan: Simulated, seeds: Sequence[int], say: Say) -> Floats:

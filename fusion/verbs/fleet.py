@@ -14,7 +14,7 @@ def _fleet(verb: argparse.ArgumentParser) -> None:
     what = verb.add_subparsers(title="what", required=True, metavar="WHAT", dest="what")
     text = "train a fleet model: of simulated plants, or of recordings of many plants"
     train = what.add_parser("train", help=text, description=text)
-    train.add_argument("--plants", type=int, default=240, help="how many plants are simulated")
+    train.add_argument("--plants", type=int, default=120, help="how many plants are simulated")
     train.add_argument("--minutes", type=finite, default=45.0, help="how long each runs")
     train.add_argument(
         "--recordings", type=Path, nargs="+", metavar="DIR", help="recordings instead of simulated plants"

@@ -29,10 +29,10 @@ Progress = Callable[[int, int, float], None]
 class FleetFit:
     """How long and how the network is trained; ``average`` is the memory of the averaged weights."""
 
-    steps: int = 2500
-    plants: int = 24
-    rows: int = 20
-    context_rows: int = 12
+    steps: int = 2000
+    plants: int = 16
+    rows: int = 32
+    context_rows: int = 32
     learning_rate: float = 3e-3
     weight_decay: float = 0.02
     strangers: float = 0.15

@@ -38,7 +38,7 @@ class FleetSize:
     described: int = 48
     embedding: int = 32
     dropout: float = 0.05
-    noise: float = 0.2
+    noise: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -173,7 +173,7 @@ class FleetNetwork(nn.Module):
     def _blurred(self, x: Tensor, scale: Tensor) -> Tensor:
         """Scaled features, in training with noise: long horizons see few independent stretches to learn from."""
         x = self._scaled(x, scale)
-        return x + self.size.noise * torch.randn_like(x) if self.training else x
+        return x + self.size.noise * torch.randn_like(x) if self.training and self.size.noise else x
 
     def _scaled(self, x: Tensor, scale: Tensor) -> Tensor:
         return (x / scale).clamp(-LIMIT, LIMIT)

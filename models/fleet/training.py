@@ -58,7 +58,7 @@ class FleetTraining:
     held_out_share: float = 0.15
     partial_share: float = 0.6
     own_s: float = 600.0
-    every: int = 8
+    every: int = 5
     size: FleetSize = field(default_factory=FleetSize)
     fit: FleetFit = field(default_factory=FleetFit)
 
@@ -107,7 +107,7 @@ def prepare(members: Sequence[Member], config: FleetTraining, say: Say) -> Prepa
     say(f"{len(ridge.kinds.tags)} kinds of tags and {len(ridge.kinds.actions)} of actions, penalty {ridge.penalty:g}")
     rows = [_rows(plant, seen, ridge, config.every) for plant, runs in views for seen in runs]
     if config.partial_share < 1.0:
-        rng = np.random.default_rng(len(training))
+        rng = np.random.default_rng(config.fit.seed)
         fewer = [with_fewer_tags(m, config.partial_share, rng) for m in training]
         rows += [_rows(m.plant, seen, ridge, config.every) for m in fewer for seen in _views(kinds, m)]
     return Prepared(ridge=ridge, rows=rows, held_out=held_out)

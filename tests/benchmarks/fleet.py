@@ -1,6 +1,6 @@
 """A fleet model on plants it never saw: with ten minutes of their own, with fewer tags, and against their own models.
 
-Run: python -m tests.benchmarks.fleet --json OUT [--plants 240] [--seeds 3] [--models DIR] [--crossing 4]
+Run: python -m tests.benchmarks.fleet --json OUT [--plants 120] [--seeds 3] [--models DIR] [--crossing 4]
 Plants to train on and plants to judge are simulated once; settings were chosen on plants of other seeds than those
 that judge. Tables: unlike plants with instruments of their own (as trained), the same with the line's instruments, one
 kind of plant (spread 1), each plant with six tenths of its tags, and a family that no training saw.
@@ -14,15 +14,17 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from fusion.files import whole_file
 from fusion.fleet.command import JUDGED_LAST_S, LINE, UNSEEN, fleet_config, judged_plants, show
-from fusion.fleet.evaluation import coverage, crossing, table
-from fusion.fleet.plants import Simulated, simulated, ticks_of
+from fusion.fleet.evaluation import Crossing, coverage, crossing, table
+from fusion.fleet.plants import Simulated, instrumented, played, simulated, ticks_of
 from fusion.plain import plain
+from fusion.plant import Plant
 from fusion.plant_file import load_plant
 from models import distributed
 from models.fleet.model import FleetModel
@@ -53,15 +55,28 @@ def another_family() -> list[Member]:
     return made
 
 
+def judging_plants(line: Plant, plants: int, first: int) -> dict[str, list[Member]]:
+    """Every fleet; those of one spread are the same plants with other instruments."""
+    plans = {name: Simulated(plants=plants, first=first, **fleet) for name, fleet in FLEETS.items()}
+    values = {plan.spread: plan for plan in plans.values()}
+    seen = {spread: played(line, plan, say) for spread, plan in values.items()}
+    return {name: instrumented(line, plan, seen[plan.spread]) for name, plan in plans.items()}
+
+
 def say(text: str) -> None:
     sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+
+
+def write(file: Path, tables: list[dict[str, Any]], crossed: list[Crossing]) -> None:
+    with whole_file(file) as aside:
+        aside.write_text(json.dumps(plain({"tables": tables, "crossing": crossed}), indent=1))
 
 
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--plants", type=int, default=240)
+    parser.add_argument("--plants", type=int, default=120)
     parser.add_argument("--minutes", type=float, default=45.0)
     parser.add_argument("--judged", type=int, default=20)
     parser.add_argument("--first", type=int, default=UNSEEN, help="first seed of the plants that judge")
@@ -72,10 +87,7 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     line = load_plant(LINE)
-    judges = {
-        name: simulated(line, Simulated(plants=asked.judged, first=asked.first, **fleet), say)
-        for name, fleet in FLEETS.items()
-    }
+    judges = judging_plants(line, asked.judged, asked.first)
     judges["another family: the tests' small plant"] = another_family()
     prepared, found = None, []
     for seed in range(asked.seeds):
@@ -95,15 +107,15 @@ def main() -> None:
             print(f"seed {seed}: {name}", flush=True)
             show(judged, rows)
             found.append({"seed": seed, "fleet": name, "rows": rows, "coverage": coverage(judged)})
-    crossed = []
+        write(asked.json, found, [])
+    crossed: list[Crossing] = []
     if asked.crossing:
         hours = [h for h in HOURS if h <= asked.crossing]
         minutes = 60 * max(hours) + JUDGED_LAST_S / 60
         plan = Simulated(plants=5, first=asked.first + 500, spread=3.0, minutes=minutes)
         crossed = crossing(model, simulated(line, plan, say), hours, JUDGED_LAST_S)
         print(json.dumps(plain(crossed), indent=1))
-    with whole_file(asked.json) as aside:
-        aside.write_text(json.dumps(plain({"tables": found, "crossing": crossed}), indent=1))
+    write(asked.json, found, crossed)
 
 
 if __name__ == "__main__":
