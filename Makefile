@@ -4,7 +4,7 @@ PY    := $(VENV)/bin/python
 READY := $(VENV)/.ready
 PIP   := $(PY) -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup demo test lint types picture clean
+.PHONY: setup demo test lint types sbom audit picture clean
 .DEFAULT_GOAL := demo
 
 setup: $(READY)
@@ -32,6 +32,17 @@ lint: setup
 
 types: setup
 	$(VENV)/bin/mypy
+
+# What is installed, tools of development included, as CycloneDX.
+SBOM := var/sbom.json
+sbom: setup
+	@mkdir -p $(dir $(SBOM))
+	$(PY) -m cyclonedx_py environment --pyproject pyproject.toml --output-reproducible --output-file $(SBOM) $(PY)
+
+# Whether vulnerabilities of it are known. AUDIT takes options of pip-audit, such as --ignore-vuln ID, and --if-reachable.
+AUDIT :=
+audit: setup
+	$(PY) .ci/audit.py $(AUDIT)
 
 # Of a page that runs: `make demo`, wait until it is NORMAL, `fusion fault belt_slip`, and a minute later this.
 picture: setup

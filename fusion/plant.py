@@ -45,8 +45,10 @@ class Signal:
     signal without ``max_rate`` [unit/s] conditions the model but is never recommended. ``pose`` places a LiDAR in
     the plant frame: x, y, z [m], roll, pitch, yaw [rad]. Signals of one ``device`` fail together (default: each is its
     own). ``machine`` marks what a valve or drive does (its position, speed or current): where such a tag alone
-    contradicts the others, the machine is at fault and not an instrument. ``auto_tag`` of a manipulated signal names
-    the process signal that is not zero while its loop takes a setpoint; a loop without one always does.
+    contradicts the others, the machine is at fault and not an instrument. Values of an ``operating_state`` say whether
+    the plant runs, stands or is cleaned; where no tag does, states are looked for in all. ``auto_tag`` of a manipulated
+    signal names the process signal that is not zero while its loop takes a setpoint; a loop without one always does.
+    ``equipment`` names the part of the plant that it belongs to, for overviews.
     """
 
     name: str
@@ -63,7 +65,9 @@ class Signal:
     description: str = ""
     device: str = ""
     machine: bool = False
+    operating_state: bool = False
     auto_tag: str = ""
+    equipment: str = ""
 
     def __post_init__(self) -> None:
         """Reject limits and periods that no plant has."""
@@ -75,6 +79,8 @@ class Signal:
             raise ConfigError(f"signal {self.name!r}: a manipulated signal needs low and high")
         if self.auto_tag and self.role is not Role.MANIPULATED:
             raise ConfigError(f"signal {self.name!r}: auto_tag is for manipulated signals")
+        if self.operating_state and (self.modality is not Modality.PROCESS or self.role is Role.MANIPULATED):
+            raise ConfigError(f"signal {self.name!r}: operating_state is for process tags that nobody manipulates")
         if self.max_rate is not None and self.max_rate <= 0:
             raise ConfigError(f"signal {self.name!r}: max_rate must be positive")
         if self.pose and len(self.pose) != 6:

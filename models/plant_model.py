@@ -30,6 +30,8 @@ from models.monitors.relief import LocalCarry
 from models.networks.jepa import Jepa
 from models.networks.latent_energies import MASKED
 from models.networks.stream import Trail
+from models.operating.levels import Operating
+from models.operating.states import OperatingStates, StateCarry
 from models.ticks import Ticks
 from models.training.calibration import calibrate, fit_energies
 from models.world_model import Observation, State, WorldModel
@@ -39,6 +41,7 @@ Floats = NDArray[np.float64]
 WARM_UP_TICKS = 60  # until a forecast rests on a past and not on the first values
 LEAST_VARIANCE = 1e-6  # of the largest, or of one: directions that never move do not make a region empty
 REGION_QUANTILE = 0.999  # of the distances seen in training: the border of the region
+PARTS = ("core", "monitors", "region", "operating", "world")  # of a checkpoint
 _SHARED = ("plant", "core", "stem")  # of the monitors, which a checkpoint holds once or not at all
 
 
@@ -49,6 +52,7 @@ class ModelState:
     past: PastCarry | None = None
     trail: Trail | None = None
     carry: MonitorCarry = field(default_factory=MonitorCarry)
+    operating: StateCarry = field(default_factory=StateCarry)
     state: State | None = None
     z: Floats | None = None
     action: Floats | None = None
@@ -113,15 +117,24 @@ class Region:
 
 
 class PlantModel:
-    """World model and monitors of one plant; ``latent`` are the energies that are heard of the networks."""
+    """World model and monitors of one plant; ``latent`` are the energies that are heard of the networks.
+
+    Where the plant has several operating states, energies are told in units of what is normal there.
+    """
 
     def __init__(
-        self, world: WorldModel, monitors: Monitors, region: Region, latent: tuple[Energy, ...] | None = None
+        self,
+        world: WorldModel,
+        monitors: Monitors,
+        region: Region,
+        latent: tuple[Energy, ...] | None = None,
+        operating: Operating | None = None,
     ) -> None:
         self.plant = world.plant
         self.stem = FeatureStem(self.plant)
         self.world_model, self.monitors, self.region = world, monitors, region
         self.latent = world.energies if latent is None else latent
+        self.operating = operating or Operating()
         self.tags = tuple(s.name for s in self.plant.tags)
         self.signals = monitors.signals
 
@@ -135,16 +148,23 @@ class PlantModel:
         later: Sequence[Ticks],
         fitted: Sequence[Ticks],
         held_out: Sequence[Ticks],
+        states: OperatingStates | None = None,
     ) -> PlantModel:
         """Put fitted parts together: bands come from ``later`` runs, energy scales from those held out."""
         with_media = [run for run in held_out if run.media] or list(held_out)
         world = fit_energies(calibrate(WorldModel(plant, core, networks), later), with_media)
-        return cls(world, monitors, Region.fit(core, fitted, plant))
+        model = cls(world, monitors, Region.fit(core, fitted, plant))
+        if states is not None:
+            runs, names = [run for run in fitted if run.media] or fitted, [energy.name for energy in model.energies]
+            model.operating = Operating(states=states).fit(names, runs, model.judge)
+        return model
 
     def hearing(self, names: Collection[str]) -> PlantModel:
         """The model that makes these energies and no other; the same numbers at a lower price."""
         latent = tuple(energy for energy in self.latent if energy.name in names)
-        return PlantModel(self.world_model, self.monitors.hearing(names), self.region, latent)
+        monitors = self.monitors.hearing(names)
+        heard = [energy.name for energy in (*monitors.energies, *latent)]
+        return PlantModel(self.world_model, monitors, self.region, latent, self.operating.hearing(heard))
 
     @property
     def energies(self) -> tuple[Energy, ...]:
@@ -169,8 +189,12 @@ class PlantModel:
         judged, state.carry = self.monitors.step(ticks, encoding, state.carry, explain=explain)
         state.state, state.z, state.action = observed.state, encoding.z[-1], ticks.action[-1]
         state.ticks += len(ticks)
-        energies = np.concatenate([judged.values, self._latent_values(ticks, observed)], 1)
-        return [self._seen(i, ticks, energies[i], judged, observed.shares_TS[i]) for i in range(len(ticks))]
+        operating = self.operating.states.step(ticks, state.operating)
+        energies = self.operating.told(
+            np.concatenate([judged.values, self._latent_values(ticks, observed)], 1), operating
+        )
+        rows = range(len(ticks))
+        return [self._seen(i, ticks, energies[i], judged, observed.shares_TS[i], int(operating[i])) for i in rows]
 
     def recover(self, state: ModelState) -> None:
         """Forget what a fault that is over has left in averages and windows: the past begins with the present."""
@@ -187,10 +211,10 @@ class PlantModel:
         monitored = len(self.monitors.energies)
         self.monitors.local.accept(which[:monitored], state.carry.local)
 
-    def _seen(self, row: int, ticks: Ticks, energies: Floats, judged: Energies, masked: Floats) -> Seen:
+    def _seen(self, row: int, ticks: Ticks, energies: Floats, judged: Energies, masked: Floats, operating: int) -> Seen:
         return Seen(
             energies=energies,
-            flags=tuple(self._flags(row, judged.calibrated, ticks)),
+            flags=(*self._flags(row, judged.calibrated, ticks), *self.operating.flags(operating)),
             shares=None if judged.shares is None else self._padded(judged.shares[row], masked),
             sensor=None if judged.sensor is None else self._padded_sensor(judged.sensor[row]),
             residual=None if judged.residual is None else judged.residual[row],
@@ -210,7 +234,7 @@ class PlantModel:
         for signal, good in judged.calibrated.items():
             own = [energy.modality is self.plant.by_name[signal].modality for energy in self.energies]
             values[np.ix_(~good, np.array(own, bool))] = np.nan
-        return values
+        return self.operating.told(values, self.operating.states.of(run))
 
     @torch.no_grad()
     def evidence(self, run: Ticks, rows: slice) -> list[Seen]:
@@ -282,6 +306,7 @@ class PlantModel:
             "core": dump_state(self.core),
             "monitors": dump_state(self.monitors, given=_SHARED),
             "region": dump_state(self.region),
+            "operating": dump_state(self.operating),
             "world": (self.world_model.state(), self.world_model.meta()),
         }
         return {name: arrays for name, (arrays, _) in parts.items()}, {name: tree for name, (_, tree) in parts.items()}
@@ -294,13 +319,14 @@ class PlantModel:
             CheckpointError: where another version wrote it.
         """
         plant = checkpoint.plant
-        trees = {name: checkpoint.tree("model", name) for name in ("core", "monitors", "region", "world")}
+        trees = {name: checkpoint.tree("model", name) for name in PARTS}
         core = load_state(LinearCore, checkpoint.part("core"), trees["core"])
         given = dict(zip(_SHARED, (plant, core, FeatureStem(plant)), strict=True))
         monitors = load_state(Monitors, checkpoint.part("monitors"), trees["monitors"], given)
         region = load_state(Region, checkpoint.part("region"), trees["region"])
         world = WorldModel.from_state(plant, core, checkpoint.part("world"), trees["world"])
-        return cls(world, monitors, region)
+        operating = load_state(Operating, checkpoint.part("operating"), trees["operating"])
+        return cls(world, monitors, region, operating=operating)
 
 
 class PresentWorld:

@@ -125,7 +125,7 @@ def test_health_says_that_a_certificate_ends_before_it_does(tmp_path, days, flag
     assert found.until < datetime.now(UTC) + timedelta(days=401)
 
     class Outlet:
-        trouble = ""
+        trouble, flags = "", ()
 
     said = Daemon([], Timeline(KILN), Idle(), Outlet(), certificates=watch).health("online")
     assert [flag for flag in said.flags if flag.startswith("certificate:publish.tls_ca (")] == list(watch.flags)

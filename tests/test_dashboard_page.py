@@ -4,15 +4,21 @@ import time
 import urllib.request
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from page_rig import CHROMIUM, MOSQUITTO, Rig, listener, publish_status, talking, tell
-from wire_examples import PLANT, Story, free_port, until
+from small_plants import write_recording
+from wire_examples import CONTROLLED, PLANT, Story, free_port, until
 
+from fusion.alarms import MarkKind
 from fusion.mqtt.client import ClientState
 from fusion.plant import Modality
 from fusion.publish.preview import picture_png, spectrogram
 from fusion.publish.publisher import MqttPublisher, PublisherConfig
-from fusion.records import NS_PER_S, AnomalyState, SignalBlame, Verdict
+from fusion.recordings.marks import Journal, Mark
+from fusion.recordings.recorder import MARKS
+from fusion.recordings.writer import RecordingWriter
+from fusion.records import NS_PER_S, AnomalyState, Sample, SignalBlame, Verdict
 
 SHADES = "c => new Set(c.getContext('2d').getImageData(0, 0, c.width, c.height).data).size"
 
@@ -130,7 +136,7 @@ def test_orders_of_an_operator_go_out_and_their_outcome_is_shown(rig, talker):
         rig.press("Unshelve")
         until(lambda: len(orders) == 3, "unshelve")
         rig.press("This is normal")
-        rig.press("Sure?")
+        rig.press("Sure")
         until(lambda: len(orders) == 4, "normal")
     said = [(order["id"], order["order"], order["by"], order["for_s"]) for order in orders]
     assert said == [
@@ -245,6 +251,116 @@ def test_a_plant_without_media_has_no_tiles(rig, talker):
     finally:
         rig.page_port = page_port
         rig.kill("bare")
+
+
+@pytest.fixture
+def recorded(rig, tmp_path):
+    """A page beside the others that reads an hour of recordings, with a mark in it; restarted, it remembers nothing."""
+    now_s = time.time_ns() // NS_PER_S
+    values = {name: np.full(3000, middle) for name, (_, _, middle, _) in CONTROLLED.items()}
+    values["TT101"] = np.where(np.arange(3000) < 600, 61.5, 80.0)
+    write_recording(tmp_path / "hour", PLANT, values, now_s - 3600)
+    with RecordingWriter(tmp_path / "pictures", PLANT) as writer:
+        picture = np.full((96, 96), 90, np.uint8)
+        for s in range(-1900, -1500, 4):
+            t_ns = (now_s + s) * NS_PER_S
+            writer.media(Sample(signal="camera", t_ns=t_ns, received_ns=t_ns, value=picture, clock="box"))
+    page_port, rig.page_port, rig.recordings = rig.page_port, free_port(), str(tmp_path)
+    try:
+        rig.start_dashboard("past")
+        with rig.elsewhere(f"http://127.0.0.1:{rig.page_port}/"):
+            yield tmp_path
+    finally:
+        rig.page_port, rig.recordings = page_port, ""
+        rig.kill("past")
+
+
+def test_the_past_is_there_after_a_restart_and_can_be_scrubbed(rig, talker, recorded):
+    page = rig.page
+    rig.state("NORMAL")
+    shown = "echarts.getInstanceByDom(document.querySelector('[aria-label=Trends]'))"
+    page.evaluate("() => import('nicegui-echart').then((m) => { window.echarts = m.echarts })")
+    points = f"() => {shown}.getOption().series.find((s) => s.id === 'TT101.actual').data.map((p) => p[1])"
+    rig.press("1 h")
+    page.wait_for_function(f"() => ({points})().includes(61.5)", timeout=30_000)
+    slider = page.locator(".timebar [role=slider] [tabindex]")
+    slider.press("ArrowLeft")
+    rig.see("Back to now", "ago; 1 h 00 min shown", "nothing recorded then")
+    for _ in range(29):
+        slider.press("ArrowLeft")
+    page.locator(".media img[src]").wait_for(timeout=30_000)
+    box = page.locator("[aria-label=Trends]").bounding_box()
+    page.mouse.move(box["x"] + 200, box["y"] + 50)
+    rig.see("TT101 measured")
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -400)
+    page.keyboard.up("Control")
+    rig.miss("1 h 00 min shown")
+    rig.press("Back to now")
+    rig.see("now, the last 15 min")
+
+
+def test_an_operator_marks_a_stretch_and_sees_that_it_was_written(rig, talker, recorded):
+    page = rig.page
+    rig.state("NORMAL")
+    page.get_by_label("your name").fill("Ana")
+    with listener(rig, "fusion/lime/v1/mark/order") as orders:
+        rig.press("Pause")
+        rig.press("Mark this time")
+        rig.press("^Mark$")
+        rig.see("Say in a word or two what happened")
+        page.get_by_label("what happened").fill("pump trip")
+        page.get_by_text("maintenance: not learned from").click()
+        rig.press("^Mark$")
+        until(lambda: orders, "mark")
+        rig.see("pump trip: sent")
+        said = orders[0]
+        assert (said["name"], said["kind"], said["by"]) == ("pump trip", "maintenance", "Ana")
+        assert said["t_from_ns"] is not None
+        mark = Mark(name="pump trip", kind=MarkKind.MAINTENANCE, onset_ns=said["t_from_ns"], by="Ana")
+        Journal(recorded / MARKS).add(mark)
+        rig.see("pump trip: marked")
+
+
+def test_an_operator_answers_advice_and_asks_what_if(rig, talker):
+    page, story = rig.page, talker.story
+    talker.say(story.frame(talker.s), story.advice(talker.s))
+    page.get_by_label("your name").fill("Ana")
+    with listener(rig, "fusion/lime/v1/recommendation/ack") as answers:
+        rig.press("Reject")
+        page.get_by_text("equipment does not allow it").click()
+        until(lambda: answers, "answer")
+    assert answers[0]["answer"] == "rejected"
+    assert (answers[0]["reason"], answers[0]["by"]) == ("equipment does not allow it", "Ana")
+    rig.see("rejected: sent")
+    rig.press("^Advice$")
+    rig.see("no advice has been given yet")
+    with listener(rig, "fusion/lime/v1/whatif/request") as questions:
+        page.locator("[role=slider][aria-label='TIC101.SP'] [tabindex]").press("ArrowRight")
+        until(lambda: questions, "question")
+    asked = questions[-1]
+    assert asked["by"] == "Ana"
+    assert list(asked["moves"]) == ["TIC101.SP"]
+    talker.say(story.prospect(talker.s, asked["id"]))
+    rig.see("of the way to the border", "(moved)")
+    rig.press("^Plant$")
+    rig.see("Sources:", "Advice: set TIC101.SP")
+
+
+def test_an_alarm_of_the_record_is_looked_at_in_the_trends(rig, talker):
+    talker.say(talker.story.anomaly(talker.s))
+    rig.state("ALARM 1")
+    rig.press("^Alarm record$")
+    rig.see("IT103, TT101, microphone: process, stands", "very likely acceptable")
+    rig.press("look at")
+    rig.see("Back to now")
+    rig.press("Back to now")
+    rig.press("^Model$")
+    rig.see("h of normal operation", "not told where models are kept")
+    rig.press("^Plant$")
+    rig.page.locator(".mimic .cell.blamed", has_text="IT103").wait_for()
+    talker.say(talker.story.anomaly(talker.s, AnomalyState.CLEARED))
+    rig.page.locator(".mimic .cell.blamed").first.wait_for(state="detached")
 
 
 def test_nothing_failed_on_the_way(rig):

@@ -42,6 +42,7 @@ from fusion.publish.messages import SurpriseOut
 from fusion.publish.outbox import Letter, Outbox
 from fusion.publish.preview import picture_png
 from fusion.publish.publisher import MqttPublisher, PublisherConfig
+from fusion.publish.salvage import opened
 from fusion.records import NS_PER_S, AnomalyState, Answer, AnswerKind, Gap
 from fusion.timeline.timeline import Timeline
 
@@ -76,11 +77,81 @@ def test_full_outbox_lets_the_oldest_go():
         assert [x.message_id for _, x in outbox.after(0, 10)] == ["b", "c"]
 
 
-def test_damaged_outbox_is_named(tmp_path):
-    path = tmp_path / "outbox.sqlite"
+def spoil_nothing_left(path):
     path.write_bytes(b"this is no database" * 100)
-    with pytest.raises(ConfigError, match=r"outbox\.sqlite.*move the file away"):
-        Outbox(str(path))
+    return "file is not a database"
+
+
+def spoil_a_page_in_the_middle(path):
+    data = bytearray(path.read_bytes())
+    page = len(data) // 4096 // 2 * 4096
+    data[page : page + 4096] = b"\xff" * 4096
+    path.write_bytes(data)
+    return ""
+
+
+def spoil_the_end(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    return ""
+
+
+@needs_broker
+@pytest.mark.parametrize(
+    ("spoil", "at_least"), [(spoil_nothing_left, 0), (spoil_a_page_in_the_middle, 100), (spoil_the_end, 100)]
+)
+def test_a_damaged_outbox_is_set_aside_and_what_can_be_read_of_it_is_delivered(
+    broker, tmp_path, caplog, spoil, at_least
+):
+    path = tmp_path / "outbox.sqlite"
+    names = [f"kiln-{number}" for number in range(300)]
+    with publisher(free_port(), outbox=str(path)) as out:
+        out.publish(*(anomaly(name) for name in names))
+    reason, spoiled = spoil(path), path.read_bytes()
+    reader = broker.read("fusion/kiln/v1/anomaly", 1000, timeout_s=4)
+    with publisher(broker.port, outbox=str(path)) as out:
+        assert out.flags == ("outbox:set_aside",)
+        (aside,) = tmp_path.glob("outbox.sqlite.*.aside")
+        assert aside.read_bytes() == spoiled
+        (said,) = [r.getMessage() for r in caplog.records if "is not used and kept as" in r.getMessage()]
+        assert aside.name in said
+        assert reason in said
+        saved = int(re.search(r"(\d+) letters could be read", said)[1])
+        assert at_least <= saved < len(names)
+        until(lambda: (out.waiting, out.published["anomaly"]) == (0, saved), "what could be read is sent")
+        assert out.publish(anomaly("new"))
+        until(lambda: out.published["anomaly"] == saved + 1, "the new outbox works")
+    ids = [message["id"] for _, message in messages_of(reader)]
+    assert len(ids) == saved + 1
+    assert ids[:-1] == [name for name in names if name in set(ids)]
+    with publisher(broker.port, outbox=str(path)) as out:
+        assert out.flags == ()
+
+
+def test_another_database_is_not_touched(tmp_path):
+    path = tmp_path / "outbox.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE outbox (name TEXT)")
+        other.commit()
+    with pytest.raises(ConfigError, match=r"outbox\.sqlite.*no such column.*move the file away"):
+        MqttPublisher(PublisherConfig(outbox=str(path)), KILN, "m1")
+    assert [file.name for file in tmp_path.glob("*.aside*")] == []
+
+
+def test_letters_of_a_damaged_outbox_keep_their_axis_of_time(tmp_path):
+    """The system's clock was stepped by an hour between two lives, and the file was damaged as well."""
+    path, hour_ns = tmp_path / "outbox.sqlite", 3600 * NS_PER_S
+    before, after = (Clock(lambda by=by: T0 + by, lambda: 0, "boot") for by in (0, hour_ns))
+    advice = [recommendation(T0 + number, 600.0) for number in range(100)]
+    out = MqttPublisher(PublisherConfig(port=free_port(), outbox=str(path)), KILN, "m1", clock=before)
+    out.publish(*advice)
+    out._bag.close()
+    spoil_a_page_in_the_middle(path)
+    outbox, flags = opened(str(path), 1000, after)
+    with contextlib.closing(outbox):
+        assert flags
+        ends = {letter.expires_ns for _, letter in outbox.after(0, 1000)}
+    assert ends
+    assert ends <= {one.valid_until_ns + hour_ns for one in advice}
 
 
 # -- configuration

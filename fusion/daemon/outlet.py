@@ -65,6 +65,10 @@ class Outlet(Protocol):
         """What stands in the way of delivery now, in words."""
 
     @property
+    def flags(self) -> Sequence[str]:
+        """What was found amiss at the start."""
+
+    @property
     def delivery(self) -> Delivery | None:
         """What became of the messages so far; None where nothing counts them."""
 
@@ -143,6 +147,11 @@ class MqttOutlet:
         return self._publisher.trouble
 
     @property
+    def flags(self) -> Sequence[str]:
+        """Whether the outbox was damaged."""
+        return self._publisher.flags
+
+    @property
     def delivery(self) -> Delivery:
         """The publisher's counts."""
         return self._publisher.delivery
@@ -219,6 +228,11 @@ class FileOutlet:
         return ""
 
     @property
+    def flags(self) -> Sequence[str]:
+        """Nothing is found: the file is new."""
+        return ()
+
+    @property
     def delivery(self) -> None:
         """A file takes all."""
         return None
@@ -292,6 +306,11 @@ class Outlets:
         return "; ".join(outlet.trouble for outlet in self._outlets if outlet.trouble)
 
     @property
+    def flags(self) -> Sequence[str]:
+        """Those of all."""
+        return [flag for outlet in self._outlets for flag in outlet.flags]
+
+    @property
     def delivery(self) -> Delivery | None:
         """That of the first that counts."""
         return next((found for outlet in self._outlets if (found := outlet.delivery) is not None), None)
@@ -312,6 +331,7 @@ def shown(forecast: Forecast, plant: Plant) -> Forecast:
         mean=forecast.mean[:, keep],
         low=forecast.low[:, keep],
         high=forecast.high[:, keep],
+        model_id=forecast.model_id,
     )
 
 

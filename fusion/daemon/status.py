@@ -96,7 +96,8 @@ class Status:
     def health(self, state: str) -> Health:
         """The daemon as the operator should see it, now."""
         clocks, now_ns, counted = self._watched.timeline.health(), self._clock.now_ns(), self._statistics
-        flags = {*self._watched.engine.flags, *self._watched.desk.flags, *self._certificates.flags, *self._host_clock()}
+        watched, flags = self._watched, {*self._certificates.flags, *self._host_clock()}
+        flags |= {*watched.engine.flags, *watched.desk.flags, *watched.outlet.flags}
         bare = Health(
             t_ns=now_ns,
             state=state,

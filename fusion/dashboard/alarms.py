@@ -31,7 +31,7 @@ from fusion.publish.messages import AlarmOut, AnomalyMessage, BlameOut
 from fusion.records import AnomalyState
 
 SIGNALS_SHOWN = 6
-WAITING_FLAGS = ("settling", "warming_up")
+WAITING_FLAGS = ("settling", "warming_up", "transition")
 RANK = (AlarmState.UNACKNOWLEDGED, AlarmState.ACKNOWLEDGED, AlarmState.RETURNED, AlarmState.SHELVED)
 
 

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice, pairwise
+from dataclasses import dataclass, field
 from textwrap import shorten
-from typing import Any
 
+from fusion.alarms import MarkKind
 from fusion.dashboard.alarms import Accused
-from fusion.dashboard.board import Board, Points, exceeds
+from fusion.dashboard.axes import Option, line, still, stretches, strips
+from fusion.dashboard.board import Board, exceeds
+from fusion.dashboard.courses import Data, Points, thin
 from fusion.dashboard.look import PLAIN, Look, Palette
 from fusion.dashboard.words import figure, reading, sense_text, with_unit
-from fusion.publish.messages import Course, ForecastMessage, RecommendationMessage, SurpriseOut
+from fusion.publish.messages import Course, ForecastMessage, RecommendationMessage, SurpriseOut, WhatifMessage
+from fusion.recordings.marks import Mark
 
-Option = dict[str, Any]
-Data = list[list[float | None]]
-
-FONT = "system-ui, Roboto, sans-serif"
-LEFT, RIGHT = 54, 14
-POINTS_SHOWN = 450
 ROW_PX, SENSE_PX = 88, 74
-TITLE_PX, GAP_PX, AXIS_PX = 18, 6, 20
 TITLE_WIDE, TITLE_NARROW = 62, 38
 BEFORE_ONSET_MS = 300_000
-GAP_STEPS = 3.5
-STEPS_LOOKED_AT = 60
 CAP = 10.0
 """Surprise is drawn as a multiple of its limit from 1/CAP to CAP, so that the limit is always in the middle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What is known of the time before the page's memory, and which stretch [ms] is looked at where it is chosen.
+
+    ``at_ms`` is the moment whose pictures are shown; None is now.
+    """
+
+    span_ms: tuple[float, float] | None = None
+    at_ms: float | None = None
+    courses: Mapping[str, Data] = field(default_factory=dict)
+    marks: Sequence[Mark] = ()
+
+
+NOTHING = Past()
 
 
 def trend_options(
@@ -36,41 +45,61 @@ def trend_options(
     future_s: float,
     accused: Mapping[str, Accused] | None = None,
     look: Look = PLAIN,
+    past: Past = NOTHING,
 ) -> Option:
     """One row per signal: what was, its setpoint, what is predicted, and what the advice would change.
 
     Rows of ``accused`` have what was expected beside it; while there are some, the axis begins shortly before them.
     """
     accused = accused or {}
+    span_ms = past.span_ms or live_span_ms(board, future_s, accused)
+    rows = [_Row(board, name, i, span_ms, accused, look.palette, past).series() for i, name in enumerate(names)]
+    titles = [_trend_title(board, name, accused.get(name), look) for name in names]
+    return strips(titles, rows, span_ms, ROW_PX, look.palette) | {"movable": not look.narrow}
+
+
+def live_span_ms(board: Board, future_s: float, accused: Mapping[str, Accused]) -> tuple[float, float]:
+    """From the beginning of the page's memory, or shortly before what is accused, to the end of the forecast."""
     now_ms = board.now_ns // 1_000_000
     from_ms = now_ms - board.window_s * 1000
     if accused:
         onset_ms = min(said.since_ns for said in accused.values()) // 1_000_000
         from_ms = max(from_ms, min(onset_ms, now_ms) - BEFORE_ONSET_MS)
         future_s = min(future_s, (now_ms - from_ms) / 1000)
-    rows = [_trend_row(board, name, i, now_ms, accused, look.palette) for i, name in enumerate(names)]
-    titles = [_trend_title(board, name, accused.get(name), look) for name in names]
-    return _strips(titles, rows, (from_ms, now_ms + future_s * 1000), ROW_PX, look.palette)
+    return from_ms, now_ms + future_s * 1000
 
 
-def surprise_options(board: Board, look: Look = PLAIN) -> Option:
+def surprise_options(board: Board, look: Look = PLAIN, past: Past = NOTHING) -> Option:
     """One row per sense: its surprise as a multiple of the alarm limit, on a scale of powers of ten."""
     now_ms, palette = board.now_ns // 1_000_000, look.palette
-    from_ms = now_ms - board.window_s * 1000
+    span_ms = past.span_ms or (now_ms - board.window_s * 1000, now_ms)
     rows, titles = [], []
     for i, said in enumerate(board.modalities()):
         name = said.modality or said.name
         colour = palette.alarm if exceeds(said) else palette.ink
         limit = said.limit or 0.0
-        past = _thin(board.surprise.get(name, ()), board.window_s) if limit > 0 else []
-        points: Data = [[t, None if v is None else min(CAP, max(1 / CAP, v / limit))] for t, v in past]
-        line = _line(f"{name}.value", i, points, colour, 1.6)
-        line["markLine"] = _still([{"yAxis": 1.0, "lineStyle": {"color": colour, "width": 1, "type": "dashed"}}])
-        rows.append([line])
+        known = course(board.surprise.get(name, ()), board.peaks.get(name, ()), span_ms) if limit > 0 else []
+        points: Data = [[t, None if v is None else min(CAP, max(1 / CAP, v / limit))] for t, v in known]
+        level = [{"yAxis": 1.0, "lineStyle": {"color": colour, "width": 1, "type": "dashed"}}]
+        at = [] if past.at_ms is None else [_upright(past.at_ms, palette.ink)]
+        rows.append([line(f"{name}.value", i, points, colour, 1.6) | {"markLine": still([*level, *at])}])
         titles.append((sense_text(name), _surprise_text(said), colour))
-    option = _strips(titles, rows, (from_ms, now_ms), SENSE_PX, palette)
+    option = strips(titles, rows, span_ms, SENSE_PX, palette)
     scale = {"type": "log", "min": 1 / CAP, "max": CAP, "scale": False}
-    return option | {"yAxis": [axis | scale for axis in option["yAxis"]]}
+    return option | {"yAxis": [axis | scale for axis in option["yAxis"]], "movable": not look.narrow}
+
+
+def course(
+    memory: Points | Sequence[tuple[int, float | None]],
+    older: Iterable[Sequence[float | None]],
+    span_ms: tuple[float, float],
+) -> Data:
+    """What the page remembers of a stretch, and before its memory what else is known."""
+    from_ms, to_ms = span_ms
+    mine = [point for point in memory if from_ms <= point[0] <= to_ms]
+    begun_ms = memory[0][0] if memory else to_ms
+    before: Data = [[t, v] for t, v in older if t is not None and from_ms <= t < begun_ms and t <= to_ms]
+    return before + thin(mine, (to_ms - from_ms) / 1000)
 
 
 def _surprise_text(said: SurpriseOut) -> str:
@@ -95,52 +124,96 @@ def _trend_title(board: Board, name: str, said: Accused | None, look: Look) -> t
     return title, text, look.palette.alarm if said else look.palette.ink
 
 
-def _trend_row(
-    board: Board, name: str, row: int, now_ms: int, accused: Mapping[str, Accused], palette: Palette
-) -> list[Option]:
-    series = [_line(f"{name}.actual", row, _thin(board.tags.get(name, ()), board.window_s), palette.actual, 1.6)]
-    setpoint = board.setpoint_of(name)
-    if setpoint and setpoint in board.tags:
-        course = _thin(board.tags[setpoint], board.window_s)
-        series.append(_line(f"{name}.setpoint", row, course, palette.muted, 1.1, "dashed") | {"step": "end"})
-    series[0]["markLine"] = _marks(board, name, now_ms, accused, palette)
-    if said := accused.get(name):
-        since_ms, until_ms = said.since_ns // 1_000_000, now_ms if said.until_ns is None else said.until_ns // 1_000_000
-        series[0]["markArea"] = {
-            "silent": True,
-            "animation": False,
-            "itemStyle": {"color": palette.event},
-            "data": [[{"xAxis": since_ms}, {"xAxis": until_ms}]],
-        }
-        if said.expected:
-            ends = ((since_ms, said.expected[0][1]), (until_ms, said.expected[-1][1]))
-            course = [list(point) for point in (ends[0], *said.expected, ends[1])]
-            expected = _line(f"{name}.expected", row, course, palette.predicted, 2.0, "dashed")
-            series.append(expected | {"step": "end"})  # what was said stands until something else is said
-    if board.forecast:
-        series += _predicted(board.forecast, name, row, palette)
-    if board.advice:
-        series += _advised(board.advice, name, row, palette)
-    return series
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One signal's row; ``place`` from the top."""
+
+    board: Board
+    name: str
+    place: int
+    span_ms: tuple[float, float]
+    accused: Mapping[str, Accused]
+    palette: Palette
+    past: Past
+
+    def series(self) -> list[Option]:
+        """All of its lines."""
+        unit = {"unit": self.board.unit(self.name)}
+        actual = line(f"{self.name}.actual", self.place, self._course(self.name), self.palette.actual, 1.6)
+        found = [actual | {"markLine": still(self._lines()), "markArea": stretches(self._areas())}]
+        setpoint = self.board.setpoint_of(self.name)
+        if setpoint and (setpoint in self.board.tags or setpoint in self.past.courses):
+            points = self._course(setpoint)
+            found.append(
+                line(f"{self.name}.setpoint", self.place, points, self.palette.muted, 1.1, "dashed") | {"step": "end"}
+            )
+        found += self._expected()
+        if self.board.forecast and self.past.at_ms is None:
+            found += _predicted(self.board.forecast, self.name, self.place, self.palette)
+        if self.board.advice and self.past.at_ms is None:
+            found += _advised(self.board.advice, self.name, self.place, self.palette)
+        return [series | unit for series in found]
+
+    def _course(self, name: str) -> Data:
+        return course(self.board.tags.get(name, ()), self.past.courses.get(name, ()), self.span_ms)
+
+    @property
+    def _now_ms(self) -> int:
+        return self.board.now_ns // 1_000_000
+
+    def _expected(self) -> list[Option]:
+        said = self.accused.get(self.name)
+        if not said or not said.expected:
+            return []
+        since_ms, until_ms = said.since_ns // 1_000_000, _until_ms(said.until_ns, self._now_ms)
+        ends = ((since_ms, said.expected[0][1]), (until_ms, said.expected[-1][1]))
+        points = [list(point) for point in (ends[0], *said.expected, ends[1])]
+        expected = line(f"{self.name}.expected", self.place, points, self.palette.predicted, 2.0, "dashed")
+        return [expected | {"step": "end"}]  # what was said stands until something else is said
+
+    def _areas(self) -> list[list[Option]]:
+        """When an alarm accused it, and what people said of which stretch."""
+        found = []
+        if said := self.accused.get(self.name):
+            found.append(self._area(said.since_ns, said.until_ns, self.palette.event))
+        for mark in self.past.marks:
+            if mark.kind is not MarkKind.ALARM:
+                text = f"{mark.kind}: {mark.name}" if self.place == 0 else ""
+                found.append(self._area(mark.onset_ns, mark.end_ns, self.palette.mark, text))
+            elif self.name in mark.signals and self.name not in self.accused:
+                found.append(self._area(mark.onset_ns, mark.end_ns, self.palette.event))
+        return found
+
+    def _area(self, since_ns: int, until_ns: int | None, colour: str, text: str = "") -> list[Option]:
+        label = {"show": bool(text), "position": "insideTopLeft", "fontSize": 11, "color": self.palette.ink}
+        begin = {"xAxis": since_ns // 1_000_000, "itemStyle": {"color": colour}, "name": text, "label": label}
+        return [begin, {"xAxis": _until_ms(until_ns, self._now_ms)}]
+
+    def _lines(self) -> list[Option]:
+        """Now, or the moment that is looked at, the onsets, and the limits of the plant's targets."""
+        at_ms = self._now_ms if self.past.at_ms is None else self.past.at_ms
+        moments = [_upright(at_ms, self.palette.muted if self.past.at_ms is None else self.palette.ink)]
+        onsets = sorted({said.since_ns // 1_000_000 for said in self.accused.values()})
+        return [*moments, *(_upright(t_ms, self.palette.alarm) for t_ms in onsets), *self._limits()]
+
+    def _limits(self) -> list[Option]:
+        """Operating limits, in alarm colour where the value is beyond."""
+        value, marks = self.board.value(self.name), []
+        for target in self.board.plant.targets if self.board.plant else ():
+            for limit, side in ((target.low, -1), (target.high, 1)):
+                if target.signal == self.name and limit is not None:
+                    beyond = value is not None and (value - limit) * side > 0
+                    colour = self.palette.alarm if beyond else self.palette.muted
+                    marks.append({"yAxis": limit, "lineStyle": {"color": colour, "width": 1, "type": "dotted"}})
+        return marks
 
 
-def _marks(board: Board, name: str, now_ms: int, accused: Mapping[str, Accused], palette: Palette) -> Option:
-    """Now, the onsets, and the operating limits of the plant's targets: in alarm colour where the value is beyond."""
-    now = {"xAxis": now_ms, "lineStyle": {"color": palette.muted, "width": 1, "type": "solid"}}
-    onsets = sorted({said.since_ns // 1_000_000 for said in accused.values()})
-    marks = [now, *({"xAxis": t, "lineStyle": {"color": palette.alarm, "width": 1, "type": "solid"}} for t in onsets)]
-    value = board.value(name)
-    for target in board.plant.targets if board.plant else ():
-        for limit, side in ((target.low, -1), (target.high, 1)):
-            if target.signal == name and limit is not None:
-                beyond = value is not None and (value - limit) * side > 0
-                colour = palette.alarm if beyond else palette.muted
-                marks.append({"yAxis": limit, "lineStyle": {"color": colour, "width": 1, "type": "dotted"}})
-    return _still(marks)
+def _upright(t_ms: float, colour: str) -> Option:
+    return {"xAxis": t_ms, "lineStyle": {"color": colour, "width": 1, "type": "solid"}}
 
 
-def _still(marks: list[Option]) -> Option:
-    return {"symbol": "none", "silent": True, "animation": False, "label": {"show": False}, "data": marks}
+def _until_ms(t_ns: int | None, now_ms: int) -> int:
+    return now_ms if t_ns is None else t_ns // 1_000_000
 
 
 def _predicted(forecast: ForecastMessage, name: str, row: int, palette: Palette) -> list[Option]:
@@ -154,11 +227,11 @@ def _predicted(forecast: ForecastMessage, name: str, row: int, palette: Palette)
     base: Option = {"stack": f"{name}.band", "stackStrategy": "all", "lineStyle": {"opacity": 0}}
     mean = _future(start_ms, forecast.horizon_s, course.mean)
     return [
-        _line(f"{name}.low", row, low, palette.predicted, 0) | base,
-        _line(f"{name}.band", row, width, palette.predicted, 0)
+        line(f"{name}.low", row, low, palette.predicted, 0) | base,
+        line(f"{name}.band", row, width, palette.predicted, 0)
         | base
         | {"areaStyle": {"color": palette.band, "origin": "start"}},
-        _line(f"{name}.mean", row, mean, palette.predicted, 1.6),
+        line(f"{name}.mean", row, mean, palette.predicted, 1.6),
     ]
 
 
@@ -172,7 +245,7 @@ def _advised(advice: RecommendationMessage, name: str, row: int, palette: Palett
         course: Course | None = next((c for c in courses if c.signal == name), None)
         if course:
             points = _future(start_ms, advice.horizon_s, course.mean)
-            series.append(_line(f"{name}.{key}", row, points, colour, 1.6, kind))
+            series.append(line(f"{name}.{key}", row, points, colour, 1.6, kind))
     return series
 
 
@@ -186,125 +259,31 @@ def _values(low: Iterable[float | None], high: Iterable[float | None]) -> list[f
     return [lo if hi is None else hi for lo, hi in zip(low, high, strict=False) if lo is not None]
 
 
-def _thin(points: Points | Sequence[tuple[int, float | None]], window_s: float) -> Data:
-    """Every k-th point, aligned to time so that a point once shown stays, and always the newest.
-
-    Where a tick had no value, or where none came, a point without a value breaks the line.
-    """
-    stride_ms = max(1000, int(window_s * 1000 / POINTS_SHOWN) // 1000 * 1000)
-    longest_ms = GAP_STEPS * _step_ms(points)
-    shown: Data = []
-    newest: list[float | None] = []
-    last, before_ms, broken = -1, 0, False
-    for t_ms, value in points:
-        broken = broken or value is None or (bool(shown) and t_ms - before_ms > longest_ms)
-        before_ms = t_ms
-        if value is None:
-            continue
-        newest = [t_ms, value]
-        if broken or t_ms // stride_ms != last:
-            if broken and shown:
-                shown.append([shown[-1][0], None])
-            shown.append(newest)
-            last, broken = t_ms // stride_ms, False
-    if newest and shown[-1] != newest:
-        shown.append(newest)
-    return shown
+def prospect_options(board: Board, answer: WhatifMessage | None, look: Look = PLAIN) -> Option:
+    """One row per controlled signal: its last minutes, and both courses of an answer to what if."""
+    now_ms = board.now_ns // 1_000_000
+    horizon_s = (answer.horizon_s[-1] or 0.0) if answer and answer.horizon_s else 0.0
+    span_ms = now_ms - BEFORE_ONSET_MS, now_ms + max(60.0, horizon_s) * 1000
+    names, rows = board.controlled(), []
+    for i, name in enumerate(names):
+        past = course(board.tags.get(name, ()), (), span_ms)
+        actual = line(f"{name}.actual", i, past, look.palette.actual, 1.6)
+        row = [actual | {"markLine": still([_upright(now_ms, look.palette.muted)])}]
+        if answer is not None:
+            row += _both(answer, name, i, look.palette)
+        rows.append([series | {"unit": board.unit(name)} for series in row])
+    titles = [_trend_title(board, name, None, look) for name in names]
+    return strips(titles, rows, span_ms, ROW_PX, look.palette) | {"movable": False}
 
 
-def _step_ms(points: Points | Sequence[tuple[int, float | None]]) -> float:
-    """The usual distance of points, from the newest of them."""
-    newest = [t_ms for t_ms, _ in islice(reversed(points), STEPS_LOOKED_AT)]
-    return statistics.median(later - sooner for later, sooner in pairwise(newest)) if len(newest) > 1 else 0.0
-
-
-def _line(
-    name: str, row: int, data: Sequence[Sequence[float | None]], colour: str, width: float, kind: str = "solid"
-) -> Option:
-    return {
-        "id": name,
-        "name": name,
-        "type": "line",
-        "xAxisIndex": row,
-        "yAxisIndex": row,
-        "showSymbol": False,
-        "silent": True,
-        "animation": False,
-        "data": data,
-        "lineStyle": {"width": width, "color": colour, "type": kind},
-        "itemStyle": {"color": colour},
-    }
-
-
-def _strips(
-    titles: list[tuple[str, str, str]],
-    rows: list[list[Option]],
-    span_ms: tuple[float, float],
-    row_px: int,
-    palette: Palette,
-) -> Option:
-    """Rows of equal height under each other; only the lowest carries the time axis."""
-    return {
-        "animation": False,
-        "textStyle": {"fontFamily": FONT, "color": palette.ink},
-        "title": [t for i, title in enumerate(titles) for t in _titles(title, i, row_px, palette)],
-        "grid": [_grid(i, row_px, palette) for i in range(len(rows))],
-        "xAxis": [_time_axis(i, span_ms, palette, last=i == len(rows) - 1) for i in range(len(rows))],
-        "yAxis": [_value_axis(i, palette) for i in range(len(rows))],
-        "series": [series for row in rows for series in row],
-        "tooltip": {"show": False},
-    }
-
-
-def height_px(option: Option) -> int:
-    """How high a chart of strips is."""
-    rows = option["grid"]
-    return rows[-1]["top"] + rows[-1]["height"] + GAP_PX + AXIS_PX if rows else 0
-
-
-def _titles(title: tuple[str, str, str], row: int, row_px: int, palette: Palette) -> list[Option]:
-    left, right, colour = title
-    style = {"fontSize": 12, "color": palette.ink}
-    place: Option = {"top": row * row_px, "padding": [2, 0]}
-    return [
-        place | {"text": left, "left": LEFT, "textStyle": style | {"fontWeight": 600}},
-        place | {"text": right, "right": RIGHT, "textStyle": style | {"fontWeight": 400, "color": colour}},
-    ]
-
-
-def _grid(row: int, row_px: int, palette: Palette) -> Option:
-    return {
-        "left": LEFT,
-        "right": RIGHT,
-        "top": row * row_px + TITLE_PX,
-        "height": row_px - TITLE_PX - GAP_PX,
-        "show": True,
-        "borderColor": palette.faint,
-        "backgroundColor": palette.ground,
-    }
-
-
-def _time_axis(row: int, span_ms: tuple[float, float], palette: Palette, *, last: bool) -> Option:
-    label = {"show": last, "formatter": "{HH}:{mm}", "color": palette.muted, "fontSize": 11, "hideOverlap": True}
-    return {
-        "type": "time",
-        "gridIndex": row,
-        "min": span_ms[0],
-        "max": span_ms[1],
-        "splitNumber": 6,
-        "axisLabel": label,
-        "axisTick": {"show": last},
-        "axisLine": {"onZero": False, "lineStyle": {"color": palette.muted}},
-        "splitLine": {"show": True, "lineStyle": {"color": palette.faint}},
-    }
-
-
-def _value_axis(row: int, palette: Palette) -> Option:
-    return {
-        "type": "value",
-        "gridIndex": row,
-        "scale": True,
-        "splitNumber": 3,
-        "axisLabel": {"color": palette.muted, "fontSize": 11, "showMinLabel": True, "hideOverlap": True},
-        "splitLine": {"lineStyle": {"color": palette.faint}},
-    }
+def _both(answer: WhatifMessage, name: str, row: int, palette: Palette) -> list[Option]:
+    found = []
+    kinds = (
+        ("applied", answer.if_moved, palette.applied, "dashed"),
+        ("nothing", answer.if_nothing, palette.muted, "dotted"),
+    )
+    for key, courses, colour, kind in kinds:
+        mine = next((c for c in courses if c.signal == name), None)
+        points = _future(answer.t_ns / 1e6, answer.horizon_s, mine.mean) if mine else []
+        found.append(line(f"{name}.{key}", row, points, colour, 1.6, kind))
+    return found

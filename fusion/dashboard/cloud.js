@@ -31,10 +31,16 @@ export default {
     this.observer?.disconnect();
   },
   methods: {
-    // data: base64 of little-endian float32 x, y, z, intensity
+    // data: base64 of lowest values and steps of x, y, z, intensity as float32, then uint16 x, y, z and uint8 intensity
     show(data) {
-      const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
-      this.points = new Float32Array(bytes.buffer);
+      const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0)).buffer;
+      if (!bytes.byteLength) return;
+      const [scale, count] = [new Float32Array(bytes, 0, 8), (bytes.byteLength - 32) / 7];
+      const [places, shades] = [new Uint16Array(bytes, 32, 3 * count), new Uint8Array(bytes, 32 + 6 * count)];
+      this.points = Float32Array.from({ length: 4 * count }, (_, i) => {
+        const [point, axis] = [Math.floor(i / 4), i % 4];
+        return scale[axis] + scale[4 + axis] * (axis === 3 ? shades[point] : places[3 * point + axis]);
+      });
       const low = [Infinity, Infinity, Infinity];
       const high = [-Infinity, -Infinity, -Infinity];
       for (let i = 0; i < this.points.length; i++) {

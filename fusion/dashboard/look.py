@@ -31,6 +31,7 @@ class Palette:
     alarm: str
     band: str
     event: str
+    mark: str
 
 
 LIGHT = Palette(
@@ -44,6 +45,7 @@ LIGHT = Palette(
     alarm="#c3121b",
     band="rgba(0,114,178,0.18)",
     event="rgba(195,18,27,0.07)",
+    mark="rgba(93,103,112,0.16)",
 )
 DARK = Palette(
     ink="#e3e7ea",
@@ -56,6 +58,7 @@ DARK = Palette(
     alarm="#ff6b64",
     band="rgba(86,180,233,0.22)",
     event="rgba(255,107,100,0.11)",
+    mark="rgba(162,172,180,0.22)",
 )
 
 

@@ -29,7 +29,8 @@ export default {
   },
   methods: {
     // columns: lists of dB, oldest first; count: how many fit; frequency: band centres in Hz
-    append(columns, count, frequency, columnSeconds) {
+    append(columns, count, frequency, columnSeconds, afresh) {
+      if (afresh) this.columns = [];
       this.frequency = frequency;
       this.count = count;
       this.columnSeconds = columnSeconds;

@@ -28,6 +28,8 @@ KIND_TEXTS = {
 }
 FLAG_TEXTS = {
     "settling": "settling after a setpoint move",
+    "transition": "passing from one operating state to another",
+    "state not judged": "in an operating state of which too little was recorded to judge it",
     "warming_up": "warming up",
     "clock:host": "the daemon's computer had its clock stepped",
 }

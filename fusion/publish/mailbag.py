@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from fusion.clock import Clock
-from fusion.publish.outbox import Letter, Outbox
+from fusion.publish.outbox import Letter
+from fusion.publish.salvage import opened
 
 log = logging.getLogger(__name__)
 
@@ -22,13 +23,13 @@ class Mailbag:
     """What must arrive, in order; for the thread that publishes and the thread that sends.
 
     A letter is sent whether the disk takes it or not. ``dropped`` counts by kind and reason. ``path`` and ``capacity``
-    are those of the outbox.
+    are those of the outbox; ``flags`` say whether the one that was found had to be set aside.
     """
 
     def __init__(self, path: str, capacity: int, clock: Clock, dropped: Counter[str]) -> None:
         self.trouble = ""
         self._path, self._capacity, self._clock, self._dropped = path, capacity, clock, dropped
-        self._outbox = Outbox(path, capacity, clock)
+        self._outbox, self.flags = opened(path, capacity, clock)
         self._rows = len(self._outbox)
         self._row = 0
         self._unstored: dict[str, Letter] = {}

@@ -14,6 +14,8 @@ from fusion.publish.messages import moved
 
 LOCKED_S = 0.1  # how long a file that somebody else has locked is waited for
 PASSING = ("SQLITE_FULL", "SQLITE_BUSY", "SQLITE_LOCKED")
+DAMAGE = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
+COLUMNS = "message_id, kind, topic, payload, expires_ns"
 
 _TABLES = (
     """
@@ -41,6 +43,14 @@ class Letter:
     expires_ns: int | None = None
 
 
+class OutboxDamaged(ConfigError):
+    """The file of an outbox is damaged, as ``reason`` says."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"outbox {path!r}: {reason}; move the file away to start an empty one")
+        self.reason = reason
+
+
 class Outbox:
     """Letters in order of arrival, at most ``capacity`` of them; survives a restart when ``path`` is given.
 
@@ -49,7 +59,8 @@ class Outbox:
     process of the same boot are moved by what the system's clock was stepped in between.
 
     Raises:
-        ConfigError: the file cannot be created or is not an outbox.
+        OutboxDamaged: the file is damaged, or no database.
+        ConfigError: the file cannot be created, or is another database.
         FusionError: the disk is full, or another process has locked the file.
     """
 
@@ -65,18 +76,24 @@ class Outbox:
             raise ConfigError(f"outbox {path!r}: cannot be opened ({error}); expected a writable file name") from error
         try:
             self._prepare(clock)
+            damage = self._database.execute("PRAGMA integrity_check(1)").fetchone()[0] if path else "ok"
         except sqlite3.Error as error:
             self._database.close()
             if error.sqlite_errorname in PASSING:
                 raise FusionError(f"outbox {path!r}: {error}; it cannot be used now") from error
+            if error.sqlite_errorname.startswith(DAMAGE):
+                raise OutboxDamaged(path, str(error)) from error
             raise ConfigError(f"outbox {path!r}: {error}; move the file away to start an empty one") from error
+        if damage != "ok":
+            self._database.close()
+            raise OutboxDamaged(path, damage)
 
     def _prepare(self, clock: Clock | None) -> None:
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=FULL")
         for table in _TABLES:
             self._database.execute(table)
-        self._database.execute("SELECT id, message_id, kind, topic, payload, expires_ns FROM outbox LIMIT 1")
+        self._database.execute(f"SELECT id, {COLUMNS} FROM outbox LIMIT 1")  # noqa: S608 - our own names
         if clock is not None:
             with self._transaction():
                 self._take_over(clock)
@@ -90,7 +107,11 @@ class Outbox:
                 "UPDATE outbox SET payload = ?, expires_ns = ? WHERE id = ?",
                 [(moved(data, by_ns), None if end_ns is None else end_ns + by_ns, row) for row, data, end_ns in rows],
             )
-        self._database.execute("INSERT OR REPLACE INTO axis VALUES (0, ?, ?)", (clock.boot, clock.offset_ns))
+        self.dated(clock.boot, clock.offset_ns)
+
+    def dated(self, boot: str, offset_ns: int | None) -> None:
+        """Say on whose axis of time the letters are."""
+        self._database.execute("INSERT OR REPLACE INTO axis VALUES (0, ?, ?)", (boot, offset_ns))
 
     def update(self, done: Collection[str] = (), letters: Sequence[Letter] = ()) -> list[str]:
         """Forget letters by their ``message_id`` and store others, in one transaction; what is there is kept once.

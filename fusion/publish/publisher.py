@@ -142,6 +142,11 @@ class MqttPublisher:
         return self._problem or (self._client.message if away else "")
 
     @property
+    def flags(self) -> tuple[str, ...]:
+        """Whether the outbox that was found had to be set aside."""
+        return self._bag.flags
+
+    @property
     def settled(self) -> bool:
         """Whether every letter is in the outbox, or delivered where that is not a file."""
         return self._bag.settled

@@ -5,6 +5,7 @@ The simulated camera and the recorder share the encoder, so that recorded pictur
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 
 PCM_SCALE = 32767.0
 CLOCK_HZ = 90_000
+START_CODE = re.compile(rb"\x00\x00\x01(.)", re.DOTALL)
+IDR = 5
 _X264 = "repeat-headers=1:annexb=1:colormatrix=bt709"
 
 
@@ -53,6 +56,11 @@ class PictureDecoder:
         """Pictures [height, width] that this access unit completes (one, for streams of ``PictureEncoder``)."""
         for frame in self._context.decode(av.Packet(unit)):
             yield luma(frame)
+
+
+def is_key(unit: bytes) -> bool:
+    """Whether decoding can begin with this Annex B access unit. Source: ITU-T H.264, 7.4.1, nal_unit_type 5."""
+    return any(found[1][0] & 0x1F == IDR for found in START_CODE.finditer(unit))
 
 
 def luma(frame: av.VideoFrame) -> NDArray[np.uint8]:

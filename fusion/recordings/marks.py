@@ -78,23 +78,29 @@ def alarm_mark(anomaly: Anomaly) -> Mark:
     )
 
 
+def marks_of(text: str, place: str) -> dict[str, Mark]:
+    """The last mark of each name in the text of a journal; what is none is said and left out."""
+    found: dict[str, Mark] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            mark = decode(json.loads(line), Mark)
+        except (ValueError, ConfigError) as error:
+            log.warning("%s: line %d is no mark and left out (%s)", place, number, error)
+        else:
+            found[mark.name] = mark
+    return found
+
+
 class Journal:
     """The marks of a folder of recordings, one JSON line each."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._marks: dict[str, Mark] = {}
         text = file.read_text() if file.is_file() else ""
         if text and not text.endswith("\n"):  # a process was killed while it wrote
             with file.open("a") as stream:
                 stream.write("\n")
-        for number, line in enumerate(text.splitlines(), 1):
-            try:
-                mark = decode(json.loads(line), Mark)
-            except (ValueError, ConfigError) as error:
-                log.warning("%s: line %d is no mark and left out (%s)", file, number, error)
-            else:
-                self._marks[mark.name] = mark
+        self._marks = marks_of(text, str(file))
 
     def add(self, mark: Mark) -> None:
         """Append a mark; it is on the disk when this returns.
@@ -123,9 +129,14 @@ class Journal:
 
     def within(self, t0_ns: int, t1_ns: int) -> list[Mark]:
         """The marks that hold in a span [UTC ns], but for alarms in what somebody called good."""
-        here = [mark for mark in list(self._marks.values()) if mark.overlaps(t0_ns, t1_ns)]
-        good = [mark for mark in here if mark.kind is MarkKind.GOOD]
-        return [m for m in here if m.kind is not MarkKind.ALARM or not any(g.covers(m) for g in good)]
+        return holding(list(self._marks.values()), t0_ns, t1_ns)
+
+
+def holding(marks: Sequence[Mark], t0_ns: int, t1_ns: int) -> list[Mark]:
+    """The marks that hold in a span [UTC ns], but for alarms in what somebody called good."""
+    here = [mark for mark in marks if mark.overlaps(t0_ns, t1_ns)]
+    good = [mark for mark in here if mark.kind is MarkKind.GOOD]
+    return [m for m in here if m.kind is not MarkKind.ALARM or not any(g.covers(m) for g in good)]
 
 
 def kind_of(marks: Sequence[Mark]) -> str:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from fusion.errors import RecordingError
 from fusion.plant import Modality, Plant, Signal
-from fusion.recordings.codec import PictureDecoder, PictureEncoder, from_pcm, to_pcm
+from fusion.recordings.codec import PictureDecoder, PictureEncoder, from_pcm, is_key, to_pcm
 from fusion.records import Sample
 
 CLOUD_FIELDS = ("x", "y", "z", "intensity")
@@ -95,25 +95,54 @@ class MediaReader:
             yield Sample(signal=topic, t_ns=publish_ns, received_ns=log_ns, value=value)
 
     def _decode(self, topic: str, body: Any, decoders: dict[str, PictureDecoder]) -> NDArray[Any]:
-        modality = self._plant.by_name[topic].modality
-        if modality is Modality.VIDEO:
-            decoder = decoders.get(topic)
-            if decoder is None:
-                decoder = decoders[topic] = PictureDecoder()
-            pictures = list(decoder.decode(body.data))
-            if len(pictures) != 1:
-                raise ValueError(f"{topic}: one picture per message expected, found {len(pictures)}")
-            return pictures[0]
-        if modality is Modality.AUDIO:
-            return from_pcm(body.data)
-        return np.frombuffer(body.data, "<f4").reshape(-1, len(CLOUD_FIELDS)).astype(np.float32)
+        signal = self._plant.by_name[topic]
+        if signal.modality is Modality.VIDEO and topic not in decoders:
+            decoders[topic] = PictureDecoder()
+        values = list(_decoded(signal, body, decoders.get(topic)))
+        if len(values) != 1:
+            raise ValueError(f"{topic}: one picture per message expected, found {len(values)}")
+        return values[0]
 
 
-def _messages(file: Path) -> Iterator[tuple[str, Any, int, int]]:
+def samples_between(file: Path, signal: Signal, since_ns: int, until_ns: int) -> Iterator[Sample]:
+    """The samples of one medium that arrived in a span [UTC ns]; of pictures, from the first key frame on.
+
+    Raises:
+        RecordingError: where the file is damaged.
+    """
+    decoder: PictureDecoder | None = None
+    for topic, message, log_ns, publish_ns in _messages(file, signal.name, since_ns, until_ns):
+        try:
+            if signal.modality is Modality.VIDEO:
+                if decoder is None and not is_key(message.data):
+                    continue
+                decoder = decoder or PictureDecoder()
+            for value in _decoded(signal, message, decoder):
+                yield Sample(signal=topic, t_ns=publish_ns, received_ns=log_ns, value=value)
+        except (av.FFmpegError, ValueError) as error:
+            raise RecordingError(f"{file}: damaged or not a media file of ours ({error})") from error
+
+
+def _decoded(signal: Signal, body: Any, decoder: PictureDecoder | None) -> Iterator[NDArray[Any]]:
+    """The value of a message, or the pictures that it completes."""
+    if signal.modality is Modality.VIDEO:
+        yield from decoder.decode(body.data) if decoder else ()
+    elif signal.modality is Modality.AUDIO:
+        yield from_pcm(body.data)
+    else:
+        yield np.frombuffer(body.data, "<f4").reshape(-1, len(CLOUD_FIELDS)).astype(np.float32)
+
+
+def _messages(
+    file: Path, topic: str | None = None, since_ns: int | None = None, until_ns: int | None = None
+) -> Iterator[tuple[str, Any, int, int]]:
     """Topic, message, log time and publish time [ns] of everything in a file, in the order in which it was written."""
     try:
         with file.open("rb") as stream:
-            for schema, channel, message in make_reader(stream).iter_messages(log_time_order=False):
+            found = make_reader(stream).iter_messages(
+                topics=topic, starting_at=since_ns, ending_before=until_ns, log_time_order=topic is not None
+            )
+            for schema, channel, message in found:
                 body = _MESSAGES[schema.name if schema else ""]()
                 body.ParseFromString(message.data)
                 yield channel.topic, body, message.log_time, message.publish_time

@@ -3,7 +3,8 @@
 Runs with media and runs of tags alone are split each by themselves. Five recordings of a kind or more are dealt out
 whole; fewer are cut by time. Between the parts lies a gap of the longest horizon, so that nothing a part is asked to
 foresee happened in the part before. The slow averages of the past start anew with every part: no part remembers the
-one before, and none is so short that they could not settle.
+one before, and none is so short that they could not settle. Where a plant has several operating states, what calibrates
+reaches back until it holds its share of each: a standstill at the end sets no limits for a plant that runs.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from fusion.errors import ConfigError
 from fusion.training.settings import TrainConfig
 from models.actions import HORIZONS
+from models.operating.states import OperatingStates
 from models.ticks import Ticks
 
 GAP_TICKS = max(HORIZONS)
@@ -25,6 +27,8 @@ LEAST_TRAINING, LEAST_HELD_OUT = 900, 300  # ticks
 LEAST_CALIBRATION_TICKS, LEAST_CALIBRATION_S = 180, 900.0  # to warm up, and to see each energy long enough
 SHORTEST = 120  # ticks of a part of a recording worth keeping
 PIECES, PIECE_TICKS = 6, 1800  # a long training run is cut, so that the closed forms have runs to hold out
+MOST_CALIBRATION = 0.5  # of a kind, however unevenly its operating states are spread
+ONE_STATE = OperatingStates()
 TAGS_ONLY = 0.4  # of the calibration share is enough for bands of runs without media
 
 
@@ -54,14 +58,14 @@ class Split:
         )
 
 
-def split_runs(runs: Sequence[Ticks], config: TrainConfig) -> Split:
-    """Runs in order of time, by use.
+def split_runs(runs: Sequence[Ticks], config: TrainConfig, states: OperatingStates = ONE_STATE) -> Split:
+    """Runs of a plant in order of time, by use.
 
     Raises:
         ConfigError: where there is too little, saying how much is needed.
     """
     kinds = [[r for r in runs if len(r) > 1 and bool(r.media) is media] for media in (True, False)]
-    parts = [_split(kind, config) for kind in kinds if kind]
+    parts = [_split(kind, config, states) for kind in kinds if kind]
     split = sum(parts, start=Split())
     if not split.whole:
         raise ConfigError(_too_little(runs))
@@ -85,10 +89,23 @@ def hours(runs: Sequence[Ticks]) -> float:
     return round(sum(float(r.t_ns[-1] - r.t_ns[0]) for r in runs if len(r)) / 3.6e12, 3)
 
 
-def _split(kind: Sequence[Ticks], config: TrainConfig) -> Split:
+def _split(kind: Sequence[Ticks], config: TrainConfig, states: OperatingStates) -> Split:
     wanted_h = calibration_hours(hours(kind), config, media=bool(kind[0].media))
-    cut = _by_time(kind, wanted_h, config) if len(kind) < FEW else None
-    return cut or _by_run(kind, wanted_h, config)
+    reach_h = _reach_h(kind, wanted_h, states)
+    cut = _by_time(kind, reach_h, config) if len(kind) < FEW else None
+    return cut or _by_run(kind, reach_h, config)
+
+
+def _reach_h(kind: Sequence[Ticks], wanted_h: float, states: OperatingStates) -> float:
+    """How far what calibrates reaches back [h]: at least as wanted, and to its share of each operating state."""
+    if len(states) < 2:
+        return wanted_h
+    state = np.concatenate([states.of(run) for run in kind])
+    share = wanted_h / max(hours(kind), 1e-9)
+    rows = [np.flatnonzero(state == k) for k in range(len(states))]
+    begins = min(int(there[-max(1, round(share * len(there)))]) for there in rows if len(there))
+    reach = min(len(state) - begins, int(MOST_CALIBRATION * len(state)))
+    return max(wanted_h, reach * _step_ns(kind[0]) / 3.6e12)
 
 
 def _by_run(kind: Sequence[Ticks], wanted_h: float, config: TrainConfig) -> Split:

@@ -32,6 +32,7 @@ from fusion.command import carry_out, start_logging, training_arguments
 from fusion.files import whole_file
 from fusion.plain import plain
 from fusion.plant import Plant
+from fusion.progress import Bars
 from fusion.recordings.recording import Recording
 from fusion.state import dump_state
 from fusion.training.baselines import floor_skills
@@ -49,6 +50,8 @@ from models.linear.fit import fit_core
 from models.monitors.fit import fit_monitors
 from models.monitors.monitors import Monitors
 from models.networks.jepa import Jepa
+from models.operating.fit import fit_states
+from models.operating.states import OperatingStates
 from models.plant_model import PlantModel
 from models.ticks import Ticks
 from models.training.fitter import Fitter, build
@@ -66,11 +69,12 @@ NO_OTHER = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Basis:
-    """What the networks are trained on: a plant, its ticks in ``files`` by recording, and the linear core."""
+    """What the networks are trained on: a plant, its ticks in ``files`` by recording, states, and the linear core."""
 
     plant: Plant
     files: list[Path]
     core: LinearCore
+    states: OperatingStates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,13 +120,15 @@ def train(recordings: Sequence[Path], out: Path, config: TrainConfig, ticks: Pat
     work = out.with_name(out.name + ".work")
     with _bar() as bar:
         basis, own = distributed.led(lambda: prepare(recordings, config, work, ticks or work, bar))
-        split = own[0] if own else split_runs([Ticks.load(file) for file in basis.files], config)
+        split = own[0] if own else split_runs([Ticks.load(file) for file in basis.files], config, basis.states)
         trained = fit(basis, split, config, work, bar)
 
         def complete() -> tuple[None, None]:
             assert own is not None  # noqa: S101 - only the first process is asked
             later, before, held = split.calibration, split.fitted, split.held_out
-            model = PlantModel.assemble(basis.plant, basis.core, own[1], trained.networks, later, before, held)
+            model = PlantModel.assemble(
+                basis.plant, basis.core, own[1], trained.networks, later, before, held, basis.states
+            )
             publish(model, split, trained, out, config, started, bar)
             (work / LOGS).rename(out / LOGS)
             shutil.rmtree(work)
@@ -198,9 +204,18 @@ def prepare(
         folder.mkdir(parents=True, exist_ok=True)
     _claim(work, found, config)
     files = cache_ticks(found, ticks, bar)
-    split = split_runs([Ticks.load(file) for file in files], config)
+    runs = [Ticks.load(file) for file in files]
+    states = fit_states(runs, plant)
+    _say_states(states)
+    split = split_runs(runs, config, states)
     core, monitors = fit_closed_form(plant, split, config.linear, bar)
-    return Basis(plant=plant, files=files, core=core), (split, monitors)
+    return Basis(plant=plant, files=files, core=core, states=states), (split, monitors)
+
+
+def _say_states(states: OperatingStates) -> None:
+    """Tell a person what was taken for an operating state, so that wrong ones can be corrected in the plant file."""
+    if len(states) > 1:
+        log.info("%d operating states, each with its own normal: %s", len(states), "; ".join(states.names))
 
 
 # --- the model
@@ -307,4 +322,4 @@ def _bar() -> Progress:
         TextColumn("{task.percentage:>3.0f} %"),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, disable=not distributed.is_first())
+    return Bars(*columns, disable=not distributed.is_first())

@@ -31,6 +31,7 @@ from models.features.stem import FeatureStem
 from models.linear.fit import fit_core
 from models.monitors.fit import fit_monitors
 from models.networks.size import preset
+from models.operating.fit import fit_states
 from models.plant_model import PlantModel
 from models.ticks import Ticks
 from models.training.fitter import Fitter, build
@@ -124,7 +125,8 @@ class System:
         config = FitConfig(seconds=seconds, seed=seed)
         Fitter(networks, core, plant, training, held_out, config, clock=time.process_time).run()
         later = [run[: cut.limited] for run, cut in pairs]
-        model = PlantModel.assemble(plant, core, monitors, networks, later, normal, normal)
+        states = fit_states(normal, plant)
+        model = PlantModel.assemble(plant, core, monitors, networks, later, normal, normal, states)
         if not limits:
             return cls(model, {}, ())
         energies = tuple(model.judge(run, begins_well=True) for run in runs)

@@ -1,4 +1,4 @@
-"""Run the drills and write what each found: short by default, each below a minute."""
+"""Run the drills and write what each found: short by default; those of load and time commission a model first."""
 
 import argparse
 import json
@@ -9,10 +9,10 @@ import time
 import traceback
 from pathlib import Path
 
-from tests.drills import delivery, intake, recording, whole
+from tests.drills import delivery, intake, load, recording, soak, whole
 from tests.drills.rig import Options, Skipped
 
-DRILLS = {drill.__name__: drill for part in (delivery, intake, recording, whole) for drill in part.DRILLS}
+DRILLS = {drill.__name__: drill for part in (delivery, intake, recording, whole, load, soak) for drill in part.DRILLS}
 
 
 def run(name, options):
@@ -37,11 +37,12 @@ def main():
     parser.add_argument("--only", nargs="+", choices=DRILLS, default=list(DRILLS))
     parser.add_argument("--kills", type=int, default=Options.kills, help="how often each drill of kills kills")
     parser.add_argument("--long", action="store_true", help="full lengths, such as ten minutes without a broker")
-    parser.add_argument("--soak", type=float, metavar="MIN", help="length of the soak (60 is usual)")
+    parser.add_argument("--soak", type=float, metavar="MIN", help="length of each soak (60 is usual)")
+    parser.add_argument("--tags", type=int, default=Options.tags, help="how many the drill of many tags has")
     parser.add_argument("--seed", type=int, default=Options.seed)
     given = parser.parse_args()
     soak_s = Options.soak_s if given.soak is None else 60.0 * given.soak
-    options = Options(kills=given.kills, long=given.long, soak_s=soak_s, seed=given.seed)
+    options = Options(kills=given.kills, long=given.long, soak_s=soak_s, seed=given.seed, tags=given.tags)
     found = []
     for name in given.only:
         found.append(run(name, options))

@@ -28,6 +28,7 @@ class Options:
     long: bool = False
     soak_s: float = 20.0
     seed: int = 11
+    tags: int = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +122,7 @@ def verdict(counts):
 
 
 class Memory:
-    """Resident memory and descriptors of a process over time, and their slope."""
+    """Resident memory, descriptors and children of a process over time, and how fast the first of these grows."""
 
     def __init__(self, pid):
         self._place, self._began_s = Path(f"/proc/{pid}"), time.monotonic()
@@ -130,17 +131,35 @@ class Memory:
     def note(self):
         pages = int((self._place / "statm").read_text().split()[1])
         descriptors = len(list((self._place / "fd").iterdir()))
-        self.rows.append((time.monotonic() - self._began_s, pages * PAGE_MIB, descriptors))
+        children = len((self._place / "task" / self._place.name / "children").read_text().split())
+        self.rows.append((time.monotonic() - self._began_s, pages * PAGE_MIB, descriptors, children))
 
-    def counts(self, settle_s):
-        """Slopes after a time to settle."""
-        seen = np.array([row for row in self.rows if row[0] >= settle_s] or self.rows)
-        hours, resident, descriptors = seen[:, 0] / 3600, seen[:, 1], seen[:, 2]
+    def counts(self, warm_s):
+        """The growth of all readings, and of those from ``warm_s`` on, with the error of the latter's slope."""
+        seconds, resident, descriptors, children = np.array(self.rows).T
+        warm = seconds >= min(warm_s, seconds[-1])
+        slope, error = _growth(seconds[warm] / 3600, resident[warm])
         return {
-            "resident_MiB_first": round(float(resident[0]), 1),
-            "resident_MiB_last": round(float(resident[-1]), 1),
-            "resident_MiB_per_h": round(float(np.polyfit(hours, resident, 1)[0]), 1) if len(seen) > 2 else None,
-            "descriptors_first": int(descriptors[0]),
+            "resident_MiB_first_warm_last": [
+                round(float(x), 1) for x in (resident[0], resident[warm][0], resident[-1])
+            ],
+            "resident_MiB_most": round(float(resident.max()), 1),
+            "resident_MiB_per_h": _growth(seconds / 3600, resident)[0],
+            "resident_MiB_per_h_warm": slope,
+            "resident_MiB_per_h_warm_error": error,
+            "warm_s": warm_s,
+            "descriptors_first": int(descriptors[warm][0]),
             "descriptors_last": int(descriptors[-1]),
-            "readings": len(seen),
+            "descriptors_most": int(descriptors[warm].max()),
+            "children_first": int(children[warm][0]),
+            "children_last": int(children[-1]),
+            "readings": len(seconds),
         }
+
+
+def _growth(hours, resident):
+    """Slope [MiB/h] of a straight line through the readings, and its standard error; None of too few."""
+    if len(hours) < 4:
+        return None, None
+    (slope, _), covariance = np.polyfit(hours, resident, 1, cov=True)
+    return round(float(slope), 2), round(float(np.sqrt(covariance[0, 0])), 2)

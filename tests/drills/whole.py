@@ -1,10 +1,9 @@
-"""Drills of the whole daemon: killed at random moments, and left alone for a long time."""
+"""A drill of the whole daemon: killed at random moments."""
 
 import json
 import os
 import subprocess
 import sys
-import time
 
 from mosquitto import Mosquitto
 from test_kills import Operator
@@ -12,7 +11,7 @@ from wire_examples import until
 
 from fusion.daemon.audit import AUDIT, check_audit
 from tests.drills import TESTS
-from tests.drills.rig import Memory, Options, Outcome
+from tests.drills.rig import Options, Outcome
 
 SIZES = ("events", "open", "acknowledgements", "audit_lines")
 
@@ -66,43 +65,4 @@ def _entries(folder):
     return [json.loads(line) for line in (folder / "state" / AUDIT).read_text().splitlines()]
 
 
-SOAKS = """
-import asyncio, random, sys
-from pathlib import Path
-from control.anomaly.alarms import AlarmConfig
-from fusion.daemon import service
-from scripted_daemon import daemon, restless
-service.INTAKE_PERIOD_S = 0.1
-async def life():
-    made, _, _ = daemon(Path(sys.argv[1]), int(sys.argv[2]), restless(random.Random(1)), AlarmConfig())
-    await made.run(asyncio.Event())
-asyncio.run(life())
-"""
-
-
-def soak(options: Options, folder):
-    """A daemon of ten ticks a second with events coming and going: resident memory and descriptors over time."""
-    broker = Mosquitto(folder)
-    command = [sys.executable, "-c", SOAKS, str(folder), str(broker.port)]
-    with subprocess.Popen(command, env=os.environ, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            until(lambda: (folder / "state" / "alarms.json").exists(), "the daemon runs", 30.0)
-            memory, began = Memory(process.pid), time.monotonic()
-            while time.monotonic() - began < options.soak_s and process.poll() is None:
-                memory.note()
-                time.sleep(min(5.0, options.soak_s / 20))
-            lived = process.poll() is None
-        finally:
-            process.terminate()
-            broker.stop()
-    counts = memory.counts(options.soak_s / 3)
-    grown = counts["descriptors_last"] - counts["descriptors_first"]
-    slope = counts["resident_MiB_per_h"] or 0.0
-    said = f"{slope:.0f} MiB an hour and {grown} descriptors" + ("" if lived else "; the daemon ended by itself")
-    steady = options.soak_s < 600 or slope < 20  # a short run cannot tell growth from warming up
-    return Outcome(
-        passed=lived and steady and grown <= 2, lost=said, parameters={"soak_s": options.soak_s}, counts=counts
-    )
-
-
-DRILLS = (daemon_kills, soak)
+DRILLS = (daemon_kills,)

@@ -1,0 +1,1 @@
+"""Operating states of a plant, and what is normal in each."""
