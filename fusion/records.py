@@ -163,7 +163,10 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """Predicted signals: ``mean``, ``low`` and ``high`` (90 % band) are [H, S] in engineering units."""
+    """Predicted signals: ``mean``, ``low`` and ``high`` (90 % band) are [H, S] in engineering units.
+
+    ``model_id`` is that of another model than the one in use, or "".
+    """
 
     t_ns: int
     horizon_s: tuple[float, ...]
@@ -171,6 +174,7 @@ class Forecast:
     mean: NDArray[np.float64]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
+    model_id: str = ""
 
 
 class AnomalyState(StrEnum):
