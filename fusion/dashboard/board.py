@@ -202,9 +202,8 @@ class Board:
 
     @cached_property
     def setpoints(self) -> dict[str, str]:
-        """The setpoint of each signal whose loop has one."""
-        known = self.plant.tags if self.plant else ()
-        pairs = ((signal.name, self.setpoint_of(signal.name)) for signal in known)
+        """The setpoint of each controlled signal whose loop has one."""
+        pairs = ((name, self.setpoint_of(name)) for name in (self.controlled() if self.plant else ()))
         return {name: setpoint for name, setpoint in pairs if setpoint}
 
     def beyond(self, name: str, value: float) -> tuple[bool, bool]:
