@@ -130,9 +130,13 @@ def _source(source: SourceOut) -> str:
     return (
         f"<tr><td><b>{escape(source.name)}</b></td><td>{_badge(source.state, level)}</td>"
         f"<td class=num>{figure(source.rate_hz)} / {figure(source.expected_hz)}</td>"
-        f"<td class=num>{figure(source.age_s)}</td><td class=num title='{escape(reasons)}'>{dropped}</td>"
+        f"<td class=num>{_tenths(source.age_s)}</td><td class=num title='{escape(reasons)}'>{dropped}</td>"
         f"<td class=num>{signed(source.clock_offset_s)}</td></tr>{note}"
     )
+
+
+def _tenths(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
 
 
 def _badge(text: str, level: str) -> str:
