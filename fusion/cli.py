@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from fusion.command import Verb, carry_out, start_logging
 from fusion.errors import ConfigError
-from fusion.verbs import keys, learning, operation, recordings, reports, simulated, site
+from fusion.verbs import fleet, keys, learning, operation, recordings, reports, simulated, site
 
 MARKER = "fusion-world-model"
 COMPLETING = "_ARGCOMPLETE"
@@ -29,6 +29,7 @@ VERBS: tuple[Verb, ...] = (
     *simulated.VERBS,
     *recordings.VERBS,
     *learning.VERBS,
+    *fleet.VERBS,
     *operation.VERBS,
     *reports.VERBS,
     *keys.VERBS,
