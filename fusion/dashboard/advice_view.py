@@ -164,6 +164,7 @@ class WhatIf:
     def _reset(self) -> None:
         self._values, self._asked = {}, ""
         self._note.set_text("")
+        self._said.set_content("")
 
     def _ask(self) -> None:
         if hindrance := hindrance_of(self._board, self._feed, self._operator, self._visit):
