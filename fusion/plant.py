@@ -47,6 +47,7 @@ class Signal:
     contradicts the others, the machine is at fault and not an instrument. Values of an ``operating_state`` say whether
     the plant runs, stands or is cleaned; where no tag does, states are looked for in all. ``auto_tag`` of a manipulated
     signal names the process signal that is not zero while its loop takes a setpoint; a loop without one always does.
+    ``equipment`` names the part of the plant that it belongs to, for overviews.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Signal:
     machine: bool = False
     operating_state: bool = False
     auto_tag: str = ""
+    equipment: str = ""
 
     def __post_init__(self) -> None:
         """Reject limits and periods that no plant has."""

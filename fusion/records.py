@@ -56,7 +56,9 @@ class Columns:
     """A batch of n process values as columns: ``signals[index[i]]`` had ``value[i]`` at ``t_ns[i]``.
 
     ``heartbeat`` says that every signal named in ``signals`` is known to be unchanged and alive at ``received_ns``
-    (an OPC UA keep-alive): a batch may hold no values and still carry that news.
+    (an OPC UA keep-alive): a batch may hold no values and still carry that news. ``backfilled`` values are what a
+    server's history holds of a gap that is over: they are recorded, as if they had arrived in time, and no tick waits
+    for them.
     """
 
     signals: tuple[str, ...]
@@ -67,6 +69,7 @@ class Columns:
     quality: NDArray[np.uint8]
     clock: str = ""
     replayed: bool = False
+    backfilled: bool = False
     heartbeat_ns: int | None = None
 
     def __len__(self) -> int:

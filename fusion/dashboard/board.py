@@ -8,12 +8,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import msgspec
 
 from fusion.alarms import AlarmState
 from fusion.clock import STEP_NS
+from fusion.dashboard.acts import ActLog
 from fusion.dashboard.courses import Points
 from fusion.dashboard.words import unit_text
 from fusion.errors import FusionError
@@ -27,9 +29,11 @@ from fusion.publish.messages import (
     ForecastMessage,
     FrameMessage,
     HealthMessage,
+    LedgerMessage,
     RecommendationMessage,
     SpectrogramMessage,
     SurpriseOut,
+    WhatifMessage,
     decode,
 )
 from fusion.records import NS_PER_S, AnomalyState
@@ -41,6 +45,9 @@ CLEARED_KEPT = 5
 EXPECTED_KEPT = 600
 SINCE_KEPT = 1000
 OVERLOAD_S = 60.0
+ORDERS = ("ack", "order", "request")
+EVENTS_KEPT = 500
+ANSWERS_KEPT = 50
 PEAK_NS, PEAKS_KEPT = 10 * NS_PER_S, 8640
 SPECTROGRAM_COLUMNS = 600
 PICTURE_MAGIC = {b"\x89PNG": "image/png", b"\xff\xd8\xff\xe0": "image/jpeg", b"\xff\xd8\xff\xdb": "image/jpeg"}
@@ -90,7 +97,13 @@ class Board:
     milliseconds, as charts want them, and None is a tick without a value. ``clock`` gives monotonic seconds.
     """
 
-    def __init__(self, plant: Plant | None, window_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        plant: Plant | None,
+        window_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        acts: ActLog | None = None,
+    ) -> None:
         self.plant = plant
         self.name = plant.name if plant else ""
         self.window_s = window_s
@@ -105,6 +118,10 @@ class Board:
         self.alarms: dict[str, AlarmOut] = {}
         self.evidence: dict[str, AnomalyMessage] = {}
         self.cleared: list[AnomalyMessage] = []
+        self.events: dict[str, AnomalyMessage] = {}
+        self.acts = acts or ActLog()
+        self.ledger: LedgerMessage | None = None
+        self.answers: dict[str, WhatifMessage] = {}
         self.expected: dict[str, dict[str, Points]] = {}
         self.tags: dict[str, Points] = {}
         self.surprise: dict[str, Points] = {}
@@ -183,6 +200,19 @@ class Board:
         matching = (s.name for s in self.plant.actions if s.name != name and _loop(s.name) == loop and s.unit == unit)
         return next(matching, None)
 
+    @cached_property
+    def setpoints(self) -> dict[str, str]:
+        """The setpoint of each signal whose loop has one."""
+        known = self.plant.tags if self.plant else ()
+        pairs = ((signal.name, self.setpoint_of(signal.name)) for signal in known)
+        return {name: setpoint for name, setpoint in pairs if setpoint}
+
+    def beyond(self, name: str, value: float) -> tuple[bool, bool]:
+        """Whether a value is below or above an operating limit of the plant's targets."""
+        mine = [target for target in (self.plant.targets if self.plant else ()) if target.signal == name]
+        low, high = [t.low for t in mine if t.low is not None], [t.high for t in mine if t.high is not None]
+        return any(value < limit for limit in low), any(value > limit for limit in high)
+
     def value(self, name: str) -> float | None:
         """The last value of a process signal."""
         return self.frame.values.get(name) if self.frame else None
@@ -202,7 +232,8 @@ class Board:
             return
         if levels[0] != "fusion" or len(levels) < 4 or (self.name and levels[1] != self.name):
             return
-        if levels[-1] in ("ack", "order"):
+        if levels[-1] in ORDERS:
+            self.acts.heard(levels[3:], payload, self.now_ns)
             return
         self.name = self.name or levels[1]
         if levels[3] == "preview" and not payload.startswith(b"{"):
@@ -225,6 +256,13 @@ class Board:
             case AlarmMessage():
                 self._since.append(message)
                 self._take_alarm(message.alarm)
+                self.acts.told(message)
+            case LedgerMessage():
+                self.ledger = message
+            case WhatifMessage():
+                self.answers[message.id] = message
+                while len(self.answers) > ANSWERS_KEPT:
+                    self.answers.pop(next(iter(self.answers)))
             case ForecastMessage():
                 self.forecast = message
             case RecommendationMessage():
@@ -316,7 +354,9 @@ class Board:
             self._skipped.popleft()
 
     def _take_anomaly(self, anomaly: AnomalyMessage) -> None:
-        self.evidence[anomaly.id] = anomaly
+        self.evidence[anomaly.id] = self.events[anomaly.id] = anomaly
+        while len(self.events) > EVENTS_KEPT:
+            self.events.pop(next(iter(self.events)))
         self._note_expected(anomaly)
         gone = [other for other in self.cleared if other.id != anomaly.id]
         if anomaly.state == AnomalyState.CLEARED:

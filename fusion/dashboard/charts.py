@@ -13,7 +13,7 @@ from fusion.dashboard.board import Board, exceeds
 from fusion.dashboard.courses import Data, Points, thin
 from fusion.dashboard.look import PLAIN, Look, Palette
 from fusion.dashboard.words import figure, reading, sense_text, with_unit
-from fusion.publish.messages import Course, ForecastMessage, RecommendationMessage, SurpriseOut
+from fusion.publish.messages import Course, ForecastMessage, RecommendationMessage, SurpriseOut, WhatifMessage
 from fusion.recordings.marks import Mark
 
 ROW_PX, SENSE_PX = 88, 74
@@ -257,3 +257,33 @@ def _future(start_ms: float, horizon_s: Iterable[float | None], values: Iterable
 def _values(low: Iterable[float | None], high: Iterable[float | None]) -> list[float]:
     """The high values where both ends are known; an open end has no width."""
     return [lo if hi is None else hi for lo, hi in zip(low, high, strict=False) if lo is not None]
+
+
+def prospect_options(board: Board, answer: WhatifMessage | None, look: Look = PLAIN) -> Option:
+    """One row per controlled signal: its last minutes, and both courses of an answer to what if."""
+    now_ms = board.now_ns // 1_000_000
+    horizon_s = (answer.horizon_s[-1] or 0.0) if answer and answer.horizon_s else 0.0
+    span_ms = now_ms - BEFORE_ONSET_MS, now_ms + max(60.0, horizon_s) * 1000
+    names, rows = board.controlled(), []
+    for i, name in enumerate(names):
+        past = course(board.tags.get(name, ()), (), span_ms)
+        actual = line(f"{name}.actual", i, past, look.palette.actual, 1.6)
+        row = [actual | {"markLine": still([_upright(now_ms, look.palette.muted)])}]
+        if answer is not None:
+            row += _both(answer, name, i, look.palette)
+        rows.append([series | {"unit": board.unit(name)} for series in row])
+    titles = [_trend_title(board, name, None, look) for name in names]
+    return strips(titles, rows, span_ms, ROW_PX, look.palette) | {"movable": False}
+
+
+def _both(answer: WhatifMessage, name: str, row: int, palette: Palette) -> list[Option]:
+    found = []
+    kinds = (
+        ("applied", answer.if_moved, palette.applied, "dashed"),
+        ("nothing", answer.if_nothing, palette.muted, "dotted"),
+    )
+    for key, courses, colour, kind in kinds:
+        mine = next((c for c in courses if c.signal == name), None)
+        points = _future(answer.t_ns / 1e6, answer.horizon_s, mine.mean) if mine else []
+        found.append(line(f"{name}.{key}", row, points, colour, 1.6, kind))
+    return found

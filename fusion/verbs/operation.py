@@ -135,9 +135,9 @@ def _dashboard(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--origin", action="append", default=[], help="another address of the page, such as a proxy's")
     verb.add_argument("--https-certificate", default="", metavar="FILE", help="serve over TLS")
     verb.add_argument("--https-key", default="", metavar="FILE")
-    verb.add_argument(
-        "--recordings", default="", metavar="FOLDER", help="record.folder of the daemon, to look back a day"
-    )
+    verb.add_argument("--recordings", default="", metavar="FOLDER", help="record.folder of the daemon, to look back")
+    verb.add_argument("--state", default="", metavar="FOLDER", help="state of the daemon, for who did what")
+    verb.add_argument("--models", default="", metavar="FOLDER", help="learn.models of the daemon, to show them")
     verb.add_argument("--broker", default="127.0.0.1:1883", metavar="HOST:PORT")
     broker_arguments(verb)
 
@@ -158,6 +158,8 @@ def run_dashboard(arguments: argparse.Namespace) -> None:
         certificate=arguments.https_certificate,
         key=arguments.https_key,
         recordings=arguments.recordings,
+        state=arguments.state,
+        models=arguments.models,
         broker=broker,
     )
     run(config, load_plant(arguments.plant))
