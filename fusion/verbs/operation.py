@@ -38,11 +38,13 @@ def _replay(verb: argparse.ArgumentParser) -> None:
 def run_replay(arguments: argparse.Namespace) -> None:
     """A recording through the daemon path."""
     from fusion.daemon.start import replay
+    from fusion.progress import working
     from fusion.publish.publisher import PublisherConfig
 
     address = arguments.publish
     publish = PublisherConfig(outbox="", **broker_settings(address, arguments)) if address else None
-    replay(arguments.recording, arguments.model, arguments.speed, publish, arguments.json)
+    with working(f"replaying {arguments.recording}"):
+        replay(arguments.recording, arguments.model, arguments.speed, publish, arguments.json)
 
 
 def _verify(verb: argparse.ArgumentParser) -> None:
@@ -73,6 +75,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     from fusion.evaluation.ablation import Ablation
     from fusion.evaluation.evaluate import evaluate
     from fusion.evaluation.pairs import judge_pairs
+    from fusion.progress import working
 
     if arguments.json:
         check_place("--json", arguments.json)
@@ -87,9 +90,12 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     if arguments.pairs is not None:
         if arguments.recording:
             raise ConfigError("evaluate takes --recording or --pairs, not both")
-        write_report(judge_pairs(arguments.model, arguments.pairs, ablation=ablation), arguments.json)
+        with working(f"judging {arguments.pairs}"):
+            report = judge_pairs(arguments.model, arguments.pairs, ablation=ablation)
     else:
-        write_report(evaluate(arguments.model, arguments.recording, ablation=ablation), arguments.json)
+        with working(f"evaluating {len(arguments.recording)} recordings"):
+            report = evaluate(arguments.model, arguments.recording, ablation=ablation)
+    write_report(report, arguments.json)
 
 
 def _steptest(verb: argparse.ArgumentParser) -> None:
