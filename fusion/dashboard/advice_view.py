@@ -26,7 +26,6 @@ from fusion.records import AnswerKind
 REASONS = ("not now", "wrong for the product", "equipment does not allow it", "I do not trust it", "other")
 ANSWER_S = 8.0
 STEPS = 100
-SETTLE_S = 0.3
 
 
 class AdviceView:
@@ -152,7 +151,7 @@ class WhatIf:
         with ui.element("div").classes("what"):
             ui.label(f"{signal.name} {signal.description}").classes("name")
             slider = ui.slider(min=low, max=high, step=(high - low) / STEPS).props(f'dense aria-label="{signal.name}"')
-            slider.on("update:model-value", partial(self._moved, signal.name), throttle=SETTLE_S)
+            slider.on("change", partial(self._moved, signal.name))
             self._sliders[signal.name] = slider
             self._labels[signal.name] = ui.label("").classes("num")
 
@@ -165,13 +164,14 @@ class WhatIf:
     def _reset(self) -> None:
         self._values, self._asked = {}, ""
         self._note.set_text("")
+        self._said.set_content("")
 
     def _ask(self) -> None:
-        if not self._feed.connected or silence(self._board):
-            self._note.set_text("The daemon cannot be reached.")
+        if hindrance := hindrance_of(self._board, self._feed, self._operator, self._visit):
+            self._note.set_text(hindrance)
             return
         self._asked, self._asked_s = f"page-{secrets.token_hex(6)}", time.monotonic()
-        question = QuestionMessage(id=self._asked, moves=dict(self._values), by=self._operator.name or "page")
+        question = QuestionMessage(id=self._asked, moves=dict(self._values), by=self._operator.name)
         self._feed.ask(self._board.name, question)
         self._note.set_text("asked")
 
