@@ -18,7 +18,7 @@ SETTINGS = {M_ARENA_MAX: 2, M_MMAP_THRESHOLD: 128 * KIB, M_TRIM_THRESHOLD: 256 *
 
 
 def keep_memory_low() -> bool:
-    """Have few arenas, large blocks apart, and the rest given back soon; False where the C library has no such thing."""
+    """Have few arenas, large blocks apart, and the rest given back soon; False where the C library has no such way."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):
