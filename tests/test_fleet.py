@@ -181,6 +181,14 @@ def test_where_the_fleet_is_wrong_its_word_is_gated(fleet):
     assert ((guest.gates >= 0) & (guest.gates <= 1)).all()
 
 
+def test_own_minutes_say_whether_a_plant_is_of_the_fleets_kind(fleet, stranger):
+    rng = np.random.default_rng(0)
+    plant = small_plant(9)
+    walk = np.cumsum(rng.normal(0, 0.02, (900, 4)), 0) + np.array([50, 5, 2.5, 5])
+    assert fleet.welcome(stranger.plant, [stranger.runs[0][:900]]).fits
+    assert not fleet.welcome(plant, [ticks_of(plant, walk)]).fits
+
+
 def test_a_foreign_plant_is_never_an_exception(fleet):
     rng = np.random.default_rng(0)
     odd = Plant(

@@ -25,6 +25,7 @@ from fusion.publish.encoding import to_message
 from fusion.records import Forecast
 from fusion.timeline.timeline import Timeline
 from models.actions import HORIZONS
+from models.fleet import guest
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,24 @@ def fleet():
 
 
 # --- in the daemon
+
+
+class AtOnce:
+    """An executor that has done its work when it returns."""
+
+    def submit(self, work, *given):
+        done = Future()
+        done.set_result(work(*given))
+        return done
+
+    def shutdown(self, **_):
+        pass
+
+
+@pytest.fixture
+def believed(monkeypatch):
+    """A fleet of seconds is not always borne out by a plant's first minutes."""
+    monkeypatch.setattr(guest, "LEAST_WORTH", -np.inf)
 
 
 def seated(fleet, own=None, **settings):
@@ -47,7 +66,7 @@ def frames_of(plant, ticks):
     return [frame_of(plant, (t + 1) * 10**9, {n: v[t] for n, v in named.items()}) for t in range(ticks)]
 
 
-def test_a_plant_without_a_model_has_forecasts_from_its_first_minutes_on(fleet):
+def test_a_plant_without_a_model_has_forecasts_from_its_first_minutes_on(believed, fleet):
     plant, forecaster, seat = seated(fleet, first_min=5.0)
     made = []
     for i, frame in enumerate(frames_of(plant, 420)):
@@ -77,7 +96,7 @@ def own_forecast(plant, frame, tags):
 
 
 @pytest.mark.parametrize("good", [True, False])
-def test_the_own_model_takes_over_once_it_foretells_better(fleet, good, caplog):
+def test_the_own_model_takes_over_once_it_foretells_better(believed, fleet, good, caplog):
     caplog.set_level("INFO")
     plant, forecaster, _ = seated(fleet, first_min=5.0)
     known = frames_of(plant, 900)
@@ -99,6 +118,20 @@ def test_the_own_model_takes_over_once_it_foretells_better(fleet, good, caplog):
     assert told[-1] is good
     assert (forecaster.crossing_h is not None) is good
     assert ("own model forecasts better" in caplog.text) is good
+
+
+def test_of_a_plant_of_another_kind_nothing_is_foretold(fleet, caplog):
+    caplog.set_level("INFO")
+    plant, forecaster, seat = seated(fleet, first_min=5.0)
+    forecaster._fitter = AtOnce()
+    walk = np.cumsum(np.random.default_rng(0).normal(0, 0.02, (330, 4)), 0) + np.array([50, 5, 2.5, 5])
+    made = [
+        seat.step(frame_of(plant, (t + 1) * 10**9, dict(zip([s.name for s in plant.signals], row, strict=True))))
+        for t, row in enumerate(walk)
+    ]
+    assert not [outcome for outcome in made if outcome.forecast is not None]
+    assert "is silent: this plant is of another kind" in caplog.text
+    assert seat.flags == ("no model",)
 
 
 def test_a_model_that_was_there_first_keeps_its_word(fleet):
@@ -126,18 +159,6 @@ def test_the_fleet_is_off_by_a_setting_and_where_it_has_nothing_to_say(fleet, tm
         FleetForecastConfig(first_min=0)
 
 
-class AtOnce:
-    """An executor that has done its work when it returns."""
-
-    def submit(self, work, *given):
-        done = Future()
-        done.set_result(work(*given))
-        return done
-
-    def shutdown(self, **_):
-        pass
-
-
 class Collecting(Listening):
     """Keeps what is published of forecasts."""
 
@@ -150,7 +171,7 @@ class Collecting(Listening):
             self.forecasts.append(outcome.forecast)
 
 
-def test_a_daemon_without_a_model_publishes_the_fleets_forecasts(fleet, tmp_path):
+def test_a_daemon_without_a_model_publishes_the_fleets_forecasts(believed, fleet, tmp_path):
     plant, forecaster, seat = seated(fleet, first_min=5.0)
     forecaster._fitter = AtOnce()
     named = zip(plant.signals, SMALL.signals, strict=True)
@@ -194,7 +215,7 @@ def test_fusion_run_gives_the_seat_to_the_fleet_where_there_is_no_model(fleet, t
     assert (seats[0]._fleet is not None) is enabled
 
 
-def test_what_an_earlier_run_has_seen_counts(fleet):
+def test_what_an_earlier_run_has_seen_counts(believed, fleet):
     plant, forecaster, seat = seated(fleet, first_min=5.0)
     forecaster._fitter = AtOnce()
     forecaster.recall(small_member(77, 300).runs[0])

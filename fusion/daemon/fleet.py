@@ -1,7 +1,8 @@
 """Forecasts for a plant that has no model yet: by the fleet model from its first minutes on, until its own is better.
 
-Which is better is settled on what neither had seen: both foretell, and what comes decides. Lives in the thread of the
-engine but for the fitting, which has one of its own. Shape letters: S tags.
+Which is better is settled on what neither had seen: both foretell, and what comes decides. Where the plant's own
+minutes show that it is of another kind than those the fleet knows, the fleet is silent.
+Lives in the thread of the engine but for the fitting, which has one of its own. Shape letters: S tags.
 """
 
 from __future__ import annotations
@@ -79,7 +80,12 @@ class FleetForecaster:
     @property
     def leads(self) -> bool:
         """Whether its forecasts are the ones to publish."""
-        return self._guest is not None and self.crossing_h is None
+        return self.fits and self.crossing_h is None
+
+    @property
+    def fits(self) -> bool:
+        """Whether the plant's own minutes bear out what the fleet says."""
+        return self._guest is not None and self._guest.fits
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -101,7 +107,7 @@ class FleetForecaster:
         self._own.append(tick)
         self._seen_ticks += 1
         self._fit()
-        if self._guest is None:
+        if self._guest is None or not self.fits:
             return own
         self._here, self._carry = view(tick, self._guest.scaling, self._carry)
         self._duel.see(tick)
@@ -112,7 +118,7 @@ class FleetForecaster:
 
     def _late(self, own: Forecast | None) -> bool:
         """A model that comes before the fleet ever spoke has learned elsewhere, and is not waited for."""
-        if own is not None and self._guest is None:
+        if own is not None and not self.fits:
             self.crossing_h = self._seen_ticks * self._plant.step_s / 3600
         return self.crossing_h is not None
 
@@ -134,10 +140,13 @@ class FleetForecaster:
         """Go on with a guest that knows the plant better."""
         recent = Ticks.concat(list(self._own)[-AVERAGED_TICKS - 1 : -1] or list(self._own)[:1])
         _, self._carry = view(recent, guest.scaling)
-        first, self._guest = self._guest is None, guest
+        self._guest = guest
         self._duel.scale = guest.scaling.tags.scale
-        if first:
-            log.info("fleet model %s forecasts, after %.0f min of the plant's own", self.model_id, guest.own_minutes)
+        word = "forecasts" if self.fits else "is silent: this plant is of another kind than those it knows"
+        log.info(
+            "fleet model %s %s (skill over persistence %.2f in %.0f min of the plant's own)",
+            self.model_id, word, guest.worth, guest.own_minutes,
+        )  # fmt: skip
 
     def _forecast(self, t_ns: int) -> Forecast | None:
         if self._guest is None or self._here is None:

@@ -155,3 +155,5 @@ def show(judged: Sequence[Judged], rows: Sequence[Row]) -> None:
     Console(width=140).print(shown)
     said = ", ".join(f"{c:.0%}" for c in coverage(judged))
     say(f"truths within the bands of the {FLEET}, by horizon: {said}")
+    fit = sum(j.fits for j in judged)
+    say(f"own minutes bear the fleet out on {fit} of {len(judged)} plants; of others it is silent in a daemon")

@@ -32,12 +32,16 @@ EVERY = 2  # one tick in so many is judged
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """One plant: by arm, skill [H] of the median tag and mean error [H]; share of truths within the bands [H]."""
+    """One plant: by arm, skill [H] of the median tag and mean error [H]; share of truths within the bands [H].
+
+    ``fits``: whether its own minutes bear the fleet out; a daemon does not let the fleet speak of one that does not.
+    """
 
     plant: str
     skill: Mapping[str, Floats]
     error: Mapping[str, Floats]
     coverage: Floats
+    fits: bool
 
 
 def judge(model: FleetModel, member: Member, own_s: float, judged_s: tuple[float, float]) -> Judged:
@@ -64,6 +68,7 @@ def judge(model: FleetModel, member: Member, own_s: float, judged_s: tuple[float
         skill={arm: _skill(came, made) for arm, made in told.items()},
         error={arm: _error(came, made) for arm, made in told.items()},
         coverage=np.where(known, within, False).sum((0, 2)) / np.maximum(known.sum((0, 2)), 1),
+        fits=guest.fits,
     )
 
 

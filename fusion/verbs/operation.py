@@ -66,6 +66,7 @@ def _evaluate(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--pairs", type=Path, help="minimal pairs instead of recordings: a folder of `fusion pairs`")
     verb.add_argument("--without", help="modalities to do without, e.g. video,audio")
     verb.add_argument("--only", choices=("latent", "classical"), help="part of the model that judges")
+    verb.add_argument("--licence", action="store_true", help="the licence: as enforced, and as the recordings earn it")
     verb.add_argument("--json", type=Path, help="write the report here")
 
 
@@ -78,6 +79,13 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
 
     if arguments.json:
         check_place("--json", arguments.json)
+    if arguments.licence:
+        from fusion.training.licensing import licence_report
+
+        if arguments.pairs is not None or arguments.without or arguments.only:
+            raise ConfigError("evaluate --licence takes --model and --recording alone")
+        write_report(licence_report(arguments.model, arguments.recording), arguments.json)
+        return
     ablation = Ablation.parse(arguments.without, arguments.only)
     if arguments.pairs is not None:
         if arguments.recording:
@@ -88,6 +96,21 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
         with working(f"evaluating {len(arguments.recording)} recordings"):
             report = evaluate(arguments.model, arguments.recording, ablation=ablation)
     write_report(report, arguments.json)
+
+
+def _steptest(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--model", type=Path, required=True)
+    verb.add_argument("--recording", type=Path, nargs="+", required=True, action="extend")
+    verb.add_argument("--json", type=Path, help="write the proposal here")
+
+
+def run_steptest(arguments: argparse.Namespace) -> None:
+    """The smallest tests that would let the licence be granted; proposed, never run."""
+    from fusion.training.licensing import step_tests
+
+    if arguments.json:
+        check_place("--json", arguments.json)
+    write_report({"tests": step_tests(arguments.model, arguments.recording)}, arguments.json)
 
 
 def _whatif(verb: argparse.ArgumentParser) -> None:
@@ -190,6 +213,7 @@ VERBS = (
     Verb("verify", "check accepted advice once more and write it to the control system", _verify, run_verify),
     Verb("replay", "play a recording through the daemon", _replay, run_replay),
     Verb("evaluate", "replay recordings and report detection, false raises and forecasts", _evaluate, run_evaluate),
+    Verb("steptest", "propose the smallest tests of setpoints that a licence still needs", _steptest, run_steptest),
     Verb("whatif", "what happens next if a signal is set, and if nothing is", _whatif, run_whatif),
     Verb("dashboard", "serve the operator page; reads MQTT only", _dashboard, run_dashboard),
 )

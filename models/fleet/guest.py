@@ -38,6 +38,8 @@ HELD_OUT = 1.0 / 3.0  # of the own rows, the last, decide on the own ridge
 BETTER = 0.1  # by which share it must lower the held-out error
 LEAST_OWN_TICKS = 900  # of which a ridge may be fitted before it is tried on the rest
 BAND_HORIZONS = 6  # the first so many tell how wide the bands are here: 32 ticks at most
+WORTH_HORIZONS = slice(3, 7)  # 8 to 64 ticks
+LEAST_WORTH = 0.2  # below which a plant is of another kind than those of the fleet
 NARROWEST, WIDEST = 0.25, 10.0  # times the fleet's own width
 
 
@@ -63,6 +65,7 @@ class Guest:
     """A plant with what is known of it; ``gates`` [H, S] and ``half_width`` [H, S], scaled.
 
     ``own`` is its ridge on what the gated fleet leaves, None where that is no use; it was fitted on ``own_minutes``.
+    ``worth`` is the skill over persistence that the fleet's word had in these, of the median tag; NaN of too few.
     """
 
     plant: Plant
@@ -74,6 +77,12 @@ class Guest:
     own: PlantRidge | None
     half_width: Floats
     own_minutes: float
+    worth: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether the own minutes bear the fleet out; where they are too few to say, it is believed."""
+        return not self.worth < LEAST_WORTH
 
     @torch.no_grad()
     def fleet_change(self, seen: View, at: Rows, summary: Floats | None = None) -> Floats:
@@ -122,6 +131,7 @@ def welcome(
         own=None,
         half_width=usual.wide[:, None] * fitted.scale,
         own_minutes=sum(map(len, runs)) * plant.step_s / 60.0,
+        worth=np.nan,
     )
     if sum(map(len, views)) < FEWEST_TICKS:
         return guest
@@ -164,6 +174,7 @@ def _bent(guest: Guest, views: Sequence[View], usual: Usual) -> Guest:
         gates=gates,
         own=replace(guest.ridge, weights=weights) if weights.any() else None,
         half_width=usual.wide[:, None] * guest.ridge.scale * ratio,
+        worth=_worth(told, own.came),
     )
 
 
@@ -181,6 +192,14 @@ class OwnRows:
         told = [recorded(seen, rows, step_s) for seen, rows in zip(views, at, strict=True)]
         past = np.concatenate([seen.past[rows] for seen, rows in zip(views, at, strict=True)])
         return cls(past, np.concatenate([s for s, _ in told]), np.concatenate([c for _, c in told]))
+
+
+def _worth(told: Floats, came: Floats) -> float:
+    """Skill over persistence of what was told [R, H, S], of the median tag, where the own minutes can say."""
+    there = np.isfinite(came[:, WORTH_HORIZONS])
+    still = np.where(there, came[:, WORTH_HORIZONS] ** 2, 0.0).sum(0)
+    left = np.where(there, (came - told)[:, WORTH_HORIZONS] ** 2, 0.0).sum(0)
+    return float(np.median(1.0 - (left / (still + 1e-12)).mean(0)))
 
 
 def _gates(told: Floats, came: Floats, scale: Floats, every: int) -> Floats:
