@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -154,6 +155,16 @@ class Target:
     low: float | None = None
     high: float | None = None
     backoff: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Reject what contradicts itself."""
+        where = f"targets: {self.signal!r}"
+        if self.scale <= 0 or self.weight < 0 or self.backoff < 0:
+            raise ConfigError(f"{where}: scale must be positive, weight and backoff not negative")
+        low = -math.inf if self.low is None else self.low + self.backoff
+        high = math.inf if self.high is None else self.high - self.backoff
+        if not low < high:
+            raise ConfigError(f"{where}: low {self.low} and high {self.high} with backoff {self.backoff} contradict")
 
 
 @dataclass(frozen=True, kw_only=True)

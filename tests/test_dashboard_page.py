@@ -286,8 +286,8 @@ def test_the_past_is_there_after_a_restart_and_can_be_scrubbed(rig, talker, reco
     slider = page.locator(".timebar [role=slider] [tabindex]")
     slider.press("ArrowLeft")
     rig.see("Back to now", "ago; 1 h 00 min shown", "nothing recorded then")
-    for _ in range(29):
-        slider.press("ArrowLeft")
+    minutes = page.locator(".timebar [role=slider]")
+    until(lambda: slider.press("ArrowLeft") or int(minutes.get_attribute("aria-valuenow")) <= -30, "half an hour back")
     page.locator(".media img[src]").wait_for(timeout=30_000)
     box = page.locator("[aria-label=Trends]").bounding_box()
     page.mouse.move(box["x"] + 200, box["y"] + 50)
@@ -361,6 +361,20 @@ def test_an_alarm_of_the_record_is_looked_at_in_the_trends(rig, talker):
     rig.page.locator(".mimic .cell.blamed", has_text="IT103").wait_for()
     talker.say(talker.story.anomaly(talker.s, AnomalyState.CLEARED))
     rig.page.locator(".mimic .cell.blamed").first.wait_for(state="detached")
+
+
+def test_a_page_that_nobody_sees_is_not_fed(rig, talker):
+    with rig.elsewhere() as page:
+        rig.state("NORMAL")
+        hide = "Object.defineProperty(document, 'hidden', {value: %s, configurable: true});"
+        tell = "document.dispatchEvent(new Event('visibilitychange'))"
+        page.evaluate(hide % "true" + tell)
+        talker.say(talker.story.anomaly(talker.s))
+        rig.state("ALARM 1")
+        assert page.get_by_text("Look on the plant at IT103").count() == 0
+        page.evaluate(hide % "false" + tell)
+        rig.see("Look on the plant at IT103")
+    talker.say(talker.story.anomaly(talker.s, AnomalyState.CLEARED))
 
 
 def test_nothing_failed_on_the_way(rig):

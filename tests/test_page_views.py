@@ -168,7 +168,7 @@ def test_acts_come_from_the_audit_also_those_of_before(tmp_path):
     log.read()
     assert [(a.what, a.by, a.id, a.text) for a in log.acts] == [
         ("started", "", "", "model m1"),
-        ("order", "kim", "lime-1", "shelve, 1800"),
+        ("order", "kim", "lime-1", "shelve"),
     ]
     audit.note("advice", id="r-1", moves={"TIC101.SP": 81.4})
     with (tmp_path / "audit.jsonl").open("ab") as stream:

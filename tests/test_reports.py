@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import polars as pl
@@ -11,14 +12,14 @@ import pytest
 from page_rig import MOSQUITTO, Rig, Talker
 from rich.console import Console
 from small_plants import SMALL, small_values, write_recording
-from wire_examples import PLANT, T0, free_port
+from wire_examples import PLANT, T0, free_port, until
 
 from fusion.alarms import MarkKind
 from fusion.cli import EPILOG, build_parser, main
 from fusion.daemon.audit import AUDIT, Audit
 from fusion.health import PlantState
 from fusion.plant_file import dump_plant
-from fusion.progress import EVERY_S, Bars
+from fusion.progress import EVERY_S, Bars, working
 from fusion.recordings.marks import Journal, Mark
 from fusion.recordings.recorder import MARKS
 from fusion.records import NS_PER_S
@@ -181,3 +182,11 @@ def test_progress_is_a_line_every_ten_seconds_without_a_terminal(monkeypatch, ca
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 30 / EVERY_S
     assert lines[0].startswith("recording: 10 %")
+
+
+def test_work_of_unknown_length_is_told_without_a_terminal(capsys):
+    lines = []
+    with working("replaying", every_s=0.05):
+        until(lambda: lines.extend(capsys.readouterr().err.splitlines()) or len(lines) >= 2, "two lines")
+    assert lines[0] == "replaying, 0 s"
+    assert not [thread for thread in threading.enumerate() if thread.name == "progress"]

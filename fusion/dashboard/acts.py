@@ -24,7 +24,7 @@ STATES = {
     AlarmState.RETURNED: "well again",
     AlarmState.NORMAL: "over",
 }
-SILENT = ("time", "hash", "what", "by", "id")
+SILENT = ("time", "hash", "what", "by", "id", "name", "since", "until", "t_from_ns", "t_to_ns", "for_s")
 
 
 @dataclass(frozen=True, slots=True)

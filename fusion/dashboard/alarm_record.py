@@ -26,7 +26,7 @@ class AlarmRecord:
     def __init__(self, board: Board, archive: Archive | None, show: Callable[[int], None]) -> None:
         self._board, self._archive, self._show = board, archive, show
         self._begun_ns = board.now_ns
-        self._listed: list[tuple[str, str, str, str]] = []
+        self._listed: list[tuple[str, str, str, str]] | None = None
         with ui.element("div").classes("column-of-panels"):
             self._load = panel("How much alarms ask of the operator")
             self._trouble = panel("Chattering and stale")

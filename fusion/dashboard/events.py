@@ -13,6 +13,7 @@ from fusion.dashboard.board import Board
 from fusion.records import NS_PER_S, AnomalyState
 
 TEN_MIN_NS, HOUR_NS, DAY_NS = 600 * NS_PER_S, 3_600 * NS_PER_S, 86_400 * NS_PER_S
+KNOWN = 2000
 CHATTERS = 3
 STALE_NS = DAY_NS
 FLOOD = 10
@@ -51,7 +52,7 @@ class Load:
 
 
 def known(board: Board, archive: Archive | None) -> list[Event]:
-    """Every event that the recordings or the page itself know of, newest first."""
+    """The newest events that the recordings or the page itself know of, newest first."""
     found = {
         mark.name: Event(mark.name, mark.onset_ns, mark.end_ns, mark.verdict, mark.signals)
         for mark in (archive.all_marks() if archive else ())
@@ -62,7 +63,7 @@ def known(board: Board, archive: Archive | None) -> list[Event]:
         end_ns = anomaly.t_ns if over or anomaly.state == AnomalyState.CLEARED else None
         signals = tuple(blame.signal for blame in anomaly.top_signals)
         found[anomaly.id] = Event(anomaly.id, anomaly.t_onset_ns, end_ns, anomaly.kind, signals)
-    return sorted(found.values(), key=lambda event: -event.t_ns)
+    return sorted(found.values(), key=lambda event: -event.t_ns)[:KNOWN]
 
 
 def load(events: Sequence[Event], since_ns: int, now_ns: int) -> Load:

@@ -109,7 +109,7 @@ def sources(board: Board) -> str:
     lost = sum(health.delivery.dropped.values()) if health.delivery else 0
     waiting = health.delivery.waiting if health.delivery else 0
     own = (
-        f"daemon {board.daemon or 'not seen'}, model {health.model_id}, "
+        f"daemon {board.daemon or 'not seen'}, model {health.model_id or 'none'}, "
         f"latency p50 {milliseconds(health.latency_p50_s)} p99 {milliseconds(health.latency_p99_s)}, "
         f"ticks {health.ticks}, skipped {health.skipped_ticks}, up {duration(int((health.uptime_s or 0) * NS_PER_S))}, "
         f"calibrated on {figure(health.calibrated_hours)} h, outbox {waiting}, not sent {lost}"
@@ -130,9 +130,13 @@ def _source(source: SourceOut) -> str:
     return (
         f"<tr><td><b>{escape(source.name)}</b></td><td>{_badge(source.state, level)}</td>"
         f"<td class=num>{figure(source.rate_hz)} / {figure(source.expected_hz)}</td>"
-        f"<td class=num>{figure(source.age_s)}</td><td class=num title='{escape(reasons)}'>{dropped}</td>"
+        f"<td class=num>{_tenths(source.age_s)}</td><td class=num title='{escape(reasons)}'>{dropped}</td>"
         f"<td class=num>{signed(source.clock_offset_s)}</td></tr>{note}"
     )
+
+
+def _tenths(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
 
 
 def _badge(text: str, level: str) -> str:

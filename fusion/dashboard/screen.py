@@ -83,7 +83,8 @@ def _model(board: Board) -> list[str]:
     if health is None:
         return ["Model: not known"]
     up = duration(int((health.uptime_s or 0) * NS_PER_S))
-    flags = f"; {', '.join(map(flag_text, health.flags))}" if health.flags else ""
+    told = [flag_text(flag) for flag in health.flags if flag != health.reason]
+    flags = f"; {', '.join(told)}" if told else ""
     rights = " ".join(filter(None, (health.licence or "unknown", f"(now {health.mode})" if health.mode else "")))
     return [
         f"Model: {health.model_id or 'none yet'}, may {rights}, {figure(health.calibrated_hours)} h; up {up}{flags}"

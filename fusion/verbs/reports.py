@@ -53,6 +53,7 @@ def _export(verb: argparse.ArgumentParser) -> None:
 def run_export(arguments: argparse.Namespace) -> None:
     """What is known, as a table."""
     from fusion.files import check_place, whole_file
+    from fusion.progress import working
 
     needs = {"alarms": ("records",), "acts": ("state",), "advice": ("state",), "tags": ("recording",)}
     for name in needs.get(arguments.what, ("recording", "model")):
@@ -61,7 +62,8 @@ def run_export(arguments: argparse.Namespace) -> None:
     if arguments.out.suffix not in (".csv", ".parquet"):
         raise ConfigError(f"--out {arguments.out}: expected a name that ends with .csv or .parquet")
     check_place("--out", arguments.out)
-    table = _table(arguments)
+    with working(f"exporting {arguments.what}"):
+        table = _table(arguments)
     with whole_file(arguments.out) as aside:
         table.write_csv(aside) if arguments.out.suffix == ".csv" else table.write_parquet(aside)
     say(f"{arguments.out}: {len(table)} rows of {arguments.what}")
