@@ -9,8 +9,9 @@ from wire_examples import KILN, T0, anomaly, forecast, frame, health, prospect, 
 from fusion.errors import FusionError
 from fusion.prospects import Refusal
 from fusion.publish.encoding import energy_message, to_message
-from fusion.publish.messages import SurpriseOut, decode, encode, schemas
+from fusion.publish.messages import SurpriseOut, decode, encode
 from fusion.publish.preview import cloud_bytes, picture_png, spectrogram
+from fusion.publish.schemas import schemas
 from fusion.records import Verdict
 
 ROOT = Path(__file__).parents[1]
@@ -71,7 +72,7 @@ def test_schemas_in_docs_are_current():
     folder = ROOT / "docs" / "schema"
     assert {p.name for p in folder.glob("*.json")} == set(schemas())
     for name, schema in schemas().items():
-        assert json.loads((folder / name).read_text()) == schema, f"{name}: run fusion.publish.messages.write_schemas"
+        assert json.loads((folder / name).read_text()) == schema, f"{name}: run fusion.publish.schemas.write_schemas"
 
 
 def test_previews_are_small_and_readable():

@@ -19,7 +19,8 @@ from fusion.dashboard.look import PLAIN
 from fusion.plant import Modality, Plant, Role, Signal
 from fusion.plant_file import load_plant
 from fusion.publish.encoding import alarm_message, health_message, to_message
-from fusion.publish.messages import AnswerMessage, EntryOut, GainOut, LedgerMessage, WhatifMessage, encode
+from fusion.publish.messages import EntryOut, GainOut, LedgerMessage, WhatifMessage, encode
+from fusion.publish.orders import AnswerMessage
 from fusion.recordings.marks import Journal, Mark
 from fusion.recordings.recorder import MARKS
 from fusion.records import NS_PER_S, AnomalyState, Verdict

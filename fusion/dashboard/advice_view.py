@@ -21,7 +21,8 @@ from fusion.dashboard.strips import Strips
 from fusion.dashboard.timebar import HANDS_OFF_S, THROTTLE_S
 from fusion.dashboard.words import figure, percent, unit_text, when_text
 from fusion.plant import Signal
-from fusion.publish.messages import AnswerMessage, EntryOut, QuestionMessage, WhatifMessage
+from fusion.publish.messages import EntryOut, WhatifMessage
+from fusion.publish.orders import AnswerMessage, QuestionMessage
 from fusion.records import AnswerKind
 
 REASONS = ("not now", "wrong for the product", "equipment does not allow it", "I do not trust it", "other")

@@ -16,7 +16,8 @@ from fusion.dashboard.board import Board
 from fusion.dashboard.feed import Feed
 from fusion.dashboard.header import silence
 from fusion.dashboard.look import Look
-from fusion.publish.messages import AlarmOrderMessage, AlarmOut
+from fusion.publish.messages import AlarmOut
+from fusion.publish.orders import AlarmOrderMessage
 
 SHELVE_S = 3600.0
 ANSWER_S = 6.0

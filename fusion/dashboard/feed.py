@@ -10,7 +10,7 @@ import msgspec
 
 from fusion.mqtt.broker import Broker
 from fusion.mqtt.client import Client, ClientState
-from fusion.publish.messages import AlarmOrderMessage, AnswerMessage, MarkOrderMessage, QuestionMessage
+from fusion.publish.orders import AlarmOrderMessage, AnswerMessage, MarkOrderMessage, QuestionMessage
 
 WAITING = 4000
 

@@ -16,7 +16,7 @@ from fusion.dashboard.feed import Feed
 from fusion.dashboard.header import silence
 from fusion.dashboard.look import PLAIN, Look
 from fusion.dashboard.sight import Sight
-from fusion.publish.messages import MarkOrderMessage
+from fusion.publish.orders import MarkOrderMessage
 from fusion.records import NS_PER_S
 
 KINDS = {

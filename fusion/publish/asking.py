@@ -12,7 +12,7 @@ from fusion.errors import BrokerError, FusionError
 from fusion.mqtt.broker import Broker
 from fusion.mqtt.connection import Connection
 from fusion.prospects import Question
-from fusion.publish.messages import encode_question
+from fusion.publish.orders import encode_question
 
 SEND_S, STEP_S = 5.0, 0.2
 

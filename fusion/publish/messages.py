@@ -1,4 +1,4 @@
-"""What goes over the wire: versioned JSON messages and their JSON Schemas.
+"""What is said over the wire: versioned JSON messages.
 
 A message names its own version in ``schema``. Numbers keep six significant digits; NaN and infinity become null. Fields
 may be added within a version, so a reader ignores what it does not know.
@@ -6,22 +6,14 @@ may be added within a version, so a reader ignores what it does not know.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
-from fusion.alarms import AlarmOrder, MarkKind, MarkOrder, ModeOrder, OrderKind
 from fusion.clock import iso_time
 from fusion.errors import FusionError
-from fusion.prospects import Question
-from fusion.records import Answer, AnswerKind
 
 Number = float | None
-Moment = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-Word = Annotated[str, msgspec.Meta(max_length=200)]
-Moves = Annotated[dict[Word, float], msgspec.Meta(max_length=100)]
 
 
 class Message(msgspec.Struct, kw_only=True, frozen=True, tag_field="schema"):
@@ -326,60 +318,6 @@ class GapMessage(Message, tag="fusion.gap/1", kw_only=True, frozen=True):
     reason: str
 
 
-class AnswerMessage(msgspec.Struct, kw_only=True, frozen=True):
-    """What others say on ``recommendation/ack`` of the recommendation ``id``."""
-
-    id: str
-    answer: AnswerKind
-    reason: str = ""
-    by: str = ""
-
-
-class QuestionMessage(msgspec.Struct, kw_only=True, frozen=True):
-    """What somebody asks on ``whatif/request``: ``moves`` names manipulated signals and values in their units."""
-
-    id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-    moves: Moves
-    by: Word = ""
-
-
-class AlarmOrderMessage(msgspec.Struct, kw_only=True, frozen=True):
-    """What an operator says on ``alarm/order`` of the alarm of the anomaly ``id``; shelved ``for_s`` seconds."""
-
-    id: str
-    order: OrderKind
-    by: str
-    for_s: float = 0.0
-
-
-class ModeOrderMessage(msgspec.Struct, kw_only=True, frozen=True):
-    """What an operator says on ``mode/order`` of advice: what it may do from now on."""
-
-    mode: Literal["observe", "shadow", "advise", "supervised"]
-    by: Word
-
-
-class VerifierOrderMessage(msgspec.Struct, kw_only=True, frozen=True):
-    """What an operator says on ``verifier/order``: nothing is written before the start, nor after a stop."""
-
-    order: Literal["start", "stop"]
-    by: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-
-
-class MarkOrderMessage(msgspec.Struct, kw_only=True, frozen=True):
-    """What somebody says on ``mark/order`` of a stretch of time [UTC ns], for what is learned from it.
-
-    Without ``t_from_ns`` it begins now, or where an unended mark of this name began; without ``t_to_ns`` it has no end
-    yet. The last word on a name holds.
-    """
-
-    name: Word
-    kind: Literal["fault", "maintenance", "good"]
-    by: Word
-    t_from_ns: Moment | None = None
-    t_to_ns: Moment | None = None
-
-
 AnyMessage = (
     HealthMessage
     | AnomalyMessage
@@ -451,115 +389,3 @@ def times_moved(value: Any, by_ns: int) -> Any:
     words = {iso_time(t_ns): iso_time(t_ns + by_ns) for t_ns in times.values()}
     rest = {n: words.get(v, v) if isinstance(v, str) else times_moved(v, by_ns) for n, v in value.items()}
     return rest | {name: t_ns + by_ns for name, t_ns in times.items()}
-
-
-def decode_answer(payload: bytes) -> Answer:
-    """The answer to a recommendation in a payload.
-
-    Raises:
-        FusionError: not JSON, or without ``id`` and a known ``answer``; the text says which.
-    """
-    try:
-        said = msgspec.json.decode(payload, type=AnswerMessage)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        accepted = ", ".join(AnswerKind)
-        raise FusionError(f"not an answer: {error}; expected id, and answer as one of {accepted}") from error
-    return Answer(id=said.id, answer=said.answer, reason=said.reason, by=said.by)
-
-
-def decode_order(payload: bytes) -> AlarmOrder:
-    """The order of an operator in a payload.
-
-    Raises:
-        FusionError: not JSON, or without ``id``, ``by`` and a known ``order``; the text says which.
-    """
-    try:
-        said = msgspec.json.decode(payload, type=AlarmOrderMessage)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        accepted = ", ".join(OrderKind)
-        raise FusionError(f"not an order: {error}; expected id, by, and order as one of {accepted}") from error
-    return AlarmOrder(id=said.id, order=said.order, by=said.by, for_s=said.for_s)
-
-
-def decode_mode(payload: bytes) -> ModeOrder:
-    """What an operator asks of advice in a payload.
-
-    Raises:
-        FusionError: not JSON, or without ``by`` and a known ``mode``; the text says which.
-    """
-    try:
-        said = msgspec.json.decode(payload, type=ModeOrderMessage)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        accepted = "observe, shadow, advise, supervised"
-        raise FusionError(f"not a mode: {error}; expected by, and mode as one of {accepted}") from error
-    return ModeOrder(mode=said.mode, by=said.by)
-
-
-def decode_verifier_order(payload: bytes) -> VerifierOrderMessage:
-    """What an operator orders of the verifier in a payload.
-
-    Raises:
-        FusionError: not JSON, or without ``by`` and a known ``order``; the text says which.
-    """
-    try:
-        return msgspec.json.decode(payload, type=VerifierOrderMessage)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise FusionError(f"not an order: {error}; expected by, and order as start or stop") from error
-
-
-def decode_question(payload: bytes) -> Question:
-    """The question about the future in a payload.
-
-    Raises:
-        FusionError: not JSON, or without ``id`` and ``moves``; the text says which.
-    """
-    try:
-        said = msgspec.json.decode(payload, type=QuestionMessage)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise FusionError(f"not a question: {error}; expected id, and moves as values by signal") from error
-    return Question(id=said.id, moves=said.moves, by=said.by)
-
-
-def encode_question(question: Question) -> bytes:
-    """A question as JSON."""
-    return _ENCODER.encode(question)
-
-
-def decode_mark(payload: bytes) -> MarkOrder:
-    """What is said of a stretch of time in a payload.
-
-    Raises:
-        FusionError: not JSON, or without ``name``, ``by`` and a known ``kind``; the text says which.
-    """
-    try:
-        said = msgspec.json.decode(payload, type=MarkOrderMessage)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise FusionError(f"not a mark: {error}; expected name, by, and kind as fault, maintenance or good") from error
-    kind = MarkKind(said.kind)
-    return MarkOrder(name=said.name, kind=kind, by=said.by, t_from_ns=said.t_from_ns, t_to_ns=said.t_to_ns)
-
-
-def encode_mark(order: MarkOrder) -> bytes:
-    """What somebody says of a stretch of time, as JSON."""
-    return _ENCODER.encode(order)
-
-
-def schemas() -> dict[str, dict[str, Any]]:
-    """The JSON Schema of every kind of message, by file name."""
-    known: dict[str, type[msgspec.Struct]] = {
-        **KINDS,
-        "answer": AnswerMessage,
-        "whatif_request": QuestionMessage,
-        "mode_order": ModeOrderMessage,
-        "verifier_order": VerifierOrderMessage,
-        "alarm_order": AlarmOrderMessage,
-        "mark_order": MarkOrderMessage,
-    }
-    return {f"{kind}.json": msgspec.json.schema(message) for kind, message in known.items()}
-
-
-def write_schemas(folder: Path) -> None:
-    """Write the JSON Schemas, one file per kind of message."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, schema in schemas().items():
-        (folder / name).write_text(json.dumps(schema, indent=2) + "\n", encoding="ascii")

@@ -23,7 +23,7 @@ from fusion.mqtt.client import Client, ClientState
 from fusion.mqtt.connection import Connection
 from fusion.plant import Plant
 from fusion.prospects import Question
-from fusion.publish import encoding, messages
+from fusion.publish import encoding, messages, orders
 from fusion.publish.encoding import Record
 from fusion.publish.mailbag import Mailbag
 from fusion.publish.messages import Delivery, HealthMessage, LedgerMessage, Message, RecommendationMessage
@@ -254,16 +254,16 @@ class MqttPublisher:
     def _said(self, topic: str, payload: bytes, retained: bool) -> None:
         """Note what somebody says to us; what is retained is old, and what cannot be read is counted and said."""
         if topic == self.topic("alarm", "order"):
-            self._note("order", self._orders, messages.decode_order, payload, retained)
+            self._note("order", self._orders, orders.decode_order, payload, retained)
         elif topic == self.topic("mark", "order"):
             here = messages.moved(payload, -self._clock.step_ns())  # times in it are the sender's
-            self._note("mark", self._orders, messages.decode_mark, here, retained)
+            self._note("mark", self._orders, orders.decode_mark, here, retained)
         elif topic == self.topic("mode", "order"):
-            self._note("mode", self._orders, messages.decode_mode, payload, retained)
+            self._note("mode", self._orders, orders.decode_mode, payload, retained)
         elif topic == self.topic("whatif", "request"):
-            self._note("question", self._questions, messages.decode_question, payload, retained)
+            self._note("question", self._questions, orders.decode_question, payload, retained)
         else:
-            self._note("answer", self._answers, messages.decode_answer, payload, retained)
+            self._note("answer", self._answers, orders.decode_answer, payload, retained)
 
     def _note(self, kind: str, waiting: deque[T], decode: Callable[[bytes], T], payload: bytes, retained: bool) -> None:
         if retained:

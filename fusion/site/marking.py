@@ -13,7 +13,7 @@ from fusion.errors import BrokerError, ConfigError, FusionError
 from fusion.mqtt.broker import Broker
 from fusion.mqtt.connection import Connection
 from fusion.plant import Plant
-from fusion.publish.messages import encode_mark
+from fusion.publish.orders import encode_mark
 from fusion.recordings.recorder import MARKS, FolderInUseError, Recorder
 
 DEADLINE_S = 5.0

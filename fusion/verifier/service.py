@@ -20,7 +20,7 @@ from fusion.errors import ConfigError, FusionError, SourceError
 from fusion.mqtt.client import Client
 from fusion.notify import notify
 from fusion.plant import Plant
-from fusion.publish import messages
+from fusion.publish import messages, orders
 from fusion.publish.encoding import verifier_message
 from fusion.publish.messages import HealthMessage, RecommendationMessage
 from fusion.verifier.gate import Gate, GateState, Picture
@@ -179,12 +179,12 @@ class Verifier:
 
     def _take(self, topic: str, payload: bytes, now_s: float, picture: Picture) -> None:
         if topic == self._topic("verifier", "order"):
-            order = messages.decode_verifier_order(payload)
+            order = orders.decode_verifier_order(payload)
             self.gate.order(order.order == "start", order.by, now_s, picture)
             log.warning("verifier: %s", self.gate.reason)
             self._told = None
         elif topic == self._topic("recommendation", "ack"):
-            self.gate.hear_answer(messages.decode_answer(payload))
+            self.gate.hear_answer(orders.decode_answer(payload))
         else:
             message = messages.decode(messages.moved(payload, -self._clock.step_ns()))
             if isinstance(message, HealthMessage):

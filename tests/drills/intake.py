@@ -25,7 +25,7 @@ from connectors.opcua.notifications import NotificationReader
 from fusion.dashboard.board import Board
 from fusion.errors import FusionError
 from fusion.health import SourceState
-from fusion.publish import messages
+from fusion.publish import orders
 from fusion.timeline.timeline import Timeline
 from tests.contract.peers import PLANT, LidarPeer, MqttPeer, RtspPeer, collect, supervision, until, values
 from tests.drills.rig import Memory, Options, Outcome
@@ -97,8 +97,8 @@ def hostile_decoders(options: Options, folder):
         return take
 
     counts = {n: _survives(PAYLOADS, lambda p, x=x: x.reading(p, now_ns, False)) for n, x in readers.items()}
-    counts["alarm order"] = _survives(PAYLOADS, said(messages.decode_order))
-    counts["answer"] = _survives(PAYLOADS, said(messages.decode_answer))
+    counts["alarm order"] = _survives(PAYLOADS, said(orders.decode_order))
+    counts["answer"] = _survives(PAYLOADS, said(orders.decode_answer))
     counts["page"] = _survives(PAYLOADS, lambda p: board.take("fusion/kiln/v1/anomaly", p))
     counts["page, simulator"] = _survives(PAYLOADS, lambda p: board.take("simulator/kiln/status", p))
     counts["opcua"] = _survives(_variants(), lambda v: reader.columns(_notified(v, reader.handle("TT101"))))
