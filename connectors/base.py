@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from connectors.buffer import Buffer, Overflow, RateMeter, count
+from connectors.buffer import Buffer, Overflow, RateMeter, count, past
 from connectors.settings import Supervision
 from fusion.clock import CLOCK
 from fusion.errors import SourceError, SourceRefused
@@ -308,9 +308,11 @@ class Source:
         self._backoff.reset()
         for item in items:
             self._buffer.push(item)
-        if items:
-            self._rate.add(sum(count(item) for item in items), now_s)
+        fresh = [item for item in items if not past(item)]
+        if fresh:
+            self._rate.add(sum(count(item) for item in fresh), now_s)
             self._item_s = now_s
+        if items:
             self.wake.set()
 
     async def _wait_for_space(self) -> None:

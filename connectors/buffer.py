@@ -25,6 +25,11 @@ def count(item: Item) -> int:
     return 1 if isinstance(item, Sample) else len(item)
 
 
+def past(item: Item) -> bool:
+    """Whether an item tells of a gap that is over."""
+    return isinstance(item, Columns) and item.backfilled
+
+
 def weight(item: Item) -> int:
     """Memory an item holds [bytes], with an allowance for the record itself."""
     if isinstance(item, Sample):

@@ -5,27 +5,45 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
 from fusion.command import Verb, carry_out, start_logging
 from fusion.errors import ConfigError
-from fusion.verbs import keys, learning, operation, recordings, simulated, site
+from fusion.verbs import fleet, keys, learning, operation, recordings, reports, simulated, site
 
 MARKER = "fusion-world-model"
+COMPLETING = "_ARGCOMPLETE"
+EPILOG = """exit codes:
+  0    done, or ended as asked
+  1    failed; of doctor: something fails; of discover: an address did not answer; of status: nothing is known
+  2    bad arguments or configuration, or a model or recording of another plant
+  3    import: not all of the files was taken
+  130  interrupted
+
+completion, for bash and zsh: eval "$(register-python-argcomplete fusion)"
+"""
 VERBS: tuple[Verb, ...] = (
     *site.VERBS,
     *simulated.VERBS,
     *recordings.VERBS,
     *learning.VERBS,
+    *fleet.VERBS,
     *operation.VERBS,
+    *reports.VERBS,
     *keys.VERBS,
 )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the `fusion` command."""
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    if COMPLETING in os.environ:
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+    arguments = parser.parse_args(argv)
     start_logging(logging.DEBUG if arguments.verbose else logging.INFO)
     _quiet_drivers()
     return carry_out(lambda: _carry_out(arguments.verb, arguments))
@@ -38,7 +56,12 @@ def _carry_out(verb: Verb, arguments: argparse.Namespace) -> int | None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole surface of the command line; tests/golden/cli.txt holds what it says."""
-    parser = argparse.ArgumentParser(prog="fusion", description="A world model for industrial plants.")
+    parser = argparse.ArgumentParser(
+        prog="fusion",
+        description="A world model for industrial plants.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--verbose", action="store_true", help="log every detail")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
     for verb in VERBS:

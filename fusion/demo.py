@@ -34,6 +34,7 @@ from fusion.model_store import ModelStore
 from fusion.plant import Plant
 from fusion.plant_file import load_plant
 from fusion.processes import Child, free_from, stop_in_order, until_stopped
+from fusion.progress import Bars
 from fusion.records import NS_PER_S
 from fusion.simulator.record import record, record_batch
 from fusion.simulator.scenario import NuisanceEvent, Scenario, load_scenario
@@ -212,7 +213,8 @@ class Demo:
         scenario = ["--scenario", str(self._scenario)] if self._scenario else []
         broker = f"127.0.0.1:{ports.mqtt}"
         plant = ["--opcua-port", ports.opcua, "--broker", broker, "--rtsp-port", ports.rtsp]
-        past = ["--recordings", str(self._folder / "records")]
+        folders = {"recordings": "records", "state": "state", "models": "models"}
+        past = [word for key, name in folders.items() for word in (f"--{key}", str(self._folder / name))]
         overrides = (
             "model=''",
             f"learn.models={self._models.folder}",
@@ -261,7 +263,7 @@ def find_ports(page: int) -> Ports:
 
 
 def _bar() -> Progress:
-    return Progress(
+    return Bars(
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn()
     )
 

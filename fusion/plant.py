@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -47,6 +48,7 @@ class Signal:
     contradicts the others, the machine is at fault and not an instrument. Values of an ``operating_state`` say whether
     the plant runs, stands or is cleaned; where no tag does, states are looked for in all. ``auto_tag`` of a manipulated
     signal names the process signal that is not zero while its loop takes a setpoint; a loop without one always does.
+    ``equipment`` names the part of the plant that it belongs to, for overviews.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Signal:
     machine: bool = False
     operating_state: bool = False
     auto_tag: str = ""
+    equipment: str = ""
 
     def __post_init__(self) -> None:
         """Reject limits and periods that no plant has."""
@@ -152,6 +155,18 @@ class Target:
     low: float | None = None
     high: float | None = None
     backoff: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Reject what contradicts itself."""
+        where = f"targets: {self.signal!r}"
+        if self.scale <= 0 or self.weight < 0 or self.backoff < 0:
+            raise ConfigError(f"{where}: scale must be positive, weight and backoff not negative")
+        low = -math.inf if self.low is None else self.low + self.backoff
+        high = math.inf if self.high is None else self.high - self.backoff
+        if not low < high:
+            raise ConfigError(f"{where}: low {self.low} and high {self.high} with backoff {self.backoff} contradict")
+        if self.setpoint is not None and not low <= self.setpoint <= high:
+            raise ConfigError(f"{where}: setpoint {self.setpoint} is not within its limits, {low:g} to {high:g}")
 
 
 @dataclass(frozen=True, kw_only=True)

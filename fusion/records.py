@@ -56,7 +56,9 @@ class Columns:
     """A batch of n process values as columns: ``signals[index[i]]`` had ``value[i]`` at ``t_ns[i]``.
 
     ``heartbeat`` says that every signal named in ``signals`` is known to be unchanged and alive at ``received_ns``
-    (an OPC UA keep-alive): a batch may hold no values and still carry that news.
+    (an OPC UA keep-alive): a batch may hold no values and still carry that news. ``backfilled`` values are what a
+    server's history holds of a gap that is over: they are recorded, as if they had arrived in time, and no tick waits
+    for them.
     """
 
     signals: tuple[str, ...]
@@ -67,6 +69,7 @@ class Columns:
     quality: NDArray[np.uint8]
     clock: str = ""
     replayed: bool = False
+    backfilled: bool = False
     heartbeat_ns: int | None = None
 
     def __len__(self) -> int:
@@ -160,7 +163,10 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """Predicted signals: ``mean``, ``low`` and ``high`` (90 % band) are [H, S] in engineering units."""
+    """Predicted signals: ``mean``, ``low`` and ``high`` (90 % band) are [H, S] in engineering units.
+
+    ``model_id`` is that of another model than the one in use, or "".
+    """
 
     t_ns: int
     horizon_s: tuple[float, ...]
@@ -168,6 +174,7 @@ class Forecast:
     mean: NDArray[np.float64]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
+    model_id: str = ""
 
 
 class AnomalyState(StrEnum):

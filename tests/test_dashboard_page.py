@@ -283,11 +283,11 @@ def test_the_past_is_there_after_a_restart_and_can_be_scrubbed(rig, talker, reco
     points = f"() => {shown}.getOption().series.find((s) => s.id === 'TT101.actual').data.map((p) => p[1])"
     rig.press("1 h")
     page.wait_for_function(f"() => ({points})().includes(61.5)", timeout=30_000)
-    slider = page.locator("[role=slider] [tabindex]")
+    slider = page.locator(".timebar [role=slider] [tabindex]")
     slider.press("ArrowLeft")
     rig.see("Back to now", "ago; 1 h 00 min shown", "nothing recorded then")
-    for _ in range(29):
-        slider.press("ArrowLeft")
+    minutes = page.locator(".timebar [role=slider]")
+    until(lambda: slider.press("ArrowLeft") or int(minutes.get_attribute("aria-valuenow")) <= -30, "half an hour back")
     page.locator(".media img[src]").wait_for(timeout=30_000)
     box = page.locator("[aria-label=Trends]").bounding_box()
     page.mouse.move(box["x"] + 200, box["y"] + 50)
@@ -320,6 +320,47 @@ def test_an_operator_marks_a_stretch_and_sees_that_it_was_written(rig, talker, r
         mark = Mark(name="pump trip", kind=MarkKind.MAINTENANCE, onset_ns=said["t_from_ns"], by="Ana")
         Journal(recorded / MARKS).add(mark)
         rig.see("pump trip: marked")
+
+
+def test_an_operator_answers_advice_and_asks_what_if(rig, talker):
+    page, story = rig.page, talker.story
+    talker.say(story.frame(talker.s), story.advice(talker.s))
+    page.get_by_label("your name").fill("Ana")
+    with listener(rig, "fusion/lime/v1/recommendation/ack") as answers:
+        rig.press("Reject")
+        page.get_by_text("equipment does not allow it").click()
+        until(lambda: answers, "answer")
+    assert answers[0]["answer"] == "rejected"
+    assert (answers[0]["reason"], answers[0]["by"]) == ("equipment does not allow it", "Ana")
+    rig.see("rejected: sent")
+    rig.press("^Advice$")
+    rig.see("no advice has been given yet")
+    with listener(rig, "fusion/lime/v1/whatif/request") as questions:
+        page.locator("[role=slider][aria-label='TIC101.SP'] [tabindex]").press("ArrowRight")
+        until(lambda: questions, "question")
+    asked = questions[-1]
+    assert asked["by"] == "Ana"
+    assert list(asked["moves"]) == ["TIC101.SP"]
+    talker.say(story.prospect(talker.s, asked["id"]))
+    rig.see("of the way to the border", "(moved)")
+    rig.press("^Plant$")
+    rig.see("Sources:", "Advice: set TIC101.SP")
+
+
+def test_an_alarm_of_the_record_is_looked_at_in_the_trends(rig, talker):
+    talker.say(talker.story.anomaly(talker.s))
+    rig.state("ALARM 1")
+    rig.press("^Alarm record$")
+    rig.see("IT103, TT101, microphone: process, stands", "very likely acceptable")
+    rig.press("look at")
+    rig.see("Back to now")
+    rig.press("Back to now")
+    rig.press("^Model$")
+    rig.see("h of normal operation", "not told where models are kept")
+    rig.press("^Plant$")
+    rig.page.locator(".mimic .cell.blamed", has_text="IT103").wait_for()
+    talker.say(talker.story.anomaly(talker.s, AnomalyState.CLEARED))
+    rig.page.locator(".mimic .cell.blamed").first.wait_for(state="detached")
 
 
 def test_nothing_failed_on_the_way(rig):

@@ -9,13 +9,19 @@ import pytest
 from small_plants import SMALL, small_values, write_recording
 from test_recorder import PLANT as MEDIA_PLANT
 from test_recorder import T0, Hands, media, value
+from wire_examples import PLANT as LINE
+from wire_examples import Story
 
 from fusion.alarms import MarkKind
+from fusion.dashboard import charts
 from fusion.dashboard.archive import Archive
+from fusion.dashboard.board import Board
 from fusion.dashboard.courses import Buckets
 from fusion.dashboard.lookback import recorded
 from fusion.dashboard.sight import LONGEST_S, SHORTEST_S, Sight
 from fusion.dashboard.strips import difference, moved_on, shape
+from fusion.publish.encoding import to_message
+from fusion.publish.messages import encode
 from fusion.recordings.marks import Journal, Mark
 from fusion.recordings.recorder import MARKS, OPEN, Recorder, RecorderConfig
 from fusion.recordings.recording import PROCESS
@@ -246,3 +252,36 @@ def test_a_course_that_moves_on_costs_its_new_points_alone():
     same = chart(old)
     assert difference(same, chart(old)) == {}
     assert shape(same) != shape(chart(old) | {"series": chart(old)["series"][:1]})
+
+
+def test_titles_say_what_was_at_the_moment_that_is_looked_at():
+    story = Story(T0)
+    board = Board(LINE, 900.0)
+    for s in range(60):
+        board.take("fusion/lime/v1/frame", encode(to_message(story.frame(s), LINE, "m")))
+        board.take("fusion/lime/v1/energy", encode(story.energy(s)))
+    at_ms = story.at(20) / 1e6
+    past = charts.Past((story.at(0) / 1e6, story.at(50) / 1e6), at_ms)
+    option = charts.trend_options(board, ["TT101"], 600, past=past)
+    then = next(value for t_ms, value in board.tags["TT101"] if t_ms == at_ms)
+    assert option["title"][1]["text"].startswith(f"{then:.4g} \N{DEGREE SIGN}C")
+    assert option["series"][0]["markLine"]["data"][0]["xAxis"] == at_ms
+    assert not any(series["id"].endswith(".mean") for series in option["series"])
+    surprise = next(value for t_ms, value in board.surprise["process"] if t_ms == at_ms)
+    assert charts.surprise_options(board, past=past)["title"][1]["text"] == f"{surprise / 4.0:.3g} of its limit"
+    early = charts.Past(past.span_ms, story.at(-5) / 1e6)
+    assert charts.trend_options(board, ["TT101"], 600, past=early)["title"][1]["text"].startswith("- ")
+
+
+def test_marks_lie_behind_the_trends_with_their_names():
+    board = Board(LINE, 900.0)
+    board.take("fusion/lime/v1/frame", encode(to_message(Story(T0).frame(0), LINE, "m")))
+    marks = (
+        Mark(name="trip", kind=MarkKind.FAULT, onset_ns=T0, end_ns=T0 + NS_PER_S),
+        Mark(name="lime-1", kind=MarkKind.ALARM, onset_ns=T0, signals=("LT101",)),
+    )
+    option = charts.trend_options(board, ["TT101", "LT101"], 600, past=charts.Past(marks=marks))
+    areas = {series["id"]: series["markArea"]["data"] for series in option["series"] if "markArea" in series}
+    assert [area[0]["name"] for area in areas["TT101.actual"]] == ["fault: trip"]
+    assert [area[0]["name"] for area in areas["LT101.actual"]] == ["", ""]
+    assert areas["LT101.actual"][1][1]["xAxis"] == board.now_ns // 1_000_000

@@ -37,7 +37,7 @@ def test_a_file_takes_its_name_where_it_gives_none(tmp_path):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"durations": 3}, "scenario.durations: unknown key; accepted: name, seed, start, plant_seed, duration_s"),
+        ({"durations": 3}, "scenario.durations: unknown key; accepted: name, seed, start, plant_seed, plant_spread"),
         ({"seed": "many"}, "scenario.seed: 'many' is not accepted; expected a whole number"),
         ({"faults": [{"name": "gremlins"}]}, "'gremlins' is not known; accepted: rat_hole"),
         ({"faults": [{"name": "leak", "severty": 1}]}, r"faults\[0\].severty: unknown key; accepted: name, onset_s"),

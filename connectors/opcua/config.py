@@ -34,7 +34,8 @@ class OpcUaConfig:
     name is the identifier in ``namespace_uri``. ``elements`` are the places of signals that are elements of an array,
     counted from 0, one number for each dimension. Security is on: ``certificate`` and ``private_key`` are ours,
     ``server_certificate`` is the only server trusted, and names the host in ``url`` or ``server_name``;
-    ``insecure: true`` gives all of that up, knowingly.
+    ``insecure: true`` gives all of that up, knowingly. Of a gap up to ``history_s`` are read from the server's history
+    where it has one, ``history_values`` of a tag at once; 0 asks for nothing.
     """
 
     url: str
@@ -61,6 +62,8 @@ class OpcUaConfig:
     session_timeout_s: float = 60.0
     request_timeout_s: float = 4.0
     batch: int = 1000
+    history_s: float = 86_400.0
+    history_values: int = 1000
     supervision: Supervision = field(default_factory=Supervision)
 
     def __post_init__(self) -> None:
@@ -75,6 +78,8 @@ class OpcUaConfig:
         for name in ("publishing_interval_ms", "keepalive_s", "session_timeout_s", "request_timeout_s", "batch"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"opcua.{name}: {getattr(self, name)} must be positive")
+        if self.history_s < 0 or self.history_values < 1:
+            raise ConfigError("opcua: history_s must not be negative, history_values at least 1")
         for name, place in self.elements.items():
             if name not in {*self.nodes, *self.signals} or not place or min(place) < 0:
                 raise ConfigError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -32,9 +33,9 @@ class NotificationReader:
     """Turns publish responses of one subscription into columns.
 
     ``subscribed`` are the tags whose silence is news (unchanged, alive); ``faults`` the tags whose last value was not
-    good, with the server's reason; ``newest`` what was last told of each. Tags named in ``elements`` are at that place
-    of an array. Values without a usable source time are stamped by the server's clock or, failing
-    that, by their arrival; each clock makes a batch of its own.
+    good, with the server's reason; ``newest`` what was last told of each, ``first_ns`` and ``last_ns`` its first and
+    last time stamp. Tags named in ``elements`` are at that place of an array. Values without a usable source time are
+    stamped by the server's clock or, failing that, by their arrival; each clock makes a batch of its own.
     """
 
     def __init__(
@@ -44,11 +45,14 @@ class NotificationReader:
         self._elements = elements or {}
         self._handles = {tag: FIRST_HANDLE + i for i, tag in enumerate(tags)}
         self._clocks = (f"opcua:{host}", f"opcua-server:{host}", ARRIVAL_CLOCK)
+        self._history_clock = f"opcua-history:{host}"
         self._tally = tally
         self._stamps = StampWatch(tally)
         self.subscribed: set[str] = set()
         self.faults: dict[str, str] = {}
         self.newest: dict[str, DataValue] = {}
+        self.first_ns: dict[str, int] = {}
+        self.last_ns: dict[str, int] = {}
 
     def handle(self, tag: str) -> int:
         """The client handle under which the server reports a tag."""
@@ -92,7 +96,22 @@ class NotificationReader:
         clock, t_ns = self._time(tag, data, received_ns)
         if clock != ARRIVAL_CLOCK and quality != Quality.BAD:
             self._stamps.look(tag, t_ns, value)
+        if clock == self._clocks[0]:
+            self.first_ns.setdefault(tag, t_ns)
+            self.last_ns[tag] = t_ns
         by_clock.setdefault(clock, ColumnsBuilder()).add(index, t_ns, received_ns, value, quality)
+
+    def history(self, tag: str, values: Sequence[DataValue], after_ns: int, before_ns: int) -> Columns:
+        """Values of a tag from the server's history, those between two time stamps, as if they had been in time."""
+        index, rows, now_ns = self._handles[tag] - FIRST_HANDLE, ColumnsBuilder(), CLOCK.now_ns()
+        for data in values:
+            t_ns, value = data.source_ns, number(self._element(tag, data.value))
+            if t_ns is None or not plausible(t_ns, now_ns) or not after_ns < t_ns < before_ns:
+                continue
+            usable = UNUSABLE if value is None else (value, int(to_quality(data.status)))
+            rows.add(index, t_ns, t_ns, *usable)
+        self._tally.noted["from history"] += len(rows.index)
+        return replace(rows.columns(self._tags, self._history_clock), replayed=True, backfilled=True)
 
     def _element(self, tag: str, value: Any) -> Any:
         """The value of a tag, which of an array is the element that the configuration names, and never another."""

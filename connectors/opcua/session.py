@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,11 +27,17 @@ from connectors.opcua.calls import publish, read_values
 from connectors.opcua.certificates import load, told_apart
 from connectors.opcua.channel import connect
 from connectors.opcua.config import OpcUaConfig
+from connectors.opcua.history import HistoryReader
 from connectors.opcua.nodes import NodeAddress, identifier
 from connectors.opcua.notifications import NotificationReader
+from connectors.opcua.past import Past, Stretch
 from connectors.opcua.reasons import FAILURES, refusal_or_loss, said
+from connectors.opcua.wire import DataValue
+from fusion.clock import CLOCK
 from fusion.errors import SourceError, SourceRefused
 from fusion.records import Columns, Item
+
+log = logging.getLogger(__name__)
 
 FAULTS_SHOWN = 5
 RETRY_MIN_S = 2.0
@@ -38,16 +46,22 @@ WATCHDOG_S = 5.0
 AUDIT_S = 10.0
 AUDIT_NODES = 100
 CONFIRM_S = 1.0
+FIRST_VALUES_S = 5.0
 
 
 class OpcUaSession:
     """One session and one subscription."""
 
-    def __init__(self, config: OpcUaConfig, addresses: Mapping[str, NodeAddress], tally: Tally) -> None:
+    def __init__(
+        self, config: OpcUaConfig, addresses: Mapping[str, NodeAddress], tally: Tally, past: Past | None = None
+    ) -> None:
         self._config = config
+        self._past = past = past or Past()
+        self._before = replace(past, newest=dict(past.newest))
         self._addresses = addresses
         self._client: Client | None = None
         self._inbox: Inbox[Columns] = Inbox()
+        self._told = asyncio.Event()  # the first value of each tag
         self._intake = NotificationReader(tuple(addresses), urlsplit(config.url).netloc, tally, config.elements)
         self._items: dict[str, tuple[Any, int]] = {}
         self._sampling_s = 0.0
@@ -82,7 +96,7 @@ class OpcUaSession:
             if another:
                 raise SourceRefused(f"{config.url}: {another}") from error
             raise type(reason)(f"{config.url}: {reason}") from error
-        self._tasks = [asyncio.create_task(work()) for work in (self._retry_failed, self._audit)]
+        self._tasks = [asyncio.create_task(work()) for work in (self._retry_failed, self._audit, self._fill)]
 
     async def _other_certificate(self) -> str:
         """Whether a channel that failed may have failed since the server shows another certificate than the trusted."""
@@ -127,6 +141,10 @@ class OpcUaSession:
         """Every publish response arrives here, keep-alives too; runs on the event loop and never waits."""
         try:
             self._inbox.put(*self._intake.columns(result))
+            if not self._told.is_set() and self._complete():
+                self._told.set()
+            self._past.newest.update(self._intake.last_ns)
+            self._past.heard_ns = CLOCK.now_ns()
         except SourceError as error:
             self._inbox.fail(error)
 
@@ -210,6 +228,34 @@ class OpcUaSession:
             with contextlib.suppress(SourceError, *FAILURES):  # keep-alives tell whether the connection holds, not this
                 for tag in await self._forgotten():
                     await self._drop(tag)
+
+    def _complete(self) -> bool:
+        """Whether every tag was subscribed to, or could not be, and has told a value."""
+        asked = self._intake.subscribed | self._failed.keys() == self._addresses.keys()
+        return asked and self._intake.subscribed <= self._intake.first_ns.keys()
+
+    async def _fill(self) -> None:
+        """Ask the server's history for what was missed since the connection before, once the first values are there."""
+        config, intake = self._config, self._intake
+        if not (config.history_s and self._before.newest):
+            return
+        assert self._client is not None  # noqa: S101 - opened above
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._told.wait(), FIRST_VALUES_S)
+        self._past.missed(self._before, intake.first_ns, config.history_s)
+        session = self._client.uaclient.session
+        reader = HistoryReader(self._past, config.url, session, self._found, config.history_values)
+        try:
+            await reader.run({tag: node for tag, (node, _) in self._items.items()})
+        except (SourceError, *FAILURES) as error:
+            log.warning("%s: history is not read now: %s", config.url, said(error))
+
+    def _found(self, stretch: Stretch, values: Sequence[DataValue]) -> int:
+        """Hand over what history holds of a stretch; the last time stamp there [UTC ns]."""
+        columns = self._intake.history(stretch.tag, values, stretch.after_ns, stretch.before_ns)
+        if len(columns):
+            self._inbox.put(columns)
+        return max((data.source_ns for data in values if data.source_ns is not None), default=stretch.after_ns)
 
     async def _forgotten(self) -> list[str]:
         """Tags whose value on the server is another than was told, for longer than telling takes."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from connectors.base import Driver, Source, Tally
 from connectors.opcua.config import OpcUaConfig
+from connectors.opcua.past import Past
 from connectors.settings import signal_of
 from fusion.credentials import secret
 from fusion.errors import ConfigError
@@ -24,13 +25,13 @@ def source(config: OpcUaConfig, plant: Plant, name: str = "opcua") -> Source:
         raise ConfigError("opcua.nodes: no tags; give nodes or signals with namespace_uri")
     signals = [signal_of(plant, "opcua.nodes", tag, Modality.PROCESS) for tag in addresses]
     secret("opcua.password", config.password, config.password_file)
-    tally = Tally()
+    tally, past = Tally(), Past()
     servers = itertools.cycle(config.servers())
 
     def connect() -> Driver:
         from connectors.opcua.session import OpcUaSession
 
-        return OpcUaSession(next(servers), addresses, tally)
+        return OpcUaSession(next(servers), addresses, tally, past)
 
     patience_s = max(config.supervision.stale_after_s, 3 * config.keepalive_s)  # the session itself notices earlier
     supervision = replace(config.supervision, stale_after_s=patience_s)

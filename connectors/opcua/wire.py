@@ -23,7 +23,7 @@ GUID_ID = 4
 DECIMAL = 0, 50
 DEEPEST = 30
 EPOCH_TICKS = 116_444_736_000_000_000
-DATA_CHANGE, STATUS_CHANGE = (0, 811), (0, 820)
+DATA_CHANGE, STATUS_CHANGE, HISTORY_DATA = (0, 811), (0, 820), (0, 658)
 
 
 class Unread(NamedTuple):
@@ -64,6 +64,14 @@ class Notification(NamedTuple):
 
     changes: list[tuple[int, DataValue]]
     ended: int | None = None
+
+
+class History(NamedTuple):
+    """What a history read brings of one node: its status, where it goes on ("" where it does not), and values."""
+
+    status: int
+    point: bytes
+    values: list[DataValue]
 
 
 class Wire:
@@ -213,3 +221,11 @@ class Wire:
         if kind == DATA_CHANGE:
             return Notification([(body.number("I"), body.data_value()) for _ in range(body.count())])
         return Notification([], body.number("I") if kind == STATUS_CHANGE else None)
+
+    def history(self) -> History:
+        """A result of a history read."""
+        status, point = self.number("I"), self.take(self.count())
+        kind = self.node_id()
+        body = Wire(self.take(self.count()) if self.number("B") else b"")
+        values = [body.data_value() for _ in range(body.count())] if kind == HISTORY_DATA else []
+        return History(status, point, values)

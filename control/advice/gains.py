@@ -69,6 +69,45 @@ def model_gains(world: World, plant: Plant, step: float = 0.1) -> Floats:
     return np.asarray(((last_NS[1:] - last_NS[0]) / moves_A[:, None]).cpu().numpy(), np.float64)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """How a declared pair answers to a lasting step: gain, dead time and settling time, to the model's horizons."""
+
+    manipulated: str
+    controlled: str
+    gain: float
+    dead_s: float
+    settling_s: float
+
+
+@torch.no_grad()
+def response_times(world: World, plant: Plant, step: float = 0.1) -> list[Response]:
+    """Every declared pair at the world's present state: dead until a tenth of the effect, settled within a tenth."""
+    box = MoveBox(plant, world.manipulated)
+    now_A = world.current_action.to(torch.get_default_dtype())
+    moves_A = torch.where(now_A <= (box.low + box.high) / 2, 1.0, -1.0) * step * box.span
+    paths = box.paths(torch.cat([now_A[None], now_A + torch.diag(moves_A)])[:, None], now_A)
+    made = world.rollout(paths)
+    effect_AHS = np.asarray(((made[1:] - made[0]) / moves_A[:, None, None]).cpu().numpy(), np.float64)
+    declared = [g for g in plant.gains if g.manipulated in world.manipulated and g.controlled in world.signals]
+    return [_response(gain, effect_AHS, world) for gain in declared]
+
+
+def _response(gain: Gain, effect_AHS: Floats, world: World) -> Response:
+    a, s = list(world.manipulated).index(gain.manipulated), list(world.signals).index(gain.controlled)
+    effect_H, horizon = effect_AHS[a, :, s], np.asarray(world.horizon_s)
+    last = float(effect_H[-1])
+    begun = np.abs(effect_H) >= 0.1 * abs(last)
+    away = np.flatnonzero(np.abs(effect_H - last) > 0.1 * abs(last))
+    return Response(
+        manipulated=gain.manipulated,
+        controlled=gain.controlled,
+        gain=last,
+        dead_s=float(horizon[int(begun.argmax()) - 1]) if begun.argmax() else 0.0,
+        settling_s=float(horizon[min(int(away[-1]) + 1, len(horizon) - 1)]) if len(away) else float(horizon[0]),
+    )
+
+
 def check_gains(
     gains_PAS: Floats,
     manipulated: Sequence[str],

@@ -331,6 +331,7 @@ def shown(forecast: Forecast, plant: Plant) -> Forecast:
         mean=forecast.mean[:, keep],
         low=forecast.low[:, keep],
         high=forecast.high[:, keep],
+        model_id=forecast.model_id,
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from fusion.checkpoint import Checkpoint
 from fusion.clock import CLOCK
 from fusion.daemon.desk import AlarmDesk
+from fusion.daemon.fleet import FleetForecaster
 from fusion.daemon.memory import TickMemory
 from fusion.daemon.settings import DaemonConfig
 from fusion.errors import ModelError
@@ -58,6 +59,13 @@ def resumed(config: DaemonConfig, checkpoint: Checkpoint, desk: AlarmDesk, memor
     if desk.open:
         log.info("alarms that stood before the start: %s", ", ".join(anomaly.id for anomaly in desk.open))
     return engine
+
+
+def recall(fleet: FleetForecaster, memory: TickMemory, gap_s: float) -> None:
+    """Show the fleet's forecaster the ticks that an earlier run has seen, unless they are too old."""
+    ticks = memory.since(0)
+    if ticks is not None and 0 <= CLOCK.now_ns() - int(ticks.t_ns[-1]) <= gap_s * NS_PER_S:
+        fleet.recall(ticks)
 
 
 def _recall(engine: Engine, memory: TickMemory, gap_s: float) -> None:

@@ -1,7 +1,7 @@
 """The seat of the engine: one may take the place of another between two ticks, and it may be empty.
 
 Without a model nothing is judged; ticks are made all the same, so that the first model knows the last minutes when it
-comes.
+comes, and the fleet model, which knows plants of the kind, forecasts until that one does it better.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from control.advice.licence import Level
 from control.anomaly.calibration import Calibration
+from fusion.daemon.fleet import FleetForecaster
 from fusion.errors import ConfigError
 from fusion.inference import Engine, Outcome
 from fusion.plant import Plant
@@ -26,8 +27,10 @@ NO_MODEL = "no model"
 class Seat:
     """What the daemon asks of an engine, whichever sits here; called in the thread of the engine alone."""
 
-    def __init__(self, plant: Plant, engine: Engine | None = None, sequence: int = 0) -> None:
-        self.plant, self.engine = plant, engine
+    def __init__(
+        self, plant: Plant, engine: Engine | None = None, sequence: int = 0, fleet: FleetForecaster | None = None
+    ) -> None:
+        self.plant, self.engine, self._fleet = plant, engine, fleet
         self.waiting = ""
         self._sequence = sequence
         self._builder = TickBuilder(plant, FeatureStem(plant))
@@ -37,8 +40,17 @@ class Seat:
         """What the engine says of a tick."""
         self._now_ns = frame.t_ns
         if self.engine is not None:
-            return self.engine.step(frame, newest)
-        return replace(Outcome.empty(frame, (*frame.flags, *self.flags)), ticks=self._builder.tick(frame))
+            outcome = self.engine.step(frame, newest)
+        else:
+            outcome = replace(Outcome.empty(frame, (*frame.flags, *self.flags)), ticks=self._builder.tick(frame))
+        if self._fleet is None:
+            return outcome
+        return replace(outcome, forecast=self._fleet.step(frame, outcome.forecast, newest=newest))
+
+    def close(self) -> None:
+        """End what runs beside the engine."""
+        if self._fleet is not None:
+            self._fleet.close()
 
     def answer(self, answer: Answer) -> None:
         """Take what is said of a recommendation."""
@@ -84,9 +96,10 @@ class Seat:
     @property
     def flags(self) -> tuple[str, ...]:
         """Those of the engine, or that there is none, with what it waits for."""
+        fleet = () if self._fleet is None else self._fleet.flags
         if self.engine is not None:
-            return self.engine.flags
-        return (f"{NO_MODEL}: {self.waiting}" if self.waiting else NO_MODEL,)
+            return (*self.engine.flags, *fleet)
+        return (f"{NO_MODEL}: {self.waiting}" if self.waiting else NO_MODEL, *fleet)
 
     @property
     def model_id(self) -> str:

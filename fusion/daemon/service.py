@@ -140,6 +140,8 @@ class Daemon:
         await _bounded(self._frames.join(), "inference") if not inference.done() else None
         await _cancel(inference, *rest)
         self._worker.shutdown(wait=True, cancel_futures=True)
+        if isinstance(self._engine, Seat):
+            self._engine.close()
         try:
             self._desk.settle(self._outlet.settled)
             self._saving()()

@@ -13,6 +13,7 @@ from control.advice.advisor import AdvisorConfig
 from control.anomaly.alarms import AlarmConfig
 from control.anomaly.detector import DetectorConfig
 from fusion.config import compose, register
+from fusion.daemon.fleet import FleetForecastConfig
 from fusion.daemon.http import HttpConfig
 from fusion.daemon.learning import LearnConfig
 from fusion.errors import ConfigError
@@ -30,6 +31,7 @@ class DaemonConfig:
     signed. ``connectors`` names one source each, with its ``kind`` beside its settings; hydra's long form says the kind
     in the defaults list (``- connector/opcua@connectors.plc``).
     ``learn`` makes models of what ``record`` keeps; then ``model`` is only what is used before the first of them.
+    ``fleet`` forecasts where there is none yet.
     ``whatif_per_minute`` questions of what happens if something is moved are answered.
     ``advise`` switches advice on; it stays HOLD where the model's licence does not allow it. ``record`` keeps what
     arrives. ``state`` is the folder that carries alarms and open events over a restart; with "" nothing is kept. In it
@@ -47,6 +49,7 @@ class DaemonConfig:
     publish: PublisherConfig = field(default_factory=PublisherConfig)
     record: RecorderConfig = field(default_factory=RecorderConfig)
     learn: LearnConfig = field(default_factory=LearnConfig)
+    fleet: FleetForecastConfig = field(default_factory=FleetForecastConfig)
     http: HttpConfig = field(default_factory=HttpConfig)
     model_key: str = ""
     advise: bool = True
@@ -85,6 +88,7 @@ def load_daemon_config(file: Path, overrides: Sequence[str] = ()) -> DaemonConfi
     take_beside(config.publish, base, "outbox")
     take_beside(config.record, base, "folder")
     take_beside(config.learn, base, "models")
+    take_beside(config.fleet, base, "model")
     for part in (config.publish, *config.connectors.values()):
         part.beside(base)
     return config

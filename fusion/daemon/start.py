@@ -15,9 +15,10 @@ from fusion.clock import Clock
 from fusion.daemon.audit import AUDIT, Audit
 from fusion.daemon.certificates import CertificateWatch
 from fusion.daemon.desk import AlarmDesk
+from fusion.daemon.fleet import fleet_forecaster
 from fusion.daemon.learning import Learner
 from fusion.daemon.outlet import FileOutlet, MqttOutlet, Outlet, Outlets
-from fusion.daemon.resume import memory_of, resumed
+from fusion.daemon.resume import memory_of, recall, resumed
 from fusion.daemon.seat import Seat
 from fusion.daemon.service import Daemon
 from fusion.daemon.settings import DaemonConfig
@@ -44,12 +45,15 @@ def run(config: DaemonConfig) -> None:
     sources = made_sources(config.connectors, plant)
     place = first_model(config)
     checkpoint = None if place is None else load_model(config, place, plant)
+    fleet = fleet_forecaster(config.fleet, plant, config.forecast_every_s) if checkpoint is None else None
 
     def build() -> Daemon:
         store = Store(Path(config.state), plant.name) if config.state else None
         desk, memory = AlarmDesk(config.alarms, store), memory_of(config, plant)
         engine = None if checkpoint is None else resumed(config, checkpoint, desk, memory)
-        seat = Seat(plant, engine, desk.sequence)
+        if fleet is not None and memory is not None:
+            recall(fleet, memory, config.memory_gap_s)
+        seat = Seat(plant, engine, desk.sequence, fleet)
         audit = Audit(Path(config.state) / AUDIT if config.state else None)
         recorder = Recorder(config.record, plant) if config.record.folder else None
         succession = None

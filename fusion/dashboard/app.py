@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from fusion.dashboard.access import Access, Visit, read_people
+from fusion.dashboard.acts import ActLog
 from fusion.dashboard.archive import Archive
 from fusion.dashboard.board import Board
 from fusion.dashboard.feed import Feed
@@ -21,6 +22,7 @@ from fusion.plant import Plant
 log = logging.getLogger(__name__)
 
 INTAKE_S = 0.2
+AUDIT = "audit.jsonl"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -30,7 +32,7 @@ class DashboardConfig:
     ``users`` is a file of people who may log in, required wherever others than this machine reach the page. A session
     ends after ``session_s``, or ``idle_s`` after its page was closed. ``origins`` are other addresses of the page, such
     as that of a proxy. ``certificate`` and ``key`` serve it over TLS. ``recordings`` is the folder of a recorder, to
-    look back; it is only read.
+    look back, ``state`` that of a daemon, for its audit, ``models`` that of its models; they are only read.
     """
 
     host: str = "127.0.0.1"
@@ -42,6 +44,8 @@ class DashboardConfig:
     certificate: str = ""
     key: str = ""
     recordings: str = ""
+    state: str = ""
+    models: str = ""
     broker: Broker = field(default_factory=Broker)
     past_s: float = 900.0
     future_s: float = 600.0
@@ -88,14 +92,16 @@ def run(config: DashboardConfig, plant: Plant | None = None) -> None:
     secure = bool(config.certificate)
     if access.needed and not secure and not is_loopback(config.host):
         log.warning("passwords travel in the clear: give --https-certificate, or let a proxy do TLS")
-    board = Board(plant, config.past_s)
+    board = Board(plant, config.past_s, acts=ActLog(Path(config.state) / AUDIT if config.state else None))
     feed = Feed(config.broker, board.name)
+    models = Path(config.models) if config.models else None
     archive = Archive(Path(config.recordings), plant) if config.recordings and plant else None
 
     def take() -> None:
         try:
             for topic, payload in feed.drain():
                 board.take(topic, payload)
+            board.acts.read()
             notify("WATCHDOG=1")
         except BrokerError:
             app.shutdown()
@@ -103,7 +109,7 @@ def run(config: DashboardConfig, plant: Plant | None = None) -> None:
     def page() -> None:
         ui.add_css(Path(__file__).parent / "style.css")
         request = ui.context.client.request
-        Page(board, feed, archive, config.future_s, Visit(access, token_of(request.headers)))
+        Page(board, feed, archive, models, config.future_s, Visit(access, token_of(request.headers)))
 
     app.add_middleware(Gate, access=access, origins=config.origins, secure=secure)
     app.on_startup(feed.start)

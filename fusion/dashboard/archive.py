@@ -64,7 +64,9 @@ class Archive:
     _blocks: dict[Path, Block | None] = field(default_factory=dict)
     _kept: OrderedDict[tuple[Path, str], Kept] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _marks: tuple[float, list[Mark]] = (0.0, [])
+    _marks: dict[str, Mark] = field(default_factory=dict)
+    _marks_at: int = 0
+    _span: tuple[int, int] | None = None
 
     @property
     def step_ns(self) -> int:
@@ -72,10 +74,14 @@ class Archive:
         return round(max(1.0, self.plant.step_s) * NS_PER_S)
 
     def span_ns(self) -> tuple[int, int] | None:
-        """The first and the last arrival that is recorded; None where nothing is."""
-        with self._lock:
-            blocks = self._found()
-        return (blocks[0].t0_ns, max(block.t1_ns for block in blocks)) if blocks else None
+        """The first and the last arrival that is recorded, as known last; None where nothing is. It never waits."""
+        if self._lock.acquire(blocking=False):
+            try:
+                blocks = self._found()
+                self._span = (blocks[0].t0_ns, max(block.t1_ns for block in blocks)) if blocks else None
+            finally:
+                self._lock.release()
+        return self._span
 
     def courses(self, names: Sequence[str], t0_ns: int, t1_ns: int, points: int) -> dict[str, Data]:
         """The course of each tag in a span as at most ``2 * points`` pairs of time [ms] and value; None breaks it."""
@@ -93,16 +99,21 @@ class Archive:
         return holding(self.all_marks(), t0_ns, t1_ns)
 
     def all_marks(self) -> list[Mark]:
-        """The last word on each name."""
+        """The last word on each name; of the journal only what is new is read."""
         file = self.folder / MARKS
         try:
-            written_s = file.stat().st_mtime
-            if written_s != self._marks[0]:
-                whole = file.read_text().rpartition("\n")[0]  # the last line may not be whole yet
-                self._marks = written_s, list(marks_of(whole, str(file)).values())
-        except (OSError, UnicodeDecodeError):
-            return self._marks[1]
-        return self._marks[1]
+            with file.open("rb") as stream:
+                if stream.seek(0, 2) < self._marks_at:
+                    self._marks_at = 0  # another journal
+                    self._marks.clear()
+                stream.seek(self._marks_at)
+                whole = stream.read().rpartition(b"\n")  # the last line may not be whole yet
+        except OSError:
+            return list(self._marks.values())
+        if whole[1]:
+            self._marks |= marks_of(whole[0].decode("utf-8", "replace"), str(file))
+            self._marks_at += len(whole[0]) + 1
+        return list(self._marks.values())
 
     def samples(self, signal: Signal, t_ns: int, length_s: float = 0.0) -> list[NDArray[np.generic]]:
         """What a medium had sent last at a time, and ``length_s`` before that; [] where it was silent for long."""

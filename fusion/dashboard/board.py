@@ -7,14 +7,14 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
-
-import msgspec
+from functools import cached_property
 
 from fusion.alarms import AlarmState
 from fusion.clock import STEP_NS
+from fusion.dashboard.acts import ActLog
 from fusion.dashboard.courses import Points
+from fusion.dashboard.previews import POINT_BYTES, Picture, Sound, picture_of, sound_after
+from fusion.dashboard.simulated import Simulator, simulator_of
 from fusion.dashboard.words import unit_text
 from fusion.errors import FusionError
 from fusion.plant import Modality, Plant, Role
@@ -27,9 +27,11 @@ from fusion.publish.messages import (
     ForecastMessage,
     FrameMessage,
     HealthMessage,
+    LedgerMessage,
     RecommendationMessage,
     SpectrogramMessage,
     SurpriseOut,
+    WhatifMessage,
     decode,
 )
 from fusion.records import NS_PER_S, AnomalyState
@@ -41,44 +43,10 @@ CLEARED_KEPT = 5
 EXPECTED_KEPT = 600
 SINCE_KEPT = 1000
 OVERLOAD_S = 60.0
+ORDERS = ("ack", "order", "request")
+EVENTS_KEPT = 500
+ANSWERS_KEPT = 50
 PEAK_NS, PEAKS_KEPT = 10 * NS_PER_S, 8640
-SPECTROGRAM_COLUMNS = 600
-PICTURE_MAGIC = {b"\x89PNG": "image/png", b"\xff\xd8\xff\xe0": "image/jpeg", b"\xff\xd8\xff\xdb": "image/jpeg"}
-PNG_SIZE_END = 24
-POINT_BYTES = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """One picture as the browser takes it."""
-
-    media_type: str
-    data: bytes
-
-    @property
-    def size(self) -> tuple[int, int] | None:
-        """Columns and rows; None where the header does not say it in its first bytes."""
-        if self.media_type != "image/png" or len(self.data) < PNG_SIZE_END:
-            return None
-        return int.from_bytes(self.data[16:20]), int.from_bytes(self.data[20:PNG_SIZE_END])
-
-
-@dataclass(slots=True)
-class Sound:
-    """The last columns of a spectrogram; ``count`` is how many there ever were."""
-
-    frequency_hz: list[float]
-    columns: deque[list[float]]
-    count: int = 0
-
-
-@dataclass(slots=True)
-class Simulator:
-    """What a simulated plant says of itself: faults it can show and those that are on, with their severity."""
-
-    state: str
-    faults: tuple[str, ...]
-    active: dict[str, float] = field(default_factory=dict)
 
 
 class Board:
@@ -90,7 +58,13 @@ class Board:
     milliseconds, as charts want them, and None is a tick without a value. ``clock`` gives monotonic seconds.
     """
 
-    def __init__(self, plant: Plant | None, window_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        plant: Plant | None,
+        window_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        acts: ActLog | None = None,
+    ) -> None:
         self.plant = plant
         self.name = plant.name if plant else ""
         self.window_s = window_s
@@ -105,6 +79,10 @@ class Board:
         self.alarms: dict[str, AlarmOut] = {}
         self.evidence: dict[str, AnomalyMessage] = {}
         self.cleared: list[AnomalyMessage] = []
+        self.events: dict[str, AnomalyMessage] = {}
+        self.acts = acts or ActLog()
+        self.ledger: LedgerMessage | None = None
+        self.answers: dict[str, WhatifMessage] = {}
         self.expected: dict[str, dict[str, Points]] = {}
         self.tags: dict[str, Points] = {}
         self.surprise: dict[str, Points] = {}
@@ -183,6 +161,18 @@ class Board:
         matching = (s.name for s in self.plant.actions if s.name != name and _loop(s.name) == loop and s.unit == unit)
         return next(matching, None)
 
+    @cached_property
+    def setpoints(self) -> dict[str, str]:
+        """The setpoint of each controlled signal whose loop has one."""
+        pairs = ((name, self.setpoint_of(name)) for name in (self.controlled() if self.plant else ()))
+        return {name: setpoint for name, setpoint in pairs if setpoint}
+
+    def beyond(self, name: str, value: float) -> tuple[bool, bool]:
+        """Whether a value is below or above an operating limit of the plant's targets."""
+        mine = [target for target in (self.plant.targets if self.plant else ()) if target.signal == name]
+        low, high = [t.low for t in mine if t.low is not None], [t.high for t in mine if t.high is not None]
+        return any(value < limit for limit in low), any(value > limit for limit in high)
+
     def value(self, name: str) -> float | None:
         """The last value of a process signal."""
         return self.frame.values.get(name) if self.frame else None
@@ -198,11 +188,12 @@ class Board:
         """Let one message in; one that cannot be read is counted and left."""
         levels = topic.split("/")
         if levels[0] == "simulator" and len(levels) == 3:
-            self._take_simulator(payload)
+            self.simulator = simulator_of(payload)
             return
         if levels[0] != "fusion" or len(levels) < 4 or (self.name and levels[1] != self.name):
             return
-        if levels[-1] in ("ack", "order"):
+        if levels[-1] in ORDERS:
+            self.acts.heard(levels[3:], payload, self.now_ns)
             return
         self.name = self.name or levels[1]
         if levels[3] == "preview" and not payload.startswith(b"{"):
@@ -225,6 +216,13 @@ class Board:
             case AlarmMessage():
                 self._since.append(message)
                 self._take_alarm(message.alarm)
+                self.acts.told(message)
+            case LedgerMessage():
+                self.ledger = message
+            case WhatifMessage():
+                self.answers[message.id] = message
+                while len(self.answers) > ANSWERS_KEPT:
+                    self.answers.pop(next(iter(self.answers)))
             case ForecastMessage():
                 self.forecast = message
             case RecommendationMessage():
@@ -316,7 +314,9 @@ class Board:
             self._skipped.popleft()
 
     def _take_anomaly(self, anomaly: AnomalyMessage) -> None:
-        self.evidence[anomaly.id] = anomaly
+        self.evidence[anomaly.id] = self.events[anomaly.id] = anomaly
+        while len(self.events) > EVENTS_KEPT:
+            self.events.pop(next(iter(self.events)))
         self._note_expected(anomaly)
         gone = [other for other in self.cleared if other.id != anomaly.id]
         if anomaly.state == AnomalyState.CLEARED:
@@ -341,36 +341,16 @@ class Board:
             self.alarms[alarm.id] = alarm
 
     def _take_sound(self, message: SpectrogramMessage) -> None:
-        frequency_hz = [f or 0.0 for f in message.frequency_hz]
-        sound = self.sounds.get(message.signal)
-        if sound is None or sound.frequency_hz != frequency_hz:
-            sound = self.sounds[message.signal] = Sound(frequency_hz, deque(maxlen=SPECTROGRAM_COLUMNS))
-        bands = len(frequency_hz)
-        columns = [[-100.0 if v is None else v for v in column] for column in message.columns if len(column) == bands]
-        sound.columns.extend(columns)
-        sound.count += len(columns)
+        before = self.sounds.get(message.signal)
+        self.sounds[message.signal] = sound_after(before, message)
 
     def _take_media(self, signal: str, payload: bytes) -> None:
-        media_type = PICTURE_MAGIC.get(payload[:4])
-        if media_type:
-            self.pictures[signal] = Picture(media_type, payload)
+        if (picture := picture_of(payload)) is not None:
+            self.pictures[signal] = picture
         elif payload and len(payload) % POINT_BYTES == 0:
             self.clouds[signal] = payload
         else:
             self.rejected += 1
-
-    def _take_simulator(self, payload: bytes) -> None:
-        try:
-            status = msgspec.json.decode(payload) if payload else None
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            status = None
-        if not isinstance(status, dict) or status.get("state") in ("offline", "stopped"):
-            self.simulator = None
-            return
-        active = _severities(status.get("active"))
-        self.simulator = Simulator(
-            str(status.get("state", "")), tuple(_severities(status.get("faults")) or active), active
-        )
 
     def modalities(self) -> list[SurpriseOut]:
         """The newest surprise of each modality."""
@@ -389,18 +369,3 @@ def _is_bare(health: HealthMessage) -> bool:
 def _loop(name: str) -> tuple[str, str] | None:
     found = re.match(r"([A-Z])[A-Z]*?[_-]?(\d+)", name)
     return (found[1], found[2]) if found else None
-
-
-def _severities(value: Any) -> dict[str, float]:
-    """Names with severities, from a mapping, a list of names or a list of mappings with ``name``."""
-    if isinstance(value, dict):
-        return {str(k): float(v) if isinstance(v, int | float) else 1.0 for k, v in value.items()}
-    if not isinstance(value, list):
-        return {}
-    found = {}
-    for item in value:
-        name = item.get("name") if isinstance(item, dict) else item
-        severity = item.get("severity") if isinstance(item, dict) else None
-        if isinstance(name, str):
-            found[name] = float(severity) if isinstance(severity, int | float) else 1.0
-    return found

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from textwrap import shorten
 
+from msgspec.structs import replace
+
 from fusion.alarms import MarkKind
 from fusion.dashboard.alarms import Accused
 from fusion.dashboard.axes import Option, line, still, stretches, strips
@@ -13,7 +15,7 @@ from fusion.dashboard.board import Board, exceeds
 from fusion.dashboard.courses import Data, Points, thin
 from fusion.dashboard.look import PLAIN, Look, Palette
 from fusion.dashboard.words import figure, reading, sense_text, with_unit
-from fusion.publish.messages import Course, ForecastMessage, RecommendationMessage, SurpriseOut
+from fusion.publish.messages import Course, ForecastMessage, RecommendationMessage, SurpriseOut, WhatifMessage
 from fusion.recordings.marks import Mark
 
 ROW_PX, SENSE_PX = 88, 74
@@ -53,9 +55,9 @@ def trend_options(
     """
     accused = accused or {}
     span_ms = past.span_ms or live_span_ms(board, future_s, accused)
-    rows = [_Row(board, name, i, span_ms, accused, look.palette, past).series() for i, name in enumerate(names)]
-    titles = [_trend_title(board, name, accused.get(name), look) for name in names]
-    return strips(titles, rows, span_ms, ROW_PX, look.palette) | {"movable": not look.narrow}
+    rows = [_Row(board, name, i, span_ms, accused, look.palette, past) for i, name in enumerate(names)]
+    titles = [_trend_title(row, accused.get(row.name), look) for row in rows]
+    return strips(titles, [row.series() for row in rows], span_ms, ROW_PX, look.palette) | {"movable": not look.narrow}
 
 
 def live_span_ms(board: Board, future_s: float, accused: Mapping[str, Accused]) -> tuple[float, float]:
@@ -83,7 +85,8 @@ def surprise_options(board: Board, look: Look = PLAIN, past: Past = NOTHING) -> 
         level = [{"yAxis": 1.0, "lineStyle": {"color": colour, "width": 1, "type": "dashed"}}]
         at = [] if past.at_ms is None else [_upright(past.at_ms, palette.ink)]
         rows.append([line(f"{name}.value", i, points, colour, 1.6) | {"markLine": still([*level, *at])}])
-        titles.append((sense_text(name), _surprise_text(said), colour))
+        shown = said if past.at_ms is None else replace(said, value=value_at(known, past.at_ms))
+        titles.append((sense_text(name), _surprise_text(shown), colour))
     option = strips(titles, rows, span_ms, SENSE_PX, palette)
     scale = {"type": "log", "min": 1 / CAP, "max": CAP, "scale": False}
     return option | {"yAxis": [axis | scale for axis in option["yAxis"]], "movable": not look.narrow}
@@ -112,12 +115,13 @@ def _surprise_text(said: SurpriseOut) -> str:
     )
 
 
-def _trend_title(board: Board, name: str, said: Accused | None, look: Look) -> tuple[str, str, str]:
-    text = with_unit(reading(board.value(name)), board.unit(name))
+def _trend_title(row: _Row, said: Accused | None, look: Look) -> tuple[str, str, str]:
+    board, name = row.board, row.name
+    text = with_unit(reading(row.value(name)), board.unit(name))
     setpoint = board.setpoint_of(name)
-    if setpoint and board.value(setpoint) is not None:
-        text += f"   SP {reading(board.value(setpoint))}"
-    if said and said.expected:
+    if setpoint and (wanted := row.value(setpoint)) is not None:
+        text += f"   SP {reading(wanted)}"
+    if said and said.expected and row.past.at_ms is None:
         text += f"   expected {reading(said.expected[-1][1])}"
     room = (TITLE_NARROW if look.narrow else TITLE_WIDE) - len(text)
     title = shorten(board.named(name), max(room, len(name) + 2), placeholder=" \N{HORIZONTAL ELLIPSIS}")
@@ -153,6 +157,12 @@ class _Row:
         if self.board.advice and self.past.at_ms is None:
             found += _advised(self.board.advice, self.name, self.place, self.palette)
         return [series | unit for series in found]
+
+    def value(self, name: str) -> float | None:
+        """What a signal of this row is now, or was at the moment that is looked at."""
+        if self.past.at_ms is None:
+            return self.board.value(name)
+        return value_at(self._course(name), self.past.at_ms)
 
     def _course(self, name: str) -> Data:
         return course(self.board.tags.get(name, ()), self.past.courses.get(name, ()), self.span_ms)
@@ -198,7 +208,7 @@ class _Row:
 
     def _limits(self) -> list[Option]:
         """Operating limits, in alarm colour where the value is beyond."""
-        value, marks = self.board.value(self.name), []
+        value, marks = self.value(self.name), []
         for target in self.board.plant.targets if self.board.plant else ():
             for limit, side in ((target.low, -1), (target.high, 1)):
                 if target.signal == self.name and limit is not None:
@@ -206,6 +216,11 @@ class _Row:
                     colour = self.palette.alarm if beyond else self.palette.muted
                     marks.append({"yAxis": limit, "lineStyle": {"color": colour, "width": 1, "type": "dotted"}})
         return marks
+
+
+def value_at(points: Data, t_ms: float) -> float | None:
+    """The last value up to a time; None where the course is broken there, or begins later."""
+    return next((value for t, value in reversed(points) if t is not None and t <= t_ms), None)
 
 
 def _upright(t_ms: float, colour: str) -> Option:
@@ -257,3 +272,34 @@ def _future(start_ms: float, horizon_s: Iterable[float | None], values: Iterable
 def _values(low: Iterable[float | None], high: Iterable[float | None]) -> list[float]:
     """The high values where both ends are known; an open end has no width."""
     return [lo if hi is None else hi for lo, hi in zip(low, high, strict=False) if lo is not None]
+
+
+def prospect_options(board: Board, answer: WhatifMessage | None, look: Look = PLAIN) -> Option:
+    """One row per controlled signal: its last minutes, and both courses of an answer to what if."""
+    now_ms = board.now_ns // 1_000_000
+    horizon_s = (answer.horizon_s[-1] or 0.0) if answer and answer.horizon_s else 0.0
+    span_ms = now_ms - BEFORE_ONSET_MS, now_ms + max(60.0, horizon_s) * 1000
+    names, rows = board.controlled(), []
+    for i, name in enumerate(names):
+        past = course(board.tags.get(name, ()), (), span_ms)
+        actual = line(f"{name}.actual", i, past, look.palette.actual, 1.6)
+        row = [actual | {"markLine": still([_upright(now_ms, look.palette.muted)])}]
+        if answer is not None:
+            row += _both(answer, name, i, look.palette)
+        rows.append([series | {"unit": board.unit(name)} for series in row])
+    heads = [_Row(board, name, i, span_ms, {}, look.palette, NOTHING) for i, name in enumerate(names)]
+    titles = [_trend_title(head, None, look) for head in heads]
+    return strips(titles, rows, span_ms, ROW_PX, look.palette) | {"movable": False}
+
+
+def _both(answer: WhatifMessage, name: str, row: int, palette: Palette) -> list[Option]:
+    found = []
+    kinds = (
+        ("applied", answer.if_moved, palette.applied, "dashed"),
+        ("nothing", answer.if_nothing, palette.muted, "dotted"),
+    )
+    for key, courses, colour, kind in kinds:
+        mine = next((c for c in courses if c.signal == name), None)
+        points = _future(answer.t_ns / 1e6, answer.horizon_s, mine.mean) if mine else []
+        found.append(line(f"{name}.{key}", row, points, colour, 1.6, kind))
+    return found

@@ -12,18 +12,22 @@ from fusion.dashboard.words import (
     Check,
     blame_text,
     check_of,
+    duration,
     figure,
+    hold_text,
     kind_text,
     listed,
     percent,
     sense_text,
+    unit_text,
 )
 from fusion.plant import Modality
-from fusion.publish.messages import AnomalyMessage, BlameOut
-from fusion.records import PROCESS, AnomalyKind
+from fusion.publish.messages import AnomalyMessage, BlameOut, RecommendationMessage
+from fusion.records import NS_PER_S, PROCESS, AnomalyKind
 
 CHECKS_SHOWN = 3
 TAGS_NAMED = 4
+MOVES_TOLD = 3
 SHARE_SEEN = 0.005
 CARE = {
     Modality.VIDEO: "lens, light, aim and cable",
@@ -126,3 +130,21 @@ def _check(board: Board, blame: BlameOut) -> str:
     if care:
         return f"Check {board.named(blame.signal)} itself: {care}"
     return f"Check the instrument {blame.signal}: {INSTRUMENT}"
+
+
+def advice_text(board: Board, advice: RecommendationMessage | None) -> str:
+    """The advice of now in one sentence."""
+    if advice is None:
+        return "Advice: none yet"
+    left_ns = advice.valid_until_ns - board.now_ns
+    if advice.verdict == "hold":
+        return f"No advice: {hold_text(advice.reason)}"
+    if left_ns <= 0:
+        return "Advice: the last one has expired"
+    moves = "; ".join(
+        f"{m.signal} from {figure(m.current)} to {figure(m.recommended)} {unit_text(m.unit)}".rstrip()
+        for m in advice.moves[:MOVES_TOLD]
+    )
+    more = f" and {len(advice.moves) - MOVES_TOLD} more" if len(advice.moves) > MOVES_TOLD else ""
+    gain = f"saves about {figure(advice.gain.expected)} cost units an hour"
+    return f"Advice: set {moves}{more}; {gain}, valid for {duration(left_ns // NS_PER_S * NS_PER_S)}"

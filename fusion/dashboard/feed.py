@@ -10,7 +10,7 @@ import msgspec
 
 from fusion.mqtt.broker import Broker
 from fusion.mqtt.client import Client, ClientState
-from fusion.publish.messages import AlarmOrderMessage, MarkOrderMessage
+from fusion.publish.messages import AlarmOrderMessage, AnswerMessage, MarkOrderMessage, QuestionMessage
 
 WAITING = 4000
 
@@ -72,3 +72,11 @@ class Feed:
     def mark(self, plant: str, order: MarkOrderMessage) -> None:
         """Tell the daemon what a stretch of time was; lost while there is no broker."""
         self._client.publish(f"fusion/{plant}/v1/mark/order", msgspec.json.encode(order), 1)
+
+    def answer(self, plant: str, answer: AnswerMessage) -> None:
+        """Tell the daemon what an operator makes of an advice; lost while there is no broker."""
+        self._client.publish(f"fusion/{plant}/v1/recommendation/ack", msgspec.json.encode(answer), 1)
+
+    def ask(self, plant: str, question: QuestionMessage) -> None:
+        """Ask the daemon what would happen; lost while there is no broker."""
+        self._client.publish(f"fusion/{plant}/v1/whatif/request", msgspec.json.encode(question), 1)

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fusion.dashboard.archive import Archive
-from fusion.dashboard.board import Board, Picture, Sound
+from fusion.dashboard.board import Board
 from fusion.dashboard.charts import Past
 from fusion.dashboard.courses import Data
+from fusion.dashboard.previews import Picture, Sound
 from fusion.dashboard.sight import AHEAD, Fetch, Sight
 from fusion.plant import Modality, Plant
 from fusion.publish.preview import cloud_bytes, picture_png, spectrogram

@@ -15,10 +15,11 @@ from nicegui.element import Element
 from PIL import Image
 
 from fusion.dashboard import alarms
-from fusion.dashboard.board import SPECTROGRAM_COLUMNS, Board, Picture, Sound
+from fusion.dashboard.board import Board
 from fusion.dashboard.explain import place_of
 from fusion.dashboard.lookback import Scene
 from fusion.dashboard.places import Place, Range
+from fusion.dashboard.previews import SPECTROGRAM_COLUMNS, Picture, Sound
 from fusion.dashboard.words import SPREADS
 from fusion.plant import Modality
 from fusion.publish.preview import COLUMN_S

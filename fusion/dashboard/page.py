@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from nicegui import ui
@@ -13,6 +15,8 @@ from nicegui.events import GenericEventArguments
 
 from fusion.dashboard import alarms, charts, header, panels
 from fusion.dashboard.access import Visit
+from fusion.dashboard.advice_view import AdviceView, Answers
+from fusion.dashboard.alarm_record import AlarmRecord
 from fusion.dashboard.archive import Archive
 from fusion.dashboard.board import Board
 from fusion.dashboard.cards import AlarmList, Operator
@@ -22,11 +26,14 @@ from fusion.dashboard.look import ASK, PLAIN, WATCH, look_of
 from fusion.dashboard.lookback import LookBack
 from fusion.dashboard.marking import Marking
 from fusion.dashboard.media import MediaTiles
+from fusion.dashboard.mimic import Mimic, below
+from fusion.dashboard.model_view import ModelView
 from fusion.dashboard.strips import Strips
 from fusion.dashboard.timebar import TimeBar, sight_text
 
 log = logging.getLogger(__name__)
 
+VIEWS = ("Plant", "Alarm record", "Advice", "Model")
 EXTRA_SHOWN = 3
 ACCUSED_SHOWN = 3
 REFRESH_S = 1.0
@@ -55,7 +62,9 @@ class Pulse(Element, component="pulse.js"):
 class Page:
     """One open browser page over the shared board."""
 
-    def __init__(self, board: Board, feed: Feed, archive: Archive | None, future_s: float, visit: Visit) -> None:
+    def __init__(
+        self, board: Board, feed: Feed, archive: Archive | None, models: Path | None, future_s: float, visit: Visit
+    ) -> None:
         self._board = board
         self._archive = archive
         self._feed = feed
@@ -67,7 +76,11 @@ class Page:
         self._client = ui.context.client
         self._back = LookBack(board, archive, self._seen)
         self._head()
-        with ui.element("div").classes("board"):
+        self._views = Views(VIEWS, self.refresh)
+        with self._views.view("Plant"):
+            with ui.element("div").classes("panel overview"):
+                self._mimic = Mimic(board, self._add)
+                self._below = ui.html("", sanitize=False).classes("below")
             with _column():
                 self._trends()
                 self._media = MediaTiles()
@@ -75,9 +88,18 @@ class Page:
                 self._alarms = AlarmList(board, feed, self._operator, visit, self._pick)
                 self._surprise, self._unexplained = self._chart("How unusual, by sense")
             with _column():
-                self._advice = _panel("Recommendation")
+                with ui.element("div").classes("panel"):
+                    ui.label("Recommendation").classes("title")
+                    self._advice = ui.html("", sanitize=False)
+                    self._answers = Answers(board, feed, self._operator, visit)
                 self._sources = _panel("Sources and daemon")
                 self._faults = Faults(board, feed, visit)
+        with self._views.view("Alarm record"):
+            self._record = AlarmRecord(board, archive, self._look_at)
+        with self._views.view("Advice"):
+            self._ahead = AdviceView(board, feed, self._operator, visit)
+        with self._views.view("Model"):
+            self._model = ModelView(board, models)
         ui.on("look", self._hear_look)
         ui.timer(0, self._ask_look, once=True)
         ui.timer(REFRESH_S, self.refresh)
@@ -162,6 +184,21 @@ class Page:
         warning = broker or header.silence(board, look)
         self._banner.set_text(warning)
         self._banner.set_visibility(bool(warning))
+        self._views.refresh()
+        match self._views.shown:
+            case "Plant":
+                self._refresh_plant()
+            case "Alarm record":
+                self._record.refresh(look)
+            case "Advice":
+                self._ahead.refresh(look)
+            case "Model":
+                self._model.refresh(look)
+
+    def _refresh_plant(self) -> None:
+        board, look = self._board, self._look
+        self._mimic.refresh()
+        self._below.set_content(below(board))
         if self._choice.options != (choices := self._choices()):
             self._choice.set_options(choices)
         self._draw_trend()
@@ -173,9 +210,22 @@ class Page:
         self._unexplained.set_content(alarms.unexplained(board))
         self._alarms.refresh(look)
         self._advice.set_content(panels.recommendation(board, look))
+        self._answers.refresh()
         self._sources.set_content(panels.sources(board))
         self._media.refresh(board, self._back.scene(self._bar.sight))
         self._faults.refresh()
+
+    def _look_at(self, t_ns: int) -> None:
+        """Have the trends look at a moment."""
+        self._views.shown = "Plant"
+        self._bar.show(self._bar.sight.at(t_ns, self._board.now_ns))
+
+    def _add(self, name: str) -> None:
+        """Put a tag among the trends, or take it out."""
+        if name in self._choices():
+            rest = [other for other in self._selected if other != name]
+            wanted = rest if name in self._selected else [*rest, name][-EXTRA_SHOWN:]
+            self._choice.set_value(wanted)
 
     def _broker(self) -> str:
         """What is wrong with the connection to the broker and since when, "" where nothing is."""
@@ -194,6 +244,32 @@ class Page:
         names = names or self._board.others()[:EXTRA_SHOWN]
         self._past = self._back.past(names, self._bar.sight, self._future_s)
         self._trend.show(charts.trend_options(self._board, names, self._future_s, shown, self._look, self._past))
+
+
+class Views:
+    """Which part of the page is shown; only that is brought up to date."""
+
+    def __init__(self, names: Sequence[str], changed: Callable[[], None]) -> None:
+        self.shown = names[0]
+        self._changed = changed
+        self._parts: dict[str, ui.element] = {}
+        with ui.element("nav").classes("views").props('aria-label="views"'):
+            self._buttons = {name: _button(name, partial(self._show, name)) for name in names}
+
+    def view(self, name: str) -> ui.element:
+        """The part of this name, to be filled."""
+        self._parts[name] = ui.element("div").classes(f"board {name.split(maxsplit=1)[0].lower()}")
+        return self._parts[name]
+
+    def refresh(self) -> None:
+        """Show what is to be shown."""
+        for name, part in self._parts.items():
+            part.set_visibility(name == self.shown)
+            self._buttons[name].props(f"aria-pressed={str(name == self.shown).lower()}")
+
+    def _show(self, name: str) -> None:
+        self.shown = name
+        self._changed()
 
 
 class Faults:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from fusion.dashboard.board import Board
@@ -23,7 +24,7 @@ def recommendation(board: Board, look: Look = PLAIN) -> str:
     """The current advice, or why there is none."""
     advice = board.advice
     if advice is None:
-        return _empty("no recommendation yet")
+        return empty("no recommendation yet")
     left_s = (advice.valid_until_ns - board.now_ns) / NS_PER_S
     hold = advice.verdict == "hold"
     expiry = "expired" if left_s <= 0 else f"valid for {duration(int(left_s * NS_PER_S))}"
@@ -99,7 +100,7 @@ def sources(board: Board) -> str:
     """One line per source, then the daemon's own figures."""
     health = board.health
     if health is None:
-        return _empty("no health message yet")
+        return empty("no health message yet")
     rows = "".join(_source(source) for source in health.sources)
     head = (
         "<tr><th>source</th><th>state</th><th class=num>rate Hz</th><th class=num>age s</th>"
@@ -108,7 +109,7 @@ def sources(board: Board) -> str:
     lost = sum(health.delivery.dropped.values()) if health.delivery else 0
     waiting = health.delivery.waiting if health.delivery else 0
     own = (
-        f"daemon {board.daemon or 'not seen'}, model {health.model_id}, "
+        f"daemon {board.daemon or 'not seen'}, model {health.model_id or 'none'}, "
         f"latency p50 {milliseconds(health.latency_p50_s)} p99 {milliseconds(health.latency_p99_s)}, "
         f"ticks {health.ticks}, skipped {health.skipped_ticks}, up {duration(int((health.uptime_s or 0) * NS_PER_S))}, "
         f"calibrated on {figure(health.calibrated_hours)} h, outbox {waiting}, not sent {lost}"
@@ -129,14 +130,30 @@ def _source(source: SourceOut) -> str:
     return (
         f"<tr><td><b>{escape(source.name)}</b></td><td>{_badge(source.state, level)}</td>"
         f"<td class=num>{figure(source.rate_hz)} / {figure(source.expected_hz)}</td>"
-        f"<td class=num>{figure(source.age_s)}</td><td class=num title='{escape(reasons)}'>{dropped}</td>"
+        f"<td class=num>{_tenths(source.age_s)}</td><td class=num title='{escape(reasons)}'>{dropped}</td>"
         f"<td class=num>{signed(source.clock_offset_s)}</td></tr>{note}"
     )
+
+
+def _tenths(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
 
 
 def _badge(text: str, level: str) -> str:
     return f'<span class="badge {level}">{escape(text)}</span>'
 
 
-def _empty(text: str) -> str:
+def empty(text: str) -> str:
+    """What is said where there is nothing to show."""
     return f'<div class="muted">{escape(text)}</div>'
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of texts, escaped; a column whose head begins with # holds numbers."""
+    kinds = [" class=num" if name.startswith("#") else "" for name in head]
+    first = "".join(f"<th{kind}>{escape(name.lstrip('#'))}</th>" for kind, name in zip(kinds, head, strict=True))
+    body = "".join(
+        f"<tr>{''.join(f'<td{kind}>{escape(text)}</td>' for kind, text in zip(kinds, row, strict=True))}</tr>"
+        for row in rows
+    )
+    return f"<table><tr>{first}</tr>{body}</table>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -19,7 +20,8 @@ LENGTHS = {"15 min": 900.0, "1 h": 3_600.0, "4 h": 14_400.0, "24 h": 86_400.0}
 DAY_MIN = 24 * 60
 STEP = 0.5
 CLOSER = 0.5
-THROTTLE_S = 0.25
+THROTTLE_S = 0.1
+HANDS_OFF_S = 2.0
 PER_MIN_NS = 60 * NS_PER_S
 
 
@@ -29,7 +31,7 @@ class TimeBar:
     def __init__(self, board: Board, moved: Callable[[], None]) -> None:
         self.sight = Sight(board.window_s)
         self._board, self._moved = board, moved
-        self._following = False
+        self._scrubbed_s = 0.0
         with ui.element("div").classes("timebar").props('role="group" aria-label="time"'):
             self._live = _press("Pause", self._toggle)
             _press("\N{BLACK LEFT-POINTING TRIANGLE}", lambda: self._step(-STEP), "earlier")
@@ -49,7 +51,8 @@ class TimeBar:
         for length_s, button in self._lengths.items():
             button.props(f"aria-pressed={str(length_s == sight.length_s).lower()}")
         at_ns = now_ns if sight.at_ns is None else sight.at_ns
-        self._slider.set_value(max(-DAY_MIN, -round((now_ns - at_ns) / PER_MIN_NS)))
+        if time.monotonic() - self._scrubbed_s > HANDS_OFF_S:  # never pull it out of somebody's hand
+            self._slider.set_value(max(-DAY_MIN, -round((now_ns - at_ns) / PER_MIN_NS)))
 
     def show(self, sight: Sight) -> None:
         """Look at something else."""
@@ -82,6 +85,7 @@ class TimeBar:
 
     def _scrub(self, event: GenericEventArguments) -> None:
         if isinstance(event.args, int | float):
+            self._scrubbed_s = time.monotonic()
             now_ns = self._board.now_ns
             at_ns = now_ns + round(event.args * PER_MIN_NS)
             self.show(self.sight.followed() if event.args >= 0 else self.sight.at(at_ns, now_ns))

@@ -164,7 +164,7 @@ def alarm_out(alarm: Alarm, t_ns: int) -> AlarmOut:
 def forecast_message(forecast: Forecast, plant: Plant, model_id: str = "") -> ForecastMessage:
     """Controlled and manipulated signals of a forecast; the others stay in the daemon."""
     return ForecastMessage(
-        **_head(plant, forecast.t_ns, model_id, "forecast"),
+        **_head(plant, forecast.t_ns, forecast.model_id or model_id, "forecast"),
         horizon_s=[number(h) for h in forecast.horizon_s],
         signals=_courses(forecast, plant, (Role.CONTROLLED, Role.MANIPULATED)),
     )

@@ -226,8 +226,8 @@ class Recorder:
         slices = sorted(path for path in (self.folder / OPEN).iterdir() if not path.suffix)
         parts = [recording for path in slices if (recording := _whole(path))]
         if parts:
-            span_ns = parts[0].span_ns[0], max(part.span_ns[1] for part in parts)
-            place = self.folder / _name(span_ns[0])
+            span_ns = min(part.span_ns[0] for part in parts), max(part.span_ns[1] for part in parts)
+            place = self.folder / _name(int(parts[0].path.name))  # a gap that was filled may begin in a segment before
             if not place.exists():  # else it was joined, and the process killed before its slices went
                 kind, events = self._label(span_ns)
                 with RecordingWriter(place, parts[0].plant, kind=kind, events=events) as joined:

@@ -287,7 +287,7 @@ def truth_row(fleet: Fleet, row: int, t_ns: int) -> dict[str, float]:
 def _parameters(scenario: Scenario) -> Parameters:
     drawn = Parameters.draw(keyed(scenario.seed, "parameters", 0))
     if scenario.plant_seed is not None:
-        drawn = drawn.another_plant(keyed(scenario.plant_seed, "plant", 0))
+        drawn = drawn.another_plant(keyed(scenario.plant_seed, "plant", 0), scenario.plant_spread)
     try:
         return replace(drawn, **scenario.parameters)
     except TypeError as error:

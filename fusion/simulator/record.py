@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fusion.errors import ConfigError
 from fusion.plant import Modality, Plant
@@ -39,14 +40,12 @@ def record_batch(scenarios: Sequence[Scenario], plant: Plant, out: Path) -> list
     """Play tags-only scenarios of equal length side by side; one recording each, ``out/<name>-<seed>``."""
     if len({s.duration_s for s in scenarios}) > 1 or any(s.media for s in scenarios):
         raise ConfigError("a batch needs scenarios of equal duration_s with media: false")
-    fleet = Fleet(scenarios, plant)
-    process = plant.of(Modality.PROCESS)
-    read, truth = [], []
-    for _ in range(int(scenarios[0].duration_s)):
-        readings = fleet.second()
-        read.append(np.stack([readings[s.name] for s in process]))
+    fleet, truth = Fleet(scenarios, plant), list[list[dict[str, float]]]()
+
+    def look(_: float) -> None:
         truth.append([truth_row(fleet, row, 0) for row in range(len(scenarios))])
-    values = np.stack(read)
+
+    values = readings(fleet, int(scenarios[0].duration_s), look)
     paths = []
     for row, scenario in enumerate(scenarios):
         path = out / f"{scenario.name}-{scenario.seed}"
@@ -59,7 +58,19 @@ def record_batch(scenarios: Sequence[Scenario], plant: Plant, out: Path) -> list
     return paths
 
 
-def _run_columns(plant: Plant, start_ns: int, values: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> Columns:
+def readings(fleet: Fleet, seconds: int, progress: Progress | None = None) -> NDArray[np.float64]:
+    """What the process instruments of many lines read [T, S, B], in the order of the plant."""
+    names = [signal.name for signal in fleet.plant.of(Modality.PROCESS)]
+    read = []
+    for second in range(seconds):
+        now = fleet.second()
+        read.append(np.stack([now[name] for name in names]))
+        if progress is not None:
+            progress(second + 1)
+    return np.stack(read)
+
+
+def _run_columns(plant: Plant, start_ns: int, values: NDArray[np.float64]) -> Columns:
     """All values [T, S] of a run as one batch."""
     process = plant.of(Modality.PROCESS)
     ticks = start_ns + (np.arange(len(values), dtype=np.int64) + 1) * NS_PER_S

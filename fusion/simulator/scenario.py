@@ -96,13 +96,14 @@ class Scenario:
     """A run of the simulated plant; ``parameters`` overrides drawn constants, ``setpoints`` the start values.
 
     ``seed`` draws the day (feed, weather, noise). ``plant_seed`` draws another plant of the same kind; null is the
-    reference plant.
+    reference plant. A ``plant_spread`` above one draws it from plants that differ by that factor.
     """
 
     name: str = "normal"
     seed: int = 0
     start: str = DEFAULT_START
     plant_seed: int | None = None
+    plant_spread: float = 1.0
     duration_s: float = 3600.0
     warmup_s: float = 900.0
     media: bool = True
@@ -124,6 +125,8 @@ class Scenario:
         _known("laws", LAWS, self.laws)
         if self.duration_s <= 0 or self.warmup_s < 0:
             raise ConfigError("scenario: duration_s must be positive and warmup_s not negative")
+        if not 1.0 <= self.plant_spread <= 10.0:
+            raise ConfigError(f"scenario.plant_spread: {self.plant_spread} is not accepted; expected 1 to 10")
         for fault in self.faults:
             if not 0.0 <= fault.severity <= 1.0 or fault.ramp_s < 0:
                 raise ConfigError(

@@ -39,7 +39,8 @@ def run_site(site: Path, page_port: int) -> None:
 
 async def _until_interrupted(site: Path, config: DaemonConfig, page_port: int) -> None:
     stop, logs = asyncio.Event(), site / "var" / "logs"
-    page = ["dashboard", "--plant", config.plant, "--recordings", config.record.folder, *_reading(config.publish)]
+    folders = ["--recordings", config.record.folder, "--state", config.state, "--models", config.learn.models]
+    page = ["dashboard", "--plant", config.plant, *folders, *_reading(config.publish)]
     with stop_on_signals(stop):
         async with contextlib.AsyncExitStack() as stack:
             if not accepts(config.publish.host, config.publish.port):

@@ -122,10 +122,10 @@ class Timeline:
         self._first_ns = self._moment_ns = 0
 
     def push(self, item: Item) -> None:
-        """Take one item; what is unknown to the plant or not usable is counted."""
+        """Take one item; what is unknown to the plant or not usable is counted, what tells of a gap is left out."""
         if isinstance(item, Sample):
             self._intake.push_sample(item)
-        else:
+        elif not item.backfilled:
             self._intake.push_columns(item)
 
     def advance(self, now_ns: int) -> list[Frame]:

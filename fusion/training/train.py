@@ -32,6 +32,7 @@ from fusion.command import carry_out, start_logging, training_arguments
 from fusion.files import whole_file
 from fusion.plain import plain
 from fusion.plant import Plant
+from fusion.progress import Bars
 from fusion.recordings.recording import Recording
 from fusion.state import dump_state
 from fusion.training.baselines import floor_skills
@@ -321,4 +322,4 @@ def _bar() -> Progress:
         TextColumn("{task.percentage:>3.0f} %"),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, disable=not distributed.is_first())
+    return Bars(*columns, disable=not distributed.is_first())

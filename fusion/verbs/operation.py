@@ -38,11 +38,13 @@ def _replay(verb: argparse.ArgumentParser) -> None:
 def run_replay(arguments: argparse.Namespace) -> None:
     """A recording through the daemon path."""
     from fusion.daemon.start import replay
+    from fusion.progress import working
     from fusion.publish.publisher import PublisherConfig
 
     address = arguments.publish
     publish = PublisherConfig(outbox="", **broker_settings(address, arguments)) if address else None
-    replay(arguments.recording, arguments.model, arguments.speed, publish, arguments.json)
+    with working(f"replaying {arguments.recording}"):
+        replay(arguments.recording, arguments.model, arguments.speed, publish, arguments.json)
 
 
 def _verify(verb: argparse.ArgumentParser) -> None:
@@ -64,6 +66,7 @@ def _evaluate(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--pairs", type=Path, help="minimal pairs instead of recordings: a folder of `fusion pairs`")
     verb.add_argument("--without", help="modalities to do without, e.g. video,audio")
     verb.add_argument("--only", choices=("latent", "classical"), help="part of the model that judges")
+    verb.add_argument("--licence", action="store_true", help="the licence: as enforced, and as the recordings earn it")
     verb.add_argument("--json", type=Path, help="write the report here")
 
 
@@ -72,16 +75,42 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     from fusion.evaluation.ablation import Ablation
     from fusion.evaluation.evaluate import evaluate
     from fusion.evaluation.pairs import judge_pairs
+    from fusion.progress import working
 
     if arguments.json:
         check_place("--json", arguments.json)
+    if arguments.licence:
+        from fusion.training.licensing import licence_report
+
+        if arguments.pairs is not None or arguments.without or arguments.only:
+            raise ConfigError("evaluate --licence takes --model and --recording alone")
+        write_report(licence_report(arguments.model, arguments.recording), arguments.json)
+        return
     ablation = Ablation.parse(arguments.without, arguments.only)
     if arguments.pairs is not None:
         if arguments.recording:
             raise ConfigError("evaluate takes --recording or --pairs, not both")
-        write_report(judge_pairs(arguments.model, arguments.pairs, ablation=ablation), arguments.json)
+        with working(f"judging {arguments.pairs}"):
+            report = judge_pairs(arguments.model, arguments.pairs, ablation=ablation)
     else:
-        write_report(evaluate(arguments.model, arguments.recording, ablation=ablation), arguments.json)
+        with working(f"evaluating {len(arguments.recording)} recordings"):
+            report = evaluate(arguments.model, arguments.recording, ablation=ablation)
+    write_report(report, arguments.json)
+
+
+def _steptest(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--model", type=Path, required=True)
+    verb.add_argument("--recording", type=Path, nargs="+", required=True, action="extend")
+    verb.add_argument("--json", type=Path, help="write the proposal here")
+
+
+def run_steptest(arguments: argparse.Namespace) -> None:
+    """The smallest tests that would let the licence be granted; proposed, never run."""
+    from fusion.training.licensing import step_tests
+
+    if arguments.json:
+        check_place("--json", arguments.json)
+    write_report({"tests": step_tests(arguments.model, arguments.recording)}, arguments.json)
 
 
 def _whatif(verb: argparse.ArgumentParser) -> None:
@@ -135,9 +164,9 @@ def _dashboard(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--origin", action="append", default=[], help="another address of the page, such as a proxy's")
     verb.add_argument("--https-certificate", default="", metavar="FILE", help="serve over TLS")
     verb.add_argument("--https-key", default="", metavar="FILE")
-    verb.add_argument(
-        "--recordings", default="", metavar="FOLDER", help="record.folder of the daemon, to look back a day"
-    )
+    verb.add_argument("--recordings", default="", metavar="FOLDER", help="record.folder of the daemon, to look back")
+    verb.add_argument("--state", default="", metavar="FOLDER", help="state of the daemon, for who did what")
+    verb.add_argument("--models", default="", metavar="FOLDER", help="learn.models of the daemon, to show them")
     verb.add_argument("--broker", default="127.0.0.1:1883", metavar="HOST:PORT")
     broker_arguments(verb)
 
@@ -158,6 +187,8 @@ def run_dashboard(arguments: argparse.Namespace) -> None:
         certificate=arguments.https_certificate,
         key=arguments.https_key,
         recordings=arguments.recordings,
+        state=arguments.state,
+        models=arguments.models,
         broker=broker,
     )
     run(config, load_plant(arguments.plant))
@@ -182,6 +213,7 @@ VERBS = (
     Verb("verify", "check accepted advice once more and write it to the control system", _verify, run_verify),
     Verb("replay", "play a recording through the daemon", _replay, run_replay),
     Verb("evaluate", "replay recordings and report detection, false raises and forecasts", _evaluate, run_evaluate),
+    Verb("steptest", "propose the smallest tests of setpoints that a licence still needs", _steptest, run_steptest),
     Verb("whatif", "what happens next if a signal is set, and if nothing is", _whatif, run_whatif),
     Verb("dashboard", "serve the operator page; reads MQTT only", _dashboard, run_dashboard),
 )

@@ -32,14 +32,13 @@ def run_record(arguments: argparse.Namespace) -> None:
         raise ConfigError("--out: is required with --scenario")
     if arguments.for_s is not None:
         raise ConfigError("--for: goes with --config; a scenario has its own duration_s")
-    from rich.progress import Progress
-
     from fusion.plant_file import load_plant
+    from fusion.progress import Bars
     from fusion.simulator.record import record
     from fusion.simulator.scenario import load_scenario
 
     scenario = load_scenario(arguments.scenario)
-    with Progress(transient=True) as bar:
+    with Bars(transient=True) as bar:
         task = bar.add_task(f"recording {scenario.name}", total=scenario.duration_s)
         record(scenario, load_plant(arguments.plant), arguments.out, progress=lambda t: bar.update(task, completed=t))
     say(f"{arguments.out}: {scenario.duration_s:.0f} s of {scenario.name}")

@@ -25,7 +25,8 @@ TRANSITION, NOT_JUDGED = "transition", "state not judged"
 class StateLevels:
     """What energies normally are by state, transitions last: ``median`` and ``spread`` [K + 1, E] of those named.
 
-    ``spread`` is infinite where a state was not seen for long enough.
+    Of a transition the spread is the largest seen, for it is short and much of it is rare; it is infinite where a state
+    was not seen for long enough.
     """
 
     names: tuple[str, ...]
@@ -36,7 +37,7 @@ class StateLevels:
     def fit(cls, names: Sequence[str], values: Floats, state: Ints, count: int) -> StateLevels:
         """From energies [T, E] of normal runs and the state [T] of each tick, one of ``count`` or a transition."""
         whole = _quantiles(values)
-        parts = [_quantiles(values[state == k]) for k in range(count + 1)]
+        parts = [_quantiles(values[state == k], UPPER if k < count else 1.0) for k in range(count + 1)]
         median = np.stack([m for m, _ in parts])
         least = LEAST_SPREAD * np.maximum(whole[1] - whole[0], np.finfo(np.float64).tiny)
         spread = np.maximum(np.stack([u - m for m, u in parts]), least)
@@ -90,10 +91,10 @@ class Operating:
         return (*passing, NOT_JUDGED) if self.levels.unknown[state] else passing
 
 
-def _quantiles(values: Floats) -> tuple[Floats, Floats]:
+def _quantiles(values: Floats, upper: float = UPPER) -> tuple[Floats, Floats]:
     """Median and upper quantile [E] of the values [T, E] that are there; NaN where too few are."""
     enough = np.isfinite(values).sum(axis=0) >= LEAST_TICKS
     made = np.full((2, values.shape[1]), np.nan)
     for e in np.flatnonzero(enough):
-        made[:, e] = np.quantile(values[np.isfinite(values[:, e]), e], [MEDIAN, UPPER])
+        made[:, e] = np.quantile(values[np.isfinite(values[:, e]), e], [MEDIAN, upper])
     return made[0], made[1]

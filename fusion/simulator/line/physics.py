@@ -34,6 +34,13 @@ AGITATOR_REV_S, AGITATOR_M, POWER_NUMBER = 1.5, 0.75, 1.2
 RTD_LAG_S = 18.0
 LIME_PRICE, WATER_PRICE, POWER_PRICE = 0.14, 0.002, 0.12  # per kg, per kg and per kWh
 OTHER_POWER_W = 4e3
+SPREAD = (
+    "slaker_m3",
+    "tank_m3",
+    "rate_80_per_s",
+    "heat_loss_w_k",
+    "friction",
+)  # what widely different plants differ in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,9 +75,13 @@ class Parameters:
             activation_j=rng.uniform(45_000.0, 55_000.0),
         )
 
-    def another_plant(self, rng: np.random.Generator) -> Parameters:
-        """The same day on another plant of the kind: other kinetics, geometry and instruments."""
-        return replace(
+    def another_plant(self, rng: np.random.Generator, spread: float = 1.0) -> Parameters:
+        """The same day on another plant of the kind: other kinetics, geometry and instruments.
+
+        With a ``spread`` above one, volumes, kinetics, friction and heat loss are drawn about the nominal ones instead,
+        the largest as many times the smallest.
+        """
+        drawn = replace(
             self,
             activation_j=rng.uniform(42_000.0, 58_000.0),
             rate_80_per_s=1.0 / rng.uniform(110.0, 210.0),
@@ -82,6 +93,11 @@ class Parameters:
             tank_m3=rng.uniform(6.5, 9.5),
             noise=rng.uniform(0.7, 1.5),
         )
+        if spread <= 1.0:
+            return drawn
+        nominal = Parameters()
+        wide = {name: getattr(nominal, name) * spread ** rng.uniform(-0.5, 0.5) for name in SPREAD}
+        return replace(drawn, **wide)
 
 
 class Line:

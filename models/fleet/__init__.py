@@ -1,0 +1,1 @@
+"""What many plants have in common: forecasts for a plant of which only minutes are known."""

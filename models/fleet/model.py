@@ -1,0 +1,100 @@
+"""The fleet model: ridge, network and usual errors in one, in use and at rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fusion.checkpoint import Checkpoint, flatten, load_checkpoint, save_checkpoint
+from fusion.errors import CheckpointError, ConfigError
+from fusion.plant import Plant
+from fusion.state import dump_state, load_state
+from models.actions import HORIZONS
+from models.fleet.guest import Guest, Usual, welcome
+from models.fleet.network import FleetNetwork, FleetSize
+from models.fleet.ridge import FleetRidge
+from models.ticks import Ticks
+
+FLEET = Plant(name="fleet", signals=())
+PRETRAINED = Path(__file__).parent / "pretrained"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetModel:
+    """What many plants have in common; ``card`` says how it came about and what it is worth."""
+
+    ridge: FleetRidge
+    network: FleetNetwork
+    usual: Usual
+    card: Mapping[str, Any] = field(default_factory=dict)
+    model_id: str = ""
+
+    def welcome(self, plant: Plant, runs: Sequence[Ticks] = (), *, bend: bool = True) -> Guest:
+        """A plant as it is known after its own runs.
+
+        Raises:
+            ConfigError: where nothing can be said of it, in one sentence.
+        """
+        if reason := self.unfit(plant):
+            raise ConfigError(f"plant {plant.name!r}: {reason}")
+        return welcome(self.ridge, self.network, self.usual, plant, runs, bend=bend)
+
+    def unfit(self, plant: Plant) -> str:
+        """Why nothing can be said of a plant; "" where something can."""
+        if not plant.tags:
+            return "it has no process tags, and the fleet model knows nothing else"
+        if plant.step_s != self.ridge.step_s:
+            return f"its step is {plant.step_s:g} s, that of the fleet model {self.ridge.step_s:g} s"
+        return ""
+
+    @property
+    def horizon_s(self) -> tuple[float, ...]:
+        """Times ahead of the forecasts [s]."""
+        return tuple(k * self.ridge.step_s for k in HORIZONS)
+
+    # --- at rest
+
+    def save(self, folder: Path) -> str:
+        """Write a checkpoint; returns its ``model_id``."""
+        (told, tree), (usual, usual_tree) = dump_state(self.ridge), dump_state(self.usual)
+        weights = {name: value.cpu().numpy() for name, value in self.network.state_dict().items()}
+        meta = {"fleet": {"ridge": tree, "usual": usual_tree, "size": self.network.size.to_dict()}, "card": self.card}
+        return save_checkpoint(folder, FLEET, flatten({"ridge": told, "usual": usual, "network": weights}), meta)
+
+    @classmethod
+    def load(cls, folder: Path = PRETRAINED, device: torch.device | str = "cpu") -> FleetModel:
+        """Read a checkpoint; default: the one that this package brings.
+
+        Raises:
+            ConfigError: where it is missing, damaged, of another version or no fleet model.
+        """
+        return cls.from_checkpoint(load_checkpoint(folder), device)
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint, device: torch.device | str = "cpu") -> FleetModel:
+        """Rebuild from a checkpoint.
+
+        Raises:
+            CheckpointError: where another version wrote it, or it is no fleet model.
+        """
+        ridge = load_state(FleetRidge, checkpoint.part("ridge"), checkpoint.tree("fleet", "ridge"))
+        usual = load_state(Usual, checkpoint.part("usual"), checkpoint.tree("fleet", "usual"))
+        try:
+            with torch.random.fork_rng(devices=[]):
+                network = FleetNetwork(FleetSize(**checkpoint.tree("fleet", "size")))
+            network.load_state_dict({name: torch.tensor(v) for name, v in checkpoint.part("network").items()})
+        except (TypeError, RuntimeError, ValueError) as error:
+            raise CheckpointError(
+                f"{checkpoint.model_id}: its network is not that of its description; train again ({error})"
+            ) from error
+        return cls(
+            ridge=ridge,
+            network=network.to(device).eval().requires_grad_(False),
+            usual=usual,
+            card=checkpoint.tree("card"),
+            model_id=checkpoint.model_id,
+        )
