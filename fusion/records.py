@@ -350,7 +350,7 @@ PROCESS = "process"
 
 FAMILIES = (
     "innovation", "state", "discarded", "unexplained", "redundancy", "joint",  # ahead
-    "cross", "feature", "cell",  # across
+    "cross", "feature", "cell", "band", "spot",  # across
     "relation", "lagged",  # beside
     "balance", "health",  # law, alive
     "foresight", "shell", "disagreement", "masked",  # later

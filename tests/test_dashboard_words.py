@@ -65,6 +65,7 @@ def test_every_check_has_words_and_no_inside_name():
     [
         ("cross.camera.0.1", "camera and the other senses contradict each other"),
         ("cross.process.shift", "the tags and the other senses contradict each other"),
+        ("band.microphone.0.02", "one pitch in microphone does not fit the rest of it"),
         ("cell.camera.0.1", "one place in camera does not fit the rest of it"),
         ("feature.north cam.2.0.02", "a detail of north cam.2 contradicts the other senses"),
         ("balance.tank.120s", "the balance of tank does not close over 2 min"),

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from control.anomaly.calibration import SurpriseConfig
 from fusion.dashboard.places import place
 from fusion.plant import Modality
 from fusion.records import Origin, Statistic
@@ -18,6 +19,7 @@ from models.monitors.piece import piece
 from models.monitors.residual import WARM_UP_TICKS
 from tests.models_plant import SHAPES, make_plant, make_run, replaced
 
+FAMILIES = {"camera": "cell", "microphone": "band", "silo_lidar": "spot"}
 TICKS, ONSET = 500, 300
 SPOT = (slice(16, 20), slice(32, 36))  # of the picture: the cell in row 4 and column 8
 
@@ -60,7 +62,7 @@ def monitors():
 
 
 def heard(monitors):
-    return monitors.hearing([e.name for e in monitors.energies if e.family == "cell"])
+    return monitors.hearing([e.name for e in monitors.energies if e.family in FAMILIES.values()])
 
 
 def judged(monitors, ticks, *, explain=False):
@@ -68,11 +70,11 @@ def judged(monitors, ticks, *, explain=False):
 
 
 def of(found, medium, label="0.1"):
-    return found.values[:, found.names.index(f"cell.{medium}.{label}")]
+    return found.values[:, found.names.index(f"{FAMILIES[medium]}.{medium}.{label}")]
 
 
 def test_every_medium_has_its_cells_at_each_speed(monitors):
-    energies = [e for e in monitors.energies if e.family == "cell"]
+    energies = [e for e in monitors.energies if e.family in FAMILIES.values()]
     assert {(e.source, e.speed) for e in energies} >= {(name, alpha) for name in SHAPES for alpha in (0.1, 0.02)}
     assert all(e.origin is Origin.ACROSS and e.statistic is Statistic.LARGEST for e in energies)
     assert {e.modality for e in energies if e.source == "silo_lidar"} == {Modality.LIDAR}
@@ -172,7 +174,7 @@ def test_a_plant_without_media_has_no_cells():
     plain = [make_run(seed, 400) for seed in range(3)]
     core = fit_core(plain, make_plant(), LinearConfig(ranks=(4,), variates=16))
     made = fit_monitors(plain, core, make_plant(), Facts())
-    assert not any(e.family == "cell" for e in made.energies)
+    assert not any(e.family in FAMILIES.values() for e in made.energies)
     pieces = [piece(run, core.encode(run)[0], core.scaling, {}, {}) for run in plain]
     assert fit_cells(pieces, (), make_plant()) is None
 
@@ -235,3 +237,25 @@ def test_the_words_of_a_cell_are_a_place(modality, where, text):
     if modality is Modality.VIDEO:
         assert found.rows == (4 / 12, 5 / 12)
         assert found.columns == (8 / 12, 9 / 12)
+
+
+def test_of_very_much_the_first_part_of_every_run_is_learned(monkeypatch):
+    monkeypatch.setattr("models.monitors.cells.MOST_TICKS", 1_800)  # of 2,000: nine tenths of each of four
+    scaling = SimpleNamespace(media={n: SimpleNamespace(centre=np.zeros(4), scaled=lambda v: v) for n in SHAPES})
+    pieces = []
+    for seed in range(4):
+        ticks = shown(60 + seed)
+        ticks.patches["microphone"][450:] = np.float16(9.0)
+        encoding = SimpleNamespace(tags=ticks.tags, action=ticks.action)
+        pieces.append(piece(ticks, encoding, scaling, ticks.present, {}))
+    made = fit_cells(pieces, ("microphone",), make_plant())
+    assert made.fields["microphone"].centre[0] < 1.0
+
+
+def test_what_is_not_heard_is_not_computed_and_pictures_alone_raise(monitors):
+    names = [e.name for e in monitors.energies if SurpriseConfig().closed(monitors.energies).lets_raise(e)]
+    assert {e.source for e in heard(monitors.hearing(names)).energies} == {"camera"}
+    ticks = shown(70, spot=0.15)
+    found = judged(monitors.hearing(names), ticks, explain=True)
+    np.testing.assert_array_equal(of(found, "camera"), of(judged(monitors, ticks), "camera"))
+    assert found.where[-1][found.signals.index("camera")] == "cell row 4 column 8 light"

@@ -51,6 +51,8 @@ FAMILY_TEXTS = {
     "cross": "{about} and the other senses contradict each other",
     "feature": "a detail of {about} contradicts the other senses",
     "cell": "one place in {about} does not fit the rest of it",
+    "band": "one pitch in {about} does not fit the rest of it",
+    "spot": "one spot in {about} does not fit the rest of it",
     "relation": "a tag contradicts the tags that it goes with",
     "lagged": "tags no longer follow each other as they do while normal",
     "balance": "the balance of {about} does not close{window}: something is lost, added or measured wrongly",

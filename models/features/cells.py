@@ -24,12 +24,13 @@ BANDS = 32  # groups of bands
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """How patches [T, ...] of a modality become features [T, N, K].
+    """How patches [T, ...] of a modality become features [T, N, K], and the family of energies that comes of them.
 
     ``rows`` and ``columns`` are the cells along each axis: N is their product, row by row. ``names`` [K] say what is
     seen in a cell.
     """
 
+    family: str
     rows: int
     columns: int
     names: tuple[str, ...]
@@ -83,10 +84,10 @@ def _lidar(planes: Planes) -> Array:
 
 CUTS: Mapping[Modality, Cut] = {
     Modality.VIDEO: Cut(
-        SIDES, SIDES, ("light", "contrast", "edges across", "edges along", "change", "change spread"), _video
+        "cell", SIDES, SIDES, ("light", "contrast", "edges across", "edges along", "change", "change spread"), _video
     ),
-    Modality.AUDIO: Cut(1, BANDS, ("level", "unsteadiness", "peak"), _audio),
-    Modality.LIDAR: Cut(SIDES, SIDES, ("height", "roughness", "returns"), _lidar),
+    Modality.AUDIO: Cut("band", 1, BANDS, ("level", "unsteadiness", "peak"), _audio),
+    Modality.LIDAR: Cut("spot", SIDES, SIDES, ("height", "roughness", "returns"), _lidar),
 }
 
 

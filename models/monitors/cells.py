@@ -27,7 +27,6 @@ from models.monitors.piece import ACTION, CLIP, Piece
 from models.monitors.residual import SPEEDS, WARM_UP_TICKS, Largest, Residual, signals_of
 from models.scaling import Bools, Floats
 
-FAMILY = "cell"
 AVERAGES = tuple(speed for speed in SPEEDS if not speed.relative)
 FASTEST = max(speed.alpha for speed in AVERAGES)
 ACTION_ALPHAS = (0.1, 0.02)  # averages of the actions among the inputs: what they do takes time
@@ -35,6 +34,7 @@ PENALTY = 3e-2  # of the ridge, relative to the variance of each column: hundred
 QUANTILE = 0.995  # of a cell's distance when normal: its limit
 FOLDS = 3  # each ridge keeps two thirds of the runs
 FEWEST_TICKS = 1200  # of a medium, below which there are more weights than ticks to learn them from
+MOST_TICKS = 20_000  # beyond which more of the same costs memory (hundreds of columns, several times) and tells little
 DULL = 1e-6  # spread of a feature that never moves
 SPREADS = 2.58  # normal spreads in a fresh limit, as of whole media
 
@@ -117,6 +117,11 @@ class Cells:
     plant: Plant
     fields: Mapping[str, Field]
 
+    @property
+    def media(self) -> tuple[str, ...]:
+        """Those whose cells are heard."""
+        return tuple(dict.fromkeys(energy.source for energy in self.energies))
+
     def begin(self) -> CellsCarry:
         """The carry at the start of a stream."""
         return CellsCarry()
@@ -125,7 +130,7 @@ class Cells:
         """The largest cell of each medium at each speed; updates ``carry``."""
         actions = action_inputs(piece.blocks.values[ACTION], carry.actions)
         values: dict[tuple[str, float], Floats] = {}
-        for medium in dict.fromkeys(energy.source for energy in self.energies):
+        for medium in self.media:
             for alpha, largest in self._judged(medium, piece, actions, carry).items():
                 values[medium, alpha] = largest
         return [
@@ -198,13 +203,14 @@ def _largest(distances: Floats) -> Floats:
 
 def energies_of(media: Sequence[str], plant: Plant) -> tuple[Energy, ...]:
     """Of each medium, its largest cell at each speed."""
+    modality = {medium: plant.by_name[medium].modality for medium in media}
     return tuple(
         Energy(
-            name=f"{FAMILY}.{medium}.{speed.label}",
+            name=f"{CUTS[modality[medium]].family}.{medium}.{speed.label}",
             origin=Origin.ACROSS,
-            family=FAMILY,
+            family=CUTS[modality[medium]].family,
             source=medium,
-            modality=plant.by_name[medium].modality,
+            modality=modality[medium],
             statistic=Statistic.LARGEST,
             speed=speed.alpha,
         )
@@ -228,7 +234,9 @@ def fit_cells(runs: Sequence[Piece], media: Sequence[str], plant: Plant) -> Cell
 def _fit_field(runs: Sequence[Piece], medium: str, plant: Plant) -> Field | None:
     modality = plant.by_name[medium].modality
     cut = CUTS[modality]
-    parts = [_inputs(run, medium, cut) for run in runs if medium in run.ticks.patches]
+    there = [run for run in runs if medium in run.ticks.patches]
+    share = MOST_TICKS / max(sum(len(run) for run in there), MOST_TICKS)
+    parts = [_inputs(run, medium, cut, share) for run in there]
     parts = [part for part in parts if len(part)]
     if sum(len(part) for part in parts) < FEWEST_TICKS:
         return None
@@ -250,9 +258,13 @@ def _fit_field(runs: Sequence[Piece], medium: str, plant: Plant) -> Field | None
     return _normal(field, cut, residual_matrix(_moments(scaled), cut), told)
 
 
-def _inputs(run: Piece, medium: str, cut: Cut) -> Floats:
-    """Cells and actions [T', I] of the ticks to learn from: the medium is there and the averages have settled."""
-    known = run.blocks.present[medium] & (np.arange(len(run)) >= WARM_UP_TICKS)
+def _inputs(run: Piece, medium: str, cut: Cut, share: float) -> Floats:
+    """Cells and actions [T', I] of the ticks to learn from: the medium is there and the averages have settled.
+
+    Of a run they are the first ``share``.
+    """
+    rows = np.arange(len(run))
+    known = run.blocks.present[medium] & (rows >= WARM_UP_TICKS) & (rows < share * len(run))
     actions = action_inputs(run.blocks.values[ACTION], {})
     return np.concatenate([cells_of(medium, cut, run, known), actions], 1)[known]
 

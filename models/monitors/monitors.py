@@ -223,7 +223,7 @@ class Monitors:
                         words[row][place] = names[column].replace("_", " ")
         for generator, left in zip(self.others, carry.others, strict=True):
             if isinstance(generator, Cells):
-                for medium in generator.fields:
+                for medium in generator.media:
                     place = self.signals.index(medium)
                     for row, (spreads, said) in enumerate(generator.stands_out(medium, left)):
                         if said and abs(spreads) > abs(apart[row, place]):

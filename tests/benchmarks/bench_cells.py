@@ -32,10 +32,10 @@ from fusion.simulator.line.faults import FAULTS
 from fusion.simulator.record import record
 from fusion.simulator.scenario import FaultEvent, NuisanceEvent, Scenario, load_scenario
 from fusion.training.ticks import ticks
+from models.features.cells import CUTS
 from models.features.stem import FeatureStem
 from models.linear.core import LinearConfig, LinearCore
 from models.linear.fit import fit_core
-from models.monitors.cells import FAMILY
 from models.monitors.fit import fit_monitors
 from models.monitors.monitors import Energies, MonitorCarry, Monitors
 from models.ticks import Ticks
@@ -104,24 +104,29 @@ class Arm:
     limits: Calibration
 
     @classmethod
-    def of(cls, monitors: Monitors, every: Sequence[Energies], *, cells: bool) -> Arm:
-        """With or without the cells; ``every`` are all energies of calibration runs."""
-        kept = [i for i, e in enumerate(monitors.energies) if cells or e.family != FAMILY]
+    def of(cls, monitors: Monitors, every: Sequence[Energies], cells: Sequence[str]) -> Arm:
+        """With these families of cells alone; ``every`` are all energies of calibration runs."""
+        others = {cut.family for cut in CUTS.values()} - set(cells)
+        kept = [i for i, e in enumerate(monitors.energies) if e.family not in others]
         energies = [monitors.energies[i] for i in kept]
-        limits = calibrate([e.values[:, kept] for e in every], energies, SurpriseConfig()).heard()
+        settings = SurpriseConfig().closed(energies)
+        settings.silent = tuple(word for word in settings.silent or () if word not in cells)
+        limits = calibrate([e.values[:, kept] for e in every], energies, settings).heard()
         return cls(monitors.hearing(limits.names), limits)
 
-    def play(self, run: Ticks, scenario: Scenario) -> Played:
-        """Every change of an anomaly, with what the model is told of those that stand."""
+    def play(self, run: Ticks, scenario: Scenario) -> tuple[Played, np.ndarray]:
+        """Every change of an anomaly, with what the model is told of those that stand; and the factors [T, E]."""
         monitors, core = self.monitors, self.monitors.core
         detector = Detector(DetectorConfig(), self.limits, monitors.plant, "benchmark")
         settling, carry, past, changes, first = _settling(run), MonitorCarry(), None, list[Anomaly](), 0
+        factors = np.full((len(run), len(self.limits.energies)), np.nan)
         while first < len(run):
             part = run[first : first + CHUNK]
             before = copy.deepcopy((past, carry))
             encoding, past = core.encode(part, past)
             judged, carry = monitors.step(part, encoding, carry, explain=True)
             for row in range(len(part)):
+                factors[first + row] = self.limits.standardise(judged.values[row]) / self.limits.threshold
                 flags = (SETTLING,) if settling[first + row] else ()
                 told = _evidence(judged, part, row) if detector.attentive else None
                 changes += detector.step(int(part.t_ns[row]), judged.values[row], told, flags)
@@ -135,13 +140,8 @@ class Arm:
                     break
             first += row + 1
         events = tuple(_event(scenario, fault) for fault in scenario.faults)
-        return Played(
-            recording=f"{scenario.name}-{scenario.seed}",
-            t0_ns=int(run.t_ns[0]),
-            t1_ns=int(run.t_ns[-1]),
-            events=events,
-            changes=tuple(changes),
-        )
+        name, span = f"{scenario.name}-{scenario.seed}", (int(run.t_ns[0]), int(run.t_ns[-1]))
+        return Played(recording=name, t0_ns=span[0], t1_ns=span[1], events=events, changes=tuple(changes)), factors
 
     def tick_ms(self, run: Ticks) -> float:
         """CPU time of one tick judged by itself [ms]."""
@@ -193,10 +193,24 @@ def _event(scenario: Scenario, fault: FaultEvent) -> Event:
 # --- told
 
 
-def rows(played: Sequence[Played]) -> list[dict[str, Any]]:
+def found_after_s(arm: Arm, run: Played, factors: np.ndarray, event: Event) -> float | None:
+    """When an energy of a true sense had stayed over the limit for the on-delay, which it was below at the onset [s].
+
+    Faults that follow each other so closely may share an anomaly, so anomalies are not what is counted.
+    """
+    energies, delay = arm.limits.energies, round(arm.limits.on_delay_s)
+    own = np.array([str(e.modality) in event.modalities for e in energies])
+    onset, end = ((t - run.t0_ns) // NS_PER_S for t in (event.onset_ns, event.end_ns or run.t1_ns))
+    quiet = own & ~(np.nan_to_num(factors[onset - delay : onset]) >= 1.0).any(0)
+    over = np.append(np.zeros(delay - 1), (np.nan_to_num(factors[onset : end + 60, quiet]) >= 1.0).any(1))
+    held = np.flatnonzero(np.convolve(over, np.ones(delay), "valid") >= delay)
+    return float(held[0]) if len(held) else None
+
+
+def rows(arm: Arm, played: Sequence[tuple[Played, np.ndarray]]) -> list[dict[str, Any]]:
     """One for each episode: found, when, and what was said of it."""
     made = []
-    for run in played:
+    for run, factors in played:
         for event in run.faults:
             raised = detection(run, event)
             told = None if raised is None else evidence(run.changes, raised)
@@ -206,7 +220,8 @@ def rows(played: Sequence[Played]) -> list[dict[str, Any]]:
                     "fault": event.name,
                     "severity": event.severity,
                     "run": run.recording,
-                    "delay_s": None if raised is None else (raised.t_ns - event.onset_ns) / NS_PER_S,
+                    "delay_s": found_after_s(arm, run, factors, event),
+                    "raised": raised is not None,
                     "modality": max(shares, key=lambda m: shares[m]) if shares else None,
                     "right": bool(shares) and max(shares, key=lambda m: shares[m]) in event.modalities,
                     "kind": str(told.kind) if told else None,
@@ -220,13 +235,14 @@ def rows(played: Sequence[Played]) -> list[dict[str, Any]]:
 def sums(episodes: Sequence[dict[str, Any]], quiet: Sequence[Played], busy: Sequence[Played]) -> dict[str, Any]:
     """What one arm is worth on one half of the faults and on all held-out normal time."""
     found = [e for e in episodes if e["delay_s"] is not None]
+    told = [e for e in episodes if e["raised"]]
     local = [e for e in episodes if e["fault"] in LOCAL]
     sizes = sorted({e["severity"] for e in local}, reverse=True)
     by = {f"at {size:g}": [e for e in local if e["severity"] == size] for size in sizes}
     by["old faults"] = [e for e in episodes if e["fault"] not in LOCAL]
     return {
         **{name: f"{sum(e['delay_s'] is not None for e in some)}/{len(some)}" for name, some in by.items()},
-        "modality right": f"{sum(e['right'] for e in found)}/{len(found)}",
+        "modality right": f"{sum(e['right'] for e in told)}/{len(told)}",
         "median delay s": statistics.median(e["delay_s"] for e in found) if found else None,
         "false raises": sum(len(false_raises(p)) for p in quiet),
         "normal h": round(sum(normal_hours(p) for p in quiet), 2),
@@ -249,17 +265,17 @@ def table(report: dict[str, Any], half: str) -> str:
 
 def measure(arm: Arm, quiet: Sequence[Run], halves: dict[str, list[Run]]) -> dict[str, Any]:
     """One arm on everything."""
-    calm = [arm.play(run, scenario) for scenario, run in quiet]
+    calm = [arm.play(run, scenario)[0] for scenario, run in quiet]
     made: dict[str, Any] = {"tick_ms": round(arm.tick_ms(quiet[0][1]), 2)}
     made["false"] = [(p.recording, a.energies[:3]) for p in calm for a in false_raises(p)]
     for half, runs in halves.items():
         played = [arm.play(run, scenario) for scenario, run in runs]
-        episodes = rows(played)
-        made[half] = {"sums": sums(episodes, calm, played), "episodes": episodes}
+        episodes = rows(arm, played)
+        made[half] = {"sums": sums(episodes, calm, [p for p, _ in played]), "episodes": episodes}
     return made
 
 
-ARMS = {"global": False, "global and cells": True}
+ARMS = {"global": (), "and pictures' cells": ("cell",), "and all cells": ("cell", "band", "spot")}
 
 
 def fitted(runs: Sequence[Ticks], plant: Plant) -> tuple[LinearCore, Monitors]:
@@ -297,7 +313,7 @@ def judge(plant: Plant, folder: Path, count: int, runs: int) -> dict[str, Any]:
     report: dict[str, Any] = {"fit_cpu_s": round(time.process_time() - begun, 1), "arms": {}}
     every = [monitors.step(run, core.encode(run)[0])[0] for _, run in calm[third : 2 * third]]
     for name, cells in ARMS.items():
-        arm = Arm.of(monitors, every, cells=cells)
+        arm = Arm.of(monitors, every, cells)
         report["arms"][name] = measure(arm, calm[2 * third :], halves)
     return report
 
