@@ -165,8 +165,6 @@ class Target:
         high = math.inf if self.high is None else self.high - self.backoff
         if not low < high:
             raise ConfigError(f"{where}: low {self.low} and high {self.high} with backoff {self.backoff} contradict")
-        if self.setpoint is not None and not low <= self.setpoint <= high:
-            raise ConfigError(f"{where}: setpoint {self.setpoint} is not within its limits, {low:g} to {high:g}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,14 +26,13 @@ ASKED = {
     f"fusion/lime/v1/{topic}"
     for topic in ("alarm/order", "mark/order", "mode/order", "recommendation/ack", "whatif/request", "verifier/order")
 }
-ORDERED = ASKED - {"fusion/lime/v1/mark/order"}
 ACK, START, VERIFIER = (f"fusion/lime/v1/{topic}" for topic in ("recommendation/ack", "verifier/order", "verifier"))
 SAID = ASKED | {VERIFIER}
 COMMAND, STATUS, TAG = "simulator/lime/command", "simulator/lime/status", "plant/lime/TT101"
 TOPICS = FUSION | SAID | {COMMAND, STATUS, TAG, "other", "fusion/lime/v2/health"}
 WRITE = {
     "daemon": FUSION | SAID,
-    "page": ORDERED | {COMMAND},
+    "page": ASKED | {COMMAND},
     "verifier": {ACK, VERIFIER},
     "simulator": {TAG, STATUS},
     "reader": set(),

@@ -363,6 +363,20 @@ def test_an_alarm_of_the_record_is_looked_at_in_the_trends(rig, talker):
     rig.page.locator(".mimic .cell.blamed").first.wait_for(state="detached")
 
 
+def test_a_page_that_nobody_sees_is_not_fed(rig, talker):
+    with rig.elsewhere() as page:
+        rig.state("NORMAL")
+        hide = "Object.defineProperty(document, 'hidden', {value: %s, configurable: true});"
+        tell = "document.dispatchEvent(new Event('visibilitychange'))"
+        page.evaluate(hide % "true" + tell)
+        talker.say(talker.story.anomaly(talker.s))
+        rig.state("ALARM 1")
+        assert page.get_by_text("Look on the plant at IT103").count() == 0
+        page.evaluate(hide % "false" + tell)
+        rig.see("Look on the plant at IT103")
+    talker.say(talker.story.anomaly(talker.s, AnomalyState.CLEARED))
+
+
 def test_nothing_failed_on_the_way(rig):
     assert rig.errors == []
     assert rig.foreign == []

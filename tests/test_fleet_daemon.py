@@ -16,6 +16,7 @@ from test_clock import Listening
 from connectors.replay import ReplayConfig, replay_source
 from fusion.daemon import start
 from fusion.daemon.fleet import FleetForecastConfig, FleetForecaster, fleet_forecaster
+from fusion.daemon.outlet import shown
 from fusion.daemon.seat import Seat
 from fusion.daemon.service import Daemon
 from fusion.daemon.settings import load_daemon_config
@@ -84,7 +85,7 @@ def test_a_plant_without_a_model_has_forecasts_from_its_first_minutes_on(believe
     assert len([o for o in made[first:] if o.forecast is not None]) == pytest.approx((420 - first) / 5, abs=2)
     assert {"forecast:fleet", "no model"} <= set(seat.flags)
     assert seat.model_id == ""
-    assert to_message(forecast, plant, "another").model_id == fleet.model_id
+    assert to_message(shown(forecast, plant), plant, "another").model_id == fleet.model_id
 
 
 def own_forecast(plant, frame, tags):

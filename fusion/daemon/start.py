@@ -12,6 +12,7 @@ from connectors.kinds import made_sources
 from connectors.replay import ReplayConfig, replay_source
 from fusion.checkpoint import load_checkpoint
 from fusion.clock import Clock
+from fusion.daemon.allocator import keep_memory_low
 from fusion.daemon.audit import AUDIT, Audit
 from fusion.daemon.certificates import CertificateWatch
 from fusion.daemon.desk import AlarmDesk
@@ -41,6 +42,7 @@ log = logging.getLogger(__name__)
 def run(config: DaemonConfig) -> None:
     """`fusion run`: the daemon on the sources of a configuration, until asked to stop."""
     ignore_hangup()
+    keep_memory_low()
     plant = load_plant(Path(config.plant))
     sources = made_sources(config.connectors, plant)
     place = first_model(config)

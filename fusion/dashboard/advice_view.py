@@ -18,6 +18,7 @@ from fusion.dashboard.header import silence
 from fusion.dashboard.look import Look
 from fusion.dashboard.panels import empty, recommendation, table
 from fusion.dashboard.strips import Strips
+from fusion.dashboard.timebar import HANDS_OFF_S, THROTTLE_S
 from fusion.dashboard.words import figure, percent, unit_text, when_text
 from fusion.plant import Signal
 from fusion.publish.messages import AnswerMessage, EntryOut, QuestionMessage, WhatifMessage
@@ -134,7 +135,7 @@ class WhatIf:
         self._values: dict[str, float] = {}
         self._sliders: dict[str, ui.slider] = {}
         self._labels: dict[str, ui.label] = {}
-        self._asked, self._asked_s = "", 0.0
+        self._asked, self._asked_s, self._touched_s = "", 0.0, 0.0
         with ui.element("div").classes("panel"):
             ui.label("What if").classes("title")
             signals = board.plant.actions if board.plant else ()
@@ -151,9 +152,13 @@ class WhatIf:
         with ui.element("div").classes("what"):
             ui.label(f"{signal.name} {signal.description}").classes("name")
             slider = ui.slider(min=low, max=high, step=(high - low) / STEPS).props(f'dense aria-label="{signal.name}"')
+            slider.on("update:model-value", self._touched, throttle=THROTTLE_S)
             slider.on("change", partial(self._moved, signal.name))
             self._sliders[signal.name] = slider
             self._labels[signal.name] = ui.label("").classes("num")
+
+    def _touched(self) -> None:
+        self._touched_s = time.monotonic()
 
     def _moved(self, name: str, event: object) -> None:
         value = getattr(event, "args", None)
@@ -176,10 +181,11 @@ class WhatIf:
         self._note.set_text("asked")
 
     def refresh(self, look: Look) -> None:
-        """Follow the board: sliders that nobody has moved stand where the plant is."""
+        """Follow the board: sliders that nobody moves or has moved stand where the plant is."""
+        held = time.monotonic() - self._touched_s < HANDS_OFF_S
         for name, slider in self._sliders.items():
             value = self._values.get(name, self._board.value(name))
-            if value is not None and slider.value != value:
+            if value is not None and slider.value != value and not held:
                 slider.set_value(value)
             mark = "" if name not in self._values else " (moved)"
             self._labels[name].set_text(f"{figure(value)} {unit_text(self._board.unit(name))}{mark}")

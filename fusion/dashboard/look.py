@@ -9,8 +9,10 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 DARK_WANTED = "matchMedia('(prefers-color-scheme: dark)')"
-ASK = f"({{zone: Intl.DateTimeFormat().resolvedOptions().timeZone, dark: {DARK_WANTED}.matches, width: innerWidth}})"
-WATCH = f"{DARK_WANTED}.addEventListener('change', () => emitEvent('look', {ASK}))"
+ZONE = "Intl.DateTimeFormat().resolvedOptions().timeZone"
+ASK = f"({{zone: {ZONE}, dark: {DARK_WANTED}.matches, width: innerWidth, hidden: document.hidden}})"
+TELL = f"() => emitEvent('look', {ASK})"
+WATCH = f"{DARK_WANTED}.addEventListener('change', {TELL}); document.addEventListener('visibilitychange', {TELL})"
 """JavaScript: how a browser looks at the page, and to say so again whenever that changes."""
 
 
@@ -64,12 +66,13 @@ DARK = Palette(
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """``picked`` is the id of the alarm whose tags the trends show, "" for all that stand."""
+    """``picked`` is the id of the alarm whose tags the trends show, "" for all that stand; ``hidden`` is unseen."""
 
     zone: tzinfo = UTC
     dark: bool = False
     narrow: bool = False
     picked: str = ""
+    hidden: bool = False
 
     @property
     def palette(self) -> Palette:
@@ -89,4 +92,4 @@ def look_of(said: Mapping[str, Any], before: Look = PLAIN) -> Look:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         zone = UTC
     narrow = isinstance(width, int | float) and width < NARROW_PX
-    return replace(before, zone=zone, dark=bool(said.get("dark")), narrow=narrow)
+    return replace(before, zone=zone, dark=bool(said.get("dark")), narrow=narrow, hidden=bool(said.get("hidden")))

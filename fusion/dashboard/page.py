@@ -184,6 +184,8 @@ class Page:
         warning = broker or header.silence(board, look)
         self._banner.set_text(warning)
         self._banner.set_visibility(bool(warning))
+        if look.hidden:
+            return
         self._views.refresh()
         match self._views.shown:
             case "Plant":

@@ -59,7 +59,7 @@ def told(courses: list[Course]) -> dict[str, object]:
 
 def tracking(task: Task, quick: bool, network_s: float) -> dict[str, object]:
     """T1 to T3: several fits, each on the same noise, beside a PI."""
-    fits, seeds = (1, 3) if quick else (3, 20)
+    fits, seeds = (1, 3) if quick else (3, 8)
     models = [fitted(task, 2000, seed, network_s) for seed in range(1, fits + 1)]
     ours = [closed_loop(task, Planned(task, model), seed) for model in models for seed in range(seeds)]
     pairs = PAIRS[task.name]
@@ -73,7 +73,7 @@ def tracking(task: Task, quick: bool, network_s: float) -> dict[str, object]:
 
 def dead_time(quick: bool) -> dict[str, object]:
     """T4, on paired seeds: with the configuration of the other tasks, and with one move as the daemon plans."""
-    seeds = range(1 if quick else 5)
+    seeds = range(1 if quick else 3)
     model = pipeline.fitted(4000, 1)
     one = replace(PLANNER, knots=1)
     rows = {
@@ -99,7 +99,7 @@ def honesty(quick: bool) -> dict[str, object]:
 def delivered(quick: bool) -> dict[str, object]:
     """T7: the same planner where advice is late or not taken, told of it or not."""
     task, slow = reactor(), Task(**{**reactor().__dict__, "rate": 0.1})
-    model, seeds = fitted(task, 2000, 1), range(2 if quick else 10)
+    model, seeds = fitted(task, 2000, 1), range(2 if quick else 6)
     cases = {
         "every_step": (task, Delivery(), 0),
         "half_accepted": (task, Delivery(accepted=0.5), 0),
