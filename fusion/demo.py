@@ -2,7 +2,8 @@
 
 Live, the processes meet on the same protocols as in a real plant. They are up at once: the daemon begins without a
 model and takes each as it comes. Commissioning records normal operation with moved setpoints faster than real time, the
-past that a real plant has in its historian, and fits a model in closed form, then one with networks; all are cached.
+past that a real plant has in its historian, and fits a model of the tags, then one of all senses in closed form, then
+one with networks; all are cached.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ import signal
 import socket
 import sys
 import time
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from control.anomaly.calibration import SILENT
 from fusion.checkpoint import load_checkpoint
 from fusion.command import say
 from fusion.ending import stop_on_signals
@@ -35,7 +37,7 @@ from fusion.plant import Plant
 from fusion.plant_file import load_plant
 from fusion.processes import Child, free_from, stop_in_order, until_stopped
 from fusion.progress import Bars
-from fusion.records import NS_PER_S
+from fusion.records import NS_PER_S, Origin
 from fusion.simulator.record import record, record_batch
 from fusion.simulator.scenario import NuisanceEvent, Scenario, load_scenario
 from fusion.simulator.servers.broker import LocalBroker
@@ -48,7 +50,7 @@ PLANT = ROOT / "configs" / "plant" / "lime.yaml"
 SCENARIOS = ROOT / "configs" / "scenario"
 CONFIG = ROOT / "configs" / "demo.yaml"
 ORDINARY = ("demand_step", "setpoint_step", "rate_change", "mode_change")
-STAGES = {"in closed form": False, "with networks": True}  # each model of the commissioning, by whether networks train
+STAGES = ("of the tags alone", "in closed form", "with networks")  # each a model of the commissioning
 PATIENCE_S = 20.0  # for the daemon to make one recording of its last slices
 RECORDS_GIB = 2.0  # of what the live plant delivers
 PAUSE_S = 900.0  # between recordings: training leaves a gap between the ones it learns from and the ones it judges by
@@ -121,46 +123,59 @@ class Demo:
         return place is not None and len(self._models.names()) == len(STAGES)
 
     def commission(self) -> None:
-        """Record normal operation and train on it, in stages, each put to use; minutes, with a progress bar."""
+        """Record normal operation and train on it, in stages, each put to use; minutes, with a progress bar.
+
+        Tags cost seconds and come first. While they stand alone, networks that were never trained are not heard.
+        """
+        for old in (self._folder / "recordings", self._folder / "ticks", self._models.folder):
+            shutil.rmtree(old, ignore_errors=True)
+        started, plant = time.monotonic(), load_plant(PLANT)
+        trained = self._training
+        closed = replace(trained, fit=replace(trained.fit, steps=0))
+        of_tags = replace(closed, surprise=replace(trained.surprise, silent=(*SILENT, str(Origin.LATER))))
+        self._models.tell("commissioning: the plant's past is recorded")
+        paths = self._record_tags(plant)
+        self._fit(STAGES[0], paths, of_tags, started)
+        self._models.tell("commissioning: what camera, microphone and LiDAR saw of it is recorded")
+        paths += self._record_media(plant)
+        self._fit(STAGES[1], paths, closed, started)
+        self._fit(STAGES[2], paths, trained, started)
+        self._models.tell("")
+        shutil.rmtree(self._folder / "ticks")
+
+    def _fit(self, stage: str, recordings: Sequence[Path], config: TrainConfig, started: float) -> None:
+        """One model of the commissioning, put to use; ``started`` on the monotonic clock."""
         from fusion.training.train import train
 
-        recordings, ticks = self._folder / "recordings", self._folder / "ticks"
-        for old in (recordings, ticks, self._models.folder):
-            shutil.rmtree(old, ignore_errors=True)
-        started = time.monotonic()
-        self._models.tell("commissioning: the plant's past is recorded")
-        paths = self._record(load_plant(PLANT), recordings)
-        for stage, networks in STAGES.items():
-            self._models.tell(f"commissioning: a model is fitted {stage}")
-            place = self._models.next_place()
-            fit = self._training.fit if networks else replace(self._training.fit, steps=0)
-            train(paths, place, replace(self._training, fit=fit), ticks)
-            self._models.choose(place.name, "commissioning", stage)
-            minutes = (time.monotonic() - started) / 60
-            say(f"commissioned {stage} in {minutes:.1f} min; report: {place / 'report.html'}")
-        self._models.tell("")
-        shutil.rmtree(ticks)
+        self._models.tell(f"commissioning: a model is fitted {stage}")
+        place = self._models.next_place()
+        train(recordings, place, config, self._folder / "ticks")
+        self._models.choose(place.name, "commissioning", stage)
+        minutes = (time.monotonic() - started) / 60
+        say(f"commissioned {stage} in {minutes:.1f} min; report: {place / 'report.html'}")
 
-    def _record(self, plant: Plant, recordings: Path) -> list[Path]:
-        """Record all runs on every core; returns their folders in the order of their scenario time."""
+    def _record_tags(self, plant: Plant) -> list[Path]:
+        """Record the runs of tags alone, all in one batch."""
+        plan = self._commissioning
+        tags = replace(load_scenario(SCENARIOS / "excited_tags.yaml"), duration_s=plan.tag_s)
+        folder = self._folder / "recordings"
+        folder.mkdir(parents=True)
+        return record_batch([_nth(tags, plan.first_seed + 500, i, 0.0) for i in range(plan.tag_runs)], plant, folder)
+
+    def _record_media(self, plant: Plant) -> list[Path]:
+        """Record the runs of all senses, later than those of tags, on every core."""
         plan = self._commissioning
         excited = replace(load_scenario(SCENARIOS / "commissioning.yaml"), duration_s=plan.media_s)
-        tags = replace(load_scenario(SCENARIOS / "excited_tags.yaml"), duration_s=plan.tag_s)
-        batch = [_nth(tags, plan.first_seed + 500, i, 0.0) for i in range(plan.tag_runs)]
-        media = [
-            _ordinary(_nth(excited, plan.first_seed, i, plan.tag_runs * (plan.tag_s + PAUSE_S)), i)
-            for i in range(plan.media_runs)
-        ]
-        recordings.mkdir(parents=True)
+        after_s = plan.tag_runs * (plan.tag_s + PAUSE_S)
+        media = [_ordinary(_nth(excited, plan.first_seed, i, after_s), i) for i in range(plan.media_runs)]
+        paths = [self._folder / "recordings" / f"media-{scenario.seed}" for scenario in media]
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(min(2, os.cpu_count() or 1), mp_context=spawn) as pool, _bar() as bar:
-            task = bar.add_task("recording the plant", total=len(media) + len(batch) // 10)
-            jobs: dict[Future[Any], int] = {pool.submit(record_batch, batch, plant, recordings): len(batch) // 10}
-            jobs |= {pool.submit(record, s, plant, recordings / f"media-{s.seed}"): 1 for s in media}
-            for job in as_completed(jobs):
+            task = bar.add_task("recording the plant", total=len(media))
+            for job in as_completed([pool.submit(record, s, plant, p) for s, p in zip(media, paths, strict=True)]):
                 job.result()
-                bar.advance(task, jobs[job])
-        return sorted(path for path in recordings.iterdir() if path.is_dir())
+                bar.advance(task)
+        return paths
 
     async def _live(self, commission: bool) -> int:
         stop = asyncio.Event()
