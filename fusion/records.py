@@ -324,7 +324,7 @@ class Origin(StrEnum):
     AHEAD = "ahead"
     """The linear core's forecast against what came, and the state it knows."""
     ACROSS = "across"
-    """One sense from the others."""
+    """One sense from the others, or a part of it from its other parts."""
     BESIDE = "beside"
     """Tags from other tags."""
     LAW = "law"
@@ -350,7 +350,7 @@ PROCESS = "process"
 
 FAMILIES = (
     "innovation", "state", "discarded", "unexplained", "redundancy", "joint",  # ahead
-    "cross", "feature",  # across
+    "cross", "feature", "cell", "band", "spot",  # across
     "relation", "lagged",  # beside
     "balance", "health",  # law, alive
     "foresight", "shell", "disagreement", "masked",  # later

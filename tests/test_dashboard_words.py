@@ -20,6 +20,7 @@ from fusion.records import FAMILIES, NS_PER_S, AnomalyKind
 from models.features import audio, video
 from models.features.stem import stem_of
 from models.monitors import balance, crossmodal, innovation, relations, two_ticks
+from models.monitors.cells import energies_of
 from models.networks.latent_energies import latent_energies
 
 STORY = Story(1_800_000_000 * NS_PER_S)
@@ -42,7 +43,7 @@ def real_energies():
     media = ("camera", "microphone", "silo_lidar")
     names = [*innovation.HORIZON, *two_ticks.SHRINKAGES]
     names += [f"{family}.0.02" for family in ("state", "discarded", "unexplained", "redundancy", "joint")]
-    names += [e.name for e in (*crossmodal._energies(media, PLANT), *relations._energies())]
+    names += [e.name for e in (*crossmodal._energies(media, PLANT), *energies_of(media, PLANT), *relations._energies())]
     names += [balance._name(Balance(name="tank", flows={}), 120.0), "health.process", "health.camera"]
     perception = SimpleNamespace(media=[PLANT.by_name[name] for name in media])
     return [*names, *(e.name for e in latent_energies(perception))]
@@ -64,6 +65,8 @@ def test_every_check_has_words_and_no_inside_name():
     [
         ("cross.camera.0.1", "camera and the other senses contradict each other"),
         ("cross.process.shift", "the tags and the other senses contradict each other"),
+        ("band.microphone.0.02", "one pitch in microphone does not fit the rest of it"),
+        ("cell.camera.0.1", "one place in camera does not fit the rest of it"),
         ("feature.north cam.2.0.02", "a detail of north cam.2 contradicts the other senses"),
         ("balance.tank.120s", "the balance of tank does not close over 2 min"),
         ("balance.tank.90s", "the balance of tank does not close over 90 s"),

@@ -152,6 +152,62 @@ def test_a_fault_is_in_the_sensor_that_should_see_it(name, signal, judge):
     assert judge(of(items(with_fault(name, onset_s=2.0), 6), signal))
 
 
+def twins(name, severity, seconds=6):
+    """All that a medium sent with a fault from the start, and without; seeds draw the same noise."""
+    return items(with_fault(name, onset_s=0.0, severity=severity), seconds), items(CALM, seconds)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("build_up", "stalled_bed", "skewed_bed", "caught_object", "spill", "person", "steam"),
+        *("dark_corner", "lens_spot"),
+    ],
+)
+def test_what_is_wrong_in_a_picture_is_in_one_place_and_grows_with_its_severity(name):
+    shares, depths = [], []
+    for severity in (0.3, 1.0):
+        ill, well = twins(name, severity)
+        pairs = zip(of(ill, "camera"), of(well, "camera"), strict=True)
+        apart = np.mean([np.abs(a.astype(float) - b) for a, b in pairs], axis=0)
+        shares.append((apart > 3.0).mean())
+        depths.append(apart.sum())
+        assert np.array_equal(of(ill, "microphone"), of(well, "microphone"))
+    assert 0.0 < shares[1] < 0.6
+    assert depths[0] < depths[1]
+
+
+def test_a_torn_edge_comes_by_once_a_turn_of_the_belt():
+    ill, well = twins("torn_edge", 1.0, 26)
+    seen = [not np.array_equal(a, b) for a, b in zip(of(ill, "camera"), of(well, "camera"), strict=True)]
+    assert 0.1 < np.mean(seen[:204]) < 0.6  # 5.12 m at 0.25 m/s
+    assert seen[:50] == seen[205:255]
+
+
+def test_a_dry_idler_squeals_at_one_pitch():
+    ill, well = (np.concatenate(of(found, "microphone")) for found in twins("squeal", 1.0))
+    power = np.abs(np.fft.rfft(ill - well)) ** 2
+    hz = np.fft.rfftfreq(len(ill), 1 / 16_000)
+    assert power[np.abs(hz - 3140) < 30].sum() > 0.9 * power.sum()
+
+
+def test_a_splice_chirps_once_a_turn_of_the_belt():
+    ill, well = (np.concatenate(of(found, "microphone")) for found in twins("belt_chirp", 1.0, 45))
+    when = np.flatnonzero(np.abs(ill - well) > 0.01) / 16_000
+    starts = when[np.append(True, np.diff(when) > 1.0)]
+    np.testing.assert_allclose(np.diff(starts), 491.5 / 24.0, atol=0.1)
+    assert all(np.ptp(when[np.abs(when - start) < 1.0]) <= 0.1 for start in starts)
+
+
+def test_a_crust_hangs_at_the_wall_and_moves_no_lime():
+    ill, well = twins("wall_crust", 1.0, 2)
+    crusted, bare = (np.linalg.norm(of(found, "silo_lidar")[0][:, :3], axis=1) for found in (ill, well))
+    nearer = bare - crusted > 0.05
+    assert 0.005 < nearer.mean() < 0.3
+    np.testing.assert_allclose(crusted[~nearer], bare[~nearer], atol=0.06)
+    assert all(np.array_equal(a, b) for a, b in zip(of(ill, "camera"), of(well, "camera"), strict=True))
+
+
 def test_unknown_faults_and_signals_are_refused_by_name():
     simulation = Simulation(CALM, PLANT)
     with pytest.raises(ConfigError, match=r"'gremlins' is not known; accepted: rat_hole"):

@@ -22,7 +22,7 @@ from fusion.records import FAMILIES, Energy, Origin
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-SILENT = ("state", "discarded", "unexplained", "redundancy", "joint")
+SILENT = ("state", "discarded", "unexplained", "redundancy", "joint", "band", "spot")
 SILENT_BESIDE_MEDIA = ("lagged", str(Origin.LATER))
 LEAST_SPEED = 0.03  # without media: between averages over fifty ticks, which drift, and over twenty
 EMPIRICAL = (Origin.ACROSS, Origin.LATER)

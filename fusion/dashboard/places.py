@@ -13,6 +13,16 @@ Range = tuple[float, float]
 PROFILE_BANDS = 12
 MEL_BANDS = 64  # two of them to each name
 RINGS = 8
+CELL_SIDES = 12
+CELL = {
+    "light": "brightness",
+    "edges across": "edges",
+    "edges along": "edges",
+    "change": "movement",
+    "change spread": "unevenness of the movement",
+    "peak": "peaks above the loudness",
+    "level": "loudness",
+}
 VIDEO = {
     "brightness mean": "brightness",
     "brightness std": "contrast",
@@ -83,6 +93,11 @@ def place(modality: Modality | None, where: str, rate_hz: float | None = None) -
 
 
 def _video(where: str) -> Place:
+    if cell := _cell(where):
+        rows, columns, what = cell
+        high, wide = (round(50 * sum(span)) for span in (rows, columns))
+        text = f"{CELL.get(what, what)} at {high} % of the height from the top and {wide} % of the width from the left"
+        return Place(text, rows=rows, columns=columns)
     found = re.fullmatch(r"(row|column) (\D+?)(?: (\d+))?", where)
     if not found:
         return Place(VIDEO.get(where, where))
@@ -99,16 +114,31 @@ def _video(where: str) -> Place:
 
 def _audio(where: str, rate_hz: float | None) -> Place:
     if found := re.fullmatch(r"mel (mean|std) (\d+)", where):
-        text = "loudness" if found[1] == "mean" else "unsteadiness"
-        if rate_hz is None:
-            return Place(f"{text} in band {int(found[2]) + 1} of {MEL_BANDS // 2}")
-        band = _mel_band(int(found[2]), rate_hz)
-        return Place(f"{text} at {_span_text(band)}", hz=band)
+        return _band("loudness" if found[1] == "mean" else "unsteadiness", int(found[2]), rate_hz)
+    if found := re.fullmatch(r"cell band (\d+) (.+)", where):
+        return _band(CELL.get(found[2], found[2]), int(found[1]), rate_hz)
     if found := re.fullmatch(r"envelope (\d+) (\d+)hz at (?:peak|(\d+) (\d+)hz)", where):
         band = (float(found[1]), float(found[2]))
         beat = f"beat of {found[3]} to {found[4]} a second" if found[3] else "beat"
         return Place(f"{beat} at {_span_text(band)}", hz=band)
     return Place(AUDIO.get(where, where))
+
+
+def _band(text: str, number: int, rate_hz: float | None) -> Place:
+    """What stands out in a pair of mel bands."""
+    if rate_hz is None:
+        return Place(f"{text} in band {number + 1} of {MEL_BANDS // 2}")
+    band = _mel_band(number, rate_hz)
+    return Place(f"{text} at {_span_text(band)}", hz=band)
+
+
+def _cell(where: str) -> tuple[Range, Range, str] | None:
+    """Rows and columns of a cell, as shares, and what is seen in it."""
+    found = re.fullmatch(r"cell row (\d+) column (\d+) (.+)", where)
+    if not found:
+        return None
+    row, column = ((int(n) / CELL_SIDES, (int(n) + 1) / CELL_SIDES) for n in found.groups()[:2])
+    return row, column, found[3]
 
 
 def _mel_band(number: int, rate_hz: float) -> Range:
@@ -126,6 +156,9 @@ def _span_text(band: Range) -> str:
 
 
 def _lidar(where: str) -> Place:
+    if cell := _cell(where):
+        (y, x), what = (round(50 * sum(span)) for span in cell[:2]), cell[2]
+        return Place(f"{CELL.get(what, what)} at {x} % of the extent along x and {y} % along y")
     if found := re.fullmatch(r"(ring|ring spread|sector) (\d+)", where):
         what = "unevenness" if found[1] == "ring spread" else "height"
         part = "sector" if found[1] == "sector" else "ring"

@@ -13,6 +13,7 @@ from fusion.records import PROCESS, Origin
 from models.features.stem import FeatureRange, StemFacts
 from models.linear.core import LinearCore
 from models.monitors.balance import Laws
+from models.monitors.cells import fit_cells
 from models.monitors.crossmodal import CrossModal
 from models.monitors.health import SignsOfLife
 from models.monitors.innovation import Innovations
@@ -49,6 +50,7 @@ def fit_monitors(
     read = [piece(r, e, core.scaling, t, {}) for r, e, t in zip(runs, encodings, there, strict=False)]
     cross = CrossModal.fit([p.blocks for p in read], media, plant, stem)
     joint = Joint.fit(cross, read, plant.step_s)
+    cells = fit_cells(read, media, plant)
     lagged, laws = Lagged.fit(encodings, plant), Laws.fit(everything, plant)
     relations = Relations.fit(known, plant, core.past_scaler.scale)
     health = SignsOfLife.fit(everything, media, plant, stem)
@@ -57,7 +59,7 @@ def fit_monitors(
         core=core,
         stem=stem,
         ahead=Innovations.fit(core, known, plant),
-        others=(cross, *([joint] if joint else []), relations, lagged, laws, health),
+        others=(cross, *(part for part in (joint, cells) if part is not None), relations, lagged, laws, health),
         local=Local(np.zeros(0), np.zeros(0, bool)),
         ranges={m: _range(runs, m) for m in media},
     )

@@ -19,6 +19,7 @@ from models.features.stem import FeatureRange, StemFacts
 from models.linear.core import Encoding, LinearCore
 from models.monitors.averaged import FIRST_TICKS
 from models.monitors.balance import Laws
+from models.monitors.cells import Cells
 from models.monitors.crossmodal import CrossModal
 from models.monitors.health import SignsOfLife
 from models.monitors.innovation import InnovationCarry, Innovations
@@ -94,7 +95,7 @@ class Monitors:
     core: LinearCore
     stem: StemFacts
     ahead: Innovations
-    others: tuple[CrossModal | Joint | Relations | Lagged | Laws | SignsOfLife, ...]
+    others: tuple[CrossModal | Joint | Cells | Relations | Lagged | Laws | SignsOfLife, ...]
     local: Local
     ranges: Mapping[str, FeatureRange]
 
@@ -208,7 +209,10 @@ class Monitors:
         }
 
     def _where(self, apart: Floats, carry: MonitorCarry) -> tuple[tuple[str, ...], ...]:
-        """By tick, what of each medium stands out, in words; fills in how far [T, G] it is off."""
+        """By tick, what of each medium stands out, in words; fills in how far [T, G] it is off.
+
+        A cell is named where it stands out more than any feature of the whole.
+        """
         words = [[""] * len(self.signals) for _ in range(len(apart))]
         for generator, left in zip(self.others, carry.others, strict=True):
             if isinstance(generator, CrossModal):
@@ -217,6 +221,13 @@ class Monitors:
                     apart[:, place], columns = generator.stands_out(medium, left)
                     for row, column in enumerate(columns):
                         words[row][place] = names[column].replace("_", " ")
+        for generator, left in zip(self.others, carry.others, strict=True):
+            if isinstance(generator, Cells):
+                for medium in generator.media:
+                    place = self.signals.index(medium)
+                    for row, (spreads, said) in enumerate(generator.stands_out(medium, left)):
+                        if said and abs(spreads) > abs(apart[row, place]):
+                            apart[row, place], words[row][place] = spreads, said
         return tuple(tuple(row) for row in words)
 
     def _suspects(self, residuals: Sequence[Residual], shares: Sequence[Floats], ticks: int) -> Bools:

@@ -100,6 +100,41 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
             modalities=("process",),
             signals=("WT101", "TT101", "LT101"),
         ),
+        "torn_edge": Fault(
+            description="a piece of the belt's edge is torn off and comes by once a turn",
+            modalities=("video",),
+            signals=("camera",),
+        ),
+        "build_up": Fault(
+            description="lime cakes on the belt beside the bed", modalities=("video",), signals=("camera",)
+        ),
+        "stalled_bed": Fault(
+            description="a patch of the bed hangs and does not move with the belt",
+            modalities=("video",),
+            signals=("camera",),
+        ),
+        "skewed_bed": Fault(
+            description="the chute lays the bed down to one side", modalities=("video",), signals=("camera",)
+        ),
+        "caught_object": Fault(
+            description="a piece of iron has caught over the bed", modalities=("video",), signals=("camera",)
+        ),
+        "spill": Fault(description="lime lies beside the belt", modalities=("video",), signals=("camera",)),
+        "person": Fault(description="a person stands at the belt", modalities=("video",), signals=("camera",)),
+        "steam": Fault(description="steam drifts over the belt", modalities=("video",), signals=("camera",)),
+        "dark_corner": Fault(
+            description="one lamp of the row is out", kind="sensor", modalities=("video",), signals=("camera",)
+        ),
+        "lens_spot": Fault(
+            description="a drop has dried on the lens", kind="sensor", modalities=("video",), signals=("camera",)
+        ),
+        "squeal": Fault(description="a dry idler squeals", modalities=("audio",), signals=("microphone",)),
+        "belt_chirp": Fault(
+            description="a torn splice chirps once a turn of the belt", modalities=("audio",), signals=("microphone",)
+        ),
+        "wall_crust": Fault(
+            description="a crust of lime hangs on the silo's wall", modalities=("lidar",), signals=("silo_lidar",)
+        ),
         "frozen_camera": Fault(
             description="the camera repeats its last picture", kind="sensor", modalities=("video",), signals=("camera",)
         ),

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.simulator.noise import keyed
+from fusion.simulator.sensors.scene import BELT_EDGE, FLOOR, Scene
 
 SIZE = 96
 PIXELS_PER_M = 100.0
@@ -31,7 +32,7 @@ class Camera:
         self._across = across[None, :]
         down = np.linspace(0.85, 1.05, SIZE, dtype=np.float32)[:, None]
         self._light = (1.0 - 0.7 * self._across**2) * down
-        self._blur = np.ones(5, np.float32) / 5.0
+        self._scene = Scene(seed, SIZE)
 
     def picture(
         self, frame: int, travel_m: float, load_kg_m: NDArray[np.float64], fault: Mapping[str, float], light: float
@@ -42,21 +43,24 @@ class Camera:
         """
         rows = (int(travel_m * PIXELS_PER_M * _SUB) - _SUB * np.arange(SIZE)) % _ROWS
         half = np.sqrt(np.maximum(load_kg_m, 0.0) / 36.0).astype(np.float32)[:, None]
-        x = self._across - np.float32(0.12 * fault.get("belt_drift", 0.0))
-        away = np.abs(x)
-        bed = (half - away) * 24.0
+        belt_x = self._across - np.float32(0.12 * fault.get("belt_drift", 0.0))
+        x = belt_x - self._scene.bed_shift(fault)
+        bed = (half - np.abs(x)) * 24.0
         bed += 0.5
         np.clip(bed, 0.0, 1.0, out=bed)
         heap = x / (half + np.float32(1e-3))
         heap *= heap
         np.minimum(heap, 1.0, out=heap)
         image = self._belt[rows]
-        np.copyto(image, 25.0, where=away > 0.42)
-        lime = self._lime[rows]
+        self._scene.on_belt(image, rows, _ROWS, fault)
+        np.copyto(image, FLOOR, where=np.abs(belt_x) > BELT_EDGE)
+        lime = self._scene.hung(self._lime[rows], self._lime[: _SUB * SIZE : _SUB], fault)
         lime *= 1.0 - 0.35 * heap
         lime -= image
         lime *= bed
         image += lime
+        self._scene.stand(image, frame, fault)
+        self._scene.light(image, fault)
         image *= self._light
         image *= light
         rng = keyed(self._seed, "camera", frame)
@@ -65,6 +69,7 @@ class Camera:
         if passing < LUMP_SEEN:
             row, column = 8 + 14 * passing, SIZE // 2
             image[row : row + 9, column - 5 : column + 5] = 40.0
+        self._scene.between(image, frame, fault)
         dirt = 0.6 * fault.get("dirty_camera", 0.0)
         if dirt:
             image = image * (1.0 - dirt) + 110.0 * dirt

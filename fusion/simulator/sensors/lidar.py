@@ -12,6 +12,8 @@ from fusion.simulator.line.silo import CELLS, RADIUS_M, Silo
 from fusion.simulator.noise import keyed
 from fusion.simulator.servers.vlp16 import ELEVATION_DEG, FIRINGS, QUANTUM_M, RING_M, SKEW_DEG
 
+CRUST_M, CRUST_WIDTH_M = 0.5, 0.2  # on the wall, at full severity
+
 
 class Lidar:
     """Scans in the frame in which decoders deliver them: x along azimuth zero, y to the left, z up; ``pose`` places it.
@@ -36,10 +38,12 @@ class Lidar:
         self._cast = np.concatenate([origin, ray], 1).astype(np.float32)
         self._xy = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
         self._triangles = _grid_triangles(CELLS)
+        self._crust = _at_wall(self._xy, keyed(seed, "lidar.crust", 0))
 
     def scan(self, scan: int, silo: Silo, row: int, fault: Mapping[str, float], dust: float) -> NDArray[np.float32]:
         """One cloud [P, 4]: x, y, z [m] in the sensor frame and intensity 0..255; what does not return is absent."""
-        distance = np.minimum(self._surface(silo.height[row]), self._to_wall)
+        crust = self._crust * fault.get("wall_crust", 0.0) * silo.inside
+        distance = np.minimum(self._surface(silo.height[row] + crust), self._to_wall)
         rng = keyed(self._seed, "lidar", scan)
         distance = distance + rng.normal(0.0, 0.01, len(distance))
         intensity = 90.0 + rng.normal(0.0, 4.0, len(distance))
@@ -81,6 +85,14 @@ def _wall_distance(origin: NDArray[np.float64], ray: NDArray[np.float64]) -> NDA
     with np.errstate(divide="ignore", invalid="ignore"):
         distance = (-b + np.sqrt(np.maximum(b * b - a * c, 0.0))) / a
     return np.where((ray[:, 2] < 0.1) & np.isfinite(distance), distance, np.inf)
+
+
+def _at_wall(xy: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """A lump at the wall [CELLS, CELLS] in metres over what lies there, on either side where the beams pass."""
+    angle = rng.choice((0.0, np.pi)) + rng.uniform(-0.3, 0.3)
+    where = 0.85 * RADIUS_M * np.array([np.cos(angle), np.sin(angle)])
+    away = ((xy - where) ** 2).sum(1) / CRUST_WIDTH_M**2
+    return np.asarray(CRUST_M * np.exp(-0.5 * away)).reshape(CELLS, CELLS)
 
 
 def _grid_triangles(cells: int) -> NDArray[np.uint32]:

@@ -25,6 +25,9 @@ _SHAFTS = tuple(shaft for shaft, tones in _TONES.items() for _ in tones)
 _ORDERS = np.array([order for tones in _TONES.values() for order, _ in tones])
 _AMPLITUDES = np.array([amplitude for tones in _TONES.values() for _, amplitude in tones])
 _BLOCK = 128
+SQUEAL_HZ, SQUEAL, SQUEALS = 3140.0, 0.012, (0.5, 1.0)  # of a dry idler: pitch, amplitude, and how that varies
+CHIRP_S, CHIRP_HZ, CHIRP = 0.1, (1500.0, 1900.0), 0.12
+SHAFT_TURNS = 491.5  # of the belt's drive for one turn of the belt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +74,10 @@ class Microphone:
             burst = rng.standard_normal(RATE_HZ) * np.abs(rng.standard_normal(RATE_HZ))
             spectrum = spectrum + 0.3 * cavitation * np.fft.rfft(burst) * self._bubbles
         sound = np.fft.irfft(spectrum, RATE_HZ) + self._tones(machines, fault)
+        if squeal := fault.get("squeal", 0.0):
+            sound += SQUEAL * squeal * rng.uniform(*SQUEALS) * np.sin(2.0 * np.pi * SQUEAL_HZ * self._t)
+        if chirp := fault.get("belt_chirp", 0.0):
+            sound += CHIRP * chirp * self._chirp(machines)
         return np.clip(sound * (1.0 - deaf), -1.0, 1.0).astype(np.float32)
 
     def _tones(self, machines: Machines, fault: Mapping[str, float]) -> NDArray[np.float64]:
@@ -83,6 +90,14 @@ class Microphone:
         blocks = loud * np.exp(1j * (start + per_sample * np.arange(0, RATE_HZ, _BLOCK)[:, None]))
         within = np.exp(1j * per_sample[:, None] * np.arange(_BLOCK))
         return np.asarray((blocks @ within).imag.ravel())
+
+    def _chirp(self, machines: Machines) -> NDArray[np.float64]:
+        """A short rising tone each time the same place of the belt passes the drive."""
+        turns = (machines.phase["belt"] + machines.speed["belt"] * self._t) / SHAFT_TURNS
+        since_s = (turns % 1.0) * SHAFT_TURNS / max(machines.speed["belt"], 1e-3)
+        low, high = CHIRP_HZ
+        phase = 2.0 * np.pi * (low + 0.5 * (high - low) * since_s / CHIRP_S) * since_s
+        return np.where(since_s < CHIRP_S, np.sin(phase) * np.sin(np.pi * since_s / CHIRP_S), 0.0)
 
     def _impacts(self, rng: np.random.Generator, machines: Machines) -> NDArray[np.float64]:
         rate_hz = OUTER_RACE * machines.speed["belt"]
