@@ -27,7 +27,6 @@ from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from control.anomaly.calibration import SILENT
 from fusion.checkpoint import load_checkpoint
 from fusion.command import say
 from fusion.ending import stop_on_signals
@@ -37,7 +36,7 @@ from fusion.plant import Plant
 from fusion.plant_file import load_plant
 from fusion.processes import Child, free_from, stop_in_order, until_stopped
 from fusion.progress import Bars
-from fusion.records import NS_PER_S, Origin
+from fusion.records import NS_PER_S
 from fusion.simulator.record import record, record_batch
 from fusion.simulator.scenario import NuisanceEvent, Scenario, load_scenario
 from fusion.simulator.servers.broker import LocalBroker
@@ -123,19 +122,15 @@ class Demo:
         return place is not None and len(self._models.names()) == len(STAGES)
 
     def commission(self) -> None:
-        """Record normal operation and train on it, in stages, each put to use; minutes, with a progress bar.
-
-        Tags cost seconds and come first. While they stand alone, networks that were never trained are not heard.
-        """
+        """Record normal operation and train on it, in stages, each put to use: tags cost seconds and come first."""
         for old in (self._folder / "recordings", self._folder / "ticks", self._models.folder):
             shutil.rmtree(old, ignore_errors=True)
         started, plant = time.monotonic(), load_plant(PLANT)
         trained = self._training
         closed = replace(trained, fit=replace(trained.fit, steps=0))
-        of_tags = replace(closed, surprise=replace(trained.surprise, silent=(*SILENT, str(Origin.LATER))))
         self._models.tell("commissioning: the plant's past is recorded")
         paths = self._record_tags(plant)
-        self._fit(STAGES[0], paths, of_tags, started)
+        self._fit(STAGES[0], paths, closed, started)
         self._models.tell("commissioning: what camera, microphone and LiDAR saw of it is recorded")
         paths += self._record_media(plant)
         self._fit(STAGES[1], paths, closed, started)

@@ -22,8 +22,8 @@ from fusion.records import FAMILIES, Energy, Origin
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-SILENT = ("state", "discarded", "unexplained", "redundancy", "joint", "band", "spot")
-SILENT_BESIDE_MEDIA = ("lagged", str(Origin.LATER))
+SILENT = ("state", "discarded", "unexplained", "redundancy", "joint", "band", "spot", str(Origin.LATER))
+SILENT_BESIDE_MEDIA = ("lagged",)
 LEAST_SPEED = 0.03  # without media: between averages over fifty ticks, which drift, and over twenty
 EMPIRICAL = (Origin.ACROSS, Origin.LATER)
 _TABLE = 2048  # quantiles of the maximum kept: p-values to 1 in 2000, finer ones come from the tail
@@ -82,9 +82,9 @@ class SurpriseConfig:
     def closed(self, energies: Sequence[Energy]) -> SurpriseConfig:
         """Settings without anything left open.
 
-        Beside media the tags all at once and the latent find nothing of their own. Without media nothing contradicts a
-        tag but other tags and its own past: then they speak, and what is averaged over fifty ticks does not, since it
-        follows levels, which drift.
+        Beside media the tags all at once find nothing of their own. Without media nothing contradicts a tag but other
+        tags and its own past: then they speak, and what is averaged over fifty ticks does not, since it follows levels,
+        which drift.
         """
         media = any(energy.modality is not Modality.PROCESS for energy in energies)
         silent = (*SILENT, *SILENT_BESIDE_MEDIA) if media else SILENT
