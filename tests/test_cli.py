@@ -126,7 +126,7 @@ def test_the_demo_looks_at_its_scenario_before_it_commissions(tmp_path, capsys):
 def test_the_demo_trains_anew_where_no_engine_can_be_made_of_its_model(tmp_path, model):
     store = ModelStore(tmp_path / "models")
     assert not Demo(tmp_path)._commissioned(PLANT)
-    for name in ("0001", "0002"):
+    for name in ("0001", "0002", "0003"):
         assert not Demo(tmp_path)._commissioned(PLANT)  # it was interrupted
         shutil.copytree(model, store.folder / name)
         store.choose(name, "test")
