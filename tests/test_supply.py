@@ -34,7 +34,15 @@ def plain(name):
 def recipe(target, **variables):
     """What `make` would run for a target, once everything is set up."""
     settings = [f"{name}={value}" for name, value in variables.items()]
-    command = ["make", "--no-print-directory", "--dry-run", "--old-file=.venv/.ready", target, f"PY={sys.executable}", *settings]
+    command = [
+        "make",
+        "--no-print-directory",
+        "--dry-run",
+        "--old-file=.venv/.ready",
+        target,
+        f"PY={sys.executable}",
+        *settings,
+    ]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=30).stdout
 
 
