@@ -18,6 +18,7 @@ from models.operating.states import OperatingStates, StateCarry
 from models.plant_model import ModelState, PlantModel
 from models.training.fitter import build
 from tests.grid_runs import from_process_grid
+from tests.small_plants import SMALL, small_values
 from tests.state_plants import CLEANS, RUNS, STANDS, STATE_PLANTS
 
 
@@ -75,6 +76,12 @@ def test_a_plant_that_only_runs_has_one_state():
     states = fit_states([from_process_grid(plant, t * 10**9, values)], plant)
     assert len(states) == 1
     assert states.names == ("",)
+
+
+def test_a_short_record_has_one_state():
+    values = small_values(0, 3500)  # few setpoints: what follows them stands on levels
+    assert len(fit_states([from_process_grid(SMALL, np.arange(3500) * 10**9, values)], SMALL)) == 1
+    assert len(fit_states([], SMALL)) == 1
 
 
 def test_a_fault_makes_no_state():

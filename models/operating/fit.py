@@ -21,6 +21,7 @@ APART = 5.0  # Ashman's D of two levels; of a uniform 2.7, of a sine 3.5
 LASTS_TICKS = 60  # what is shorter is no state but a move
 LASTING = 0.8  # of the time on a level, or in a state, that must be spent in stays as long as that
 LEAST_SHARE, LEAST_TICKS = 0.01, 240  # of a level, and of a state
+LEAST_RECORD = 10_000  # ticks before states are looked for: a tag that follows few setpoints stands on levels too
 MOST_LEVELS, MOST_STATES = 6, 12
 BINS = 256
 GAP_TICKS = 1200  # a longer stay between two states is no transition from one to the other
@@ -28,9 +29,9 @@ GAP_TICKS = 1200  # a longer stay between two states is no transition from one t
 
 def fit_states(runs: Sequence[Ticks], plant: Plant) -> OperatingStates:
     """From normal runs; where the plant declares signals that tell its state, from those alone."""
-    if not runs:
-        return OperatingStates()
     declared = [i for i, s in enumerate(plant.tags) if s.operating_state]
+    if sum(map(len, runs)) < (LEAST_TICKS if declared else LEAST_RECORD):
+        return OperatingStates()
     edges = {i: _edges(runs, i, declared=bool(declared)) for i in declared or range(len(plant.tags))}
     column = [i for i, found in edges.items() if len(found)]
     if not column:
