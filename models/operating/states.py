@@ -67,7 +67,7 @@ class OperatingStates:
         """The state [T] of a whole run."""
         return self.step(run, StateCarry())
 
-    def _follow(self, matched: Ints, carry: StateCarry) -> int:
+    def _follow(self, matched: Bools, carry: StateCarry) -> int:
         """The state after one tick that matches some states [K], or a transition (the last entry)."""
         there = np.flatnonzero(matched[:-1])
         stays = carry.state >= 0 and bool(matched[carry.state])
