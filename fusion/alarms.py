@@ -66,6 +66,17 @@ class ModeOrder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelOrder:
+    """Which of the models that are kept is to be used from now on."""
+
+    model: str
+    by: str
+
+
+Order = AlarmOrder | MarkOrder | ModeOrder | ModelOrder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
     """One anomaly as the operator meets it: what was done with it, when, and by whom."""
 

@@ -27,7 +27,8 @@ CHROMIUM = shutil.which("chromium")
 SCRIPT = (
     "import json, sys; from fusion.plant_file import plant_from_dict; from fusion.dashboard.app import *\n"
     "plant = plant_from_dict(json.load(open(sys.argv[3])))\n"
-    "run(DashboardConfig(port=int(sys.argv[1]), broker=Broker(port=int(sys.argv[2])), recordings=sys.argv[4]), plant)\n"
+    "run(DashboardConfig(port=int(sys.argv[1]), broker=Broker(port=int(sys.argv[2])), recordings=sys.argv[4],\n"
+    "    models=sys.argv[5]), plant)\n"
 )
 
 
@@ -39,7 +40,7 @@ class Rig:
         self.url = f"http://127.0.0.1:{self.page_port}/"
         self.settings, self.plant, self.log = folder / "mosquitto.conf", folder / "plant.json", folder / "page.log"
         self.settings.write_text(f"listener {self.broker_port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
-        self.recordings = ""
+        self.recordings = self.models = ""
         self.processes = {}
         self.page = self.browser = None
         self.errors, self.foreign = [], []
@@ -53,7 +54,7 @@ class Rig:
         self.plant.write_text(json.dumps(plant_to_dict(plant)))
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         environment.pop("PYTEST_CURRENT_TEST", None)
-        arguments = [str(self.page_port), str(self.broker_port), str(self.plant), self.recordings]
+        arguments = [str(self.page_port), str(self.broker_port), str(self.plant), self.recordings, self.models]
         with self.log.open("a") as output:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, "-c", SCRIPT, *arguments], stdout=output, stderr=output, env=environment

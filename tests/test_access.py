@@ -24,7 +24,15 @@ DEMO = ROOT / "configs" / "demo.yaml"
 FUSION = {f"fusion/lime/v1/{kind}" for kind in ("health", "anomaly", "recommendation", "frame", "preview/camera")}
 ASKED = {
     f"fusion/lime/v1/{topic}"
-    for topic in ("alarm/order", "mark/order", "mode/order", "recommendation/ack", "whatif/request", "verifier/order")
+    for topic in (
+        "alarm/order",
+        "mark/order",
+        "mode/order",
+        "model/order",
+        "recommendation/ack",
+        "whatif/request",
+        "verifier/order",
+    )
 }
 ACK, START, VERIFIER = (f"fusion/lime/v1/{topic}" for topic in ("recommendation/ack", "verifier/order", "verifier"))
 SAID = ASKED | {VERIFIER}

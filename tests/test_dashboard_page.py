@@ -10,7 +10,8 @@ from page_rig import CHROMIUM, MOSQUITTO, Rig, listener, publish_status, talking
 from small_plants import write_recording
 from wire_examples import CONTROLLED, PLANT, Story, free_port, until
 
-from fusion.alarms import MarkKind
+from fusion.alarms import MarkKind, ModelOrder
+from fusion.model_store import ModelStore
 from fusion.mqtt.client import ClientState
 from fusion.plant import Modality
 from fusion.publish.preview import picture_png, spectrogram
@@ -381,3 +382,44 @@ def test_nothing_failed_on_the_way(rig):
     assert rig.errors == []
     assert rig.foreign == []
     assert "Traceback" not in rig.log.read_text()
+
+
+@pytest.fixture
+def storing(rig, tmp_path):
+    """A page beside the others that is told where three models are kept, of which the last is in use."""
+    store = ModelStore(tmp_path)
+    for name in ("0001", "0002", "0003"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.json").write_text("{}")
+    for name in ("0001", "0003"):
+        store.choose(name, "backtest")
+    page_port, rig.page_port, rig.models = rig.page_port, free_port(), str(tmp_path)
+    try:
+        rig.start_dashboard("models")
+        with rig.elsewhere(f"http://127.0.0.1:{rig.page_port}/"):
+            yield store
+    finally:
+        rig.page_port, rig.models = page_port, ""
+        rig.kill("models")
+
+
+def test_a_model_that_is_kept_is_put_to_use(rig, talker, storing):
+    page = rig.page
+    rig.state("NORMAL")
+    rig.press("^Model$")
+    rig.see("0003 (in use)")
+    rig.press("Use it")
+    rig.see("Choose a model first")
+    page.get_by_role("combobox", name="model to use").click()
+    assert page.get_by_role("option").all_text_contents() == ["0001", "0002"]  # the one before comes first
+    page.get_by_role("option", name="0001").click()
+    rig.press("Use it")
+    rig.see("Your name is needed")
+    page.get_by_label("your name").first.fill("kim")
+    rig.press("Use it")
+    rig.see("0001: sent")
+    heard = []
+    until(lambda: heard.extend(talker.out.orders()) or heard, "the order")
+    assert heard == [ModelOrder(model="0001", by="kim")]
+    storing.choose(heard[0].model, heard[0].by)
+    rig.see("0001 is put to use", "0001 (in use)")

@@ -111,4 +111,11 @@ def test_the_compose_file_names_files_that_are_there_or_that_the_page_tells_of()
     for name in (name.removeprefix("./") for name in mounted if name.startswith("./")):
         first = name.partition("/")[0]
         assert (DEPLOY / name).exists() or f"`{first}/`" in told, name
+    named = {m.partition(":")[0] for m in mounted if not m.startswith((".", "/"))}
+    assert named <= set(compose["volumes"])
+    daemon, page = (" ".join(compose["services"][name]["command"]) for name in ("daemon", "page"))
+    for kept, option in (("record.folder=", "--recordings "), ("learn.models=", "--models "), ("state=", "--state ")):
+        place = daemon.split(f" {kept}")[1].split()[0].rstrip(",")
+        assert f"{option}{place}" in page
+        assert f"{place.split('/')[1]}:/{place.split('/')[1]}:ro" in compose["services"]["page"]["volumes"]
     assert all(service["read_only"] and service["cap_drop"] == ["ALL"] for service in compose["services"].values())

@@ -7,8 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from mosquitto import Mosquitto, needs_broker
+from test_prospect import running
+from wire_examples import until as wait_until
 
 from fusion.cli import main
+from fusion.daemon.audit import AUDIT, Audit
 from fusion.daemon.desk import AlarmDesk
 from fusion.daemon.learning import LearnConfig, Learner
 from fusion.daemon.memory import TickMemory
@@ -259,6 +263,38 @@ def test_a_model_that_cannot_be_used_is_said_and_the_present_one_stays(site, tmp
     asyncio.run(life())
     assert "0001 is not used: " in succession.trouble
     assert seat.engine is None
+
+
+@needs_broker
+def test_a_model_is_chosen_over_mqtt_and_one_that_cannot_be_used_is_refused(site, tmp_path):
+    store = ModelStore(tmp_path / "models")
+    shutil.copytree(site / "models" / "0001", store.folder / "0001")
+    (store.folder / "0002").mkdir()
+    (store.folder / "0002" / "model.json").write_text("{}")
+    config = DaemonConfig(
+        plant="", record=RecorderConfig(folder=str(tmp_path)), learn=LearnConfig(models=str(store.folder))
+    )
+    succession = Succession(config, Seat(SMALL), Idle(), AlarmDesk(), None, None)
+    broker = Mosquitto(tmp_path)
+    topic = "fusion/small/v1/model/order"
+    try:
+        with running(broker.port, audit=Audit(tmp_path / AUDIT), succession=succession) as (_, publisher):
+            for name, by in (("0002", "lee"), ("0009", "lee"), ("0001", "kim")):
+                broker.write(topic, json.dumps({"model": name, "by": by}))
+            wait_until(lambda: store.current == store.folder / "0001", "the choice")
+            assert publisher.dropped["model:refused"] == 2
+            for nothing in ('{"model": "", "by": "kim"}', '{"model": "0001"}', "0001"):
+                broker.write(topic, nothing)
+            wait_until(lambda: publisher.dropped["model:not_understood"] == 3, "no choices")
+        with running(broker.port) as (_, publisher):
+            broker.write(topic, '{"model": "0001", "by": "kim"}')
+            wait_until(lambda: publisher.dropped["model:refused"], "that none are kept")
+    finally:
+        broker.stop()
+    assert [(c.model, c.by) for c in store.history()] == [("0001", "kim")]
+    said = [json.loads(line) for line in (tmp_path / AUDIT).read_text().splitlines()]
+    orders = [(s["what"], s["model"], s["by"]) for s in said if s["what"] in ("model", "refused")]
+    assert orders == [("refused", "0002", "lee"), ("refused", "0009", "lee"), ("model", "0001", "kim")]
 
 
 def test_without_a_model_and_without_learning_there_is_nothing_to_run():

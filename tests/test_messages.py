@@ -11,7 +11,8 @@ from fusion.prospects import Refusal
 from fusion.publish.encoding import energy_message, to_message
 from fusion.publish.messages import SurpriseOut, decode, encode
 from fusion.publish.preview import cloud_bytes, picture_png, spectrogram
-from fusion.publish.schemas import schemas
+from fusion.publish.publisher import READ
+from fusion.publish.schemas import CHANNELS, MEDIA, MESSAGES, asyncapi, schemas
 from fusion.records import Verdict
 
 ROOT = Path(__file__).parents[1]
@@ -73,6 +74,37 @@ def test_schemas_in_docs_are_current():
     assert {p.name for p in folder.glob("*.json")} == set(schemas())
     for name, schema in schemas().items():
         assert json.loads((folder / name).read_text()) == schema, f"{name}: run fusion.publish.schemas.write_schemas"
+
+
+def test_the_asyncapi_document_is_current_and_its_references_lead_somewhere():
+    document = json.loads((ROOT / "docs" / "asyncapi.json").read_text())
+    assert document == asyncapi(), "run fusion.publish.schemas.write_schemas"
+
+    def references(part):
+        if isinstance(part, dict):
+            yield from [part["$ref"]] if "$ref" in part else (r for value in part.values() for r in references(value))
+
+    for reference in references(document):
+        file, _, path = reference.partition("#/")
+        place = json.loads((ROOT / "docs" / file).read_text()) if file else document
+        for step in filter(None, path.split("/")):
+            place = place[step]
+        assert place
+
+
+def test_every_topic_and_kind_is_in_the_asyncapi_document_and_in_the_table_of_the_docs():
+    table = (ROOT / "docs" / "mqtt.md").read_text().partition("## What every message has")[0]
+    lines = [line for line in table.splitlines() if line.startswith("| `")]
+    rows = {line.split("`")[1].replace("<", "{").replace(">", "}"): line for line in lines}
+    channels = {channel.topic: channel for channel in CHANNELS}
+    assert set(rows) == set(channels)
+    for topic, row in rows.items():
+        assert ("**read**" in row) == bool(channels[topic].heard_by), topic
+        assert (" | yes | " in row) == channels[topic].retained, topic
+        if not channels[topic].heard_by:
+            assert f" | {channels[topic].qos} | " in row, topic
+    assert {"/".join(levels) for levels in READ} == {c.topic for c in CHANNELS if c.heard_by == "daemon"}
+    assert {kind for channel in CHANNELS for kind in channel.kinds} == {*MESSAGES, *MEDIA}
 
 
 def test_previews_are_small_and_readable():

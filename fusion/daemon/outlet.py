@@ -9,7 +9,7 @@ from typing import IO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.alarms import Alarm, AlarmOrder, MarkOrder, ModeOrder
+from fusion.alarms import Alarm, Order
 from fusion.daemon.seat import Seat
 from fusion.health import Health
 from fusion.inference import Engine, Outcome
@@ -44,7 +44,7 @@ class Outlet(Protocol):
     def answers(self) -> Sequence[Answer]:
         """What was answered to recommendations since the last call."""
 
-    def orders(self) -> Sequence[AlarmOrder | MarkOrder | ModeOrder]:
+    def orders(self) -> Sequence[Order]:
         """What operators said of alarms, stretches of time and advice since the last call."""
 
     def questions(self) -> Sequence[Question]:
@@ -120,7 +120,7 @@ class MqttOutlet:
         """Answers that came over MQTT."""
         return self._publisher.answers()
 
-    def orders(self) -> Sequence[AlarmOrder | MarkOrder | ModeOrder]:
+    def orders(self) -> Sequence[Order]:
         """Orders that came over MQTT."""
         return self._publisher.orders()
 
@@ -203,7 +203,7 @@ class FileOutlet:
         """No answers: nobody reads a file while it is written."""
         return ()
 
-    def orders(self) -> Sequence[AlarmOrder | MarkOrder | ModeOrder]:
+    def orders(self) -> Sequence[Order]:
         """No orders either."""
         return ()
 
@@ -277,7 +277,7 @@ class Outlets:
         """Answers that any of them heard."""
         return [answer for outlet in self._outlets for answer in outlet.answers()]
 
-    def orders(self) -> Sequence[AlarmOrder | MarkOrder | ModeOrder]:
+    def orders(self) -> Sequence[Order]:
         """Orders that any of them heard."""
         return [order for outlet in self._outlets for order in outlet.orders()]
 

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from connectors.base import Source
-from fusion.alarms import Alarm, AlarmOrder, MarkKind, MarkOrder, ModeOrder, OrderKind
+from fusion.alarms import Alarm, AlarmOrder, MarkKind, MarkOrder, ModelOrder, ModeOrder, OrderKind
 from fusion.clock import CLOCK, Clock, iso_time
 from fusion.daemon.audit import Audit
 from fusion.daemon.certificates import CertificateWatch
@@ -255,6 +255,8 @@ class Daemon:
                         await self._marked(order)
                     elif isinstance(order, ModeOrder):
                         await self._moded(order)
+                    elif isinstance(order, ModelOrder):
+                        await self._chosen(order)
                     else:
                         changed += await self._obeyed(order, now_ns)
                 if changed:
@@ -309,6 +311,19 @@ class Daemon:
             await self._kept("mode", mode=order.mode, by=order.by)
             await self._save()
             log.info("advice is in mode %s, says %s", order.mode, order.by or "nobody")
+
+    async def _chosen(self, order: ModelOrder) -> None:
+        """Have a model put to use that somebody chooses."""
+        try:
+            if self._succession is None:
+                raise ConfigError("no models are kept here; say learn.models")
+            await asyncio.to_thread(self._succession.choose, order)
+        except ConfigError as error:
+            self._outlet.refused("model:refused")
+            await self._kept("refused", model=order.model, by=order.by)
+            log.warning("order by %s is refused: %s", order.by, error)
+        else:
+            await self._kept("model", model=order.model, by=order.by)
 
     async def retarget(self, plant: Plant) -> None:
         """Take over the targets of a plant that is otherwise the one that runs.

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from fusion.alarms import ModelOrder
 from fusion.checkpoint import Checkpoint, load_checkpoint
 from fusion.daemon.desk import AlarmDesk
 from fusion.daemon.learning import Learner
@@ -66,6 +67,16 @@ class Succession:
             if place is not None and place != self._place and self._ready is None:
                 await self._make_ready(place)
             await asyncio.sleep(LOOK_EVERY_S)
+
+    def choose(self, order: ModelOrder) -> None:
+        """Put a model of the store to use; it sits down once it is ready.
+
+        Raises:
+            ConfigError: where there is none of that name, or it cannot be used.
+        """
+        if order.model in self._store.names():
+            load_model(self._config, self._store.folder / order.model, self._seat.plant)
+        self._store.choose(order.model, order.by, "ordered")
 
     async def seat_successor(self, work: Work) -> None:
         """Let the one that is ready sit down; called between two ticks, with what runs in the thread of the engine."""

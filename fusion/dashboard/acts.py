@@ -18,7 +18,7 @@ from fusion.records import NS_PER_S
 KEPT = 5000
 TAIL_BYTES = 4 * 2**20
 TEXT_LENGTH = 200
-TOPICS = {"alarm": "order", "mark": "mark", "mode": "mode", "recommendation": "answer"}
+TOPICS = {"alarm": "order", "mark": "mark", "mode": "mode", "model": "model", "recommendation": "answer"}
 STATES = {
     AlarmState.UNACKNOWLEDGED: "raised",
     AlarmState.RETURNED: "well again",
@@ -29,7 +29,7 @@ SILENT = ("time", "hash", "what", "by", "id", "name", "since", "until", "t_from_
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """One thing that was done or happened: ``what`` is started, stopped, alarm, order, mark, advice, answer or mode."""
+    """One thing that was done or happened: ``what`` is one of ``TOPICS``' values, started, stopped, alarm or advice."""
 
     t_ns: int
     what: str
@@ -89,7 +89,9 @@ class ActLog:
 def _act(what: str, said: Mapping[str, Any], t_ns: int) -> Act:
     rest = {key: value for key, value in said.items() if key not in SILENT and value not in ("", None, 0.0)}
     words = (
-        rest.values() if what in ("order", "alarm", "answer", "mode") else (f"{k} {_word(v)}" for k, v in rest.items())
+        rest.values()
+        if what in ("order", "alarm", "answer", "mode", "model")
+        else (f"{k} {_word(v)}" for k, v in rest.items())
     )
     text = ", ".join(map(_word, words))[:TEXT_LENGTH]
     return Act(t_ns, what, str(said.get("id") or said.get("name") or ""), str(said.get("by") or ""), text)

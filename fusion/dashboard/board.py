@@ -177,6 +177,11 @@ class Board:
         """The last value of a process signal."""
         return self.frame.values.get(name) if self.frame else None
 
+    def refusals(self, kind: str) -> int:
+        """How many orders of a kind (mark, mode, model ...) the daemon says it has refused or not understood."""
+        delivery = self.health.delivery if self.health else None
+        return sum(n for what, n in (delivery.dropped if delivery else {}).items() if what.startswith(f"{kind}:"))
+
     @property
     def skipped_lately(self) -> int:
         """Ticks that the daemon left out in the last minute because it was too slow."""

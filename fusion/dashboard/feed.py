@@ -10,7 +10,13 @@ import msgspec
 
 from fusion.mqtt.broker import Broker
 from fusion.mqtt.client import Client, ClientState
-from fusion.publish.orders import AlarmOrderMessage, AnswerMessage, MarkOrderMessage, QuestionMessage
+from fusion.publish.orders import (
+    AlarmOrderMessage,
+    AnswerMessage,
+    MarkOrderMessage,
+    ModelOrderMessage,
+    QuestionMessage,
+)
 
 WAITING = 4000
 
@@ -76,6 +82,10 @@ class Feed:
     def answer(self, plant: str, answer: AnswerMessage) -> None:
         """Tell the daemon what an operator makes of an advice; lost while there is no broker."""
         self._client.publish(f"fusion/{plant}/v1/recommendation/ack", msgspec.json.encode(answer), 1)
+
+    def choose(self, plant: str, order: ModelOrderMessage) -> None:
+        """Tell the daemon which model to use; lost while there is no broker."""
+        self._client.publish(f"fusion/{plant}/v1/model/order", msgspec.json.encode(order), 1)
 
     def ask(self, plant: str, question: QuestionMessage) -> None:
         """Ask the daemon what would happen; lost while there is no broker."""

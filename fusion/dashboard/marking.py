@@ -92,7 +92,7 @@ class Marking:
             name=name, kind=self._kind.value, by=self._operator.name, t_from_ns=since_ns, t_to_ns=until_ns
         )
         self._feed.mark(self._board.name, order)
-        self._waiting = order, time.monotonic(), self._refused()
+        self._waiting = order, time.monotonic(), self._board.refusals("mark")
         self._outcome.set_text(f"{name}: sent")
         self._dialog.close()
 
@@ -109,16 +109,12 @@ class Marking:
             return "Nothing was sent: the daemon cannot be reached."
         return ""
 
-    def _refused(self) -> int:
-        delivery = self._board.health.delivery if self._board.health else None
-        return sum(n for what, n in (delivery.dropped if delivery else {}).items() if what.startswith("mark:"))
-
     def _hear(self) -> None:
         """Say what became of the last mark: it stands in the journal, or the daemon counts one more that it refused."""
         if self._waiting is None:
             return
         order, sent_s, refused = self._waiting
-        if self._refused() > refused:
+        if self._board.refusals("mark") > refused:
             self._end(f"{order.name}: refused by the daemon; its log says why")
         elif self._archive is not None and any(
             (m.name, m.by, m.kind.value) == (order.name, order.by, order.kind) for m in self._archive.all_marks()

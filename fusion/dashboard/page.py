@@ -99,7 +99,7 @@ class Page:
         with self._views.view("Advice"):
             self._ahead = AdviceView(board, feed, self._operator, visit)
         with self._views.view("Model"):
-            self._model = ModelView(board, models)
+            self._model = ModelView(board, feed, self._operator, visit, models)
         ui.on("look", self._hear_look)
         ui.timer(0, self._ask_look, once=True)
         ui.timer(REFRESH_S, self.refresh)

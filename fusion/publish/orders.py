@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
-from fusion.alarms import AlarmOrder, MarkKind, MarkOrder, ModeOrder, OrderKind
+from fusion.alarms import AlarmOrder, MarkKind, MarkOrder, ModelOrder, ModeOrder, OrderKind
 from fusion.errors import FusionError
 from fusion.prospects import Question
 from fusion.records import Answer, AnswerKind
@@ -54,6 +54,13 @@ class ModeOrderMessage(msgspec.Struct, kw_only=True, frozen=True):
 
     mode: Literal["observe", "shadow", "advise", "supervised"]
     by: Word
+
+
+class ModelOrderMessage(msgspec.Struct, kw_only=True, frozen=True):
+    """What somebody says on ``model/order``: which of the models that are kept is to be used from now on."""
+
+    model: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    by: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 
 class VerifierOrderMessage(msgspec.Struct, kw_only=True, frozen=True):
@@ -106,6 +113,16 @@ def decode_mode(payload: bytes) -> ModeOrder:
     accepted = "by, and mode as one of observe, shadow, advise, supervised"
     said = _heard(payload, ModeOrderMessage, "a mode", accepted)
     return ModeOrder(mode=said.mode, by=said.by)
+
+
+def decode_model(payload: bytes) -> ModelOrder:
+    """Which model is to be used, in a payload.
+
+    Raises:
+        FusionError: not JSON, or without ``model`` and ``by``; the text says which.
+    """
+    said = _heard(payload, ModelOrderMessage, "a choice of a model", "model and by, neither of them empty")
+    return ModelOrder(model=said.model, by=said.by)
 
 
 def decode_verifier_order(payload: bytes) -> VerifierOrderMessage:

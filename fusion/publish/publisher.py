@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
-from fusion.alarms import AlarmOrder, MarkOrder, ModeOrder
+from fusion.alarms import Order
 from fusion.clock import CLOCK, Clock
 from fusion.errors import ConfigError, FusionError
 from fusion.health import Health
@@ -36,7 +36,14 @@ T = TypeVar("T")
 INFLIGHT = 20
 VOLATILE_WAITING = 256
 WORDS_WAITING = 100
-READ = (("recommendation", "ack"), ("alarm", "order"), ("mark", "order"), ("mode", "order"), ("whatif", "request"))
+READ = (
+    ("recommendation", "ack"),
+    ("alarm", "order"),
+    ("mark", "order"),
+    ("mode", "order"),
+    ("model", "order"),
+    ("whatif", "request"),
+)
 KEPT = (messages.AnomalyMessage, RecommendationMessage, messages.GapMessage, messages.AlarmMessage)
 
 
@@ -100,7 +107,7 @@ class MqttPublisher:
         self._standing: dict[str, bytes] = {}
         self._due: dict[str, bytes] = {}
         self._answers: deque[Answer] = deque(maxlen=WORDS_WAITING)
-        self._orders: deque[AlarmOrder | MarkOrder | ModeOrder] = deque(maxlen=WORDS_WAITING)
+        self._orders: deque[Order] = deque(maxlen=WORDS_WAITING)
         self._questions: deque[Question] = deque(maxlen=WORDS_WAITING)
         self._sent: dict[int, Letter] = {}
         self._denied = ""
@@ -192,8 +199,8 @@ class MqttPublisher:
         """What was answered to recommendations since the last call."""
         return [self._answers.popleft() for _ in range(len(self._answers))]
 
-    def orders(self) -> list[AlarmOrder | MarkOrder | ModeOrder]:
-        """What operators said of alarms, stretches of time and advice since the last call."""
+    def orders(self) -> list[Order]:
+        """What operators said of alarms, stretches of time, advice and models since the last call."""
         return [self._orders.popleft() for _ in range(len(self._orders))]
 
     def questions(self) -> list[Question]:
@@ -260,6 +267,8 @@ class MqttPublisher:
             self._note("mark", self._orders, orders.decode_mark, here, retained)
         elif topic == self.topic("mode", "order"):
             self._note("mode", self._orders, orders.decode_mode, payload, retained)
+        elif topic == self.topic("model", "order"):
+            self._note("model", self._orders, orders.decode_model, payload, retained)
         elif topic == self.topic("whatif", "request"):
             self._note("question", self._questions, orders.decode_question, payload, retained)
         else:
