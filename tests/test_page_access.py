@@ -93,6 +93,15 @@ def test_failed_logins_of_an_address_are_slowed_down(timed):
     assert access.wait_s("a") == 0.0
 
 
+def test_each_right_holds_the_one_below_it_and_nobody_has_to_log_in_without_people():
+    people = {right.value: Person(right.value, right, hash_password(PASSWORD)) for right in Right}
+    access = Access(people)
+    visits = [Visit(access, access.enter(right.value, PASSWORD, "a")) for right in Right]
+    assert [(visit.may_order, visit.may_choose) for visit in visits] == [(False, False), (True, False), (True, True)]
+    gone, alone = Visit(access, "no"), Visit(Access({}), "")
+    assert [(visit.may_order, visit.may_choose) for visit in (gone, alone)] == [(False, False), (True, True)]
+
+
 def test_a_viewer_and_an_ended_session_send_no_order():
     sent = []
     feed = SimpleNamespace(connected=True, order=lambda *order: sent.append(order))

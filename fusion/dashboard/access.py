@@ -25,10 +25,11 @@ SALT_BYTES, COST, BLOCK, PARALLEL = 16, 2**14, 8, 1  # Source: OWASP password st
 
 
 class Right(StrEnum):
-    """What a person may do: look, or also order."""
+    """What a person may do: look; also order about alarms and advice; also say which model is used."""
 
     VIEWER = "viewer"
     OPERATOR = "operator"
+    ENGINEER = "engineer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def _person(file: Path, number: int, line: str) -> Person:
     except ValueError:
         pass
     raise ConfigError(
-        f"users: {file}, line {number}: expected NAME:viewer or operator:HASH, as `fusion user` writes it"
+        f"users: {file}, line {number}: expected NAME:{' or '.join(Right)}:HASH, as `fusion user` writes it"
     )
 
 
@@ -150,7 +151,7 @@ class Access:
     def who(self, token: str) -> Person | None:
         """The person of a session that has not ended; a sign of life."""
         if not self.needed:
-            return Person("", Right.OPERATOR)
+            return Person("", Right.ENGINEER)
         session = self._sessions.get(token)
         if session is None or not self._alive(session):
             self._sessions.pop(token, None)
@@ -186,4 +187,9 @@ class Visit:
     @property
     def may_order(self) -> bool:
         """Whether orders are allowed now."""
-        return (person := self.person) is not None and person.right is Right.OPERATOR
+        return (person := self.person) is not None and person.right is not Right.VIEWER
+
+    @property
+    def may_choose(self) -> bool:
+        """Whether another model may be put to use now."""
+        return (person := self.person) is not None and person.right is Right.ENGINEER

@@ -69,12 +69,14 @@ class ModelChoice:
             offered, used = [], None
         if self._name.options != offered:
             self._name.set_options(offered, value=self._name.value if self._name.value in offered else None)
-        self._form.set_visibility(bool(offered) and self._visit.may_order)
+        self._form.set_visibility(bool(offered) and self._visit.may_choose)
         self._hear(used.name if used else "")
 
     def _send(self) -> None:
         if (name := self._name.value) is None:
             self._outcome.set_text("Choose a model first.")
+        elif not self._visit.may_choose:
+            self._outcome.set_text("Nothing was sent: this login may not choose the model; an engineer's may.")
         elif hindrance := hindrance_of(self._board, self._feed, self._operator, self._visit):
             self._outcome.set_text(hindrance)
         else:

@@ -12,7 +12,12 @@ from fusion.errors import ConfigError, FusionError
 def _user(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("name")
     verb.add_argument("--users", type=Path, required=True, metavar="FILE", help="file of people; hashes, no passwords")
-    verb.add_argument("--right", default="viewer", choices=("viewer", "operator"), help="to look, or also to order")
+    verb.add_argument(
+        "--right",
+        default="viewer",
+        choices=("viewer", "operator", "engineer"),
+        help="to look, also to order, or also to choose the model",
+    )
     verb.add_argument("--password-file", metavar="FILE", help="holds the password alone; else it is asked for")
 
 
