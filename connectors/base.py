@@ -119,16 +119,15 @@ async def bounded(work: Coroutine[Any, Any, T], timeout_s: float) -> T:
     """
     task = asyncio.ensure_future(work)
     try:
-        done, _ = await asyncio.wait({task}, timeout=timeout_s)
-    except asyncio.CancelledError:
-        task.cancel()
-        task.add_done_callback(_forget_outcome)
-        raise
-    if not done:
-        task.cancel()
-        task.add_done_callback(_forget_outcome)
+        await asyncio.wait({task}, timeout=timeout_s)
+        if task.done():
+            return task.result()
         raise TimeoutError
-    return task.result()
+    finally:
+        if not task.done():
+            task.cancel()
+            task.add_done_callback(_forget_outcome)
+        del task  # else its error holds this frame, and this frame the error: a driver would outlive its connection
 
 
 def _reason(error: Exception) -> str:

@@ -15,6 +15,7 @@ from connectors.kinds import made_sources
 from fusion.daemon.settings import load_daemon_config
 from fusion.ending import stop_on_signals
 from fusion.errors import ConfigError
+from fusion.garbage import set_apart
 from fusion.plant_file import load_plant
 from fusion.recordings.recorder import Recorder
 from fusion.records import Item, Sample
@@ -39,7 +40,9 @@ def record_sources(file: Path, out: Path | None = None, for_s: float | None = No
     if not folder:
         raise ConfigError("--out: name a folder, or say record.folder in the configuration")
     recorder = Recorder(replace(config.record, folder=folder), plant)
-    counted = asyncio.run(record(made_sources(config.connectors, plant), recorder, for_s))
+    sources = made_sources(config.connectors, plant)
+    set_apart()
+    counted = asyncio.run(record(sources, recorder, for_s))
     missing = [s.name for s in plant.signals if s.name not in counted]
     said = f"{folder}: {len(recorder.segments())} recordings, {sum(counted.values())} values of {len(counted)} signals"
     said += f"; nothing came of {', '.join(missing)}" if missing else ""
