@@ -35,4 +35,4 @@ def source(config: OpcUaConfig, plant: Plant, name: str = "opcua") -> Source:
 
     patience_s = max(config.supervision.stale_after_s, 3 * config.keepalive_s)  # the session itself notices earlier
     supervision = replace(config.supervision, stale_after_s=patience_s)
-    return Source(name, signals, connect, supervision, tally=tally)
+    return Source(name, signals, connect, supervision, tally=tally, resume=past.resume)

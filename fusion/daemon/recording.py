@@ -57,9 +57,11 @@ async def record(sources: Sequence[Source], recorder: Recorder, for_s: float | N
     end_s = None if for_s is None else loop.time() + for_s
     told_s = loop.time() + TOLD_EVERY_S
     recorder.start()
+    told = recorder.told()
     with stop_on_signals(stop):
         try:
             for source in sources:
+                source.resume(*told)
                 await source.start()
             while not stop.is_set() and (end_s is None or loop.time() < end_s):
                 _take(sources, recorder, counted)
