@@ -11,7 +11,7 @@ import logging
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -119,16 +119,15 @@ async def bounded(work: Coroutine[Any, Any, T], timeout_s: float) -> T:
     """
     task = asyncio.ensure_future(work)
     try:
-        done, _ = await asyncio.wait({task}, timeout=timeout_s)
-    except asyncio.CancelledError:
-        task.cancel()
-        task.add_done_callback(_forget_outcome)
-        raise
-    if not done:
-        task.cancel()
-        task.add_done_callback(_forget_outcome)
+        await asyncio.wait({task}, timeout=timeout_s)
+        if task.done():
+            return task.result()
         raise TimeoutError
-    return task.result()
+    finally:
+        if not task.done():
+            task.cancel()
+            task.add_done_callback(_forget_outcome)
+        del task  # else its error holds this frame, and this frame the error: a driver would outlive its connection
 
 
 def _reason(error: Exception) -> str:
@@ -146,6 +145,7 @@ class Source:
     """A supervised stream of items: the only face of a connector that the daemon knows.
 
     ``wake`` is set while items wait. ``connect`` makes the driver of one epoch. ``tally`` is shared with the drivers.
+    ``resume`` takes what an earlier process has known last.
     """
 
     def __init__(
@@ -156,6 +156,7 @@ class Source:
         supervision: Supervision,
         *,
         tally: Tally | None = None,
+        resume: Callable[[Mapping[str, int], int], None] | None = None,
         sleep: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
         seed: int | None = None,
     ) -> None:
@@ -166,6 +167,7 @@ class Source:
         self._connect = connect
         self._supervision = supervision
         self._tally = tally or Tally()
+        self._resume = resume
         self._sleep = sleep
         self._backoff = Backoff(supervision, random.Random(seed))
         self._buffer = Buffer(supervision.buffer_values, supervision.buffer_bytes, Overflow(supervision.overflow))
@@ -192,6 +194,15 @@ class Source:
     def finished(self) -> bool:
         """Whether a file or recording has ended and everything was drained."""
         return self._ended and not self._buffer.items
+
+    def resume(self, newest: Mapping[str, int], heard_ns: int) -> None:
+        """Hear what an earlier process has recorded last: the time stamp of each tag, and when it ended [UTC ns].
+
+        Called before ``start``; a source whose server keeps a history asks for what has come since.
+        """
+        own = {tag: t_ns for tag, t_ns in newest.items() if tag in self.signals}
+        if self._resume is not None and own:
+            self._resume(own, heard_ns)
 
     async def start(self) -> None:
         """Begin connecting in the background; a source that runs already is left alone."""

@@ -11,10 +11,12 @@ from test_clock import PLANT, Listening, Teller
 from connectors.base import Source
 from connectors.settings import Supervision
 from fusion.daemon import start
+from fusion.daemon.recording import record
 from fusion.daemon.service import Daemon
 from fusion.daemon.settings import load_daemon_config
 from fusion.errors import FusionError, SourceError
 from fusion.health import PlantState
+from fusion.recordings.recorder import Recorder, RecorderConfig
 from fusion.records import Answer, AnswerKind
 from fusion.timeline.timeline import Timeline
 
@@ -45,6 +47,34 @@ def run(listening, driver, seconds):
         await running
 
     asyncio.run(scenario())
+
+
+def daemon_of(source, recorder):
+    async def scenario():
+        stop = asyncio.Event()
+        daemon = Daemon([source], Timeline(PLANT), Listening(), Listening(), recorder=recorder)
+        running = asyncio.create_task(daemon.run(stop))
+        await asyncio.sleep(1.0)
+        stop.set()
+        await running
+
+    asyncio.run(scenario())
+
+
+def recording_of(source, recorder):
+    asyncio.run(record([source], recorder, for_s=1.0))
+
+
+@pytest.mark.parametrize("process", [daemon_of, recording_of])
+def test_sources_hear_what_an_earlier_run_has_recorded_last(process, tmp_path):
+    heard = []
+    for _ in range(2):
+        recorder = Recorder(RecorderConfig(folder=str(tmp_path)), PLANT)
+        process(Source("plc", PLANT.signals, Teller, QUICK, resume=lambda *told: heard.append(told)), recorder)
+    ((newest, ended_ns),) = heard
+    (first, _) = recorder.segments()
+    assert newest == first.newest_ns()
+    assert ended_ns == first.span_ns[1]
 
 
 def test_a_gap_that_is_over_goes_out():

@@ -12,6 +12,7 @@ from connectors.opcua import history
 from fusion.clock import CLOCK
 from fusion.health import SourceState
 from fusion.recordings.recorder import Recorder, RecorderConfig
+from fusion.recordings.recording import PROCESS
 from fusion.recordings.writer import RecordingWriter
 from fusion.records import NS_PER_S, Columns
 from fusion.timeline.history import frames
@@ -156,6 +157,54 @@ def test_a_tag_whose_history_is_refused_is_not_asked_again_and_the_others_are_re
             assert sum("LT101" in tags for tags, _ in station.asked) == 1
 
     asyncio.run(scenario())
+
+
+def test_the_time_in_which_nothing_ran_is_a_gap_too(monkeypatch, tmp_path):
+    async def scenario():
+        async with Station(monkeypatch, archived=("TT101", "LT101")) as station:
+            recorder = Recorder(RecorderConfig(folder=str(tmp_path)), PLANT)
+            assert recorder.told() == ({}, 0)
+            recorder.start()
+            await station.peer.write("TT101", 50.0, source=datetime.now(UTC))
+            known = await collect(station.source, lambda items: 50.0 in [value for _, value, _ in values(items)])
+            await station.source.stop()
+            for item in known:
+                recorder.add(item)
+            await asyncio.to_thread(recorder.close)
+            for number in range(10):
+                await station.peer.write("TT101", 100.0 + number, source=datetime.now(UTC))
+                await asyncio.sleep(0.002)
+            again = Recorder(RecorderConfig(folder=str(tmp_path)), PLANT)
+            later = build(station.peer)
+            again.start()
+            later.resume(*again.told())
+            again.close()
+            await later.start()
+            try:
+                found = await collect(later, lambda items: sum(map(len, past(items))) >= 9)
+                await until(lambda: later._driver._tasks[-1].done())
+                found += later.drain()
+            finally:
+                await later.stop()
+            assert [(name, value) for name, value, _ in values(past(found))] == [("TT101", 100.0 + n) for n in range(9)]
+
+    asyncio.run(scenario())
+
+
+def test_what_was_recorded_last_is_known_by_tag_and_a_damaged_recording_is_said(tmp_path, caplog):
+    recorder = Recorder(RecorderConfig(folder=str(tmp_path), slice_s=0.05, segment_s=3600), PLANT)
+    recorder.start()
+    recorder.add(columns([1_800_000_010.0, 1_800_000_030.0, 1_800_000_020.0], [1.0, 3.0, 2.0]))
+    recorder.close()
+    again = Recorder(RecorderConfig(folder=str(tmp_path)), PLANT)
+    began_ns, ended_ns = 1_800_000_010 * NS_PER_S, 1_800_000_030 * NS_PER_S
+    assert again.told() == ({"TT101": ended_ns, "LT101": began_ns, "FT101": began_ns}, ended_ns)
+    (segment,) = again.segments()
+    (segment.path / PROCESS).write_bytes(b"PAR1")
+    assert again.told() == ({}, 0)
+    assert f"{PROCESS}: cannot be read as Parquet" in caplog.text
+    again.start()
+    again.close()
 
 
 def columns(t_s, value, **more):

@@ -29,12 +29,12 @@ def source(config: LidarConfig, plant: Plant, name: str = "lidar") -> Source:
 
 
 def _listener(config: LidarConfig, signal: Signal, name: str) -> Source:
+    from connectors.lidar.velodyne import VelodyneListener
+
     tally = Tally()
     crop = Crop(signal.shape[0], config.region, config.voxel_m)
 
     def connect() -> Driver:
-        from connectors.lidar.velodyne import VelodyneListener
-
         return VelodyneListener(config, signal.name, crop, tally)
 
     return Source(name, [signal], connect, config.supervision, tally=tally)

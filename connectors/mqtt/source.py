@@ -19,6 +19,8 @@ def source(config: MqttConfig, plant: Plant, name: str = "mqtt") -> Source:
     Raises:
         ConfigError: a signal that the plant does not have, no topic at all, or an unreadable password or certificate.
     """
+    from connectors.mqtt.session import MqttSession
+
     if not config.topics and not config.sparkplug:
         raise ConfigError("mqtt.topics: no topics")
     config.check()
@@ -33,8 +35,6 @@ def source(config: MqttConfig, plant: Plant, name: str = "mqtt") -> Source:
     subscriptions = list(dict.fromkeys(found.topic for topic in config.topics for found, _ in topic.expanded()))
 
     def connect() -> Driver:
-        from connectors.mqtt.session import MqttSession
-
         return MqttSession(config, client_id, subscriptions, extractors, tuple(s.name for s in signals), tally)
 
     return Source(name, signals, connect, config.supervision, tally=tally)

@@ -34,6 +34,10 @@ class Past:
     wanted: deque[Stretch] = field(default_factory=lambda: deque(maxlen=MOST_STRETCHES))
     without: dict[str, set[str]] = field(default_factory=dict)
 
+    def resume(self, newest: Mapping[str, int], heard_ns: int) -> None:
+        """Know what an earlier process has known last."""
+        self.newest, self.heard_ns = dict(newest), heard_ns
+
     def missed(self, before: Past, first: Mapping[str, int], longest_s: float) -> None:
         """Want what lies between what was known ``before`` and the ``first`` stamps of a new connection."""
         for tag, first_ns in first.items():

@@ -20,6 +20,8 @@ def source(config: OpcUaConfig, plant: Plant, name: str = "opcua") -> Source:
     Raises:
         ConfigError: a tag that the plant does not have, no tag at all, or an unreadable password file.
     """
+    from connectors.opcua.session import OpcUaSession
+
     addresses = config.addresses()
     if not addresses:
         raise ConfigError("opcua.nodes: no tags; give nodes or signals with namespace_uri")
@@ -29,10 +31,8 @@ def source(config: OpcUaConfig, plant: Plant, name: str = "opcua") -> Source:
     servers = itertools.cycle(config.servers())
 
     def connect() -> Driver:
-        from connectors.opcua.session import OpcUaSession
-
         return OpcUaSession(next(servers), addresses, tally, past)
 
     patience_s = max(config.supervision.stale_after_s, 3 * config.keepalive_s)  # the session itself notices earlier
     supervision = replace(config.supervision, stale_after_s=patience_s)
-    return Source(name, signals, connect, supervision, tally=tally)
+    return Source(name, signals, connect, supervision, tally=tally, resume=past.resume)

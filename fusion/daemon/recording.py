@@ -15,6 +15,7 @@ from connectors.kinds import made_sources
 from fusion.daemon.settings import load_daemon_config
 from fusion.ending import stop_on_signals
 from fusion.errors import ConfigError
+from fusion.garbage import set_apart
 from fusion.plant_file import load_plant
 from fusion.recordings.recorder import Recorder
 from fusion.records import Item, Sample
@@ -39,7 +40,9 @@ def record_sources(file: Path, out: Path | None = None, for_s: float | None = No
     if not folder:
         raise ConfigError("--out: name a folder, or say record.folder in the configuration")
     recorder = Recorder(replace(config.record, folder=folder), plant)
-    counted = asyncio.run(record(made_sources(config.connectors, plant), recorder, for_s))
+    sources = made_sources(config.connectors, plant)
+    set_apart()
+    counted = asyncio.run(record(sources, recorder, for_s))
     missing = [s.name for s in plant.signals if s.name not in counted]
     said = f"{folder}: {len(recorder.segments())} recordings, {sum(counted.values())} values of {len(counted)} signals"
     said += f"; nothing came of {', '.join(missing)}" if missing else ""
@@ -54,9 +57,11 @@ async def record(sources: Sequence[Source], recorder: Recorder, for_s: float | N
     end_s = None if for_s is None else loop.time() + for_s
     told_s = loop.time() + TOLD_EVERY_S
     recorder.start()
+    told = recorder.told()
     with stop_on_signals(stop):
         try:
             for source in sources:
+                source.resume(*told)
                 await source.start()
             while not stop.is_set() and (end_s is None or loop.time() < end_s):
                 _take(sources, recorder, counted)

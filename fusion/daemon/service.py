@@ -122,6 +122,9 @@ class Daemon:
                 self._note(alarm, self._clock.now_ns())
             if self._recorder is not None:
                 await asyncio.to_thread(self._recorder.start)
+                told = await asyncio.to_thread(self._recorder.told)
+                for source in self._sources:
+                    source.resume(*told)
             for source in self._sources:
                 await source.start()
             async with serving(self._http, self._status.answer):

@@ -29,6 +29,7 @@ from fusion.daemon.succession import Succession, first_model, load_model
 from fusion.ending import ignore_hangup, stop_on_signals
 from fusion.errors import ConfigError
 from fusion.files import check_place
+from fusion.garbage import set_apart
 from fusion.inference import Engine
 from fusion.plant_file import load_plant
 from fusion.publish.publisher import MqttPublisher, PublisherConfig
@@ -45,6 +46,7 @@ def run(config: DaemonConfig) -> None:
     keep_memory_low()
     plant = load_plant(Path(config.plant))
     sources = made_sources(config.connectors, plant)
+    set_apart()
     place = first_model(config)
     checkpoint = None if place is None else load_model(config, place, plant)
     fleet = fleet_forecaster(config.fleet, plant, config.forecast_every_s) if checkpoint is None else None

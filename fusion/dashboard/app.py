@@ -15,6 +15,7 @@ from fusion.dashboard.feed import Feed
 from fusion.dashboard.gate import Gate, token_of
 from fusion.ending import ignore_hangup
 from fusion.errors import BrokerError, ConfigError
+from fusion.garbage import set_apart
 from fusion.mqtt.broker import Broker
 from fusion.notify import notify
 from fusion.plant import Plant
@@ -88,6 +89,7 @@ def run(config: DashboardConfig, plant: Plant | None = None) -> None:
     from fusion.dashboard.page import Page
 
     ignore_hangup()
+    set_apart()
     access = Access(read_people(Path(config.users)) if config.users else {}, config.session_s, config.idle_s)
     secure = bool(config.certificate)
     if access.needed and not secure and not is_loopback(config.host):

@@ -109,6 +109,22 @@ class Recorder:
             self._close_segment()
         self._thread.start()
 
+    def told(self) -> tuple[dict[str, int], int]:
+        """What an earlier run has recorded last: the time stamp of each tag, and when that run ended [UTC ns].
+
+        A tag without a value in its last recording has not changed since that began. Nothing where there is none.
+        """
+        segments = self.segments()
+        if not segments:
+            return {}, 0
+        last = max(segments, key=lambda segment: segment.span_ns[1])
+        began_ns, ended_ns = last.span_ns
+        try:
+            return dict.fromkeys((signal.name for signal in self.plant.tags), began_ns) | last.newest_ns(), ended_ns
+        except RecordingError as error:
+            log.warning("record: %s; the time since is not asked for", error)
+            return {}, 0
+
     def add(self, item: Item) -> None:
         """Take what arrived; it never waits for the disk, and what there is no room for is counted.
 

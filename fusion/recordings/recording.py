@@ -192,6 +192,19 @@ class Recording:
         """All process values, one row each, in order of arrival."""
         return read_table(self.path / PROCESS, PROCESS_SCHEMA).cast(PROCESS_SCHEMA)  # type: ignore[arg-type]
 
+    def newest_ns(self) -> dict[str, int]:
+        """The last time stamp of each tag that has a value [UTC ns].
+
+        Raises:
+            RecordingError: where the values cannot be read.
+        """
+        file = self.path / PROCESS
+        try:
+            found = pl.scan_parquet(file).group_by(pl.col("signal").cast(pl.String)).agg(pl.col("t_ns").max()).collect()
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise RecordingError(f"{file}: cannot be read as Parquet ({str(error).splitlines()[0]})") from error
+        return dict(found.iter_rows())
+
     def columns(self) -> Columns:
         """All process values as one batch, without heartbeats."""
         return self._process_table().everything()

@@ -17,6 +17,7 @@ import msgspec
 from fusion.clock import CLOCK, Clock
 from fusion.ending import ignore_hangup, stop_on_signals
 from fusion.errors import ConfigError, FusionError, SourceError
+from fusion.garbage import set_apart
 from fusion.mqtt.client import Client
 from fusion.notify import notify
 from fusion.plant import Plant
@@ -212,6 +213,7 @@ class Verifier:
 def run(config: VerifierConfig) -> None:
     """`fusion verify` until a signal ends it."""
     ignore_hangup()
+    set_apart()
 
     async def life() -> None:
         stop = asyncio.Event()

@@ -1,7 +1,11 @@
 """What every source promises, asked of each against a real server that can be cut."""
 
 import asyncio
+import contextlib
+import gc
+import logging
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from connectors.base import Source
+from connectors.base import Driver, Source
 from connectors.buffer import count
 from connectors.kinds import source_of
 from connectors.lidar.config import LidarConfig
@@ -38,6 +42,8 @@ class Case:
 
     peer: Any
     build: Callable[..., Source]
+    rings: bool = False
+    """Whether objects of its library know each other, so that only the collector finds them."""
 
 
 def opcua(folder: Path) -> Case:
@@ -57,7 +63,7 @@ def opcua(folder: Path) -> Case:
             PLANT,
         )
 
-    return Case(peer, build)
+    return Case(peer, build, rings=True)
 
 
 def mqtt(folder: Path) -> Case:
@@ -68,6 +74,7 @@ def mqtt(folder: Path) -> Case:
     return Case(
         peer,
         lambda **more: source_of(MqttConfig(port=peer.port, topics=[topic], supervision=supervision(**more)), PLANT),
+        rings=True,
     )
 
 
@@ -166,6 +173,42 @@ def test_a_source_delivers_stops_survives_a_cut_and_conserves(case: Case):
             health = source.health()
             assert health.received == drained + sum(health.dropped.values())
             assert health.state is SourceState.DOWN
+        finally:
+            await source.stop()
+            await case.peer.stop()
+
+    asyncio.run(scenario())
+
+
+@contextlib.contextmanager
+def uncollected():
+    """The collector stands still meanwhile: what goes has gone because nothing knows it, nor a log that is kept."""
+    gc.collect()
+    gc.disable()
+    logging.disable()
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+        gc.enable()
+
+
+def test_a_connection_that_ended_and_attempts_that_failed_leave_nothing(case: Case, monkeypatch: pytest.MonkeyPatch):
+    async def scenario() -> None:
+        await case.peer.start()
+        source, drivers = case.build(), list[weakref.ref[Driver]]()
+        make = source._connect
+        monkeypatch.setattr(source, "_connect", lambda: drivers.append(weakref.ref(driver := make())) or driver)
+        await source.start()
+        try:
+            await fed(case, lambda: source.drain())
+            with uncollected():
+                await case.peer.stop()
+                await until(lambda: source.epoch >= 4)
+                await source.stop()
+                if case.rings:
+                    gc.collect()
+                assert [driver() for driver in drivers[:3]] == [None] * 3
         finally:
             await source.stop()
             await case.peer.stop()

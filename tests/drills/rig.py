@@ -122,23 +122,28 @@ def verdict(counts):
 
 
 class Memory:
-    """Resident memory, descriptors and children of a process over time, and how fast the first of these grows."""
+    """Resident memory, descriptors and children of a process over time, and how fast the first of these grows.
+
+    ``own`` is resident memory but for pages of files, such as those of libraries that are read for the first time.
+    """
 
     def __init__(self, pid):
         self._place, self._began_s = Path(f"/proc/{pid}"), time.monotonic()
         self.rows = []
 
     def note(self):
-        pages = int((self._place / "statm").read_text().split()[1])
+        pages, mapped = map(int, (self._place / "statm").read_text().split()[1:3])
         descriptors = len(list((self._place / "fd").iterdir()))
         children = len((self._place / "task" / self._place.name / "children").read_text().split())
-        self.rows.append((time.monotonic() - self._began_s, pages * PAGE_MIB, descriptors, children))
+        own = (pages - mapped) * PAGE_MIB
+        self.rows.append((time.monotonic() - self._began_s, pages * PAGE_MIB, descriptors, children, own))
 
     def counts(self, warm_s):
         """The growth of all readings, and of those from ``warm_s`` on, with the error of the latter's slope."""
-        seconds, resident, descriptors, children = np.array(self.rows).T
+        seconds, resident, descriptors, children, own = np.array(self.rows).T
         warm = seconds >= min(warm_s, seconds[-1])
         slope, error = _growth(seconds[warm] / 3600, resident[warm])
+        slope_own, error_own = _growth(seconds[warm] / 3600, own[warm])
         return {
             "resident_MiB_first_warm_last": [
                 round(float(x), 1) for x in (resident[0], resident[warm][0], resident[-1])
@@ -147,6 +152,9 @@ class Memory:
             "resident_MiB_per_h": _growth(seconds / 3600, resident)[0],
             "resident_MiB_per_h_warm": slope,
             "resident_MiB_per_h_warm_error": error,
+            "own_MiB_warm_last": [round(float(x), 1) for x in (own[warm][0], own[-1])],
+            "own_MiB_per_h_warm": slope_own,
+            "own_MiB_per_h_warm_error": error_own,
             "warm_s": warm_s,
             "descriptors_first": int(descriptors[warm][0]),
             "descriptors_last": int(descriptors[-1]),
