@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,7 +37,14 @@ T = TypeVar("T")
 INFLIGHT = 20
 VOLATILE_WAITING = 256
 WORDS_WAITING = 100
-READ = (("recommendation", "ack"), ("alarm", "order"), ("mark", "order"), ("mode", "order"), ("whatif", "request"))
+READ = (
+    ("recommendation", "ack"),
+    ("alarm", "order"),
+    ("mark", "order"),
+    ("mode", "order"),
+    ("whatif", "request"),
+    ("verifier",),
+)
 KEPT = (messages.AnomalyMessage, RecommendationMessage, messages.GapMessage, messages.AlarmMessage)
 
 
@@ -102,6 +110,7 @@ class MqttPublisher:
         self._answers: deque[Answer] = deque(maxlen=WORDS_WAITING)
         self._orders: deque[AlarmOrder | MarkOrder | ModeOrder] = deque(maxlen=WORDS_WAITING)
         self._questions: deque[Question] = deque(maxlen=WORDS_WAITING)
+        self.verifier: tuple[str, float] | None = None
         self._sent: dict[int, Letter] = {}
         self._denied = ""
         self._connection: Connection | None = None
@@ -262,8 +271,23 @@ class MqttPublisher:
             self._note("mode", self._orders, orders.decode_mode, payload, retained)
         elif topic == self.topic("whatif", "request"):
             self._note("question", self._questions, orders.decode_question, payload, retained)
+        elif topic == self.topic("verifier"):
+            self._hear_verifier(payload, retained)
         else:
             self._note("answer", self._answers, orders.decode_answer, payload, retained)
+
+    def _hear_verifier(self, payload: bytes, retained: bool) -> None:
+        """Note how the verifier is, and when [monotonic s] it said so; what is retained may be of long ago."""
+        if retained:
+            return
+        try:
+            said = messages.decode(payload)
+        except FusionError as error:
+            self.dropped["verifier:not_understood"] += 1
+            log.warning("verifier: %s", error)
+            return
+        if isinstance(said, messages.VerifierMessage):
+            self.verifier = (said.state, time.monotonic())
 
     def _note(self, kind: str, waiting: deque[T], decode: Callable[[bytes], T], payload: bytes, retained: bool) -> None:
         if retained:
