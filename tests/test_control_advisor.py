@@ -260,6 +260,16 @@ def test_a_rejection_brings_quiet():
     assert desk.ask(911).verdict is Verdict.ADVISE
 
 
+def test_a_setpoint_outside_its_range_is_not_moved():
+    """Back into the range could be further than one step: somebody has to say what is meant."""
+    only = Desk(world=LinearWorld(action=(96.0, 0.6)))
+    moves = only.ask(0)
+    assert "T.SP" not in {move.signal for move in moves.moves}
+    both = Desk(world=LinearWorld(action=(96.0, 0.95))).ask(0)
+    assert (both.verdict, both.reason) == (Verdict.HOLD, HoldReason.CONSTRAINT)
+    assert "T.SP stands at 96, outside its range 70 to 90; L.SP stands at 0.95" in both.text
+
+
 def test_configuration_is_checked():
     with pytest.raises(ConfigError, match="valid_s"):
         AdvisorConfig(valid_s=0)
