@@ -10,7 +10,7 @@ import contextlib
 import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,8 @@ SKIPPED_S = 120.0
 class Outcome:
     """What one tick produced: ``anomalies`` are changes, ``open_anomalies`` what stands, advice what is new.
 
-    ``ticks`` is what the model was given, None where the tick was not judged; ``ledger`` the advices where one changed.
+    ``ticks`` is what the model was given, None where the tick was not judged; ``ledger`` the advices where one changed;
+    ``manual`` the share of the last day in which the loop of a signal took no setpoint, told with them.
     """
 
     frame: Frame
@@ -63,6 +64,7 @@ class Outcome:
     flags: tuple[str, ...]
     ticks: Ticks | None = None
     ledger: tuple[Entry, ...] | None = None
+    manual: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def empty(cls, frame: Frame, flags: tuple[str, ...]) -> Outcome:
@@ -175,6 +177,7 @@ class Engine:
             flags=self.flags,
             ticks=ticks,
             ledger=self._ledger_news(),
+            manual=self.outlook.ledger.manual,
         )
 
     def _ledger_news(self) -> tuple[Entry, ...] | None:

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -77,6 +77,8 @@ class Signal:
             raise ConfigError(f"signal {self.name!r}: low {self.low} must be below high {self.high}")
         if self.role is Role.MANIPULATED and (self.low is None or self.high is None):
             raise ConfigError(f"signal {self.name!r}: a manipulated signal needs low and high")
+        if self.max_rate is not None and self.role is not Role.MANIPULATED:
+            raise ConfigError(f"signal {self.name!r}: max_rate is for manipulated signals; its role is {self.role}")
         if self.auto_tag and self.role is not Role.MANIPULATED:
             raise ConfigError(f"signal {self.name!r}: auto_tag is for manipulated signals")
         if self.operating_state and (self.modality is not Modality.PROCESS or self.role is Role.MANIPULATED):
@@ -107,9 +109,17 @@ class Gain:
     high: float | None = None
 
     def __post_init__(self) -> None:
-        """Reject a sign that is none."""
+        """Reject a sign that is none, and bounds that no magnitude can meet."""
+        where = f"gain {self.manipulated}->{self.controlled}"
         if self.sign not in (-1, 0, 1):
-            raise ConfigError(f"gain {self.manipulated}->{self.controlled}: sign must be -1, 0 or 1")
+            raise ConfigError(f"{where}: sign must be -1, 0 or 1")
+        low = 0.0 if self.low is None else self.low
+        if low < 0 or (self.high is not None and not low < self.high):
+            raise ConfigError(
+                f"{where}: low {self.low} and high {self.high} bound a magnitude; expected 0 <= low < high"
+            )
+        if self.sign == 0 and (self.low is not None or self.high is not None):
+            raise ConfigError(f"{where}: sign 0 declares that there is no effect; low and high contradict it")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +175,8 @@ class Target:
         high = math.inf if self.high is None else self.high - self.backoff
         if not low < high:
             raise ConfigError(f"{where}: low {self.low} and high {self.high} with backoff {self.backoff} contradict")
+        if self.weight and self.setpoint is None:
+            raise ConfigError(f"{where}: weight {self.weight:g} without a setpoint weighs nothing; expected a setpoint")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,11 +198,31 @@ class Plant:
         """Check every reference between the parts."""
         if len(self.by_name) != len(self.signals):
             raise ConfigError(f"plant {self.name!r}: signal names must be unique")
+        self._check_declared()
         for where, name in self._references():
             if name not in self.by_name:
                 raise ConfigError(f"plant {self.name!r}: {where} names unknown signal {name!r}")
             if where == "auto_tag" and self.by_name[name].modality is not Modality.PROCESS:
                 raise ConfigError(f"plant {self.name!r}: auto_tag names {name!r}; expected a process tag")
+
+    def _check_declared(self) -> None:
+        """What the engineer declares of control must be about signals that can be meant, and agree with itself."""
+        for gain in self.gains:
+            where = f"gains: {gain.manipulated}->{gain.controlled}"
+            self._expect(where, gain.manipulated, "manipulated", lambda s: s.role is Role.MANIPULATED)
+            self._expect(where, gain.controlled, "a process tag", _is_tag)
+        pairs = [(g.manipulated, g.controlled) for g in self.gains]
+        if twice := [pair for pair in pairs if pairs.count(pair) > 1]:
+            raise ConfigError(f"gains: {'->'.join(twice[0])} is declared twice; expected once")
+        for name in dict.fromkeys(target.signal for target in self.targets):
+            self._expect(f"targets: {name!r}", name, "a process signal", lambda s: s.modality is Modality.PROCESS)
+            _agree(self.by_name.get(name), [t for t in self.targets if t.signal == name])
+
+    def _expect(self, where: str, name: str, what: str, accepts: Callable[[Signal], bool]) -> None:
+        signal = self.by_name.get(name)
+        if signal is not None and not accepts(signal):
+            kind = signal.modality if signal.modality is not Modality.PROCESS else signal.role
+            raise ConfigError(f"{where}: {name!r} is {kind}; expected {what}")
 
     def _references(self) -> list[tuple[str, str]]:
         found = [("gains", n) for g in self.gains for n in (g.manipulated, g.controlled)]
@@ -246,6 +278,32 @@ class Plant:
         """SHA-256 of the essentials: a model fits every plant with the fingerprint of the one it was trained on."""
         text = json.dumps(self.essentials, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _is_tag(signal: Signal) -> bool:
+    return signal.modality is Modality.PROCESS and signal.role is not Role.MANIPULATED
+
+
+def _agree(signal: Signal | None, targets: Sequence[Target]) -> None:
+    """Reject targets of one signal that no value meets: several setpoints, limits or a range without a common part.
+
+    A setpoint may lie beyond an operating limit, an aim that is not to be reached, but not beyond the signal's range.
+    """
+    where = f"targets: {targets[0].signal!r}"
+    if len(setpoints := [t.setpoint for t in targets if t.setpoint is not None]) > 1:
+        raise ConfigError(f"{where}: has setpoints {', '.join(f'{s:g}' for s in setpoints)}; expected one")
+    low = max((t.low for t in targets if t.low is not None), default=-math.inf)
+    high = min((t.high for t in targets if t.high is not None), default=math.inf)
+    if not low < high:
+        raise ConfigError(f"{where}: low {low:g} and high {high:g} of its targets contradict")
+    if signal is None:
+        return
+    bottom = -math.inf if signal.low is None else signal.low
+    top = math.inf if signal.high is None else signal.high
+    if not (low < top and bottom < high):
+        raise ConfigError(f"{where}: low {low:g} and high {high:g} exclude its range, {bottom:g} to {top:g}")
+    if setpoints and not bottom <= setpoints[0] <= top:
+        raise ConfigError(f"{where}: setpoint {setpoints[0]:g} is outside its range, {bottom:g} to {top:g}")
 
 
 def parse_moves(texts: Sequence[str], plant: Plant) -> dict[str, float]:

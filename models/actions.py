@@ -1,11 +1,14 @@
 """What an action path means at each horizon: a few numbers per action, linear in the path.
 
 At horizon k the summary of a path u(t+1..t+k) is, relative to u(t): its last value, its mean, and the path seen
-through first-order lags, so that a plan of many moves and the past of a plant are read by the same linear map.
+through first-order lags, so that a plan of many moves and the past of a plant are read by the same linear map. An
+action with dead time is seen as it arrives: what is on its way comes before what is planned.
 Shape letters: N candidates, L blocks, T ticks, A actions, H horizons, Q summaries per action.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -35,23 +38,52 @@ def recorded_summary(action: Floats, horizon: int, step_s: float = 1.0) -> Float
     return np.stack(parts, 2).reshape(len(now), SUMMARIES * action.shape[1])
 
 
-def path_weights(step_s: float = 1.0, blocks: int = ACTION_STEPS, block_s: float = ACTION_STEP_S) -> Floats:
-    """Weights [H, L, Q] such that the summary of a piecewise constant path is ``weights * (path - now)``.
+def path_weights(
+    step_s: float = 1.0,
+    blocks: int = ACTION_STEPS,
+    block_s: float = ACTION_STEP_S,
+    *,
+    dead: Sequence[int] = (0,),
+    ends: Sequence[int] = HORIZONS,
+) -> Floats:
+    """Weights [A, H, D + L, Q] such that the summary of a piecewise constant path is ``weights * (path - now)``.
 
-    A path shorter than a horizon goes on with its last block.
+    An action arrives ``dead`` [A] ticks after it is asked for: the path begins with the D ticks that are on their way,
+    D being the longest of them, and goes on with L blocks. A path shorter than a horizon goes on with its last block.
+    ``ends`` [H] are the horizons [ticks].
     """
-    ticks = max(1, round(block_s / step_s))
-    block = np.minimum(np.arange(max(HORIZONS)) // ticks, blocks - 1)
-    weights = np.zeros((len(HORIZONS), blocks, SUMMARIES))
-    for row, horizon in enumerate(HORIZONS):
-        for column, kernel in enumerate(_kernels(horizon, step_s)):
-            np.add.at(weights[row, :, column], block[:horizon], kernel)
+    ticks, waiting = block_ticks(step_s, block_s), max(dead, default=0)
+    weights = np.zeros((len(dead), len(ends), waiting + blocks, SUMMARIES))
+    for a, late in enumerate(dead):
+        asked = np.arange(max(ends)) - late
+        place = np.where(asked < 0, waiting + asked, waiting + np.minimum(asked // ticks, blocks - 1))
+        for row, horizon in enumerate(ends):
+            for column, kernel in enumerate(_kernels(horizon, step_s)):
+                np.add.at(weights[a, row, :, column], place[:horizon], kernel)
     return weights
 
 
+def block_ticks(step_s: float, block_s: float = ACTION_STEP_S) -> int:
+    """Ticks of one step of the action grid."""
+    return max(1, round(block_s / step_s))
+
+
+def course_ticks(step_s: float) -> tuple[int, ...]:
+    """Ticks [G] until the end of each step of the action grid, as far as the longest horizon."""
+    ticks = block_ticks(step_s)
+    return tuple(range(ticks, min(ACTION_STEPS * ticks, HORIZONS[-1]) + 1, ticks))
+
+
+def between(ends: Sequence[int]) -> Floats:
+    """Weights [G, H] that interpolate in time what is known at the horizons, and is zero now."""
+    known = np.eye(len(HORIZONS))
+    columns = [np.interp(ends, (0, *HORIZONS), np.concatenate([[0.0], column])) for column in known]
+    return np.stack(columns, 1)
+
+
 def path_summary(paths: Floats, now: Floats, weights: Floats) -> Floats:
-    """Summary [N, H, A * Q] of action paths [N, L, A] from the present action [A]."""
-    summary = np.einsum("nla,hlq->nhaq", paths - now, weights, optimize=True)
+    """Summary [N, H, A * Q] of action paths [N, D + L, A] from the present action [A]."""
+    summary = np.einsum("nla,ahlq->nhaq", paths - now, weights, optimize=True)
     return np.asarray(summary.reshape(*summary.shape[:2], -1))
 
 

@@ -294,6 +294,16 @@ class PlantModel:
             raise ModelError("the forecast is not finite")
         return mean
 
+    def course(self, state: ModelState, paths: Tensor) -> Tensor:
+        """As ``forecast``, [N, G, S] at the end of each step of the action grid; differentiable in the paths.
+
+        Raises:
+            ModelError: where nothing has been seen yet.
+        """
+        if state.state is None:
+            raise ModelError("no tick has been seen yet")
+        return self.world_model.course(state.state, paths).cpu()
+
     def world(self, state: ModelState, *, every: bool = False) -> PresentWorld:
         """The model standing at a state, as control asks for it."""
         return PresentWorld(self, state, every=every)
@@ -344,6 +354,7 @@ class PresentWorld:
         self.manipulated = tuple(actions[i].name for i in self._columns)
         self.signals = model.tags
         self.horizon_s = model.world_model.horizon_s
+        self.course_s = model.world_model.course_s
 
     @property
     def current_action(self) -> Tensor:
@@ -357,9 +368,17 @@ class PresentWorld:
     @torch.no_grad()
     def rollout(self, action_NKA: Tensor) -> Tensor:
         """Expected tags [N, H, S] under paths of what may be moved."""
+        return self._model.forecast(self._state, self._whole(action_NKA)).to(action_NKA.dtype)
+
+    def course(self, action_NKA: Tensor) -> Tensor:
+        """Expected tags [N, G, S] at each step of the action grid under paths of what may be moved; differentiable."""
+        return self._model.course(self._state, self._whole(action_NKA)).to(action_NKA.dtype)
+
+    def _whole(self, action_NKA: Tensor) -> Tensor:
+        """Paths of all actions: those that may not be moved stay."""
         paths = torch.from_numpy(self._action.copy()).expand(*action_NKA.shape[:2], -1).clone()
         paths[:, :, self._columns] = action_NKA.double()
-        return self._model.forecast(self._state, paths).to(action_NKA.dtype)
+        return paths
 
     def half_band(self) -> Tensor:
         """Half width [H, S] of the 90 % band."""

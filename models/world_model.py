@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fusion.errors import CheckpointError
 from fusion.plant import Plant
-from models.actions import HORIZONS
+from models.actions import HORIZONS, course_ticks
 from models.linear.core import Encoding, LinearCore
 from models.networks.clips import run_view
 from models.networks.jepa import Jepa, MediaShape
@@ -38,6 +38,7 @@ class State:
     past_P: Tensor
     tags_S: Tensor
     action_A: Tensor
+    waiting_DA: Tensor
     context_D: Tensor
     z_L: Tensor
 
@@ -116,9 +117,8 @@ class WorldModel:
         def last(values: Floats) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(values[-1])).to(self.device)
 
-        return State(
-            last(encoding.past), last(encoding.tags), last(encoding.action), trail.context_TD[-1], trail.z_TL[-1]
-        )
+        actions = last(encoding.action), last(encoding.waiting)
+        return State(last(encoding.past), last(encoding.tags), *actions, trail.context_TD[-1], trail.z_TL[-1])
 
     @torch.no_grad()
     def _take_in(
@@ -152,18 +152,44 @@ class WorldModel:
 
         Without paths the present actions stay (N = 1). Differentiable in the paths.
         """
-        if action_NKA is None:
-            width = self._head.action_HQS.shape[1]
-            summary = torch.zeros(1, len(HORIZONS), width, dtype=torch.float64, device=self.device)
-        else:
-            summary = self._head.summary(action_NKA.double().to(self.device), state.action_A)
+        summary = self._summary(state, action_NKA)
         mean: Tensor = self._head(state.past_P[None], state.tags_S[None], summary)
-        if not bool((self.networks.readout.gate_HS > 0).any()):
+        return mean if not self.open else mean + self._learned(state, summary)
+
+    def course(self, state: State, action_NKA: Tensor) -> Tensor:
+        """As ``forecast``, [N, G, S] at the end of each step of the action grid; what networks add is interpolated."""
+        paths = action_NKA.double().to(self.device)
+        mean = self._head.course(state.past_P, state.tags_S, paths, state.action_A, state.waiting_DA)
+        if not self.open:
             return mean
+        return mean + torch.einsum(
+            "gh,nhs->ngs", self._head.between_GH, self._learned(state, self._summary(state, paths))
+        )
+
+    @property
+    def course_s(self) -> tuple[float, ...]:
+        """Times ahead of the G steps of a course [s]."""
+        return tuple(k * self.core.step_s for k in course_ticks(self.core.step_s))
+
+    @property
+    def open(self) -> bool:
+        """Whether anything of the networks reaches the forecast."""
+        return bool((self.networks.readout.gate_HS > 0).any())
+
+    def _summary(self, state: State, action_NKA: Tensor | None) -> Tensor:
+        if action_NKA is not None:
+            return self._head.summary(action_NKA.double().to(self.device), state.action_A, state.waiting_DA)
+        if len(state.waiting_DA):
+            return self._head.held(state.action_A, state.waiting_DA)
+        width = self._head.action_HQS.shape[1]
+        return torch.zeros(1, len(HORIZONS), width, dtype=torch.float64, device=self.device)
+
+    def _learned(self, state: State, summary: Tensor) -> Tensor:
+        """What the networks add [N, H, S], engineering units."""
         heads, short = self.networks.heads, summary.float()
         residual, _ = heads(state.context_D[None], state.z_L[None], short)
         residual = residual + heads.direct(state.past_P[None].float(), short)
-        return torch.as_tensor(mean + self.networks.readout(residual).double() * self._head.tag_scale_S)
+        return torch.as_tensor(self.networks.readout(residual).double() * self._head.tag_scale_S)
 
     rollout = forecast
 

@@ -36,7 +36,7 @@ def small_plant(targets=TARGETS, gains=GAINS):
 
 
 class LinearWorld:
-    """Signals T, L, F, each a first-order lag with dead time of the action path; exact at the horizons."""
+    """Signals T, L, F, each a first-order lag with dead time of the action path; exact."""
 
     def __init__(
         self,
@@ -51,15 +51,22 @@ class LinearWorld:
         self.current_action = torch.tensor(action)
         self._state, self._gain = torch.tensor(state), torch.tensor(gain)
         self._band = torch.tensor([band, band * 0.02, band * 0.02]) * torch.linspace(0.2, 1, len(HORIZON_S))[:, None]
-        self.weight_HK = step_response(HORIZON_S, lag_s, dead_s)
+        self.course_s = tuple(ACTION_STEP_S * k for k in range(1, 61))
+        self._weights = {at: step_response(at, lag_s, dead_s) for at in (self.horizon_s, self.course_s)}
         self.limit = 1.0
         self.calls = 0
 
     def rollout(self, action_NKA):
         self.calls += 1
+        return self.foretold(action_NKA, self.horizon_s)
+
+    def course(self, action_NKA):
+        return self.foretold(action_NKA, self.course_s)
+
+    def foretold(self, action_NKA, at_s):
         change_NKA = action_NKA - self.current_action
         steps_NKA = torch.diff(change_NKA, dim=1, prepend=torch.zeros_like(change_NKA[:, :1]))
-        return self._state + torch.einsum("hk,nka,sa->nhs", self.weight_HK, steps_NKA, self._gain)
+        return self._state + torch.einsum("hk,nka,sa->nhs", self._weights[at_s], steps_NKA, self._gain)
 
     def half_band(self):
         return self._band

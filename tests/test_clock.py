@@ -84,6 +84,8 @@ class Listening:
     def orders(self):
         return [self.to_order.pop()] if self.to_order else []
 
+    verifier = None
+
     def questions(self):
         return ()
 

@@ -197,7 +197,7 @@ def test_hold_for_the_rate_limit():
 def test_hold_for_a_failed_model():
     assert hold(Desk(), world=None) is HoldReason.MODEL_FAILED
     desk = Desk()
-    desk.world.rollout = lambda action_NKA: torch.full((len(action_NKA), 10, 3), float("nan"))
+    desk.world.foretold = lambda action_NKA, at_s: torch.full((len(action_NKA), len(at_s), 3), float("nan"))
     assert hold(desk) is HoldReason.MODEL_FAILED
 
 
@@ -260,6 +260,16 @@ def test_a_rejection_brings_quiet():
     assert desk.ask(911).verdict is Verdict.ADVISE
 
 
+def test_a_setpoint_outside_its_range_is_not_moved():
+    """Back into the range could be further than one step: somebody has to say what is meant."""
+    only = Desk(world=LinearWorld(action=(96.0, 0.6)))
+    moves = only.ask(0)
+    assert "T.SP" not in {move.signal for move in moves.moves}
+    both = Desk(world=LinearWorld(action=(96.0, 0.95))).ask(0)
+    assert (both.verdict, both.reason) == (Verdict.HOLD, HoldReason.CONSTRAINT)
+    assert "T.SP stands at 96, outside its range 70 to 90; L.SP stands at 0.95" in both.text
+
+
 def test_configuration_is_checked():
     with pytest.raises(ConfigError, match="valid_s"):
         AdvisorConfig(valid_s=0)
@@ -270,7 +280,7 @@ def test_following_the_advice_brings_a_drifting_plant_to_its_setpoint():
     desk = Desk()
     for t in range(0, 3600, 60):
         world = LinearWorld(state=(state, 0.6, 0.5), action=(action, 0.6))
-        world.rollout = settling(world, state, action)
+        world.foretold = settling(world, state, action)
         advice = desk.ask(t, world=world)
         for move in advice.moves:
             if move.signal == "T.SP":
@@ -281,12 +291,11 @@ def test_following_the_advice_brings_a_drifting_plant_to_its_setpoint():
 
 def settling(world, state, action):
     """The present state relaxes towards the present action, plus the response to moves."""
-    respond = world.rollout
+    respond = world.foretold
 
-    def rollout(action_NKA):
-        relax_H = 1 - torch.exp(-torch.tensor(world.horizon_s) / 120)
-        made = respond(action_NKA)
-        made[..., 0] += (action - state) * relax_H
+    def foretold(action_NKA, at_s):
+        made = respond(action_NKA, at_s)
+        made[..., 0] += (action - state) * (1 - torch.exp(-torch.tensor(at_s) / 120))
         return made
 
-    return rollout
+    return foretold

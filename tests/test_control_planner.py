@@ -36,6 +36,34 @@ def test_more_knots_track_no_worse_than_one():
     assert six.cost <= one.cost * 1.02
 
 
+def test_with_dead_time_a_plan_of_many_moves_does_not_put_off_the_first():
+    """Asked anew each step and judged at few horizons only, it would find every time that later is soon enough."""
+    world = LinearWorld(lag_s=1.0, dead_s=200.0, action=(80.0, 0.6))
+    moves = [planner(world, knots=knots, constraints=WIDE).plan(world).action[0, 0] - 80.0 for knots in (1, 5)]
+    assert moves == pytest.approx([0.5, 0.5], abs=0.02)
+
+
+def test_the_gradient_improves_on_samples():
+    world = LinearWorld(state=(83.0, 0.6, 0.5), action=(83.0, 0.6), lag_s=250.0)
+    few = {"knots": 5, "constraints": WIDE, "samples": 32, "elites": 4, "iterations": 2}
+    few["objective"] = ObjectiveConfig(effort=1e-4)
+    sampled, refined = (planner(world, refinements=n, **few).plan(world).cost for n in (0, 12))
+    assert refined < 0.98 * sampled
+    with pytest.raises(ConfigError, match="refinements"):
+        PlannerConfig(refinements=-1)
+
+
+def test_only_what_feedback_cannot_correct_is_kept_from_a_limit():
+    targets = (Target(signal="T", setpoint=96.0, scale=2.0, weight=1.0, high=86.0, backoff=0.5),)
+    world, ends = LinearWorld(band=2.0), []
+    for knots in (1, 5):
+        config = ConstraintConfig(largest_step=1.0, band_share=1.0)
+        plan = planner(world, small_plant(targets), knots=knots, constraints=config).plan(world)
+        ends.append(float(plan.expected[-1, 0]))
+    assert ends[0] == pytest.approx(83.5, abs=0.1)
+    assert ends[0] + 0.5 < ends[1] < 85.5
+
+
 def test_every_path_keeps_ranges_and_rates():
     box = MoveBox(small_plant(), ("T.SP", "L.SP"), WIDE)
     now = torch.tensor([80.0, 0.6])
@@ -115,8 +143,8 @@ class FailingWorld(LinearWorld):
 
     everywhere = False
 
-    def rollout(self, action_NKA):
-        made = super().rollout(action_NKA)
+    def foretold(self, action_NKA, at_s):
+        made = super().foretold(action_NKA, at_s)
         moved = (action_NKA != self.current_action).flatten(1).any(1)
         made[moved | self.everywhere] = float("nan")
         return made
@@ -134,7 +162,7 @@ def test_forecasts_that_are_not_finite_are_never_planned_on():
 def test_a_wrong_shape_and_a_late_model_are_model_errors():
     world = LinearWorld()
     made = planner(world)
-    world.rollout = lambda action_NKA: torch.zeros(len(action_NKA), 3, 3)
+    world.foretold = lambda action_NKA, at_s: torch.zeros(len(action_NKA), 3, 3)
     with pytest.raises(ModelError, match="shape"):
         made.plan(world)
     seconds = iter(range(100))

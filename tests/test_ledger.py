@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +22,7 @@ from control.advice.licence import Level, Licence, SignalLicence
 from control.advice.objective import ObjectiveConfig
 from control.advice.planner import Planner
 from fusion.daemon import start
+from fusion.daemon.follower import Follower, Heard
 from fusion.errors import ConfigError
 from fusion.ledger import EntryState
 from fusion.plant import Target
@@ -215,6 +217,63 @@ def test_a_mode_that_is_ordered_is_audited_and_one_that_is_not_allowed_is_counte
         ("mode", "kim"),
         ("refused", "lee"),
     ]
+
+
+def test_supervised_stands_only_while_the_verifier_is_heard():
+    follower, supervised = Follower(10.0), Level.SUPERVISED
+    assert not follower.lost(Level.ADVISE, None, 0.0)
+    assert not follower.lost(supervised, None, 100.0)  # ordered before the verifier was started
+    assert not follower.lost(supervised, None, 109.0)
+    assert "10 s" in follower.lost(supervised, None, 111.0)
+    assert not follower.lost(supervised, Heard("ready", 108.0), 117.0)
+    assert "10 s" in follower.lost(supervised, Heard("ready", 108.0), 118.5)
+    assert "offline" in follower.lost(supervised, Heard("offline", 108.0), 109.0)
+    assert not follower.lost(Level.ADVISE, Heard("offline", 108.0), 200.0)
+    assert not follower.lost(supervised, Heard("offline", 108.0), 201.0)  # what was before the order is over
+
+
+class Supervisable(Ordered):
+    def order(self, mode):
+        changed, self.mode = mode != self.mode, mode
+        return changed
+
+
+@needs_broker
+def test_a_verifier_that_falls_silent_ends_supervised(tmp_path):
+    from fusion.daemon.audit import AUDIT, Audit
+    from fusion.publish.encoding import verifier_message
+    from fusion.publish.messages import encode
+
+    broker, beat = Mosquitto(tmp_path), encode(verifier_message(PLANT, S, "ready", "", "", 1)).decode()
+    try:
+        settings = {"audit": Audit(tmp_path / AUDIT), "verifier_timeout_s": 1.5}
+        with running(broker.port, Supervisable(), **settings) as (engine, publisher):
+            broker.write("fusion/small/v1/mode/order", '{"mode": "supervised", "by": "kim"}')
+            until(lambda: engine.mode == "supervised", "supervised")
+            for _ in range(8):
+                broker.write("fusion/small/v1/verifier", beat)
+                time.sleep(0.3)
+            assert engine.mode == "supervised"
+            assert publisher.verifier[0] == "ready"
+            until(lambda: engine.mode == "advise", "advice is asked for again")
+    finally:
+        broker.stop()
+    said = [json.loads(line) for line in (tmp_path / AUDIT).read_text().splitlines()]
+    modes = [(s["mode"], s["by"]) for s in said if s["what"] == "mode"]
+    assert modes == [("supervised", "kim"), ("advise", "daemon")]
+
+
+def test_time_in_manual_is_told_of_the_last_day():
+    signals = [replace(s, auto_tag="F") if s.name == "T.SP" else s for s in PLANT.signals]
+    book = Ledger(replace(PLANT, signals=tuple(signals)), ObjectiveConfig(), 0.01)
+    action = np.array((80.0, 0.6, 0.0))
+    for hour in range(30):
+        for minute in range(60):
+            automatic = hour >= 10 or minute >= 30
+            book.see((hour * 60 + minute) * 60 * S, np.array((80.0, 0.6, float(automatic))), action)
+    assert book.changed
+    assert book.manual == {"T.SP": pytest.approx(4 * 30 / (24 * 60))}  # hours 6 to 9 of the last 24
+    assert Ledger(PLANT, ObjectiveConfig(), 0.01).manual == {}
 
 
 @needs_broker

@@ -99,9 +99,9 @@ def test_every_topic_and_kind_is_in_the_asyncapi_document_and_in_the_table_of_th
     channels = {channel.topic: channel for channel in CHANNELS}
     assert set(rows) == set(channels)
     for topic, row in rows.items():
-        assert ("**read**" in row) == bool(channels[topic].heard_by), topic
+        assert ("**read**" in row) == (not channels[topic].said_by), topic
         assert (" | yes | " in row) == channels[topic].retained, topic
-        if not channels[topic].heard_by:
+        if channels[topic].said_by:
             assert f" | {channels[topic].qos} | " in row, topic
     assert {"/".join(levels) for levels in READ} == {c.topic for c in CHANNELS if c.heard_by == "daemon"}
     assert {kind for channel in CHANNELS for kind in channel.kinds} == {*MESSAGES, *MEDIA}

@@ -68,11 +68,23 @@ def test_recorded_and_planned_summaries_agree():
     rng = np.random.default_rng(0)
     path = rng.normal(size=(1, ACTION_STEPS, 2))
     ticks = np.concatenate([[[0.3, -0.2]], np.repeat(path[0], 10, 0)])
-    planned = path_summary(path, ticks[0], path_weights())
+    planned = path_summary(path, ticks[0], path_weights(dead=(0, 0)))
     for row, horizon in enumerate(HORIZONS):
         np.testing.assert_allclose(recorded_summary(ticks, horizon)[0], planned[0, row], atol=1e-9)
     stepped = path_summary(np.ones((1, ACTION_STEPS, 1)), np.zeros(1), path_weights())
     np.testing.assert_allclose(stepped[0, -1], step_summary(600), atol=1e-9)
+
+
+def test_what_is_on_its_way_comes_before_what_is_planned():
+    rng = np.random.default_rng(0)
+    dead, late = (7, 0), 7
+    path, before = rng.normal(size=(1, ACTION_STEPS, 2)), rng.normal(size=(late + 1, 2))
+    asked = np.concatenate([before, np.repeat(path[0], 10, 0)])
+    arrived = np.stack([asked[late - d : len(asked) - d, a] for a, d in enumerate(dead)], 1)
+    whole = np.concatenate([before[None, 1:], path], 1)
+    planned = path_summary(whole, arrived[0], path_weights(dead=dead))
+    for row, horizon in enumerate(HORIZONS):
+        np.testing.assert_allclose(recorded_summary(arrived, horizon)[0], planned[0, row], atol=1e-9)
 
 
 def test_ridge_from_added_moments_is_least_squares_and_knows_its_error():
@@ -121,7 +133,7 @@ def test_tensor_head_agrees_with_numpy(core):
     paths = np.random.default_rng(0).uniform([2, -3], [8, 3], (5, ACTION_STEPS, 2))
     head = LinearHead(core, torch.float64)
     last = now[-1:]
-    summary = head.summary(torch.tensor(paths), torch.tensor(last.action[0]))
+    summary = head.summary(torch.tensor(paths), torch.tensor(last.action[0]), torch.tensor(last.waiting[0]))
     made = head(torch.tensor(last.past), torch.tensor(last.tags), summary)
     np.testing.assert_allclose(made.numpy(), core.forecast(now, paths), atol=1e-9)
 
@@ -187,3 +199,68 @@ def test_names_match_the_past(core):
     assert len(names) == made.features.shape[1]
     with pytest.raises(ConfigError, match=r"linear\.ranks"):
         LinearConfig(ranks=())
+
+
+def delayed_run(seed, dead, ticks=700):
+    """T follows SP1 ``dead`` ticks late, with a lag of 5 s; SP2 does nothing."""
+    rng = np.random.default_rng(seed)
+    u1, u2 = steps(rng, 2, 8, ticks), steps(rng, -3, 3, ticks)
+    arrived = np.concatenate([np.repeat(u1[:1], dead), u1[: ticks - dead]])
+    level, level_T = float(u1[0]), np.zeros(ticks)
+    for t in range(ticks):
+        level += (arrived[t] - level) / 5.0
+        level_T[t] = 50 + 2 * level
+    values = {"T": level_T + rng.normal(0, 0.02, ticks), "F": rng.normal(0, 1, ticks), "N": rng.normal(0, 1, ticks)}
+    return from_process_grid(
+        make_plant(), np.arange(1, ticks + 1) * 10**9, {**values, "SP1": u1[:ticks], "SP2": u2[:ticks]}
+    )
+
+
+@pytest.fixture(scope="module")
+def delayed():
+    return fit_core([delayed_run(s, 25) for s in range(10)], make_plant(), LinearConfig(ranks=(4, 8)))
+
+
+def test_a_dead_time_is_found_and_what_is_on_its_way_is_foretold(core, delayed):
+    assert core.dead == (0, 0)
+    assert delayed.dead[0] == pytest.approx(25, abs=1)
+    assert delayed.dead[1] == 0
+    held_out = [delayed_run(s, 25) for s in (100, 101)]
+    near = [row for row, horizon in enumerate(HORIZONS) if 4 <= horizon <= 16]
+    assert (delayed.skills(held_out)[near, 0] > 0.95).all()
+
+
+def test_a_delayed_core_streams_and_its_head_agrees(delayed):
+    run_ = delayed_run(100, 25)
+    whole, _ = delayed.encode(run_)
+    first, carry = delayed.encode(run_[:333])
+    second, _ = delayed.encode(run_[333:], carry)
+    np.testing.assert_allclose(np.concatenate([first.past, second.past]), whole.past, atol=1e-9)
+    np.testing.assert_array_equal(np.concatenate([first.waiting, second.waiting]), whole.waiting)
+    rng = np.random.default_rng(1)
+    paths = rng.uniform(2, 5, (3, ACTION_STEPS, 2))
+    head, last = LinearHead(delayed, torch.float64), whole[-1:]
+    now = [torch.tensor(x[0]) for x in (last.past, last.tags, last.action, last.waiting)]
+    made = head(now[0][None], now[1][None], head.summary(torch.tensor(paths), now[2], now[3]))
+    np.testing.assert_allclose(made.numpy(), delayed.forecast(whole, paths), atol=1e-9)
+    still = np.repeat(run_.action[-1:][None], ACTION_STEPS, 1)
+    np.testing.assert_allclose(delayed.forecast(whole), delayed.forecast(whole, still), atol=1e-9)
+    course = head.course(now[0], now[1], torch.tensor(paths), now[2], now[3])
+    assert course.shape == (3, ACTION_STEPS, 3)
+    np.testing.assert_allclose(course[:, 59], made[:, HORIZONS.index(600)], atol=1e-9)
+
+
+def test_a_course_tells_what_happens_between_the_horizons(core):
+    """At 300 s, of a move that comes at 280 s and of which no horizon before 600 s knows."""
+    run_ = run(100)
+    encoding, _ = core.encode(run_)
+    last = encoding[-1:]
+    now = [torch.tensor(x[0]) for x in (last.past, last.tags, last.action, last.waiting)]
+    still = torch.tensor(run_.action[-1]).expand(1, ACTION_STEPS, -1)
+    moved = still.clone()
+    moved[:, 28:, 0] += 1.0
+    head = LinearHead(core, torch.float64)
+    effect = (head.course(*now[:2], moved, *now[2:]) - head.course(*now[:2], still, *now[2:]))[0, :, 0]
+    assert effect[:28].abs().max() < 1e-9
+    assert effect[31].item() == pytest.approx(2 * (1 - np.exp(-40 / 40)), abs=0.25)
+    assert effect[-1].item() == pytest.approx(2.0, abs=0.25)

@@ -24,7 +24,7 @@ HOUR = 3600.0
 
 def encoding(tags):
     nothing = np.zeros((len(tags), 0))
-    return Encoding(nothing, nothing, nothing, np.asarray(tags, np.float64), nothing)
+    return Encoding(nothing, nothing, nothing, np.asarray(tags, np.float64), nothing, nothing[:, None])
 
 
 def days(rows: int, seed: int = 0):

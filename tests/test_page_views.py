@@ -223,6 +223,8 @@ def test_what_was_promised_stands_beside_what_was_delivered():
     assert "it was not applied" in said
     assert said.index("not now") < said.index("3 (1 .. 5)</td><td class=num>2.5")
     assert "no advice has been given yet" in advice_view.ledger(told(), PLAIN)
+    board = told(LedgerMessage(entries=[], manual={"TIC101.SP": 0.25, "LIC101.SP": 0.0}, **head))
+    assert "in manual, of the last day: TIC101.SP 25 %</div>" in advice_view.ledger(board, PLAIN)
 
 
 def test_an_answer_to_what_if_is_a_table_or_a_reason():

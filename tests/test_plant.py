@@ -139,3 +139,33 @@ def test_a_clause_names_the_first_differences_and_counts_the_rest():
     other = plant_from_dict({**DATA, "step_s": 5.0, "edges": [], "signals": signals})
     said = difference(plant_from_dict(DATA), other)
     assert said == "edge SP-T is missing; step_s: 5.0, not 1.0; signal T: unit K, not Cel and 2 more"
+
+
+@pytest.mark.parametrize(
+    ("part", "values", "said"),
+    [
+        ("signals", {"max_rate": 1.0}, "signal 'T': max_rate is for manipulated signals"),
+        ("gains", {"low": 2.0, "high": 1.0}, "gain SP->T: low 2.0 and high 1.0"),
+        ("gains", {"low": -2.0, "high": -1.0}, "gain SP->T: low -2.0"),
+        ("gains", {"sign": 0, "low": 1.0}, "gain SP->T: sign 0"),
+        ("gains", {"manipulated": "T"}, "gains: T->T: 'T' is controlled; expected manipulated"),
+        ("gains", {"controlled": "SP"}, "gains: SP->SP: 'SP' is manipulated; expected a process tag"),
+        ("gains", {"controlled": "mic"}, "gains: SP->mic: 'mic' is audio; expected a process tag"),
+        ("", {"gains": DATA["gains"] * 2}, "gains: SP->T is declared twice"),
+        ("", {"targets": [{"signal": "T", "low": 80}, {"signal": "T", "high": 70}]}, "low 80 and high 70"),
+        ("", {"targets": [{"signal": "T", "low": 120, "high": 150}]}, "exclude its range, 0 to 100"),
+        ("", {"targets": [{"signal": "SP", "high": 5}]}, "exclude its range, 10 to 90"),
+        ("", {"targets": [{"signal": "T", "setpoint": 200, "weight": 1}]}, "setpoint 200 is outside its range"),
+        ("", {"targets": [{"signal": "T", "setpoint": 80}, {"signal": "T", "setpoint": 85}]}, "setpoints 80, 85"),
+        ("", {"targets": [{"signal": "T", "weight": 1}]}, "weight 1 without a setpoint"),
+        ("", {"targets": [{"signal": "mic", "price": 1}]}, "targets: 'mic': 'mic' is audio"),
+    ],
+)
+def test_what_nothing_can_meet_is_refused_with_its_key(part, values, said):
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        changed(part, **values)
+
+
+def test_prices_and_limits_of_one_signal_may_stand_apart_and_aims_beyond_a_limit():
+    targets = [{"signal": "T", "setpoint": 96, "weight": 1, "high": 90}, {"signal": "T", "price": 1, "low": 10}]
+    assert len(changed("", targets=targets).targets) == 2

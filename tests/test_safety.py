@@ -83,8 +83,8 @@ class Odd(LinearWorld):
         super().__init__(**rest)
         self.fault = fault
 
-    def rollout(self, paths):
-        made = super().rollout(paths)
+    def foretold(self, paths, at_s):
+        made = super().foretold(paths, at_s)
         if self.fault == "nan":
             made[...] = float("nan")
         if self.fault == "some_nan":

@@ -242,6 +242,10 @@ class Advisor:
         if world is None:
             return _Hold(HoldReason.MODEL_FAILED, "the model gave no forecast")
         free = self._free(situation, Level.SHADOW if silent else Level.ADVISE)
+        if outside := self._outside(world, free):
+            free = tuple(name for name in free if name not in outside)
+        if outside and not free:
+            return _Hold(HoldReason.CONSTRAINT, "; ".join(outside.values()))
         try:
             plan = self._planner.plan(world, free, self._since_plan_s(situation.t_ns))
         except ModelError as error:
@@ -263,6 +267,17 @@ class Advisor:
             text = f"gain {plan.gain:.3g} per hour ({plan.gain_low:.3g} .. {plan.gain_high:.3g}) is not certain"
             return _Hold(HoldReason.SMALL_GAIN, text, plan)
         return self._advised(plan, moves, world, situation)
+
+    def _outside(self, world: World, free: Collection[str]) -> dict[str, str]:
+        """Free signals that stand outside their range, in words: nobody has said where they may go from there."""
+        found = {}
+        for name, value in zip(self._planner.box.names, world.current_action.tolist(), strict=True):
+            signal = self._plant.by_name[name]
+            if name in free and signal.low is not None and signal.high is not None:
+                near = self._config.deadband * (signal.high - signal.low)
+                if not signal.low - near <= value <= signal.high + near:
+                    found[name] = f"{name} stands at {value:.4g}, outside its range {signal.low:g} to {signal.high:g}"
+        return found
 
     def _since_plan_s(self, t_ns: int) -> float:
         before, self._planned_ns = self._planned_ns, t_ns

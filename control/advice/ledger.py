@@ -9,6 +9,7 @@ Shape letters: H horizons, S signals, A actions.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
 KEPT = 30
+HOURS = 24
 ANSWERED = {
     AnswerKind.ACCEPTED: EntryState.ACCEPTED,
     AnswerKind.REJECTED: EntryState.REJECTED,
@@ -56,6 +58,15 @@ class _Measured:
     whole: bool = False
 
 
+@dataclass(slots=True)
+class _Hour:
+    """Ticks of an hour, and of each loop those at which it took no setpoint."""
+
+    hour: int
+    ticks: int
+    manual: list[int]
+
+
 class Ledger:
     """The newest advices, oldest first; ``changed`` is set by whatever alters an entry, and reset by who tells it.
 
@@ -68,6 +79,9 @@ class Ledger:
         self._measured: _Measured | None = None
         self._tags = tuple(s.name for s in plant.tags)
         self._actions = tuple(s.name for s in plant.actions)
+        self._autos = [(s.name, self._tags.index(s.auto_tag)) for s in plant.actions if s.auto_tag in self._tags]
+        self._hours: deque[_Hour] = deque(maxlen=HOURS)
+        self._told: dict[str, int] = {}
         self.kept: list[dict[str, Any]] = []
         self.changed = False
 
@@ -117,11 +131,32 @@ class Ledger:
 
     def see(self, t_ns: int, tags_S: Floats, action_A: Floats) -> None:
         """Take a tick: what expires, what is applied, and what comes of it."""
+        self._watch(t_ns, tags_S)
         for entry in self.entries:
             if entry.state is EntryState.OPEN and t_ns > entry.valid_until_ns:
                 self._put(replace(entry, state=EntryState.EXPIRED))
         if self._measured is not None:
             self._measure(self._measured, t_ns, tags_S, dict(zip(self._actions, action_A.tolist(), strict=True)))
+
+    @property
+    def manual(self) -> dict[str, float]:
+        """Share of the last day's ticks at which the loop of a signal took no setpoint, of those whose loops say so."""
+        ticks = max(sum(hour.ticks for hour in self._hours), 1)
+        return {name: sum(hour.manual[i] for hour in self._hours) / ticks for i, (name, _) in enumerate(self._autos)}
+
+    def _watch(self, t_ns: int, tags_S: Floats) -> None:
+        if not self._autos:
+            return
+        hour = t_ns // (3600 * NS_PER_S)
+        if not self._hours or self._hours[-1].hour != hour:
+            self._hours.append(_Hour(hour, 0, [0] * len(self._autos)))
+        now = self._hours[-1]
+        now.ticks += 1
+        for i, (_, column) in enumerate(self._autos):
+            now.manual[i] += not tags_S[column]
+        percent = {name: round(100 * share) for name, share in self.manual.items()}
+        self.changed = self.changed or percent != self._told
+        self._told = percent
 
     def resume(self, kept: Sequence[Any]) -> None:
         """Take up what an earlier run kept; what it was measuring then is lost."""

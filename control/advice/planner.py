@@ -1,9 +1,12 @@
-"""Sampling model-predictive control: iCEM over move knots, all samples and horizons of an iteration in one batch.
+"""Sampling model-predictive control: iCEM over move knots, all samples of an iteration in one batch, then gradients.
 
-Feasible first, then cheap. Offset-free by the world's own bias correction. Knows no clock but a deadline's and
-gives no advice: whether a plan may be spoken is for the advisor.
-Source: Pinneri et al. (2020), "Sample-efficient Cross-Entropy Method for Real-time Planning" (iCEM).
-Shape letters: N candidates, J knots, K steps of the action grid, A manipulated signals, H horizons, S signals.
+Judged at every step of the action grid: a path that only passes the model's few horizons well may wander in between,
+and one that is planned anew each step may put off its move for ever. Feasible first, then cheap. Knows no clock but a
+deadline's and gives no advice: whether a plan may be spoken is for the advisor.
+Source: Pinneri et al. (2020), "Sample-efficient Cross-Entropy Method for Real-time Planning" (iCEM); Bharadhwaj et al.
+(2020), "Model-Predictive Control via Cross-Entropy and Gradient-Based Optimization".
+Shape letters: N candidates, J knots, K steps of the action grid, A manipulated signals, H horizons, G steps of the
+course, S signals.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from torch import Tensor
 
 from control.advice.constraints import ConstraintConfig, MoveBox, SignalLimits, binding_moves, blocks
 from control.advice.objective import Objective, ObjectiveConfig
-from control.advice.world import World
+from control.advice.world import World, along
 from fusion.errors import ConfigError, ModelError
 from fusion.plant import Plant
 from fusion.records import ACTION_STEP_S, ACTION_STEPS
@@ -27,6 +30,12 @@ from fusion.records import ACTION_STEP_S, ACTION_STEPS
 MOST_KNOTS = 6  # 1 + 2 + 4 + 8 + 16 steps, and the rest
 _FEASIBLE = 1e-6
 _NEARLY = 1.1
+_REFINED = 4  # candidates
+_STRIDE, _LAST_STRIDE = 0.1, 0.005  # of the reach, first and last step down the gradient
+_PROBE = 0.005  # of the reach
+_SLOPE, _SQUARE = 0.7, 0.9  # what Adam keeps
+_FEASIBLY = 3.0  # pull of a limit that is not kept, against that of the cost
+_REACTION_S = 2 * ACTION_STEP_S  # with several knots, until what is seen next can act
 
 
 @dataclass(kw_only=True, slots=True)
@@ -37,7 +46,8 @@ class PlannerConfig:
     every few minutes. More knots plan a course of moves, the first for the next 10 s, each later one for twice as long
     as the one before, and expect to be asked again soon. What is asked for now comes about ``latency_s`` later.
     ``sigma`` is the first spread of the samples as a share of the reach. Moves below ``deadband`` (share of range) and
-    moves that bring less than ``minor`` of the saving are left out.
+    moves that bring less than ``minor`` of the saving are left out. The best samples go on for ``refinements`` steps
+    down the gradient.
     """
 
     samples: int = 128
@@ -48,6 +58,7 @@ class PlannerConfig:
     beta: float = 2.0
     momentum: float = 0.1
     sigma: float = 0.5
+    refinements: int = 12
     knots: int = 1
     deadband: float = 0.01
     minor: float = 0.03
@@ -67,6 +78,8 @@ class PlannerConfig:
             raise ConfigError("planner: expected 2 <= elites < samples and at least 1 iteration")
         if self.decay < 1 or self.sigma <= 0 or self.deadline_s <= 0 or not 0 <= self.momentum < 1:
             raise ConfigError("planner: decay must be >= 1, sigma and deadline_s positive, momentum in [0, 1)")
+        if self.refinements < 0:
+            raise ConfigError(f"planner.refinements: {self.refinements} must not be negative")
         if not 0 <= self.kept <= 1 or self.deadband < 0 or not 0 <= self.minor < 1:
             raise ConfigError("planner: kept must be in [0, 1], minor in [0, 1), deadband not negative")
 
@@ -131,11 +144,11 @@ class Planner:
     def __init__(
         self, config: PlannerConfig, plant: Plant, world: World, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        names = (world.signals, world.manipulated, world.horizon_s)
+        names = (world.signals, world.manipulated, world.course_s)
         self.config = config
         self.box = MoveBox(plant, world.manipulated, config.constraints)
         self.objective = Objective(plant, *names, config.objective)
-        self.limits = SignalLimits(plant, world.signals, world.horizon_s, config.constraints)
+        self.limits = SignalLimits(plant, world.signals, world.course_s, config.constraints)
         self._clock = clock
         self._random = torch.Generator().manual_seed(config.seed)
         self._last_JA: Tensor | None = None
@@ -172,9 +185,9 @@ class Planner:
         later = starts + min(round(elapsed_s / ACTION_STEP_S), ACTION_STEPS)
         return self._last_JA[torch.searchsorted(starts, later, right=True) - 1]
 
-    def noise(self, count: int) -> Tensor:
+    def noise(self, count: int, knots: int | None = None) -> Tensor:
         """Coloured noise [N, J, A] of unit variance with power spectrum 1 / f^beta along the knots."""
-        J, A = self.config.knots, len(self.box.names)
+        J, A = knots or self.config.knots, len(self.box.names)
         white = torch.randn(count, A, J, generator=self._random)
         if J == 1:
             return white.transpose(1, 2)
@@ -204,20 +217,35 @@ class _Search:
         self._coming_DA = self._now_A.expand(wait, -1) if coming_DA is None else coming_DA.to(self._now_A.dtype)
         self._low_A, self._high_A = planner.box.reach(self._now_A, free_A)
         self._band_HS = world.half_band()
+        self._band_GS = along(world.course_s, world.horizon_s, self._band_HS)
+        self._margin_GS = self._correctable()
         if not bool(torch.isfinite(self._now_A).all()):
             raise ModelError("a manipulated signal has no finite present value, so nothing can be planned from it")
         if not bool(torch.isfinite(self._band_HS).all()):
             raise ModelError("the band of the forecast is not finite")
 
+    def _correctable(self) -> Tensor:
+        """Band [G, S] to keep from limits: with several knots no more than at the time when the next plan acts."""
+        if self._config.knots == 1:
+            return self._band_GS
+        known = torch.tensor(self._world.course_s) <= self._config.latency_s + _REACTION_S
+        last = max(int(known.sum()) - 1, 0)
+        rows = torch.arange(len(known)).clamp(max=last)
+        return self._band_GS[rows]
+
     def run(self, warm_JA: Tensor | None) -> _Candidates:
         """The best candidate, as a batch of one."""
         config, hold_JA = self._config, self._now_A.expand(self._config.knots, -1)
         mean_JA = hold_JA if warm_JA is None else warm_JA.clamp(self._low_A, self._high_A)
-        spread_JA = (self._high_A - self._low_A).expand_as(mean_JA) * config.sigma
+        reach_JA = (self._high_A - self._low_A).expand_as(mean_JA)
+        spread_JA = reach_JA * config.sigma
         pool = self._judge(torch.stack([hold_JA, mean_JA]))
         if not bool(torch.isfinite(pool.violation[0])):
             raise ModelError("the model's forecast without moves is not finite")
-        for i in range(config.iterations if bool(self._free_A.any()) else 0):
+        if not bool(self._free_A.any()):
+            return self._spare(pool.take(pool.order()[:1]))
+        pool = pool.join(self._single(hold_JA, spread_JA))
+        for i in range(config.iterations):
             count = max(round(config.samples * config.decay**-i), 2 * config.elites)
             sample = mean_JA + self._planner.noise(count) * spread_JA
             batch = self._judge(sample.clamp(self._low_A, self._high_A)).join(pool)
@@ -225,29 +253,75 @@ class _Search:
             mean_JA = config.momentum * mean_JA + (1 - config.momentum) * elite.knots.mean(0)
             spread_JA = config.momentum * spread_JA + (1 - config.momentum) * elite.knots.std(0)
             pool = elite.take(torch.arange(max(1, round(config.kept * config.elites))))
-        pool = pool.join(self._judge(mean_JA[None])) if config.iterations else pool
-        return self._spare(pool.take(pool.order()[:1]))
+        pool = pool.join(self._judge(mean_JA[None]))
+        best = pool.take(pool.order()[:_REFINED])
+        best = best.join(self._refined(best, reach_JA))
+        return self._spare(best.take(best.order()[:1]))
+
+    def _single(self, hold_JA: Tensor, spread_JA: Tensor) -> _Candidates:
+        """The best of plans with one move: what more knots find is to be no worse."""
+        if self._config.knots == 1:
+            return self._judge(hold_JA[None])
+        away = self._planner.noise(self._config.samples, knots=1) * spread_JA
+        pool = self._judge((hold_JA + away).clamp(self._low_A, self._high_A))
+        return pool.take(pool.order()[: self._config.elites])
+
+    def _refined(self, start: _Candidates, reach_JA: Tensor) -> _Candidates:
+        """Each candidate at its best on the way down the gradient (Adam)."""
+        found, knots = start, start.knots
+        slope, square = torch.zeros_like(knots), torch.zeros_like(knots)
+        steps = self._config.refinements
+        for i in range(steps):
+            here, gradient = self._around(knots, reach_JA)
+            found = _better(found, here)
+            slope, square = _SLOPE * slope + (1 - _SLOPE) * gradient, _SQUARE * square + (1 - _SQUARE) * gradient**2
+            way = (slope / (1 - _SLOPE ** (i + 1))) / ((square / (1 - _SQUARE ** (i + 1))).sqrt() + 1e-12)
+            stride = _STRIDE * (_LAST_STRIDE / _STRIDE) ** ((i + 1) / steps)
+            knots = (knots - stride * reach_JA * way).clamp(self._low_A, self._high_A)
+        return _better(found, self._judge(knots)) if steps else found
+
+    def _around(self, knots_NJA: Tensor, reach_JA: Tensor) -> tuple[_Candidates, Tensor]:
+        """Candidates as they are, and which way is uphill [N, J, A]: of the cost and, where limits are not kept, those.
+
+        Central differences, in one batch: no model need have a derivative, and a kink does not hide what is beside it.
+        """
+        N, count = len(knots_NJA), reach_JA.numel()
+        probe = torch.eye(count).view(count, *reach_JA.shape) * _PROBE * reach_JA
+        near = torch.cat([knots_NJA[:, None], knots_NJA[:, None] + probe, knots_NJA[:, None] - probe], 1)
+        judged = self._judge(near.flatten(0, 1))
+        cost, violation = judged.cost.view(N, -1), judged.violation.view(N, -1)
+        uphill = [_unit(x[:, 1 : count + 1] - x[:, count + 1 :]) for x in (cost, violation)]
+        here = _Candidates(knots_NJA, cost[:, 0], violation[:, 0])
+        return here, (uphill[0] + _FEASIBLY * uphill[1]).view_as(knots_NJA)
 
     def _judge(self, knots_NJA: Tensor) -> _Candidates:
-        """Roll out candidates; those whose forecast is not finite are unusable."""
+        """Cost and violation of candidates; those whose forecast is not finite are unusable."""
         if self._planner.clock() > self._deadline_s:
             raise ModelError(f"planning took longer than {self._config.deadline_s} s")
-        path_NKA = self._planner.box.paths(knots_NJA, self._now_A, self._coming_DA)
-        forecast_NHS = self._rollout(path_NKA)
-        cost = self._planner.objective.cost(forecast_NHS, path_NKA, self._now_A)
-        limits = self._planner.limits.violation(forecast_NHS, self._band_HS)
-        support = self._world.support(path_NKA)
-        violation = limits + (support - 1).clamp(min=0)
-        usable = torch.isfinite(forecast_NHS).flatten(1).all(1) & torch.isfinite(cost) & torch.isfinite(violation)
+        cost, violation = self._scores(knots_NJA)
+        usable = torch.isfinite(cost) & torch.isfinite(violation)
         worst = torch.full_like(cost, math.inf)
         return _Candidates(knots_NJA, torch.where(usable, cost, worst), torch.where(usable, violation, worst))
 
+    def _scores(self, knots_NJA: Tensor) -> tuple[Tensor, Tensor]:
+        """Cost and violation [N] of candidates, not finite where their forecast is not."""
+        path_NKA = self._planner.box.paths(knots_NJA, self._now_A, self._coming_DA)
+        forecast_NGS = self._course(path_NKA)
+        cost = self._planner.objective.cost(forecast_NGS, path_NKA, self._now_A)
+        limits = self._planner.limits.violation(forecast_NGS, self._margin_GS)
+        support = self._world.support(path_NKA)
+        unknown = ~torch.isfinite(forecast_NGS).flatten(1).all(1)
+        return cost, torch.where(unknown, math.nan, limits + (support - 1).clamp(min=0))
+
+    def _course(self, path_NKA: Tensor) -> Tensor:
+        return _shaped(self._world.course(path_NKA), (len(path_NKA), len(self._world.course_s), self._signals))
+
     def _rollout(self, path_NKA: Tensor) -> Tensor:
-        forecast = self._world.rollout(path_NKA)
-        expected = (len(path_NKA), len(self._world.horizon_s), len(self._world.signals))
-        if tuple(forecast.shape) != expected:
-            raise ModelError(f"the model's rollout has shape {tuple(forecast.shape)}, expected {expected}")
-        return forecast
+        return _shaped(self._world.rollout(path_NKA), (len(path_NKA), len(self._world.horizon_s), self._signals))
+
+    @property
+    def _signals(self) -> int:
+        return len(self._world.signals)
 
     def _spare(self, best: _Candidates) -> _Candidates:
         """Leave out moves too small to be worth an operator's hand, one at a time, the least useful first."""
@@ -273,12 +347,13 @@ class _Search:
         planner, hold_JA = self._planner, self._now_A.expand_as(best.knots[0])
         path_NKA = planner.box.paths(torch.stack([best.knots[0], hold_JA]), self._now_A, self._coming_DA)
         forecast_NHS, support_N = self._rollout(path_NKA), self._world.support(path_NKA)
-        cost_N = planner.objective.cost(forecast_NHS, path_NKA, self._now_A)
-        violation_N = planner.limits.violation(forecast_NHS, self._band_HS)
-        if not all(bool(torch.isfinite(x).all()) for x in (forecast_NHS, support_N, cost_N)):
+        course_NGS = self._course(path_NKA)
+        cost_N = planner.objective.cost(course_NGS, path_NKA, self._now_A)
+        violation_N = planner.limits.violation(course_NGS, self._margin_GS)
+        if not all(bool(torch.isfinite(x).all()) for x in (forecast_NHS, course_NGS, support_N, cost_N)):
             raise ModelError("the model's forecast of the plan is not finite")
         expense = planner.objective.expense(path_NKA, self._now_A)
-        gain = planner.objective.gain(forecast_NHS[0], forecast_NHS[1], self._band_HS, float(expense[1] - expense[0]))
+        gain = planner.objective.gain(course_NGS[0], course_NGS[1], self._band_GS, float(expense[1] - expense[0]))
         binding = binding_moves(planner.box, best.knots[0, 0], self._now_A, self._free_A)
         return Plan(
             target=best.knots[0, 0],
@@ -295,9 +370,31 @@ class _Search:
             baseline_violation=float(violation_N[1]),
             support=float(support_N[0]),
             baseline_support=float(support_N[1]),
-            binding=(*binding, *planner.limits.binding(forecast_NHS[0], self._band_HS)),
+            binding=(*binding, *planner.limits.binding(course_NGS[0], self._margin_GS)),
             elapsed_s=planner.clock() - began_s,
         )
+
+
+def _shaped(forecast: Tensor, expected: tuple[int, int, int]) -> Tensor:
+    if tuple(forecast.shape) != expected:
+        raise ModelError(f"the model's rollout has shape {tuple(forecast.shape)}, expected {expected}")
+    return forecast
+
+
+def _better(old: _Candidates, new: _Candidates) -> _Candidates:
+    """The better of each pair."""
+    kept = new.violation <= old.violation.clamp(min=_FEASIBLE)
+    better = torch.where(kept & (old.violation <= _FEASIBLE), new.cost < old.cost, new.violation < old.violation)
+    pairs = ((new.cost, old.cost), (new.violation, old.violation))
+    return _Candidates(
+        torch.where(better[:, None, None], new.knots, old.knots), *(torch.where(better, n, o) for n, o in pairs)
+    )
+
+
+def _unit(slope_NX: Tensor) -> Tensor:
+    """Directions of length one; none where it is not finite, beside an unusable candidate."""
+    slope = torch.nan_to_num(slope_NX, nan=0.0, posinf=0.0, neginf=0.0)
+    return torch.nn.functional.normalize(slope, dim=1, eps=1e-30)
 
 
 def _replaced(knots_JA: Tensor, hold_JA: Tensor, a: int) -> Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.alarms import Alarm, Order
+from fusion.daemon.follower import Heard
 from fusion.daemon.seat import Seat
 from fusion.health import Health
 from fusion.inference import Engine, Outcome
@@ -49,6 +50,10 @@ class Outlet(Protocol):
 
     def questions(self) -> Sequence[Question]:
         """What was asked about the future since the last call."""
+
+    @property
+    def verifier(self) -> Heard | None:
+        """What the verifier said last of itself; None before it has said anything."""
 
     def prospect(self, prospect: Prospect) -> None:
         """Take the answer to a question."""
@@ -94,7 +99,7 @@ class MqttOutlet:
         advice = () if outcome.recommendation is None else (outcome.recommendation,)
         send(*outcome.anomalies, *advice)
         if outcome.ledger is not None:
-            send(ledger_message(outcome.ledger, self._plant, outcome.frame.t_ns, self._engine.model_id))
+            send(ledger_message(outcome.ledger, self._plant, outcome.frame.t_ns, self._engine.model_id, outcome.manual))
         if outcome.forecast is not None:
             send(shown(outcome.forecast, self._plant))
         self._previews(outcome)
@@ -127,6 +132,12 @@ class MqttOutlet:
     def questions(self) -> Sequence[Question]:
         """Questions that came over MQTT."""
         return self._publisher.questions()
+
+    @property
+    def verifier(self) -> Heard | None:
+        """What came over MQTT."""
+        said = self._publisher.verifier
+        return None if said is None else Heard(*said)
 
     def prospect(self, prospect: Prospect) -> None:
         """Publish an answer."""
@@ -211,6 +222,11 @@ class FileOutlet:
         """Nor questions."""
         return ()
 
+    @property
+    def verifier(self) -> None:
+        """A file has none."""
+        return None
+
     def prospect(self, prospect: Prospect) -> None:
         """Nobody asked."""
 
@@ -284,6 +300,12 @@ class Outlets:
     def questions(self) -> Sequence[Question]:
         """Questions that any of them heard."""
         return [question for outlet in self._outlets for question in outlet.questions()]
+
+    @property
+    def verifier(self) -> Heard | None:
+        """The newest that any of them heard."""
+        heard = [said for outlet in self._outlets if (said := outlet.verifier) is not None]
+        return max(heard, key=lambda said: said.at_s, default=None)
 
     def prospect(self, prospect: Prospect) -> None:
         """Give an answer to each."""

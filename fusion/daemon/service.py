@@ -17,11 +17,13 @@ from functools import partial
 from typing import Any, TypeVar
 
 from connectors.base import Source
+from control.advice.licence import Level
 from fusion.alarms import Alarm, AlarmOrder, MarkKind, MarkOrder, ModelOrder, ModeOrder, OrderKind
 from fusion.clock import CLOCK, Clock, iso_time
 from fusion.daemon.audit import Audit
 from fusion.daemon.certificates import CertificateWatch
 from fusion.daemon.desk import AlarmDesk
+from fusion.daemon.follower import Follower
 from fusion.daemon.glance import name_of
 from fusion.daemon.http import HttpConfig, serving
 from fusion.daemon.inquiries import Inquiries
@@ -81,6 +83,7 @@ class Daemon:
         http: HttpConfig | None = None,
         lossless: bool = False,
         whatif_per_minute: int = 30,
+        verifier_timeout_s: float = 10.0,
         clock: Clock = CLOCK,
     ) -> None:
         self._sources = sources
@@ -94,6 +97,7 @@ class Daemon:
         self._succession = succession
         self._http = http or HttpConfig()
         self._lossless = lossless
+        self._follower = Follower(verifier_timeout_s)
         self._inquiries = Inquiries(whatif_per_minute, time.monotonic)
         self._clock = clock
         self._arrival_ns = 0
@@ -265,7 +269,16 @@ class Daemon:
                 if changed:
                     await self._save()
                     await self._tell(changed, now_ns)
+                await self._followed()
             await asyncio.sleep(ORDERS_PERIOD_S)
+
+    async def _followed(self) -> None:
+        """Leave supervised where nobody can be heard who follows; nothing but an order brings it back."""
+        if lost := self._follower.lost(self._engine.mode, self._outlet.verifier, time.monotonic()):
+            await self._work(self._engine.order, str(Level.ADVISE))
+            await self._kept("mode", mode=str(Level.ADVISE), by="daemon", reason=lost)
+            await self._save()
+            log.warning("advice is in mode %s: %s", Level.ADVISE, lost)
 
     async def _questions(self) -> None:
         """Answer what is asked about the future."""

@@ -32,7 +32,8 @@ class DaemonConfig:
     in the defaults list (``- connector/opcua@connectors.plc``).
     ``learn`` makes models of what ``record`` keeps; then ``model`` is only what is used before the first of them.
     ``fleet`` forecasts where there is none yet.
-    ``whatif_per_minute`` questions of what happens if something is moved are answered.
+    ``whatif_per_minute`` questions of what happens if something is moved are answered. Supervised is left where the
+    verifier was not heard for ``verifier_timeout_s``.
     ``advise`` switches advice on; it stays HOLD where the model's licence does not allow it. ``record`` keeps what
     arrives. ``state`` is the folder that carries alarms and open events over a restart; with "" nothing is kept. In it
     are the last ``memory_s`` of ticks, by which a model takes up where it was unless more than ``memory_gap_s`` have
@@ -54,6 +55,7 @@ class DaemonConfig:
     model_key: str = ""
     advise: bool = True
     whatif_per_minute: int = 30
+    verifier_timeout_s: float = 10.0
     forecast_every_s: float = 5.0
     advise_every_s: float = 30.0
     state: str = "var/state"
@@ -64,6 +66,8 @@ class DaemonConfig:
         """Reject a memory of less than nothing."""
         if self.memory_s < 0 or self.memory_gap_s < 0:
             raise ConfigError("memory_s, memory_gap_s: must not be negative; 0 keeps no ticks")
+        if not 0 < self.verifier_timeout_s < float("inf"):
+            raise ConfigError(f"verifier_timeout_s: {self.verifier_timeout_s} must be positive")
         if self.whatif_per_minute < 0:
             raise ConfigError("whatif_per_minute: must not be negative; 0 answers no question")
         if self.learn.models and not self.record.folder:

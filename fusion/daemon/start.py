@@ -78,6 +78,7 @@ def run(config: DaemonConfig) -> None:
             certificates=CertificateWatch(watched),
             http=config.http,
             whatif_per_minute=config.whatif_per_minute,
+            verifier_timeout_s=config.verifier_timeout_s,
         )
 
     asyncio.run(_until_stopped(build, Path(config.plant)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import secrets
 import time
 from functools import partial
@@ -28,6 +29,7 @@ from fusion.records import AnswerKind
 REASONS = ("not now", "wrong for the product", "equipment does not allow it", "I do not trust it", "other")
 ANSWER_S = 8.0
 STEPS = 100
+LEAST_MANUAL = 0.005
 
 
 class AdviceView:
@@ -119,13 +121,23 @@ def ledger(board: Board, look: Look) -> str:
         )
         for e in reversed(entries)
     ]
+    manual = in_manual(board)
     if not rows:
-        return empty("no advice has been given yet")
+        return manual + empty("no advice has been given yet")
     told = [e for e in entries if e.delivered is not None]
     promised, delivered = sum(e.promised.expected or 0.0 for e in told), sum(e.delivered or 0.0 for e in told)
     whole = f"{len(told)} of {len(entries)} were applied and have come to their end: promised {figure(promised)}, "
     note = f'<div class="muted">{whole}delivered {figure(delivered)} cost units an hour</div>' if told else ""
-    return note + table(("when", "change", "what became of it", "#promised", "#delivered", "#in its band"), rows)
+    return (
+        manual + note + table(("when", "change", "what became of it", "#promised", "#delivered", "#in its band"), rows)
+    )
+
+
+def in_manual(board: Board) -> str:
+    """Loops that did not take a setpoint all day: what they were not ready for cannot be advice's fault."""
+    shares = board.ledger.manual if board.ledger else {}
+    told = [f"{html.escape(name)} {percent(share)}" for name, share in shares.items() if share >= LEAST_MANUAL]
+    return f'<div class="muted">in manual, of the last day: {", ".join(told)}</div>' if told else ""
 
 
 class WhatIf:

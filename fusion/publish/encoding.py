@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -197,9 +198,16 @@ def recommendation_message(advice: Recommendation, plant: Plant) -> Recommendati
     )
 
 
-def ledger_message(entries: Sequence[Entry], plant: Plant, t_ns: int, model_id: str = "") -> LedgerMessage:
-    """What became of the newest advices."""
-    return LedgerMessage(**_head(plant, t_ns, model_id, "ledger"), entries=[_entry(entry) for entry in entries])
+def ledger_message(
+    entries: Sequence[Entry],
+    plant: Plant,
+    t_ns: int,
+    model_id: str = "",
+    manual: Mapping[str, float] = MappingProxyType({}),
+) -> LedgerMessage:
+    """What became of the newest advices, and how much of the last day loops took no setpoint."""
+    head = _head(plant, t_ns, model_id, "ledger")
+    return LedgerMessage(**head, entries=[_entry(entry) for entry in entries], manual=dict(manual))
 
 
 def _entry(entry: Entry) -> EntryOut:

@@ -231,9 +231,13 @@ class EntryOut(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class LedgerMessage(Message, tag="fusion.ledger/1", kw_only=True, frozen=True):
-    """What became of the newest advices, oldest first; retained, and said again with each change."""
+    """What became of the newest advices, oldest first; retained, and said again with each change.
+
+    ``manual`` is the share of the last day in which the loop of a signal took no setpoint, of those whose loops say so.
+    """
 
     entries: list[EntryOut]
+    manual: dict[str, float] = msgspec.field(default_factory=dict)
 
 
 class VerifierMessage(Message, tag="fusion.verifier/1", kw_only=True, frozen=True):

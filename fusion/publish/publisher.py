@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ READ = (
     ("mode", "order"),
     ("model", "order"),
     ("whatif", "request"),
+    ("verifier",),
 )
 KEPT = (messages.AnomalyMessage, RecommendationMessage, messages.GapMessage, messages.AlarmMessage)
 
@@ -109,6 +111,7 @@ class MqttPublisher:
         self._answers: deque[Answer] = deque(maxlen=WORDS_WAITING)
         self._orders: deque[Order] = deque(maxlen=WORDS_WAITING)
         self._questions: deque[Question] = deque(maxlen=WORDS_WAITING)
+        self.verifier: tuple[str, float] | None = None
         self._sent: dict[int, Letter] = {}
         self._denied = ""
         self._connection: Connection | None = None
@@ -271,8 +274,23 @@ class MqttPublisher:
             self._note("model", self._orders, orders.decode_model, payload, retained)
         elif topic == self.topic("whatif", "request"):
             self._note("question", self._questions, orders.decode_question, payload, retained)
+        elif topic == self.topic("verifier"):
+            self._hear_verifier(payload, retained)
         else:
             self._note("answer", self._answers, orders.decode_answer, payload, retained)
+
+    def _hear_verifier(self, payload: bytes, retained: bool) -> None:
+        """Note how the verifier is, and when [monotonic s] it said so; what is retained may be of long ago."""
+        if retained:
+            return
+        try:
+            said = messages.decode(payload)
+        except FusionError as error:
+            self.dropped["verifier:not_understood"] += 1
+            log.warning("verifier: %s", error)
+            return
+        if isinstance(said, messages.VerifierMessage):
+            self.verifier = (said.state, time.monotonic())
 
     def _note(self, kind: str, waiting: deque[T], decode: Callable[[bytes], T], payload: bytes, retained: bool) -> None:
         if retained:

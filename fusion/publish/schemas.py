@@ -41,7 +41,7 @@ MEDIA = {
 class Channel:
     """One topic below ``fusion/<plant>/v1/``: who says what there, how surely, and whether it is retained.
 
-    A topic with ``heard_by`` is written by others and read by that program.
+    ``said_by`` is "" where others write what ``heard_by`` reads.
     """
 
     topic: str
@@ -68,7 +68,14 @@ CHANNELS = (
     Channel("ledger", ("ledger",), "What became of the newest 30 advices.", retained=True),
     _order("mode/order", "mode_order", "What advice may do from now on."),
     _order("model/order", "model_order", "Which of the models that are kept to use from now on."),
-    Channel("verifier", ("verifier",), "How the verifier is; also its last will.", said_by="verifier", retained=True),
+    Channel(
+        "verifier",
+        ("verifier",),
+        "How the verifier is; also its last will.",
+        said_by="verifier",
+        heard_by="daemon",
+        retained=True,
+    ),
     _order("verifier/order", "verifier_order", "Start or stop.", heard_by="verifier"),
     _order("whatif/request", "whatif_request", "What happens if something is moved."),
     Channel("whatif", ("whatif",), "The answer to each question, with its id.", qos=0),
@@ -128,11 +135,11 @@ def _channel(channel: Channel) -> dict[str, Any]:
 
 def _operation(channel: Channel) -> dict[str, Any]:
     """What the daemon or the verifier does; an order may come with any QoS, and retained it is refused."""
-    bindings = {} if channel.heard_by else {"bindings": {"mqtt": {"qos": channel.qos, "retain": channel.retained}}}
+    bindings = {"bindings": {"mqtt": {"qos": channel.qos, "retain": channel.retained}}} if channel.said_by else {}
     return {
-        "action": "receive" if channel.heard_by else "send",
+        "action": "send" if channel.said_by else "receive",
         "channel": {"$ref": f"#/channels/{_name(channel)}"},
-        "summary": f"{'Read' if channel.heard_by else 'Said'} by the {channel.heard_by or channel.said_by}.",
+        "summary": f"Said by the {channel.said_by}." if channel.said_by else f"Read by the {channel.heard_by}.",
         **bindings,
     }
 

@@ -58,7 +58,8 @@ class LinearConfig:
 class Encoding:
     """What the core knows at each tick: ``z`` [T, R], ``variates`` [T, V] (the first R are ``z``) and the past.
 
-    ``past`` [T, P] is standardised, ``tags`` [T, S] and ``action`` [T, A] are scaled.
+    ``past`` [T, P] is standardised, ``tags`` [T, S] and ``action`` [T, A] are scaled; an action is in force as it
+    arrives, after its dead time, and ``waiting`` [T, D, A] are on their way.
     """
 
     z: Floats
@@ -66,12 +67,14 @@ class Encoding:
     past: Floats
     tags: Floats
     action: Floats
+    waiting: Floats
 
     def __len__(self) -> int:
         return len(self.z)
 
     def __getitem__(self, part: slice) -> Encoding:
-        return Encoding(self.z[part], self.variates[part], self.past[part], self.tags[part], self.action[part])
+        z, variates, past = self.z[part], self.variates[part], self.past[part]
+        return Encoding(z, variates, past, self.tags[part], self.action[part], self.waiting[part])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +85,8 @@ class LinearCore:
     have ``own_weights`` [H, K, S]), ``action_weights`` [H, A * Q, S] and ``offset`` [H, S] give y(t+k) - y(t) in scaled
     units; ``arx_weights`` [H, P + A * Q + 1, S] are those of the ARX readout for every tag, the constant last, kept to
     compare with. ``choice`` [H, S] indexes ``CANDIDATES``; ``skill`` [H, S] is one minus the ratio of the held-out
-    squared error to that of persistence. ``half_width`` [H, S] is the conformal half band, scaled.
+    squared error to that of persistence. ``half_width`` [H, S] is the conformal half band, scaled. ``dead`` [A] are the
+    ticks after which an action begins to show in any tag.
     """
 
     scaling: Scaling
@@ -99,6 +103,7 @@ class LinearCore:
     skill_arx: Floats
     half_width: Floats
     coverage: float
+    dead: tuple[int, ...]
     rhythm: Rhythm | None = None
     own_weights: Floats | None = None
 
@@ -106,14 +111,14 @@ class LinearCore:
 
     def encode(self, ticks: Ticks, carry: PastCarry | None = None) -> tuple[Encoding, PastCarry]:
         """The latent at every tick; chunk-invariant with the carry."""
-        made, carry = past(ticks, self.scaling, carry, self.rhythm)
+        made, carry = past(ticks, self.scaling, carry, self.rhythm, self.dead)
         return self.encoding(made), carry
 
     def encoding(self, made: Past) -> Encoding:
         """The latent of past features already made."""
         standard = self.past_scaler.scaled(made.features)
         variates = standard @ self.directions
-        return Encoding(variates[:, : self.rank], variates, standard, made.tags, made.action)
+        return Encoding(variates[:, : self.rank], variates, standard, made.tags, made.action, made.waiting)
 
     def forecast(self, encoding: Encoding, paths: Floats | None = None) -> Floats:
         """Mean [N, H, S] in engineering units from the last tick of ``encoding``.
@@ -122,9 +127,12 @@ class LinearCore:
         """
         now = encoding[-1:]
         action = np.zeros((1, len(HORIZONS), self.action_weights.shape[1]))
-        if paths is not None:
-            scaled = self.scaling.action.scaled(paths)
-            action = path_summary(scaled, now.action[0], path_weights(self.step_s, paths.shape[1]))
+        waiting = now.waiting[0]
+        if paths is not None or len(waiting):
+            scaled = waiting[None, -1:] if paths is None else self.scaling.action.scaled(paths)
+            whole = np.concatenate([np.broadcast_to(waiting, (len(scaled), *waiting.shape)), scaled], 1)
+            weights = path_weights(self.step_s, scaled.shape[1], dead=self.dead)
+            action = path_summary(whole, now.action[0], weights)
         return self.scaling.tags.engineering(now.tags[0] + self.base(now)[0] + self.response(action))
 
     def base(self, encoding: Encoding) -> Floats:
@@ -168,7 +176,7 @@ class LinearCore:
         return self.half_width * self.scaling.tags.scale
 
     def gains(self, horizon: int = HORIZONS[-1]) -> Floats:
-        """Effect [S, A] of a lasting unit step of each action after ``horizon`` ticks, engineering units."""
+        """Effect [S, A] of a lasting unit step of each action ``horizon`` ticks after it arrives, engineering units."""
         weights = self.action_weights[HORIZONS.index(horizon)]
         step = step_summary(horizon, self.step_s)
         scaled = np.einsum("aqs,q->sa", weights.reshape(-1, len(step), weights.shape[1]), step)

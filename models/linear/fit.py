@@ -16,7 +16,8 @@ from fusion.errors import ConfigError
 from fusion.plant import Plant
 from models.actions import HORIZONS, recorded_summary
 from models.linear.core import CANDIDATES, CVA_FUTURE, CVA_KNOWN, LinearConfig, LinearCore
-from models.linear.past import RHYTHM_COLUMNS, Past, held_tags, past
+from models.linear.dead_time import dead_times
+from models.linear.past import RHYTHM_COLUMNS, TAG_ALPHAS, Past, held_tags, past
 from models.linear.regression import Moments, canonical_directions, ridge
 from models.linear.rhythm import Rhythm
 from models.scaling import FACTORS, Bools, Floats, Scaler, Scaling
@@ -53,14 +54,43 @@ class Choice:
 def fit_core(runs: Sequence[Ticks], plant: Plant, config: LinearConfig | None = None) -> LinearCore:
     """The core of the tags of all runs; every few runs are held out to choose rank, penalties and readouts.
 
+    A dead time is believed where it tells more of the held-out runs.
+
     Raises:
         ConfigError: where the runs are too short for the shortest horizon.
     """
     config = config or LinearConfig()
-    whole, runs = runs, _usable(runs, config)
-    scaling = Scaling.fit(runs, plant)
+    usable = _usable(runs, config)
+    scaling = Scaling.fit(usable, plant)
+    still = (0,) * len(plant.actions)
+    core = _fitted(runs, usable, scaling, plant, config, still)
+    dead, moved = _proposed(usable, scaling, still)
+    if not any(dead):
+        return core
+    delayed = _fitted(runs, usable, scaling, plant, config, dead)
+    better = float((delayed.skill - core.skill)[:, moved].mean()) > MARGIN
+    return delayed if better else core
+
+
+def _proposed(runs: Sequence[Ticks], scaling: Scaling, still: tuple[int, ...]) -> tuple[tuple[int, ...], Bools]:
+    """Dead times that the response of few tags shows; none of many, whose past is not theirs alone."""
+    if scaling.factors is not None or not still:
+        return still, np.zeros(len(scaling.tags.centre), bool)
+    tag_features = len(scaling.tags.centre) * (1 + len(TAG_ALPHAS))
+    return dead_times([past(run, scaling)[0] for run in runs], tag_features)
+
+
+def _fitted(
+    whole: Sequence[Ticks],
+    runs: Sequence[Ticks],
+    scaling: Scaling,
+    plant: Plant,
+    config: LinearConfig,
+    dead: tuple[int, ...],
+) -> LinearCore:
+    """The core with given dead times."""
     rhythm = None if scaling.factors is not None else Rhythm.fit([held_tags(r, scaling) for r in whole], plant.step_s)
-    pasts = _parts([past(run, scaling, None, rhythm)[0][config.warm_up_ticks :] for run in runs])
+    pasts = _parts([past(run, scaling, None, rhythm, dead)[0][config.warm_up_ticks :] for run in runs])
     scaler = _standard(pasts)
     pasts = [replace(p, features=scaler.scaled(p.features)) for p in pasts]
     held = _held_out(len(pasts), config.held_out_share)
@@ -92,6 +122,7 @@ def fit_core(runs: Sequence[Ticks], plant: Plant, config: LinearConfig | None = 
         skill_arx=np.stack([c.skill_arx for c in choices]),
         half_width=NORMAL_90 * np.stack([c.deviation for c in choices]),
         coverage=config.coverage,
+        dead=dead,
         rhythm=rhythm,
     )
 

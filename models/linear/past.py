@@ -9,6 +9,7 @@ Shape letters: T ticks, S tags, A actions, P past features, C columns, K own fea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,7 +29,8 @@ RHYTHM_COLUMNS = tuple(k - 1 for k in (1, 2, 4, 8, 16, 32, 64, AHEAD))
 class PastCarry:
     """What a stream of ticks leaves behind: tags [S] ever observed, the sums of each column at each speed, its age.
 
-    ``window`` [W, S] are the last rows of scaled tags, as far back as a rhythm looks.
+    ``window`` [W, S] are the last rows of scaled tags, as far back as a rhythm looks, ``asked`` [D, A] the last scaled
+    actions as they were asked for, as far back as the longest dead time.
     """
 
     known: Bools
@@ -37,18 +39,21 @@ class PastCarry:
     factor_sums: Floats | None
     ticks: int
     window: Floats
+    asked: Floats
 
 
 @dataclass(frozen=True, slots=True)
 class Past:
     """Scaled held tags [T, S], scaled actions [T, A] and the features made of them [T, P].
 
-    The first ``own`` features, K of each tag, serve the forecast of that tag alone; 0 of few tags.
+    Actions are as they arrive, after their dead time; ``waiting`` [T, D, A] are on their way, the last as it is asked
+    for now. The first ``own`` features, K of each tag, serve the forecast of that tag alone; 0 of few tags.
     """
 
     tags: Floats
     action: Floats
     features: Floats
+    waiting: Floats
     own: int = 0
 
     @property
@@ -62,15 +67,19 @@ class Past:
         return self.features[:, : self.own].reshape(len(self.features), -1, max(self.tags.shape[1], 1))
 
     def __getitem__(self, part: slice) -> Past:
-        return Past(self.tags[part], self.action[part], self.features[part], self.own)
+        return Past(self.tags[part], self.action[part], self.features[part], self.waiting[part], self.own)
 
 
 def past(
-    ticks: Ticks, scaling: Scaling, carry: PastCarry | None = None, rhythm: Rhythm | None = None
+    ticks: Ticks,
+    scaling: Scaling,
+    carry: PastCarry | None = None,
+    rhythm: Rhythm | None = None,
+    dead: Sequence[int] = (),
 ) -> tuple[Past, PastCarry]:
-    """Features of the past at every tick, and what the next piece needs."""
+    """Features of the past at every tick, and what the next piece needs; ``dead`` [A] are dead times [ticks]."""
     tags, known = _known_tags(ticks, scaling, carry)
-    action = scaling.action.scaled(ticks.action)
+    action, waiting, asked = _arrived(scaling.action.scaled(ticks.action), dead, carry)
     before = 0 if carry is None else carry.ticks
     many = scaling.factors is not None
     alphas = OWN_ALPHAS if many else TAG_ALPHAS
@@ -82,8 +91,23 @@ def past(
     features = np.concatenate([tags, *tag_parts, *factor_parts, action, *action_parts, *ahead], 1)
     own = (1 + len(OWN_ALPHAS)) * tags.shape[1] if many else 0
     window = tags[:0] if rhythm is None else kept(tags, window)
-    after = PastCarry(known, tag_sums, sums, factor_sums, before + len(ticks), window)
-    return Past(tags, action, features, own), after
+    after = PastCarry(known, tag_sums, sums, factor_sums, before + len(ticks), window, asked)
+    return Past(tags, action, features, waiting, own), after
+
+
+def _arrived(asked: Floats, dead: Sequence[int], carry: PastCarry | None) -> tuple[Floats, Floats, Floats]:
+    """Scaled actions [T, A] as they arrive, those on their way [T, D, A], and what the next piece needs [D, A].
+
+    Before the first tick the actions are taken to have rested.
+    """
+    late = max(dead, default=0)
+    if not late or not len(asked):
+        return asked, np.zeros((len(asked), late, asked.shape[1])), asked[:0] if carry is None else carry.asked
+    before = np.repeat(asked[:1], late, 0) if carry is None else carry.asked
+    whole = np.concatenate([before, asked])
+    action = np.stack([whole[late - d : late - d + len(asked), a] for a, d in enumerate(dead)], 1)
+    waiting = np.lib.stride_tricks.sliding_window_view(whole[1:], late, axis=0).swapaxes(1, 2)
+    return action, waiting, whole[-late:]
 
 
 def begun_anew(carry: PastCarry) -> PastCarry:

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise, product
+from itertools import count, islice, pairwise, product
 
 import numpy as np
 import torch
@@ -22,9 +22,10 @@ from control.advice.objective import ObjectiveConfig
 from control.advice.planner import Planner, PlannerConfig
 from fusion.plant import Plant
 from fusion.records import NS_PER_S
-from models.actions import HORIZONS
+from models.actions import HORIZONS, course_ticks
 from models.linear.core import LinearConfig, LinearCore
 from models.linear.fit import fit_core
+from models.networks.linear_head import LinearHead
 from models.networks.size import ModelConfig
 from models.plant_model import Region
 from models.ticks import Ticks
@@ -70,8 +71,12 @@ def wandered(feed: Floats, random: np.random.Generator) -> Floats:
 
 
 def excited(task: Task, samples: int, seed: int) -> list[Ticks]:
-    """Open-loop episodes from the start of the task: random levels, each held for a random while."""
-    return [_episode(task, np.random.default_rng((seed, k))) for k in range(samples // EPISODE)]
+    """Open-loop episodes from the start of the task: random levels, each held for a random while.
+
+    An episode that the plant does not survive is no history of it, and another takes its place.
+    """
+    made = (_episode(task, np.random.default_rng((seed, k))) for k in count())
+    return list(islice((run for run in made if np.isfinite(run.tags).all()), samples // EPISODE))
 
 
 def _episode(task: Task, random: np.random.Generator) -> Ticks:
@@ -112,9 +117,9 @@ def fitted(task: Task, samples: int, seed: int, network_s: float = 0.0) -> Fitte
     return Fitted(core, region, WorldModel(plant, core, fitter.networks()))
 
 
-def pieces(run: Ticks, count: int) -> list[Ticks]:
+def pieces(run: Ticks, parts: int) -> list[Ticks]:
     """A run in parts of equal length."""
-    cuts = np.linspace(0, len(run), count + 1, dtype=int)
+    cuts = np.linspace(0, len(run), parts + 1, dtype=int)
     return [run[a:b] for a, b in pairwise(cuts)]
 
 
@@ -127,6 +132,8 @@ class LearnedWorld:
         self.manipulated = tuple(s.name for s in plant.actions)
         self._rows = [row for row, k in enumerate(HORIZONS) if k <= AHEAD]
         self.horizon_s = tuple(HORIZONS[row] * plant.step_s for row in self._rows)
+        self.course_s = tuple(k * plant.step_s for k in course_ticks(plant.step_s) if k <= AHEAD)
+        self._head = LinearHead(model.core, torch.float64)
         self._carry = self._encoding = self._trail = self._state = None
         self._ticks = 0
         self.current_action = torch.zeros(len(self.manipulated))
@@ -150,6 +157,14 @@ class LearnedWorld:
             return self._model.whole.forecast(self._state, action_NKA.double())[:, self._rows].float()
         made = self._model.core.forecast(self._encoding, action_NKA.double().numpy())
         return torch.from_numpy(made[:, self._rows]).float()
+
+    def course(self, action_NKA: Tensor) -> Tensor:
+        paths, steps = action_NKA.double(), len(self.course_s)
+        if self._model.whole is not None:
+            return self._model.whole.course(self._state, paths)[:, :steps].float()
+        now = self._encoding
+        last = [torch.from_numpy(x[-1].copy()) for x in (now.past, now.tags, now.action, now.waiting)]
+        return self._head.course(*last[:2], paths, *last[2:])[:, :steps].float()
 
     def half_band(self) -> Tensor:
         return torch.from_numpy(self._model.core.band()[self._rows]).float()
