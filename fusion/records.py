@@ -352,7 +352,7 @@ FAMILIES = (
     "innovation", "state", "discarded", "unexplained", "redundancy", "joint",  # ahead
     "cross", "feature", "cell", "band", "spot",  # across
     "relation", "lagged",  # beside
-    "balance", "health",  # law, alive
+    "balance", "health", "replay", "resolution",  # law, alive
     "foresight", "shell", "disagreement", "masked",  # later
 )  # fmt: skip
 """What the models make, by origin."""

@@ -8,6 +8,7 @@ from fusion.dashboard.board import Board
 from fusion.dashboard.places import Place, place
 from fusion.dashboard.words import (
     OTHER_CHECK,
+    SIGNS_OF_LIFE,
     SPREADS,
     Check,
     blame_text,
@@ -42,7 +43,7 @@ def headline(board: Board, anomaly: AnomalyMessage | None, kind: str) -> str:
     if anomaly is None or not anomaly.top_signals:
         return kind_text(kind)
     first, lead = anomaly.top_signals[0], _lead(anomaly)
-    if lead and lead.family == "health":
+    if lead and lead.family in SIGNS_OF_LIFE:
         return replace(lead, about=first.signal if lead.about == PROCESS else lead.about).text(board.named)
     if lead and lead.family == "balance":
         text = lead.text(board.named)

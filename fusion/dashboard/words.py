@@ -57,11 +57,14 @@ FAMILY_TEXTS = {
     "lagged": "tags no longer follow each other as they do while normal",
     "balance": "the balance of {about} does not close{window}: something is lost, added or measured wrongly",
     "health": "{about} looks frozen or dead",
+    "replay": "{about} repeats what it read before, value by value",
+    "resolution": "{about} reads in coarser steps than it did",
     "foresight": "the senses together did not go where they were forecast to go",
     "shell": "the senses together are in a state they have not been in while normal",
     "disagreement": "{about} and the learned picture of the other senses differ",
     "masked": "a tag is not what the learned picture makes of the others",
 }
+SIGNS_OF_LIFE = ("health", "replay", "resolution")
 LEARNED = {"innovation": "foresight"}
 """What the networks call a family by the name that another has."""
 OTHER_CHECK = "a check that this page does not know"
@@ -109,7 +112,7 @@ class Check:
 
     def text(self, named: Callable[[str], str] = str) -> str:
         """What it has found, as half a sentence; ``named`` gives a signal with what it is."""
-        tags = "a tag" if self.family == "health" else "the tags"
+        tags = "a tag" if self.family in SIGNS_OF_LIFE else "the tags"
         about = tags if self.about == PROCESS else named(self.about)
         return FAMILY_TEXTS.get(self.family, OTHER_CHECK).format(about=about, window=self.window)
 

@@ -1,4 +1,4 @@
-"""Signs of life: the longest rest of a tag, and what the features of a medium tell of a dead sensor.
+"""Signs of life: a tag that rests, replays its past or reads coarsely, and what features tell of a dead medium.
 
 Shape letters: T ticks, S tags.
 """
@@ -14,6 +14,7 @@ import numpy as np
 from fusion.plant import Modality, Plant
 from fusion.records import PROCESS, Energy, Origin, Statistic
 from models.features.stem import StemFacts
+from models.monitors.novelty import Novelty, NoveltyCarry
 from models.monitors.piece import Piece
 from models.monitors.residual import Largest, Residual, signals_of
 from models.monitors.steadiness import Steadiness, SteadinessCarry
@@ -23,51 +24,65 @@ from models.ticks import Ticks
 AT_LIMIT = 1e-3  # of the span between the declared limits
 
 
+REST, REPLAY, RESOLUTION = "health", "replay", "resolution"
+
+
 @dataclass(slots=True)
 class HealthCarry:
-    """How long each tag has rested."""
+    """How long each tag has rested, and what it said before."""
 
+    novelty: NoveltyCarry
     steadiness: SteadinessCarry | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SignsOfLife:
-    """One energy for all tags, and one for each medium whose stem can tell a dead sensor."""
+    """Three energies for all tags, and one for each medium whose stem can tell a dead sensor."""
 
     energies: tuple[Energy, ...]
     plant: Plant
     stem: StemFacts
     steadiness: Steadiness
+    novelty: Novelty
 
     @classmethod
     def fit(cls, runs: Sequence[Ticks], media: Collection[str], plant: Plant, stem: StemFacts) -> SignsOfLife:
         """From normal runs and the media that are watched."""
         told = [s for s in plant.media if s.name in media and len(stem.health(s.name))]
-        records = [_energy(PROCESS, Modality.PROCESS), *(_energy(s.name, s.modality) for s in told)]
-        return cls(tuple(records), plant, stem, Steadiness.fit(runs))
+        records = [_energy(family, PROCESS, Modality.PROCESS) for family in (REST, REPLAY, RESOLUTION)]
+        records += [_energy(REST, s.name, s.modality) for s in told]
+        return cls(tuple(records), plant, stem, Steadiness.fit(runs), Novelty.fit(runs))
 
     def begin(self) -> HealthCarry:
         """The carry at the start of a stream."""
-        return HealthCarry()
+        return HealthCarry(NoveltyCarry.begin(len(self.plant.tags)))
 
     def step(self, piece: Piece, carry: HealthCarry) -> list[Residual]:
-        """Rests over their limit, and health features as they are; a dead sensor is one. Updates ``carry``."""
-        rest, carry.steadiness = self.steadiness.step(piece.ticks, carry.steadiness)
-        rest = np.where(self._saturated(piece.ticks), 0.0, rest)
+        """What tags do over its limit, and health features as they are; a dead sensor is one. Updates ``carry``."""
+        families = {energy.family for energy in self.energies if energy.source == PROCESS}
+        found: dict[str, Floats] = {}
+        if REST in families:
+            found[REST], carry.steadiness = self.steadiness.step(piece.ticks, carry.steadiness)
+        if families & {REPLAY, RESOLUTION}:
+            found[REPLAY], found[RESOLUTION] = self.novelty.step(piece.ticks, carry.novelty)
+        saturated = self._saturated(piece.ticks)
         charts = [
-            self._rests(rest) if e.source == PROCESS else self._signs(e.source, piece.ticks) for e in self.energies
+            self._of_tags(np.where(saturated, 0.0, found[e.family]))
+            if e.source == PROCESS
+            else self._signs(e.source, piece.ticks)
+            for e in self.energies
         ]
         return [
             Residual(e, c, lambda shares, _: np.ones(len(shares))) for e, c in zip(self.energies, charts, strict=True)
         ]
 
     def recover(self, carry: HealthCarry) -> None:
-        """A sign of life remembers nothing."""
+        """A sign of life remembers no fault."""
 
-    def _rests(self, rest: Floats) -> Largest:
-        share = np.zeros((len(rest), len(signals_of(self.plant))))
-        share[:, : rest.shape[1]] = rest / np.maximum(rest.sum(1, keepdims=True), 1e-12)
-        return Largest(rest, lambda: share)
+    def _of_tags(self, size: Floats) -> Largest:
+        share = np.zeros((len(size), len(signals_of(self.plant))))
+        share[:, : size.shape[1]] = size / np.maximum(size.sum(1, keepdims=True), 1e-12)
+        return Largest(size, lambda: share)
 
     def _signs(self, medium: str, ticks: Ticks) -> Largest:
         columns = self.stem.health(medium)
@@ -84,11 +99,11 @@ class SignsOfLife:
         return np.asarray((ticks.tags <= low + near) | (ticks.tags >= high - near))
 
 
-def _energy(source: str, modality: Modality) -> Energy:
+def _energy(family: str, source: str, modality: Modality) -> Energy:
     return Energy(
-        name=f"health.{source}",
+        name=f"{family}.{source}",
         origin=Origin.ALIVE,
-        family="health",
+        family=family,
         source=source,
         modality=modality,
         statistic=Statistic.LARGEST,

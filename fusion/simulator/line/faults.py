@@ -97,6 +97,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
         ),
         "replayed_tags": Fault(
             description="the process tags are a replay of the last minutes",
+            kind="sensor",
             modalities=("process",),
             signals=("WT101", "TT101", "LT101"),
         ),
