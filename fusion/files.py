@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -47,6 +48,22 @@ def check_place(key: str, file: Path) -> None:
         raise ConfigError(f"{key} {file}: there is no folder {file.parent}")
     if not os.access(file if is_device(file) else file.parent, os.W_OK):
         raise ConfigError(f"{key} {file}: cannot be written here; choose another place")
+
+
+def hold(file: Path) -> int:
+    """Hold a file, made where it is missing, for this process; returns the handle that lets go when it is closed.
+
+    Raises:
+        BlockingIOError: another process holds it.
+        OSError: it cannot be made.
+    """
+    handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
 
 
 def is_device(file: Path) -> bool:

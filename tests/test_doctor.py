@@ -109,7 +109,9 @@ def test_what_is_wrong_is_said_with_what_to_do_and_the_exit_code(site, capsys):
     assert checks["connector gone"]["state"] == "fail"
     assert "switched on" in checks["connector gone"]["advice"]
     assert checks["signals"]["text"] == "no connector carries lone"
-    assert "cannot be reached" in checks["broker of the results"]["text"]
+    assert checks["broker of the results"]["state"] == "warn"
+    assert "none answers at" in checks["broker of the results"]["text"]
+    assert "`fusion up` runs one" in checks["broker of the results"]["advice"]
     assert main(["doctor", "--config", str(site / "daemon.yaml"), "--seconds", "0.2"]) == 1
     assert "fail  connector gone: " in capsys.readouterr().out
 

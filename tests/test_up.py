@@ -8,6 +8,7 @@ import sys
 import threading
 import urllib.request
 from argparse import ArgumentTypeError
+from contextlib import closing
 
 import pytest
 from wire_examples import listening, until
@@ -15,6 +16,7 @@ from wire_examples import listening, until
 from fusion.cli import main
 from fusion.command import moment
 from fusion.daemon.settings import load_daemon_config
+from fusion.daemon.store import Store
 from fusion.errors import ConfigError
 from fusion.mqtt.broker import Broker
 from fusion.mqtt.client import Client
@@ -22,7 +24,7 @@ from fusion.plant_file import load_plant
 from fusion.recordings.marks import Journal
 from fusion.recordings.recorder import Recorder
 from fusion.recordings.recording import Recording
-from fusion.site.up import _own_broker, run_site
+from fusion.site.up import _alone, _own_broker, run_site
 from tests.contract.peers import free_port
 from tests.foreign_server import Background, ForeignServer, Tag, discover
 
@@ -104,6 +106,8 @@ def test_a_site_is_up_learns_takes_marks_and_ends_in_order(site, capsys):
         until(lambda: "of 1 h of normal operation" in running.health["reason"], "what it waits for", 10.0)
         with urllib.request.urlopen(f"http://127.0.0.1:{running.page}/", timeout=10) as page:
             assert page.status == 200
+        assert main(["status", str(site)]) == 0
+        assert ": LEARNING - no model: " in capsys.readouterr().out
         assert mark(site, "trip of the pump", "--kind", "fault") == 0
         assert "by the daemon" in capsys.readouterr().out
         ticks = running.health["ticks"]  # a recording shows what was marked only where something came after it
@@ -156,6 +160,15 @@ def test_a_site_that_cannot_be_up_says_why_before_anything_starts(tmp_path):
     assert main(["init", str(tmp_path / "s")]) == 0
     with pytest.raises(ConfigError, match="no connectors yet; fusion discover"):
         run_site(tmp_path / "s", 8080)
+
+
+def test_a_site_that_is_up_is_not_taken_up_again(site):
+    """By another `fusion up` that has begun, or by a daemon of another command."""
+    with _alone(site), pytest.raises(ConfigError, match="is up already, by another `fusion up`"):
+        run_site(site, 8080)
+    daemon = Store(site / "var" / "state", load_plant(site / "plant.yaml").name)
+    with closing(daemon), pytest.raises(ConfigError, match="is used by another daemon"):
+        run_site(site, 8080)
 
 
 def test_a_broker_elsewhere_that_does_not_answer_is_not_replaced():

@@ -5,7 +5,6 @@ One daemon uses a folder. A file that cannot be read is set aside, never overwri
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -18,7 +17,7 @@ from control.anomaly.alarms import AlarmConfig, AlarmLog
 from fusion.alarms import Alarm
 from fusion.clock import CLOCK, Clock
 from fusion.errors import ConfigError
-from fusion.files import whole_file
+from fusion.files import hold, whole_file
 from fusion.publish.messages import times_moved
 from fusion.records import NS_PER_S
 
@@ -60,14 +59,11 @@ class Store:
         self._file = folder / ALARMS
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+            self._lock = hold(folder / "lock")
+        except BlockingIOError as error:
+            raise ConfigError(f"state: {folder} is used by another daemon; each needs a folder of its own") from error
         except OSError as error:
             raise ConfigError(f"state: {folder} cannot be used ({error}); expected a writable folder") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._lock)
-            raise ConfigError(f"state: {folder} is used by another daemon; each needs a folder of its own") from error
 
     def close(self) -> None:
         """Let another have the folder."""

@@ -8,7 +8,6 @@ go when the budget is spent; those with marks of faults, alarms or maintenance s
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import shutil
@@ -22,6 +21,7 @@ from pathlib import Path
 from fusion.alarms import MarkOrder
 from fusion.clock import CLOCK
 from fusion.errors import ConfigError, RecordingError
+from fusion.files import hold
 from fusion.plant import Modality, Plant
 from fusion.recordings.marks import Journal, Mark, kind_of
 from fusion.recordings.recording import Event, Recording
@@ -308,17 +308,13 @@ def _locked(folder: Path) -> int:
     """The folder, made where it is missing and held for this process."""
     try:
         (folder / OPEN).mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise ConfigError(f"record.folder: {folder} cannot be used ({error}); expected a writable folder") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
+        return hold(folder / LOCK)
+    except BlockingIOError as error:
         raise FolderInUseError(
             f"record.folder: {folder} is recorded into by another process; choose another"
         ) from error
-    return lock
+    except OSError as error:
+        raise ConfigError(f"record.folder: {folder} cannot be used ({error}); expected a writable folder") from error
 
 
 def _whole(path: Path) -> Recording | None:

@@ -22,10 +22,12 @@ from fusion.mqtt.broker import Broker
 from fusion.mqtt.connection import Connection
 from fusion.plant import Plant, Signal
 from fusion.plant_file import load_plant
+from fusion.processes import accepts
 from fusion.recordings.recorder import GIB, OPEN, closed_recordings
 from fusion.recordings.recording import MANIFEST, Recording
 from fusion.records import NS_PER_S
 from fusion.site.listening import Heard, listen
+from fusion.site.up import may_run_own
 
 DAYS_BEFORE_EXPIRY = 30
 LEAST_FREE, SCARCE_FREE = 200e6, 5e9
@@ -203,6 +205,9 @@ def _broker(config: DaemonConfig) -> Check:
         connection.open()
         connection.leave()
     except (BrokerError, ConfigError) as error:
+        if may_run_own(config.publish) and not accepts(config.publish.host, config.publish.port):
+            text = f"none answers at {config.publish.address}"
+            return Check(State.WARN, what, text, "`fusion up` runs one of its own; `fusion run` needs one")
         return Check(State.FAIL, what, str(error), "start a broker, or correct publish.host and publish.port")
     finally:
         connection.close()

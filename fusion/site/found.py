@@ -34,12 +34,16 @@ class Seen:
     first_s: float = 0.0
     last_s: float = 0.0
     longest_s: float = 0.0
+    falls: int = 0
+    newest: float = 0.0
 
     def add(self, value: float, t_s: float) -> None:
         """One more good value."""
         if not self.count:
-            self.low = self.high = value
+            self.low = self.high = self.newest = value
         self.count += 1
+        self.falls += value < self.newest
+        self.newest = value
         self.low, self.high = min(self.low, value), max(self.high, value)
         if self.count <= 2:
             self.first_s = self.last_s = t_s
@@ -53,6 +57,11 @@ class Seen:
         return span_s / (self.count - 2) if self.count > 2 and span_s > 0 else None
 
     @property
+    def grows(self) -> bool:
+        """Whether it rose and never fell."""
+        return not self.constant and not self.falls
+
+    @property
     def constant(self) -> bool:
         """Whether no other value than the first came."""
         return self.high - self.low <= CLOSE
@@ -63,8 +72,9 @@ class FoundTag:
     """One process tag.
 
     ``path`` are the names of the folders that hold it and its own, outermost first, as the source writes them;
-    ``address`` is where its connector finds it, and ``place`` what the connector's settings say of it. ``writable`` is
-    None where the source does not say. ``doubts`` are what an engineer should look at.
+    ``address`` is where its connector finds it, and ``place`` what the connector's settings say of it. ``states`` are
+    the words of an enumeration's numbers. ``writable`` is None where the source does not say. ``doubts`` are what an
+    engineer should look at.
     """
 
     path: tuple[str, ...]
@@ -75,6 +85,7 @@ class FoundTag:
     description: str = ""
     low: float | None = None
     high: float | None = None
+    states: Mapping[int, str] = field(default_factory=dict)
     writable: bool | None = None
     seen: Seen = field(default_factory=Seen)
     name: str = ""

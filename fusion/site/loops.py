@@ -54,12 +54,17 @@ WORDS: Mapping[Part, str] = {
     ),
 }
 PART = {word: part for part, words in WORDS.items() for word in words.split()}
+MANUAL = frozenset(word for word, part in PART.items() if part is Part.MANUAL)
 PIECES = re.compile(r"[^\W\d_]+|\d+")
 UNSPACED = "|".join(word for word in PART if word[0] > "\u2e80")
 """Words of scripts that put no space between words."""
 CAMEL = re.compile(r"(?<=[a-zäöüß0-9])(?=[A-ZÄÖÜ])")
 ISA = re.compile(r"(?<![A-Za-z])([A-Z])([A-MOQ-TV-Z]{0,3})[-_ .]?(\d{1,5})([A-Z]?)(?![A-Za-z])")
 COMMAND = re.compile(r"(?i)(cmd|command|enable|start|stop|befehl|freigabe)")
+ACKNOWLEDGES = re.compile(
+    r"(?i)(quittier|quittung|acquit|acuse|reconoc|rücksetz|zurücksetz|квитир|确认|复位|確認)"
+    r"|(?<![a-z])(ack|acknowledge|acknowledgement|quit|rst|reset)(?![a-z])"
+)
 MACHINE_LETTERS = "IJSZ"
 MACHINE_UNITS = ("A", "/min", "Hz", "kW")
 SPREAD_OF_WRITABLE = 0.7
@@ -70,7 +75,10 @@ Letters = tuple[str, str, str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """What a tag is to control, why, and what is unsure; ``loop`` is what it sets, ``rests`` that it seldom moves."""
+    """What a tag is to control, why, and what is unsure; ``loop`` is what it sets, ``rests`` that it seldom moves.
+
+    ``part`` is what it is within its loop.
+    """
 
     role: Role = Role.MEASURED
     why: str = ""
@@ -79,6 +87,7 @@ class Judged:
     auto_tag: str = ""
     loop: str = ""
     rests: bool = False
+    part: Part | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +114,7 @@ def judge(tags: Sequence[FoundTag]) -> dict[str, Judged]:
     for p in placed:
         if p.part is Part.OUTPUT:
             judged[p.tag.name] = _output(p, loops[p.stem], telling)
-    return judged
+    return {p.tag.name: replace(judged[p.tag.name], part=p.part) for p in placed}
 
 
 def place(tag: FoundTag) -> Placed:
@@ -183,6 +192,8 @@ def _alone(placed: Placed, telling: bool) -> Judged:
             return Judged(why=why, doubt="leave it out unless it moves", rests=True)
         case Part.AUTO | Part.MANUAL:
             return Judged(why=f"'{placed.word}' names the mode of a loop", rests=True)
+        case None if tag.kind is Kind.TRUTH and tag.writable is not False and _acknowledges(tag):
+            return Judged(why="an acknowledgement, no setpoint", rests=True)
         case None if telling and tag.writable:
             return Judged(role=Role.MANIPULATED, why="writable", doubt="its name does not say setpoint")
     machine = _machine(tag)
@@ -209,8 +220,9 @@ def _pair(setpoint: Placed, loop: Sequence[Placed], near: tuple[str, list[Placed
             )
     mode = next((p for p in loop if p.part is Part.AUTO), None)
     if mode is not None:
-        sure = mode.tag.kind is Kind.TRUTH
-        doubt = "" if sure else f"{mode.tag.name} is a number: does 0 mean that the loop takes no setpoint?"
+        sure = mode.tag.kind is Kind.TRUTH or _plain(mode.tag.states.get(0, "")) in MANUAL
+        what = f"0 is {mode.tag.states[0]!r}" if 0 in mode.tag.states else "a number"
+        doubt = "" if sure else f"{mode.tag.name}, {what}: does 0 mean that the loop takes no setpoint?"
         own = replace(own, auto_tag=mode.tag.name, doubt="; ".join(d for d in (own.doubt, doubt) if d))
     elif any(p.part is Part.MANUAL for p in loop):
         own = replace(own, doubt="; ".join(d for d in (own.doubt, "its loop says manual, auto_tag needs auto") if d))
@@ -255,12 +267,21 @@ def _senses(letters: Letters | None, controller: Letters) -> bool:
 
 
 def isa(tag: FoundTag) -> Letters | None:
-    """First letter, further letters, number and suffix of a tag that is called by ISA-5.1."""
+    """First letter, further letters, number and suffix of a tag that is called by ISA-5.1.
+
+    A folder speaks for a tag that is called by its part alone, such as ``TIC101/PV``; else it names a place.
+    """
     for name in reversed(tag.path):
         found = ISA.search(name)
         if found:
             return found[1], found[2], found[3], found[4]
+        if _plain(name) not in PART:
+            return None
     return None
+
+
+def _acknowledges(tag: FoundTag) -> bool:
+    return any(ACKNOWLEDGES.search(CAMEL.sub(" ", words)) for words in (tag.path[-1], tag.description))
 
 
 def _machine(tag: FoundTag) -> str:

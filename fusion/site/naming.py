@@ -39,8 +39,8 @@ def name_tags(tags: Sequence[FoundTag], taken: Collection[str] = ()) -> None:
         for group in clashing:
             depth[group] += 1
     _number(tags, taken)
-    for tag in tags:
-        if not "".join(tag.path).isascii():
+    for tag, group in zip(tags, groups, strict=True):
+        if not "".join(tag.path[-depth[group] :]).isascii():
             tag.description = "; ".join(dict.fromkeys(part for part in (tag.description, ".".join(tag.path)) if part))
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -31,6 +32,10 @@ BROWSE_S = 240.0
 AT_ONCE = 500
 OBJECT, VARIABLE = 1, 2
 READ, WRITE = 1, 2
+UNIT, RANGE, STRINGS, VALUES = "EngineeringUnits", "EURange", "EnumStrings", "EnumValues"
+PROPERTIES = (UNIT, RANGE, STRINGS, VALUES)
+MOST_STATES = 64
+NAMES_SHOWN = 3
 TRUTHS, WHOLES, REALS = (1,), (2, 3, 4, 5, 6, 7, 8, 9, 27, 28, 29), (10, 11, 26, 50)
 BY_VALUE: dict[type, Kind] = {bool: Kind.TRUTH, int: Kind.WHOLE, float: Kind.REAL}
 
@@ -40,19 +45,21 @@ R = TypeVar("R")
 
 @dataclass(slots=True)
 class Variable:
-    """A variable as it was browsed."""
+    """A variable as it was browsed, and the nodes of those of its properties that say something, by name."""
 
     node: Any
     path: tuple[str, ...]
-    unit: Any = None
-    range: Any = None
+    properties: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Survey:
-    """What was browsed, and how far."""
+    """What was browsed for a pattern, and how far; ``other`` counts variables that it does not fit."""
 
+    only: str = ""
     variables: list[Variable] = field(default_factory=list)
+    areas: list[str] = field(default_factory=list)
+    other: int = 0
     nodes: int = 0
     cut: str = ""
 
@@ -64,21 +71,28 @@ class Browser(OpcUaSession):
         super().__init__(config, {}, Tally())
         self._at_once = AT_ONCE
 
-    async def survey(self, most: int = MOST_NODES) -> Survey:
-        """Every variable below Objects, breadth first, but for those of the OPC UA standard."""
-        found, deadline = Survey(), time.monotonic() + BROWSE_S
+    async def survey(self, only: str = "", most: int = MOST_NODES) -> Survey:
+        """Every variable below Objects that ``only`` fits, breadth first, but for those of the OPC UA standard.
+
+        Folders that such a pattern leaves out by their names are not entered.
+        """
+        found, deadline = Survey(only), time.monotonic() + BROWSE_S
         waiting: list[tuple[Any, tuple[str, ...], Variable | None]] = [(node_id(0, ObjectIds.ObjectsFolder), (), None)]
         seen = {waiting[0][0]}
         while waiting:
             now, waiting = waiting[: self._at_once], waiting[self._at_once :]
-            answers = await self._in_batches([node for node, _, _ in now], self._references)
+            answers = await self.references([node for node, _, _ in now])
             for (_, path, parent), references in zip(now, answers, strict=True):
                 waiting += [new for ref in references if (new := _reached(ref, path, parent, seen, found)) is not None]
             found.nodes = len(seen)
             if found.nodes >= most or time.monotonic() > deadline:
-                found.cut = f"{found.nodes} nodes were browsed, there are more" if waiting else ""
+                found.cut = f"{found.nodes} nodes were browsed, and not all of them looked below" if waiting else ""
                 break
         return found
+
+    async def references(self, nodes: Sequence[Any]) -> list[list[Any]]:
+        """What lies below each of these nodes, its properties included."""
+        return await self._in_batches(nodes, self._references)
 
     async def _references(self, nodes: Sequence[Any]) -> list[list[Any]]:
         session = self._session()
@@ -143,17 +157,23 @@ def _reached(
     node = ua.NodeId(told.Identifier, told.NamespaceIndex, told.NodeIdType)
     name = reference.BrowseName.Name or str(told.Identifier)
     if reference.ReferenceTypeId.Identifier == ObjectIds.HasProperty and reference.ReferenceTypeId.NamespaceIndex == 0:
-        if parent is not None and name in ("EngineeringUnits", "EURange"):
-            setattr(parent, "unit" if name == "EngineeringUnits" else "range", node)
+        if parent is not None and name in PROPERTIES:
+            parent.properties[name] = node
         return None
     if node in seen or node.NamespaceIndex == 0:
         return None
     seen.add(node)
-    variable = None
-    if reference.NodeClass == ua.NodeClass.Variable:
-        variable = Variable(node, (*path, name))
-        found.variables.append(variable)
-    return node, (*path, name), variable
+    path = (*path, name)
+    if reference.NodeClass != ua.NodeClass.Variable:
+        if len(path) == 1:
+            found.areas.append(name)
+        return (node, path, None) if may_hold(path, found.only) else None
+    variable = Variable(node, path)
+    if not matches(path, found.only):
+        found.other += 1
+        return (node, path, None) if may_hold(path, found.only) else None
+    found.variables.append(variable)
+    return node, path, variable
 
 
 async def discover(config: OpcUaConfig, only: str, most: int, seconds: float) -> Found:
@@ -178,17 +198,39 @@ async def discover(config: OpcUaConfig, only: str, most: int, seconds: float) ->
 
 
 async def _found(browser: Browser, config: OpcUaConfig, only: str, most: int) -> Found:
-    survey = await browser.survey()
-    asked = [v for v in survey.variables if matches(v.path, only)]
-    left_out: Counter[str] = Counter({"not asked for by --only": len(survey.variables) - len(asked)})
-    tags = await _tags(browser, asked, left_out)
-    remarks = [f"cut off: {survey.cut}; name a part of the server with --only"] if survey.cut else []
+    survey = await browser.survey(only)
+    left_out: Counter[str] = Counter({"not asked for by --only": survey.other})
+    tags: list[FoundTag] = []
+    looked = 0
+    while looked < len(survey.variables) and len(tags) < most:
+        some = survey.variables[looked : looked + max(most, AT_ONCE)]
+        tags += await _tags(browser, some, left_out)
+        looked += len(some)
+    remarks = [f"cut off: {survey.cut}; {_choose(survey)}"] if survey.cut else []
     if not survey.variables:
-        remarks.append("no variable below Objects: may this user see them?")
-    if len(tags) > most:
-        remarks.append(f"cut off: {len(tags)} tags, the first {most} are taken; choose some with --only or give --most")
-        tags = tags[:most]
-    return Found(url=config.url, connector="plc", tags=tags, remarks=remarks, left_out=+left_out)
+        remarks.append(
+            f"none of {survey.other} variables is called {only!r}; {_choose(survey)}"
+            if survey.other
+            else "no variable below Objects: may this user see them?"
+        )
+    if len(tags) > most or looked < len(survey.variables):
+        said = f"of {len(survey.variables)} variables the first {min(most, len(tags))} that can be used are taken"
+        remarks.append(f"cut off: {said}; {_choose(survey)}, or give --most")
+    return Found(url=config.url, connector="plc", tags=tags[:most], remarks=remarks, left_out=+left_out)
+
+
+def _choose(survey: Survey) -> str:
+    """How to ask for a part of a server, with the names of its own parts."""
+    example = f"{survey.areas[0]}/*" if survey.areas else "*/TIC*"
+    areas = f": its folders are {_some(survey.areas)}" if len(survey.areas) > 1 else ""
+    return f"choose by --only, such as --only '{example}'{areas}"
+
+
+def may_hold(path: Sequence[str], only: str) -> bool:
+    """Whether below a folder there may be what a pattern fits: by the folders that it names before its first ``*``."""
+    named = re.split(r"[*?\[]", only, maxsplit=1)[0].lower()
+    here = "/".join(path).lower() + "/"
+    return "/" not in named or here.startswith(named) or named.startswith(here)
 
 
 def matches(path: Sequence[str], only: str) -> bool:
@@ -205,27 +247,61 @@ async def _tags(browser: Browser, variables: Sequence[Variable], left_out: Count
     access = await browser.read_all(nodes, attributes.AccessLevel)
     ours = await browser.read_all(nodes, attributes.UserAccessLevel)
     kinds = await _kinds(browser, nodes, types)
-    kept, tags = [], []
-    for variable, kind, rank, level, own in zip(variables, kinds, ranks, access, ours, strict=True):
+    kept, kept_types, tags, unusable = [], [], [], defaultdict[str, list[str]](list)
+    for variable, data_type, kind, rank, level, own in zip(variables, types, kinds, ranks, access, ours, strict=True):
         reason = _unusable(kind, rank, level if own is None else own)
         if reason or kind is None:
-            left_out[reason] += 1
+            unusable[reason].append(variable.path[-1])
             continue
         kept.append(variable)
+        kept_types.append(data_type)
         writable = None if level is None else bool(level & WRITE)
         address = _address(variable.node, namespaces)
         tags.append(FoundTag(path=variable.path, address=address, kind=kind, writable=writable))
     words = await browser.read_all([v.node for v in kept], attributes.Description)
-    units = await _properties(browser, [v.unit for v in kept])
-    ranges = await _properties(browser, [v.range for v in kept])
-    for tag, text, unit, span in zip(tags, words, units, ranges, strict=True):
+    left_out.update({f"{reason} ({_some(names)})": len(names) for reason, names in unusable.items()})
+    units, ranges, strings, values = [
+        await _properties(browser, [v.properties.get(name) for v in kept]) for name in PROPERTIES
+    ]
+    by_type = await _states_of_types(browser, [t for t in kept_types if _is_derived(t)])
+    parts = zip(tags, kept_types, words, units, ranges, strings, values, strict=True)
+    for tag, data_type, text, unit, span, *states in parts:
         said = (getattr(text, "Text", None) or "").strip()
         tag.description = "" if said == tag.path[-1] else said
         _take_unit(tag, unit)
         low, high = getattr(span, "Low", None), getattr(span, "High", None)
         if low is not None and high is not None and low < high:
             tag.low, tag.high = float(low), float(high)
+        tag.states = (_states(*states) or by_type.get(data_type, {})) if tag.kind is Kind.WHOLE else {}
     return tags
+
+
+async def _states_of_types(browser: Browser, types: Sequence[Any]) -> dict[Any, dict[int, str]]:
+    """The words of enumerations that are data types of their own."""
+    own = list(dict.fromkeys(types))
+    found: dict[Any, dict[int, str]] = {}
+    definitions = await browser.read_all(own, AttributeIds.DataTypeDefinition)
+    for data_type, definition, references in zip(own, definitions, await browser.references(own), strict=True):
+        fields = getattr(definition, "Fields", None) or ()
+        found[data_type] = {f.Value: f.Name for f in fields if isinstance(f, ua.EnumField)}
+        if found[data_type]:
+            continue
+        named = {r.BrowseName.Name: r.NodeId for r in references if r.BrowseName.Name in (STRINGS, VALUES)}
+        nodes = [ua.NodeId(n.Identifier, n.NamespaceIndex, n.NodeIdType) for n in named.values()]
+        said = dict(zip(named, await browser.read_all(nodes, AttributeIds.Value), strict=True))
+        found[data_type] = _states(said.get(STRINGS), said.get(VALUES))
+    return found
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMES_SHOWN]) + (" ..." if len(names) > NAMES_SHOWN else "")
+
+
+def _states(strings: Any, values: Any) -> dict[int, str]:
+    """The words of an enumeration by their numbers, as a multi-state variable says them in one of two ways."""
+    said = {i: getattr(text, "Text", None) for i, text in enumerate(strings or ())}
+    said |= {v.Value: getattr(v.DisplayName, "Text", None) for v in values or () if hasattr(v, "DisplayName")}
+    return {number: text or str(number) for number, text in list(said.items())[:MOST_STATES]}
 
 
 async def _properties(browser: Browser, nodes: Sequence[Any]) -> list[Any]:

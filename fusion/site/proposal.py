@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -10,11 +12,17 @@ import numpy as np
 from fusion.importing.proposal import LEAST_STALE_S, MARGIN, STALE_INTERVALS, STEPS_S
 from fusion.plant import Gain, Role, Signal
 from fusion.site.found import FoundSignal, FoundTag, Kind, Seen
-from fusion.site.loops import Judged, judge
+from fusion.site.loops import Judged, Part, judge
 
 LEAST_STEP_S = 1.0
 FROZEN_VALUES = 3
 NEAR = 0.15
+FEWEST_STEPS = 5
+ADDS_UP = ("kW.h", "MW.h", "W.h", "J", "kJ", "h")  # a level may be of m3 and a scale of kg; these only add up
+COUNTER = re.compile(
+    r"(?i)(count|total|zähl|zaehl|menge gesamt|compteur|cumul|contador|счётчик|счетчик|итог|计数|累计|累積|積算)"
+    r"|(?<![A-Z])[FJ]Q[IT]?(?![a-z])"
+)
 
 
 def step_of(tags: Sequence[FoundTag]) -> float:
@@ -28,7 +36,8 @@ def propose(tags: Sequence[FoundTag], step_s: float, seconds: float) -> tuple[li
     """A signal for every tag, heard for some ``seconds``, and the gains of loops that follow their setpoint."""
     judged = judge(tags)
     by_name = {tag.name: tag for tag in tags}
-    signals = [_signal(tag, judged[tag.name], by_name, step_s, seconds) for tag in tags]
+    alike = _units_of_own_names(tags)
+    signals = [_signal(tag, judged[tag.name], by_name, alike, step_s, seconds) for tag in tags]
     units = {found.signal.name: found.signal for found in signals}
     loops = [(name, own.loop) for name, own in judged.items() if own.role is Role.MANIPULATED and own.loop]
     gains = [
@@ -41,16 +50,22 @@ def propose(tags: Sequence[FoundTag], step_s: float, seconds: float) -> tuple[li
     return signals, gains
 
 
-def _signal(tag: FoundTag, own: Judged, tags: Mapping[str, FoundTag], step_s: float, seconds: float) -> FoundSignal:
+def _units_of_own_names(tags: Sequence[FoundTag]) -> dict[str, str]:
+    """The unit of all tags of one own name in several folders that have one, where it is the same."""
+    found: dict[str, set[str]] = {}
+    for tag in tags:
+        if tag.unit:
+            found.setdefault(tag.path[-1], set()).add(tag.unit)
+    return {name: min(units) for name, units in found.items() if len(units) == 1}
+
+
+def _signal(
+    tag: FoundTag, own: Judged, tags: Mapping[str, FoundTag], alike: Mapping[str, str], step_s: float, seconds: float
+) -> FoundSignal:
     loop = tags.get(own.loop)
-    low, high, doubt = _limits(tag, loop if own.role is Role.MANIPULATED else None, seconds)
-    doubts = [*tag.doubts, own.doubt, doubt, _resting(tag, own, seconds)]
-    unit = tag.unit
-    if not unit and loop is not None and loop.unit:
-        unit = loop.unit
-        doubts.append(f"unit of {loop.name}, for it has none")
-    elif not unit and tag.kind is not Kind.TRUTH:
-        doubts.append("no unit is served")
+    unit, unit_doubt = _unit(tag, own, loop, alike)
+    low, high, doubt = _limits(tag, unit, loop if own.role is Role.MANIPULATED else None, seconds)
+    doubts = [*tag.doubts, own.doubt, unit_doubt, doubt, _resting(tag, own, seconds)]
     role, auto_tag = own.role, own.auto_tag
     if role is Role.MANIPULATED and (low is None or high is None):
         role, auto_tag = Role.MEASURED, ""
@@ -63,30 +78,59 @@ def _signal(tag: FoundTag, own: Judged, tags: Mapping[str, FoundTag], step_s: fl
         role=role,
         low=low,
         high=high,
-        description=tag.description,
+        description="; ".join(text for text in (tag.description, _words(tag.states)) if text),
         machine=own.machine,
         auto_tag=auto_tag,
     )
     return FoundSignal(signal=signal, why=own.why, doubts=tuple(dict.fromkeys(d for d in doubts if d)))
 
 
-def _limits(tag: FoundTag, loop: FoundTag | None, seconds: float) -> tuple[float | None, float | None, str]:
+def _words(states: Mapping[int, str]) -> str:
+    """An enumeration as recordings write it."""
+    return ", ".join(f"{number}={word}" for number, word in states.items())
+
+
+def _unit(tag: FoundTag, own: Judged, loop: FoundTag | None, alike: Mapping[str, str]) -> tuple[str, str]:
+    """What is served, else that of what belongs together with it; and what is unsure."""
+    if tag.unit or tag.kind is Kind.TRUTH or tag.states or own.part in (Part.AUTO, Part.MANUAL):
+        return tag.unit, ""
+    if loop is not None and loop.unit:
+        return loop.unit, f"unit of {loop.name}, for it has none"
+    if own.part is Part.OUTPUT and (tag.low, tag.high) == (0.0, 100.0):
+        return "%", "no unit is served: an output of 0 to 100"
+    if own.part is None and tag.path[-1] in alike:
+        return alike[tag.path[-1]], f"unit of others that are called {tag.path[-1]}, for it has none"
+    return "", "no unit is served"
+
+
+def _limits(tag: FoundTag, unit: str, loop: FoundTag | None, seconds: float) -> tuple[float | None, float | None, str]:
     """Declared limits, else those of what a setpoint sets, else what was seen with a margin; and what is unsure."""
     if tag.low is not None and tag.high is not None and tag.low < tag.high:
         return tag.low, tag.high, _outside(tag)
     if tag.kind is Kind.TRUTH:
         return 0.0, 1.0, ""
+    if len(tag.states) > 1:
+        return float(min(tag.states)), float(max(tag.states)), ""
     if loop is not None and loop.low is not None and loop.high is not None and loop.low < loop.high:
         return loop.low, loop.high, f"low and high are those of {loop.name}"
     if not tag.seen.count or tag.seen.constant:
         return None, None, "no limits are served and nothing moved"
+    if unit == "%" and tag.seen.low >= 0.0 and tag.seen.high <= 100.0:
+        return 0.0, 100.0, "low and high are those of a share: none are served"
+    if _counts(tag, unit):
+        return None, None, "a counter, which only grows: leave it out unless you want it watched"
     margin = MARGIN * (tag.seen.high - tag.seen.low)
-    low, high = _round(tag.seen.low - margin), _round(tag.seen.high + margin)
-    return (
-        low,
-        (high if high > low else low + max(1.0, abs(low))),
-        f"low and high are what {seconds:g} s showed, widened",
-    )
+    digits = 2 - math.floor(math.log10(tag.seen.high - tag.seen.low))  # of the span, not of the value
+    low, high = round(tag.seen.low - margin, digits), round(tag.seen.high + margin, digits)
+    return low, high, f"low and high are what {seconds:g} s showed, widened"
+
+
+def _counts(tag: FoundTag, unit: str) -> bool:
+    """Whether a tag is a total: it grew at each change, of a quantity that adds up or by a name that says so."""
+    if not tag.seen.grows or tag.seen.count < FEWEST_STEPS:
+        return False
+    said = " ".join((tag.path[-1], tag.description))
+    return unit in ADDS_UP or bool(COUNTER.search(said))
 
 
 def _outside(tag: FoundTag) -> str:
@@ -101,7 +145,7 @@ def _resting(tag: FoundTag, own: Judged, seconds: float) -> str:
     """What a value that did not move may mean."""
     if not tag.seen.count:
         return "only bad values came" if tag.seen.bad else f"no value came in {seconds:g} s"
-    resting = own.rests or own.role is Role.MANIPULATED or own.machine or tag.kind is not Kind.REAL
+    resting = own.rests or own.role is Role.MANIPULATED or own.machine or tag.kind is not Kind.REAL or bool(tag.states)
     if resting or not tag.seen.constant:
         return ""
     if tag.seen.count >= FROZEN_VALUES:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ WHAT = ("alarms", "acts", "advice", "tags", "energies")
 
 
 def _status(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "site", type=Path, nargs="?", metavar="SITE", help="folder of a site, which says plant and broker"
+    )
     plant_argument(verb)
     verb.add_argument("--broker", default="127.0.0.1:1883", metavar="HOST:PORT")
     verb.add_argument("--wait", type=finite, default=5.0, help="how long to wait for the daemon's word [s]; default: 5")
@@ -23,13 +27,19 @@ def _status(verb: argparse.ArgumentParser) -> None:
 
 def run_status(arguments: argparse.Namespace) -> int:
     """How the plant is, on one screen; 1 where nobody says so or nothing is known of it now."""
+    from fusion.daemon.settings import load_daemon_config
     from fusion.dashboard.screen import heard, screen
     from fusion.health import PlantState
     from fusion.mqtt.broker import Broker
     from fusion.plant_file import load_plant
+    from fusion.site.folder import DAEMON
 
-    broker = Broker(**broker_settings(arguments.broker, arguments))
-    board = heard(broker, load_plant(arguments.plant), arguments.wait)
+    if arguments.site is not None:
+        config = load_daemon_config(arguments.site / DAEMON)
+        board = heard(replace(config.publish, client_id=""), load_plant(Path(config.plant)), arguments.wait)
+    else:
+        broker = Broker(**broker_settings(arguments.broker, arguments))
+        board = heard(broker, load_plant(arguments.plant), arguments.wait)
     say(json.dumps(_plain(board.health), indent=1) if arguments.json else screen(board))
     known = board.told and board.health is not None and board.health.plant_state != PlantState.NO_DATA
     return 0 if known else 1

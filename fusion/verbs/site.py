@@ -52,6 +52,7 @@ def _discover(verb: argparse.ArgumentParser) -> None:
 
 def run_discover(arguments: argparse.Namespace) -> int:
     """Look around and propose; 1 where an address did not answer."""
+    from fusion.progress import working
     from fusion.site.discover import DiscoverConfig, look
     from fusion.site.folder import begin
     from fusion.site.screen import outcome, table
@@ -62,7 +63,8 @@ def run_discover(arguments: argparse.Namespace) -> int:
     config = DiscoverConfig(**{name: getattr(arguments, name) for name in ("site", *names, *files)})
     begin(arguments.site)
     site = Site.read(arguments.site)  # whoever has a fault in it hears of that first
-    found, failed = look(arguments.urls, config)
+    with working(f"asking {len(arguments.urls)} addresses and listening for {config.seconds:g} s"):
+        found, failed = look(arguments.urls, config)
     written = write_up(site, found, config.seconds)
     table(found, written)
     for line in failed:
@@ -81,12 +83,14 @@ def _doctor(verb: argparse.ArgumentParser) -> None:
 def run_doctor(arguments: argparse.Namespace) -> int:
     """Examine a site; 1 where something fails."""
     from fusion.plain import plain
+    from fusion.progress import working
     from fusion.site.doctor import State, examine
     from fusion.site.folder import DAEMON
 
     if (arguments.site is None) == (arguments.config is None):
         raise ConfigError("doctor takes a SITE or --config FILE")
-    with contextlib.nullcontext() if arguments.verbose else _silent("connectors"):
+    listening = working(f"looking at everything and listening for {arguments.seconds:g} s")
+    with listening, contextlib.nullcontext() if arguments.verbose else _silent("connectors"):
         checks = examine(arguments.config or arguments.site / DAEMON, arguments.seconds)
     if arguments.json:
         say(json.dumps(plain(checks), indent=1))
