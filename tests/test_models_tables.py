@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 
 from control.anomaly.calibration import SurpriseConfig, calibrate
 from fusion.records import Energy, Origin
 from fusion.state import dump_state, load_state
+from models.actions import HORIZONS
 from models.linear.core import Encoding, LinearCore
 from models.linear.fit import fit_core
 from models.linear.past import TAG_ALPHAS, past
@@ -15,6 +17,7 @@ from models.monitors.piece import Piece
 from models.monitors.relief import Local, LocalCarry
 from models.monitors.steadiness import Steadiness
 from models.monitors.two_ticks import Lagged
+from models.networks.linear_head import LinearHead
 from models.scaling import Scaling
 from tests.benchmarks.tables import plant_of, run_of
 from tests.grid_runs import from_process_grid
@@ -144,3 +147,10 @@ def test_a_plant_with_one_short_run_and_no_actions_has_a_core():
     )
     core = fit_core([run], plant)
     assert np.isfinite(core.past_weights).all()
+    head, nothing = LinearHead(core, torch.float64), torch.zeros(4, 60, 0, dtype=torch.float64)
+    encoding, _ = core.encode(run)
+    last = [torch.from_numpy(x[-1].copy()) for x in (encoding.past, encoding.tags, encoding.action, encoding.waiting)]
+    course = head.course(last[0], last[1], nothing, *last[2:])
+    made = core.scaling.tags.engineering(encoding.tags[-1] + head.between_GH.numpy() @ core.base(encoding[-1:])[0])
+    np.testing.assert_allclose(course, np.tile(made, (4, 1, 1)))
+    assert head.summary(nothing, *last[2:]).shape == (4, len(HORIZONS), 0)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from fusion.records import ACTION_STEPS
-from models.actions import between, course_ticks, path_weights
+from models.actions import SUMMARIES, between, course_ticks, path_weights
 from models.linear.core import LinearCore
 
 
@@ -38,7 +38,7 @@ class LinearHead(torch.nn.Module):
         buffers = {
             "weights_AHLQ": path_weights(core.step_s, dead=core.dead),
             "between_GH": between_GH,
-            "course_ALX": path.transpose(0, 2, 1, 3).reshape(len(core.dead), path.shape[2], -1),
+            "course_ALX": path.transpose(0, 2, 1, 3).reshape(*path.shape[::2], len(ahead) * SUMMARIES),
             "course_GQS": np.einsum("gh,hqs->gqs", between_GH, core.action_weights),
             "past_HPS": core.past_weights,
             "action_HQS": core.action_weights,
@@ -81,9 +81,9 @@ class LinearHead(torch.nn.Module):
         Between two horizons the weights of both are mixed, on a summary of the path until then.
         """
         whole_ANL = self._whole(paths_NLA, action_A, waiting_DA).permute(2, 0, 1)
-        G, N = len(self.between_GH), len(paths_NLA)
-        seen_ANGQ = torch.bmm(whole_ANL, self.course_ALX).view(len(whole_ANL), N, G, -1)
-        summary_GNQ = seen_ANGQ.permute(2, 1, 0, 3).reshape(G, N, -1)
+        A, N, G = len(whole_ANL), len(paths_NLA), len(self.between_GH)
+        seen_ANGQ = torch.bmm(whole_ANL, self.course_ALX).view(A, N, G, SUMMARIES)
+        summary_GNQ = seen_ANGQ.permute(2, 1, 0, 3).reshape(G, N, A * SUMMARIES)
         still_GS = tags_S + self.between_GH @ self.base(past_P[None])[0]
         scaled_GNS = still_GS[:, None] + torch.bmm(summary_GNQ, self.course_GQS)
         return (scaled_GNS * self.tag_scale_S + self.tag_centre_S).transpose(0, 1)
