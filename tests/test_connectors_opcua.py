@@ -358,6 +358,26 @@ def test_an_open_that_fails_leaves_nothing_behind():
     asyncio.run(scenario())
 
 
+def test_the_library_s_own_word_of_a_loss_ends_the_connection(caplog: pytest.LogCaptureFixture):
+    async def scenario() -> None:
+        peer = OpcUaPeer()
+        await peer.start()
+        source = build(peer)
+        await source.start()
+        try:
+            await collect(source, values)
+            await source._driver._client.uaclient.inform_subscriptions(ua.StatusCode(ua.StatusCodes.BadShutdown))
+            await until(lambda: source.epoch == 2 and source.state is SourceState.LIVE)
+            (gap,) = source.gaps()
+            assert gap.reason == "the connection is lost"
+        finally:
+            await source.stop()
+            await peer.stop()
+
+    asyncio.run(scenario())
+    assert "Exception while calling user callback" not in caplog.text
+
+
 def test_one_value_that_cannot_be_decoded_costs_no_other_and_is_named():
     """A known structure cut short, an unknown one, an array and a matrix beside ordinary tags, on a real server."""
     X = ua.VariantType.ExtensionObject

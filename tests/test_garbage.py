@@ -3,11 +3,15 @@
 import gc
 import subprocess
 import sys
+from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
-from fusion.daemon import start
+from fusion.daemon import recording, start
 from fusion.daemon.settings import DaemonConfig
+from fusion.dashboard import app
+from fusion.verifier import service as verifier
 
 LEAVES = """
 import gc, sys
@@ -67,3 +71,13 @@ def test_the_daemon_sets_apart_its_libraries_and_no_model(monkeypatch, nothing_a
         start.run(DaemonConfig(plant="plant.yaml"))
     assert seen == [0, 0]
     assert found.value.args[0] > 100_000
+
+
+@pytest.mark.parametrize("process", [recording, verifier, app])
+def test_others_that_run_for_long_do_so_too(monkeypatch, process):
+    """The recorder that runs alone, the verifier and the page."""
+    monkeypatch.setattr(process, "set_apart", reached)
+    for before in ("load_daemon_config", "load_plant", "Recorder", "made_sources", "replace", "ignore_hangup"):
+        monkeypatch.setattr(process, before, MagicMock(), raising=False)
+    with pytest.raises(ReachedError):
+        process.record_sources(Path("site.yaml")) if process is recording else process.run(MagicMock())

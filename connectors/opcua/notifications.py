@@ -9,7 +9,7 @@ from typing import Any
 
 from connectors.base import ARRIVAL_CLOCK, Tally
 from connectors.columns import UNUSABLE, ColumnsBuilder, StampWatch, number, plausible
-from connectors.opcua.wire import Array, DataValue, Unread
+from connectors.opcua.wire import Array, DataValue, Notification, Unread
 from connectors.settings import datetime_ns
 from fusion.clock import CLOCK
 from fusion.errors import SourceError
@@ -62,11 +62,13 @@ class NotificationReader:
         """The batches of one publish response; the last one carries the heartbeat.
 
         Raises:
-            SourceError: the server ended the subscription.
+            SourceError: the server ended the subscription, or the library has lost the connection.
         """
         received_ns = CLOCK.now_ns()
         by_clock: dict[str, ColumnsBuilder] = {}
         for notification in result.NotificationMessage.NotificationData or ():
+            if not isinstance(notification, Notification):
+                raise SourceError("the connection is lost")
             if notification.ended is not None:
                 raise SourceError(f"the server ended the subscription: {status_name(notification.ended)}")
             for handle, data in notification.changes:
