@@ -122,7 +122,7 @@ class Engine:
         if not _same(self.model.energies, self.calibration.energies):
             raise CheckpointError(f"{checkpoint.model_id}: its calibration is of other energies; train again")
         if not networks:
-            self.model.networks.readout.gate_HS.zero_()
+            self.model.world_model.shut()
         self.model_id = checkpoint.model_id
         config = detector or DetectorConfig()
         self.detector = Detector(config, self.calibration, self.plant, self.model_id, sequence)

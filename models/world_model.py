@@ -76,7 +76,7 @@ class WorldModel:
         self.networks = networks.eval().requires_grad_(False)
         self.networks.teacher = None
         self.energies = latent_energies(networks.perception)
-        self._head = LinearHead(core, torch.float64).to(networks.device)
+        self._head = self._linear()
         self._half_width = core.band() if half_width_HS is None else np.asarray(half_width_HS, np.float64)
         self._ellipsoids = ellipsoids or Ellipsoids.unit(len(self.energies) - 1, networks.config.latent)
         self._told = told or Ellipsoids.unit(1, len(plant.tags))
@@ -95,6 +95,15 @@ class WorldModel:
     def gates(self) -> Floats:
         """How much of the networks reaches the forecast [H, S], 0..1."""
         return np.asarray(self.networks.readout.gate_HS.double().cpu().numpy())
+
+    def shut(self) -> None:
+        """Let nothing of the networks reach the forecast."""
+        self.networks.readout.gate_HS.zero_()
+        self._head = self._linear()
+
+    def _linear(self) -> LinearHead:
+        """The core's forecast; planned actions count in full where no networks correct them."""
+        return LinearHead(self.core, torch.float64, self.gates == 0).to(self.networks.device)
 
     # --- observing
 

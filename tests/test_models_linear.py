@@ -13,6 +13,7 @@ from models.linear.core import LinearConfig, LinearCore
 from models.linear.fit import fit_core
 from models.linear.past import feature_names, past
 from models.linear.regression import Moments, ridge
+from models.linear.saturation import _limits
 from models.networks.linear_head import LinearHead
 from models.ticks import Ticks
 from tests.grid_runs import from_process_grid
@@ -264,3 +265,40 @@ def test_a_course_tells_what_happens_between_the_horizons(core):
     assert effect[:28].abs().max() < 1e-9
     assert effect[31].item() == pytest.approx(2 * (1 - np.exp(-40 / 40)), abs=0.25)
     assert effect[-1].item() == pytest.approx(2.0, abs=0.25)
+
+
+def saturating_run(seed, ticks=900, low=0.0):
+    """T follows SP1 through a valve F that answers at once and stands shut for a part of the time."""
+    rng = np.random.default_rng(seed)
+    u1 = steps(rng, 4, 6, ticks)[:ticks]
+    load = np.repeat(rng.uniform(-4.0, 6.0, ticks // 90 + 1), 90)[:ticks]
+    valve = np.maximum(u1 - 5 + load, low)
+    level, level_T = 2 * float(valve[0]), np.zeros(ticks)
+    for t in range(ticks):
+        level += (2 * valve[t] - level) / 8.0
+        level_T[t] = 50 + level
+    values = {"T": level_T + rng.normal(0, 0.02, ticks), "F": valve, "N": load + rng.normal(0, 0.02, ticks)}
+    return from_process_grid(
+        make_plant(), np.arange(1, ticks + 1) * 10**9, {**values, "SP1": u1, "SP2": np.zeros(ticks)}
+    )
+
+
+def test_a_planned_move_does_what_it_does_where_its_valve_is_free():
+    shut = fit_core([saturating_run(s) for s in range(12)], make_plant(), LinearConfig(ranks=(4, 8)))
+    never = fit_core([saturating_run(s, low=-99.0) for s in range(12)], make_plant(), LinearConfig(ranks=(4, 8)))
+    row = HORIZONS.index(32)
+    step = np.concatenate([step_summary(32), np.zeros(5)])
+    scale = shut.scaling.tags.scale[0] / shut.scaling.action.scale[0]
+    over_all = float(step @ shut.action_weights[row][:, 0]) * scale
+    assert over_all < 1.7
+    assert abs(float(shut.gains(32)[0, 0]) - 2.0) < 0.6 * abs(over_all - 2.0)
+    np.testing.assert_array_equal(never.planned_weights, never.action_weights)
+
+
+def test_limits_are_those_declared_or_where_values_pile_up():
+    rng = np.random.default_rng(0)
+    free, shut = rng.uniform(0, 1, 1000), np.maximum(rng.uniform(-0.5, 1, 1000), 0.0)
+    assert _limits(free, None, None) == (-np.inf, np.inf)
+    assert _limits(shut, None, None) == (0.0, np.inf)
+    assert _limits(shut + rng.normal(0, 0.001, 1000), -0.002, 1.998) == (pytest.approx(0.018), np.inf)
+    assert _limits(np.zeros(1000), 0.0, 1.0) == (-np.inf, np.inf)  # it never acts

@@ -83,7 +83,8 @@ class LinearCore:
 
     ``past_weights`` [H, P, S] of the shared past features (of many tags without the first, which are each tag's own and
     have ``own_weights`` [H, K, S]), ``action_weights`` [H, A * Q, S] and ``offset`` [H, S] give y(t+k) - y(t) in scaled
-    units; ``arx_weights`` [H, P + A * Q + 1, S] are those of the ARX readout for every tag, the constant last, kept to
+    units, ``planned_weights`` [H, A * Q, S] what a planned action does while its actuators are off their limits;
+    ``arx_weights`` [H, P + A * Q + 1, S] are those of the ARX readout for every tag, the constant last, kept to
     compare with. ``choice`` [H, S] indexes ``CANDIDATES``; ``skill`` [H, S] is one minus the ratio of the held-out
     squared error to that of persistence. ``half_width`` [H, S] is the conformal half band, scaled. ``dead`` [A] are the
     ticks after which an action begins to show in any tag.
@@ -96,6 +97,7 @@ class LinearCore:
     rank: int
     past_weights: Floats
     action_weights: Floats
+    planned_weights: Floats
     offset: Floats
     arx_weights: Floats
     choice: NDArray[np.int64]
@@ -154,8 +156,8 @@ class LinearCore:
         return np.asarray(np.einsum("tks,hks->ths", alone, self.own_weights, optimize=True))
 
     def response(self, summary: Floats) -> Floats:
-        """Scaled change [N, H, S] due to action summaries [N, H, A * Q]."""
-        return np.asarray(np.einsum("nhq,hqs->nhs", summary, self.action_weights, optimize=True))
+        """Scaled change [N, H, S] due to summaries [N, H, A * Q] of planned actions."""
+        return np.asarray(np.einsum("nhq,hqs->nhs", summary, self.planned_weights, optimize=True))
 
     def hindcast(self, encoding: Encoding, horizon: int, action: Floats | None = None) -> tuple[Floats, Floats]:
         """Predicted and true scaled change [T - horizon, S] with the actions of the record, or the scaled ones given.
@@ -177,7 +179,7 @@ class LinearCore:
 
     def gains(self, horizon: int = HORIZONS[-1]) -> Floats:
         """Effect [S, A] of a lasting unit step of each action ``horizon`` ticks after it arrives, engineering units."""
-        weights = self.action_weights[HORIZONS.index(horizon)]
+        weights = self.planned_weights[HORIZONS.index(horizon)]
         step = step_summary(horizon, self.step_s)
         scaled = np.einsum("aqs,q->sa", weights.reshape(-1, len(step), weights.shape[1]), step)
         return np.asarray(scaled * self.scaling.tags.scale[:, None] / self.scaling.action.scale)

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from fusion.errors import ConfigError
 from fusion.plant import Plant
-from models.actions import HORIZONS, recorded_summary
+from models.actions import HORIZONS, SUMMARIES, recorded_summary
 from models.linear.core import CANDIDATES, CVA_FUTURE, CVA_KNOWN, LinearConfig, LinearCore
 from models.linear.dead_time import dead_times
 from models.linear.past import RHYTHM_COLUMNS, TAG_ALPHAS, Past, held_tags, past
 from models.linear.regression import Moments, canonical_directions, ridge
 from models.linear.rhythm import Rhythm
+from models.linear.saturation import AT_ONCE_TICKS, Saturation, saturation, shares
 from models.scaling import FACTORS, Bools, Floats, Scaler, Scaling
 from models.ticks import Ticks
 
@@ -95,7 +96,7 @@ def _fitted(
     pasts = [replace(p, features=scaler.scaled(p.features)) for p in pasts]
     held = _held_out(len(pasts), config.held_out_share)
     own = [_own_weights(pasts, horizon) for horizon in HORIZONS]
-    splits = [_split(pasts, held, horizon, w, plant.step_s) for horizon, w in zip(HORIZONS, own, strict=True)]
+    splits = _splits(pasts, held, own, plant.step_s)
     trial = _directions([p for p, h in zip(pasts, held, strict=True) if not h] or pasts, plant.step_s, config)
     rank = _best_rank(splits, trial, config)
     usual = [_rhythm_weights(scaler, scaling, splits[row], row, rhythm) for row in range(len(HORIZONS))]
@@ -106,7 +107,7 @@ def _fitted(
     ]
     weights = [_chosen(made, c) for made, c in zip(refitted, choices, strict=True)]
     width = pasts[0].shared.shape[1]
-    return LinearCore(
+    core = LinearCore(
         scaling=scaling,
         step_s=plant.step_s,
         past_scaler=scaler,
@@ -115,6 +116,7 @@ def _fitted(
         rank=rank,
         past_weights=np.stack([w[:width] for w in weights]),
         action_weights=np.stack([w[width:-1] for w in weights]),
+        planned_weights=np.stack([w[width:-1] for w in weights]),
         offset=np.stack([w[-1] for w in weights]),
         arx_weights=np.stack([made[CANDIDATES.index("arx")] for made in refitted]),
         choice=np.stack([c.candidate for c in choices]),
@@ -125,6 +127,27 @@ def _fitted(
         dead=dead,
         rhythm=rhythm,
     )
+    if not (limits := _actuators(core, runs, plant)):
+        return core
+    freed = [limits.free(scaling.tags.engineering(made.tags)) for made in pasts]
+    free = _splits(pasts, held, own, plant.step_s, freed)
+    refitted = [_refitted(s, c, directions[:, :rank], r, config) for s, c, r in zip(free, choices, usual, strict=True)]
+    planned = [_chosen(made, c)[width:-1] for made, c in zip(refitted, choices, strict=True)]
+    return replace(core, planned_weights=np.stack(planned))
+
+
+def _actuators(core: LinearCore, runs: Sequence[Ticks], plant: Plant) -> Saturation:
+    """Limits of tags, and which of those act for which action."""
+    tenth = 0.1 * np.array([float(s.high or 0.0) - float(s.low or 0.0) for s in plant.actions])
+    effect = core.gains(AT_ONCE_TICKS) * tenth / core.scaling.tags.scale[:, None]
+    return saturation(runs, plant, effect)
+
+
+def _splits(
+    pasts: Sequence[Past], held: Bools, own: Sequence[Floats], step_s: float, freed: Sequence[Floats] | None = None
+) -> list[HorizonSplit]:
+    """Moments at each horizon; with ``freed`` [T, A] an action counts by the share of ticks at which it is free."""
+    return [_split(pasts, held, horizon, w, step_s, freed) for horizon, w in zip(HORIZONS, own, strict=True)]
 
 
 def _usable(runs: Sequence[Ticks], config: LinearConfig) -> list[Ticks]:
@@ -174,20 +197,30 @@ def _own_weights(pasts: Sequence[Past], horizon: int) -> Floats:
     return np.asarray(np.linalg.solve(square + OWN_PENALTY * rows * np.eye(count), cross[..., None])[..., 0].T)
 
 
-def _split(pasts: Sequence[Past], held: Bools, horizon: int, own: Floats, step_s: float) -> HorizonSplit:
-    parts = [_moments(p, horizon, own, step_s) for p in pasts]
+def _split(
+    pasts: Sequence[Past],
+    held: Bools,
+    horizon: int,
+    own: Floats,
+    step_s: float,
+    freed: Sequence[Floats] | None,
+) -> HorizonSplit:
+    known = [None] * len(pasts) if freed is None else freed
+    parts = [_moments(p, horizon, own, step_s, free) for p, free in zip(pasts, known, strict=True)]
     fit = [m for m, h in zip(parts, held, strict=True) if m is not None and not h]
     out = [m for m, h in zip(parts, held, strict=True) if m is not None and h]
     empty = _empty(pasts[0], horizon, step_s)
     return HorizonSplit(Moments.total(fit or out or [empty]), Moments.total(out or fit or [empty]))
 
 
-def _moments(made: Past, horizon: int, own: Floats, step_s: float) -> Moments | None:
+def _moments(made: Past, horizon: int, own: Floats, step_s: float, free: Floats | None) -> Moments | None:
     """Of what own features leave of the changes; neighbouring rows of long horizons say the same and are thinned."""
     if len(made.tags) <= horizon:
         return None
     thin = max(1, min(4, horizon // 8))
     summary = recorded_summary(made.action, horizon, step_s)[::thin]
+    if free is not None:
+        summary = summary * np.repeat(shares(free, horizon)[::thin], SUMMARIES, 1)
     change = (made.tags[horizon:] - made.tags[:-horizon])[::thin]
     known = np.einsum("tks,ks->ts", made.alone[:-horizon:thin], own) if made.own else 0.0
     return Moments.of(np.concatenate([made.shared[:-horizon:thin], summary], 1), change, known)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fusion.records import ACTION_STEPS
 from models.actions import SUMMARIES, between, course_ticks, path_weights
@@ -16,7 +17,10 @@ from models.linear.core import LinearCore
 
 
 class LinearHead(torch.nn.Module):
-    """The core's forecast, from a batch of states and action paths."""
+    """The core's forecast, from a batch of states and action paths.
+
+    Where ``planned_HS`` says so actions count as planned ones, else as recorded ones: those that networks add to.
+    """
 
     weights_AHLQ: torch.Tensor
     between_GH: torch.Tensor
@@ -31,17 +35,22 @@ class LinearHead(torch.nn.Module):
     action_centre_A: torch.Tensor
     action_scale_A: torch.Tensor
 
-    def __init__(self, core: LinearCore, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, core: LinearCore, dtype: torch.dtype = torch.float32, planned_HS: NDArray[np.bool_] | None = None
+    ) -> None:
         super().__init__()
+        action = core.action_weights
+        if planned_HS is not None:
+            action = np.where(planned_HS[:, None], core.planned_weights, action)
         ahead = course_ticks(core.step_s)
         between_GH, path = between(ahead), path_weights(core.step_s, dead=core.dead, ends=ahead)
         buffers = {
             "weights_AHLQ": path_weights(core.step_s, dead=core.dead),
             "between_GH": between_GH,
             "course_ALX": path.transpose(0, 2, 1, 3).reshape(*path.shape[::2], len(ahead) * SUMMARIES),
-            "course_GQS": np.einsum("gh,hqs->gqs", between_GH, core.action_weights),
+            "course_GQS": np.einsum("gh,hqs->gqs", between_GH, action),
             "past_HPS": core.past_weights,
-            "action_HQS": core.action_weights,
+            "action_HQS": action,
             "offset_HS": core.offset,
             "tag_centre_S": core.scaling.tags.centre,
             "tag_scale_S": core.scaling.tags.scale,

@@ -3,7 +3,8 @@
     python -m tests.benchmarks.control --task T1 --json OUT
 
 T1 reactor, T2 four tanks, T3 reactor within limits, T4 dead time, T5 the licence, T7 advice that comes late or is not
-taken, T8 time to plan; SAFETY runs the property tests of `tests/test_safety.py`, with `--long` on ten thousand cases.
+taken, T8 time to plan; WHATIF sets effects of setpoints of the lime line against the simulator's counterfactual, LIME
+closes the loop on it; SAFETY runs the property tests of `tests/test_safety.py`, with `--long` on ten thousand cases.
 ``quoted`` are numbers of pc-gym and NeoRL-2 set-ups measured elsewhere with the exact model (NMPC) or the same data.
 """
 
@@ -24,8 +25,10 @@ import torch
 from control.advice.planner import Planner, PlannerConfig
 from tests.benchmarks import control_pipeline as pipeline
 from tests.benchmarks.control_licence import licence
+from tests.benchmarks.control_lime import closed_line
 from tests.benchmarks.control_loop import PLANNER, Course, Delivery, Pi, Planned, closed_loop, fitted, tuned
 from tests.benchmarks.control_plants import Task, constrained_reactor, four_tank, reactor
+from tests.benchmarks.control_whatif import whatif
 
 PAIRS = {
     "reactor": [(0, 0, -1.0)],
@@ -150,6 +153,8 @@ def run(task: str, *, quick: bool, long: bool, network_s: float) -> dict[str, ob
         "T5": lambda: honesty(quick),
         "T7": lambda: delivered(quick),
         "T8": lambda: latency(quick),
+        "WHATIF": lambda: whatif(quick),
+        "LIME": lambda: closed_line(quick),
         "SAFETY": lambda: safety(long),
     }
     return {"task": task, "quoted": QUOTED.get(task, {}), **made[task]()}
@@ -158,7 +163,10 @@ def run(task: str, *, quick: bool, long: bool, network_s: float) -> dict[str, ob
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--task", nargs="+", required=True, choices=("T1", "T2", "T3", "T4", "T5", "T7", "T8", "SAFETY")
+        "--task",
+        nargs="+",
+        required=True,
+        choices=("T1", "T2", "T3", "T4", "T5", "T7", "T8", "WHATIF", "LIME", "SAFETY"),
     )
     parser.add_argument("--json", type=Path, help="write the rows here")
     parser.add_argument("--quick", action="store_true", help="few seeds: whether it runs")

@@ -133,7 +133,7 @@ class LearnedWorld:
         self._rows = [row for row, k in enumerate(HORIZONS) if k <= AHEAD]
         self.horizon_s = tuple(HORIZONS[row] * plant.step_s for row in self._rows)
         self.course_s = tuple(k * plant.step_s for k in course_ticks(plant.step_s) if k <= AHEAD)
-        self._head = LinearHead(model.core, torch.float64)
+        self._head = LinearHead(model.core, torch.float64, np.ones(model.core.offset.shape, bool))
         self._carry = self._encoding = self._trail = self._state = None
         self._ticks = 0
         self.current_action = torch.zeros(len(self.manipulated))
