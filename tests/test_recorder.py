@@ -166,6 +166,17 @@ def test_the_oldest_unmarked_segments_go_when_the_budget_is_spent(tmp_path):
     assert [event.name for event in left[0].events] == ["pump changed"]
 
 
+def test_a_disk_with_less_free_than_is_to_be_kept_is_named_until_there_is_room(tmp_path, caplog):
+    clock = Hands()
+    short = recorded(tmp_path, 10, clock, slice_s=5, free_gib=1e9)
+    assert short.segments() == []
+    assert "record.free_gib keeps 1e+09; make room" in short.trouble
+    assert [line.count("what is recorded goes again") for line in caplog.messages if "free_gib" in line] == [1]
+    clock.t_ns += 60 * NS_PER_S
+    roomy = recorded(tmp_path, 10, clock, slice_s=5)
+    assert (len(roomy.segments()), roomy.trouble) == (1, "")
+
+
 def test_marks_say_what_may_be_learned_from(tmp_path):
     journal = Journal(tmp_path / "marks.jsonl")
     alarm = Mark(name="own-1", kind=MarkKind.ALARM, onset_ns=100, end_ns=200, verdict="sensor", signals=("T",))

@@ -83,7 +83,7 @@ class Recorder:
 
     def __init__(self, config: RecorderConfig, plant: Plant, now_ns: Callable[[], int] = CLOCK.now_ns) -> None:
         config.check(plant)
-        self.trouble = ""
+        self.trouble = self._no_room = ""
         self.dropped = 0
         self._config, self.plant, self._now_ns = config, plant, now_ns
         self.folder = Path(config.folder)
@@ -246,17 +246,33 @@ class Recorder:
         segments = self.segments()
         used = sum(segment.bytes for segment in segments)
         free = [s for s in segments if not self._journal.within(*s.span_ns)]
+        before, self._no_room = self._no_room, ""
         while self._over(used):
             if not free:
-                raise OSError(f"marked recordings fill the budget of {self._config.budget_gib:g} GiB; move some away")
+                self._no_room = self._why_no_room(used)
+                if self._no_room != before:
+                    log.error("%s; until then what is recorded goes again", self._no_room)
+                return
             oldest = free.pop(0)
             shutil.rmtree(oldest.path)
             used -= oldest.bytes
             log.info("record: %s is gone, for the budget of disk", oldest.path.name)
 
     def _over(self, used: int) -> bool:
-        short = shutil.disk_usage(self.folder).free < self._config.free_gib * GIB
-        return used > self._config.budget_gib * GIB or short
+        return used > self._config.budget_gib * GIB or self._free() < self._config.free_gib * GIB
+
+    def _free(self) -> int:
+        return shutil.disk_usage(self.folder).free
+
+    def _why_no_room(self, used: int) -> str:
+        """Why budget and disk cannot be kept though all that may go is gone, and what to do."""
+        if used > self._config.budget_gib * GIB:
+            return f"record: marked recordings fill the budget of {self._config.budget_gib:g} GiB; move some away"
+        free, kept = self._free() / GIB, self._config.free_gib
+        return (
+            f"record: {free:.3g} GiB are free on the disk of {self.folder}, record.free_gib keeps {kept:g}; make room, "
+            "or record elsewhere"
+        )
 
     @contextlib.contextmanager
     def _telling(self) -> Iterator[None]:
@@ -269,7 +285,7 @@ class Recorder:
             self.trouble = f"record: {error}"
             self._abandon()
         else:
-            self.trouble = ""
+            self.trouble = self._no_room
 
     def _abandon(self) -> None:
         torn, self._slice = self._slice, None
