@@ -23,10 +23,11 @@ from fusion.clock import CLOCK
 from fusion.errors import ConfigError, RecordingError
 from fusion.files import hold
 from fusion.plant import Modality, Plant
+from fusion.recordings.held import Held
 from fusion.recordings.marks import Journal, Mark, kind_of
-from fusion.recordings.recording import Event, Recording
+from fusion.recordings.recording import Event, Recording, arrival_ns
 from fusion.recordings.writer import RecordingWriter, relabel
-from fusion.records import NS_PER_S, Item, Sample
+from fusion.records import NS_PER_S, Columns, Item, Sample
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +95,7 @@ class Recorder:
         self._counted: dict[str, int] = {}
         self._guard = threading.Condition()
         self._stopping = self._cutting = False
+        self._held = Held()
         self._slice: RecordingWriter | None = None
         self._slice_ns = self._segment_ns = 0
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
@@ -205,9 +207,14 @@ class Recorder:
             return
         if self._slice is None:
             self._slice_ns = self._now_ns()
-            self._segment_ns = self._segment_ns or self._slice_ns
             self._slice = RecordingWriter(self.folder / OPEN / f"{self._slice_ns:020d}", self.plant)
+        if not self._segment_ns:
+            self._segment_ns = self._slice_ns
+            for known in self._held.columns(_first_ns(item)):
+                self._slice.write(known)
         self._slice.write(item)
+        if isinstance(item, Columns):
+            self._held.take(item)
 
     def _turn(self, stopping: bool) -> None:
         """Close the slice, and the segment, when their time is over."""
@@ -292,6 +299,11 @@ class Recorder:
         if torn is not None:
             with contextlib.suppress(OSError):
                 torn.abandon()
+
+
+def _first_ns(item: Item) -> int:
+    """When the first value of an item arrived [UTC ns]."""
+    return int(item.received_ns.min()) if isinstance(item, Columns) and len(item) else arrival_ns(item)
 
 
 def closed_recordings(folder: Path) -> list[Recording]:
