@@ -15,6 +15,7 @@ from fusion.evaluation.evaluate import (
     event_row,
     evidence,
     false_raises,
+    in_words,
     normal_hours,
     normal_spans,
     open_at,
@@ -159,10 +160,21 @@ def test_the_report_has_its_keys_and_is_json():
     assert report["false_raises"] == 1
     assert report["false_raises_per_day"] == pytest.approx(24 / report["normal_hours"], abs=1e-2)
     assert set(report["events"][0]) == {
-        *("recording", "fault", "severity", "onset_s", "detected", "delay_s", "true_modalities"),
+        *("recording", "fault", "severity", "onset_s", "detected", "stood_already", "delay_s"),
+        "true_modalities",
         *("blamed_modality", "true_signals", "blamed_signals", "true_kind", "verdict"),
     }
     json.dumps(report, allow_nan=False)
+
+
+def test_faults_that_nobody_could_find_since_an_anomaly_stood_already_are_said():
+    standing = played([change(200)], [fault()])
+    found = summary([standing, played([change(320)], [fault()]), played([], [fault()])], {"gauges": {}})
+    assert [row["stood_already"] for row in found["events"]] == [True, False, False]
+    assert in_words(found).startswith(
+        "1 of 3 faults found, 1 false raises in 0.85 h of normal operation; at 1 of those"
+    )
+    assert "stood already" not in in_words(summary([played([change(320)], [fault()])], {"gauges": {}}))
 
 
 def test_without_normal_time_there_is_no_rate():

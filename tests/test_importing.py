@@ -410,3 +410,57 @@ def test_the_verb_says_where_the_import_is(tmp_path, capsys):
     assert "report.html" in capsys.readouterr().out
     assert main(["import", "nowhere.csv", "--site", str(tmp_path / "site")]) == 1
     assert "nowhere.csv: no such file" in capsys.readouterr().err
+
+
+# --- labels
+
+
+def labelled_csv(rows=4000, faults=((700, 900), (1990, 2100)), pause=(3000, 500)):
+    """A wide export at a second with a label; one of its events lies where twelve parts would be cut."""
+    lines = ["time;TT1;FT1;anomaly;changepoint"]
+    for i in range(rows):
+        wrong = any(start <= i < end for start, end in faults) or i == rows - 1
+        t = datetime.fromtimestamp(1_600_000_000 + i + (pause[1] if i >= pause[0] else 0), UTC)
+        lines.append(f"{t:%Y-%m-%d %H:%M:%S};{20 + i % 7};{3 + i % 5};{float(wrong)};{float(i == 700)}")
+    return "\n".join(lines)
+
+
+def test_a_label_is_no_tag_but_the_truth_of_recordings(tmp_path, caplog):
+    place = bring(tmp_path, labelled_csv(), tz="UTC", labels=("anomaly",))
+    recordings = [Recording(path) for path in sorted((place / "recordings").iterdir())]
+    start = 1_600_000_000 * NS
+    events = [(e.name, (e.onset_ns - start) // NS, (e.end_ns - start) // NS) for r in recordings for e in r.events]
+    assert events == [("anomaly", 700, 900), ("anomaly", 1990, 2100), ("anomaly", 4499, 4500)]
+    assert {r.kind for r in recordings if r.events} == {"fault"}
+    assert {r.kind for r in recordings if not r.events} == {"normal"}
+    assert set(load_plant(tmp_path / "site" / "plant.yaml").by_name) == {"TT1", "FT1", "changepoint"}
+    assert set(table_of(place)["signal"].unique()) == {"TT1", "FT1", "changepoint"}
+    assert len(table_of(place)) == 3 * 4000
+    assert "changepoint: only 0 and 1, and called like a label: --label changepoint" in caplog.text
+
+
+def test_a_label_ends_where_the_rows_pause(tmp_path):
+    place = bring(tmp_path, labelled_csv(faults=((2900, 3000), (3100, 3200))), tz="UTC", labels=("anomaly",), parts=1)
+    (recording,) = (place / "recordings").iterdir()
+    start = 1_600_000_000 * NS
+    ends = [((e.onset_ns - start) // NS, (e.end_ns - start) // NS) for e in Recording(recording).events]
+    assert ends == [(2900, 3000), (3600, 3700), (4499, 4500)]
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [("anomly", "--label anomly: no column is called so; expected one of FT1"), ("state", "holds texts; expected")],
+)
+def test_a_label_that_cannot_be_one_is_refused(tmp_path, label, said):
+    rows = [f"2026-11-0{i % 9 + 1} 00:00:00;{i};{'on' if i % 2 else 'off'}" for i in range(9)]
+    with pytest.raises(HistorianError, match=said):
+        bring(tmp_path, "\n".join(["time;FT1;state", *rows]), tz="UTC", labels=(label,))
+
+
+def test_what_comes_next_fits_what_was_imported(tmp_path, capsys):
+    (tmp_path / "export.csv").write_text(labelled_csv())
+    arguments = ["import", str(tmp_path / "export.csv"), "--site", str(tmp_path / "s"), "--tz", "UTC"]
+    assert main([*arguments, "--label", "anomaly"]) == 0
+    assert "fusion train --recording" in capsys.readouterr().out
+    assert main([*arguments, "--name", "faults", "--kind", "fault"]) == 0
+    assert "fusion evaluate --model" in capsys.readouterr().out

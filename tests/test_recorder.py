@@ -8,14 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from fusion.errors import ConfigError
 from fusion.plant import Modality, Plant, Signal
+from fusion.recordings.held import CLOCK
 from fusion.recordings.marks import Journal, Mark, MarkKind, kind_of
 from fusion.recordings.recorder import OPEN, Recorder, RecorderConfig
 from fusion.recordings.recording import Recording
 from fusion.records import NS_PER_S, Columns, Sample
+from fusion.timeline.history import process_grid
 
 T0 = 1_780_000_000 * NS_PER_S
 PLANT = Plant(
@@ -90,7 +93,7 @@ def test_what_arrives_becomes_recordings_that_hold_all_of_it(tmp_path):
     assert not list((tmp_path / OPEN).iterdir())
     for segment in segments:
         segment.verify()
-    values = np.concatenate([s.table()["value"].to_numpy() for s in segments])
+    values = np.concatenate([s.table().filter(pl.col("clock") != CLOCK)["value"].to_numpy() for s in segments])
     assert values.tolist() == list(range(47))
     items = [item for s in segments for item in s.items() if isinstance(item, Sample)]
     assert [sum(item.signal == name for item in items) for name in ("cam", "mic", "scan")] == [47, 47, 47]
@@ -150,6 +153,29 @@ def test_a_process_that_is_killed_loses_no_more_than_the_open_slice(tmp_path):
         segment.verify()
 
 
+def test_a_tag_that_rests_is_known_in_every_recording(tmp_path):
+    """A server tells a setpoint once; afterwards keep-alives say that it is as it was."""
+    plant = Plant(name="own", signals=(Signal(name="SP", unit="Cel"), Signal(name="T", unit="Cel")))
+    clock = Hands()
+    recorder = Recorder(RecorderConfig(folder=str(tmp_path), segment_s=20, slice_s=5), plant, clock)
+    recorder.start()
+    for second in range(60):
+        clock.t_ns += NS_PER_S
+        told = replace(value(clock.t_ns, second), signals=("T", "SP"), heartbeat_ns=clock.t_ns)
+        if second == 0:
+            recorder.add(replace(value(clock.t_ns, 74.5), signals=("SP",)))
+        recorder.add(told)
+        settle(recorder)
+    recorder.close()
+    segments = recorder.segments()
+    assert len(segments) == 3
+    for segment in segments:
+        grid = process_grid(segment)
+        assert grid.observed[1:, 0].all()
+        assert set(grid.value[1:, 0]) == {74.5}
+        assert segment.span_ns[1] - segment.span_ns[0] < 25 * NS_PER_S
+
+
 def test_the_oldest_unmarked_segments_go_when_the_budget_is_spent(tmp_path):
     clock = Hands()
     first = recorded(tmp_path, 10, clock, slice_s=5).segments()[0]
@@ -164,6 +190,17 @@ def test_the_oldest_unmarked_segments_go_when_the_budget_is_spent(tmp_path):
     assert left[0].path.name == first.path.name
     assert left[0].kind == "fault"
     assert [event.name for event in left[0].events] == ["pump changed"]
+
+
+def test_a_disk_with_less_free_than_is_to_be_kept_is_named_until_there_is_room(tmp_path, caplog):
+    clock = Hands()
+    short = recorded(tmp_path, 10, clock, slice_s=5, free_gib=1e9)
+    assert short.segments() == []
+    assert "record.free_gib keeps 1e+09; make room" in short.trouble
+    assert [line.count("what is recorded goes again") for line in caplog.messages if "free_gib" in line] == [1]
+    clock.t_ns += 60 * NS_PER_S
+    roomy = recorded(tmp_path, 10, clock, slice_s=5)
+    assert (len(roomy.segments()), roomy.trouble) == (1, "")
 
 
 def test_marks_say_what_may_be_learned_from(tmp_path):

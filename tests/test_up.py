@@ -63,6 +63,14 @@ def test_what_was_discovered_is_recorded_with_its_names_and_units(site, capsys):
         assert ranges[name][0] <= value <= ranges[name][1]
 
 
+def test_a_recording_of_which_nothing_was_kept_is_an_error(site, capsys):
+    text = (site / "daemon.yaml").read_text()
+    config = site / "short.yaml"
+    config.write_text(text.replace("folder: records", "folder: short\n  free_gib: 1000000000"))
+    assert main(["record", "--config", str(config), "--for", "1s"]) == 1
+    assert "record.free_gib keeps 1e+09" in capsys.readouterr().err
+
+
 class Up:
     """`fusion up` as a process of its own, with what it says and the last health of its daemon."""
 

@@ -14,7 +14,7 @@ from connectors.base import Source
 from connectors.kinds import made_sources
 from fusion.daemon.settings import load_daemon_config
 from fusion.ending import stop_on_signals
-from fusion.errors import ConfigError
+from fusion.errors import ConfigError, RecordingError
 from fusion.garbage import set_apart
 from fusion.plant_file import load_plant
 from fusion.recordings.recorder import Recorder
@@ -33,6 +33,7 @@ def record_sources(file: Path, out: Path | None = None, for_s: float | None = No
 
     Raises:
         ConfigError: naming the key of the configuration that is not accepted.
+        RecordingError: not all that came was kept.
     """
     config = load_daemon_config(file)
     plant = load_plant(Path(config.plant))
@@ -47,6 +48,8 @@ def record_sources(file: Path, out: Path | None = None, for_s: float | None = No
     said = f"{folder}: {len(recorder.segments())} recordings, {sum(counted.values())} values of {len(counted)} signals"
     said += f"; nothing came of {', '.join(missing)}" if missing else ""
     said += f"; {recorder.dropped} dropped ({recorder.trouble or 'the disk was too slow'})" if recorder.dropped else ""
+    if recorder.trouble:
+        raise RecordingError(f"{said}; {recorder.trouble}")
     return f"{said}\nnext: fusion train --recording {folder}/2* --out MODEL"
 
 

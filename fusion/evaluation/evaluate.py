@@ -192,6 +192,7 @@ def event_row(played: Played, event: Event) -> dict[str, Any]:
         "severity": event.severity,
         "onset_s": round((event.onset_ns - played.t0_ns) / NS_PER_S, 1),
         "detected": raised is not None,
+        "stood_already": raised is None and bool(open_at(played.changes, event.onset_ns)),
         "delay_s": None if raised is None else round((raised.t_ns - event.onset_ns) / NS_PER_S, 1),
         "true_modalities": list(event.modalities),
         "blamed_modality": max(shares, key=lambda name: shares[name]) if shares else None,
@@ -229,6 +230,22 @@ def _end_ns(played: Played, event: Event) -> int:
 
 
 # --- report
+
+
+def in_words(report: Mapping[str, Any]) -> str:
+    """What a report says of faults, in a sentence or two."""
+    rows = report["events"]
+    found, stood = sum(row["detected"] for row in rows), sum(row["stood_already"] for row in rows)
+    text = (
+        f"{found} of {len(rows)} faults found, {report['false_raises']} false raises in {report['normal_hours']:g} h "
+        "of normal operation"
+    )
+    if not stood:
+        return text
+    return (
+        f"{text}; at {stood} of those that were not found an anomaly stood already: the plant was not as in training "
+        "before they began, so train on normal recordings that are like these, too"
+    )
 
 
 def summary(played: Sequence[Played], meta: Mapping[str, Any], step_s: float = 1.0) -> dict[str, Any]:

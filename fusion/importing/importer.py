@@ -28,6 +28,7 @@ from connectors.historian.stamps import DAY_FIRST, EPOCHS, MONTH_FIRST, zone
 from connectors.historian.states import ABSURD, INFORMATIVE, codes_of, load_state_sets
 from fusion.errors import ConfigError, HistorianError
 from fusion.files import whole_file, whole_folder
+from fusion.importing.labels import labelled, suspected, told
 from fusion.importing.proposal import propose, ucum
 from fusion.importing.reading import Rejects, read, reasons
 from fusion.importing.report import (
@@ -44,7 +45,7 @@ from fusion.importing.stretches import judge, record
 from fusion.importing.tag_quality import TagQuality
 from fusion.plant import Modality, Plant
 from fusion.plant_file import dump_plant, load_plant
-from fusion.recordings.recording import PLANT
+from fusion.recordings.recording import PLANT, Event
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +61,8 @@ STATES = 10  # texts that a tag may have, however few rows it has, and be a tag 
 class ImportConfig:
     """What the files do not say. ``parts`` is the number of recordings, which training splits by time.
 
-    ``series`` are columns that tell series of one tag apart, ``bad`` numbers that mean no value, ``query`` may be
-    ``@FILE``.
+    ``series`` are columns that tell series of one tag apart, ``bad`` numbers that mean no value, ``labels``
+    columns that are no tags and not zero where something was wrong, ``query`` may be ``@FILE``.
     """
 
     tz: str = ""
@@ -79,6 +80,7 @@ class ImportConfig:
     epoch: str = ""
     series: tuple[str, ...] = ()
     bad: tuple[float, ...] = ()
+    labels: tuple[str, ...] = ()
     accept_losses: bool = False
 
     def __post_init__(self) -> None:
@@ -145,13 +147,17 @@ def _import(sources: Sequence[str], site: Path, aside: Path, config: ImportConfi
         raise HistorianError("; ".join(losses([], {}, wordy)))
     resolver = Resolver(codes=codes)
     tags = [TagQuality(signal) for signal in spool.signals]
-    stretches = list(judge(spool, survey, resolver, tags, work, config.parts))
+    events = labelled(spool, config.labels)
+    stretches = list(judge(spool, survey, resolver, tags, work, config.parts, events))
     if not config.accept_losses:
         _refuse_several(resolver, tags, files)
     states = {spool.signals[code]: names for code, names in codes.items()}
+    tags = [tag for tag in tags if tag.name not in config.labels]
     plant, proposed = _plant(site, config, name, tags, infos, states)
     left_out = [tag.name for tag in tags if tag.name not in plant.by_name]
-    recordings = list(record(stretches, plant, left_out, aside / RECORDINGS, config.kind))
+    apart = [*left_out, *config.labels]
+    recordings = list(record(stretches, plant, apart, aside / RECORDINGS, config.kind, events))
+    _tell_labels(events, config.labels, suspected(tags))
     dump_plant(plant, aside / PLANT)
     conflicts = {spool.signals[code]: count for code, count in resolver.conflicts.items()}
     lost = losses(files, conflicts, wordy)
@@ -219,6 +225,19 @@ def _tell(
     usable = [tag.name for tag in tags if tag.name in left_out and tag.rows > tag.bad]
     if usable:
         log.warning("%d tags are no signals of the plant and left out, such as %s", len(usable), usable[0])
+
+
+def _tell_labels(events: Sequence[Event], labels: Sequence[str], others: Sequence[str]) -> None:
+    """What labels said, and what looks like one."""
+    for name in labels:
+        log.info("%s: %d events, the truth for fusion evaluate", name, told(events).get(name, 0))
+    for name in others:
+        log.warning(
+            "%s: only 0 and 1, and called like a label: --label %s makes the truth of it; a model may not see it, so "
+            "delete it from the plant otherwise and import with --again",
+            name,
+            name,
+        )
 
 
 # --- the plant

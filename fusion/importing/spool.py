@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -140,6 +140,12 @@ class Spool:
             .collect(engine="streaming")
         )
 
+    def of(self, code: int) -> pl.DataFrame:
+        """Times and values of one tag in order of time."""
+        pieces = [pl.LazyFrame(schema=SCHEMA), *(pl.scan_ipc(part.file) for part in self._parts)]
+        rows = pl.concat(pieces, how="diagonal").filter(pl.col("code") == code).select("t_ns", "value")
+        return rows.collect(engine="streaming").sort("t_ns", maintain_order=True)
+
     def between(self, start_ns: int, end_ns: int) -> pl.DataFrame:
         """Rows of ``start_ns <= t < end_ns`` in order of time; of equal stamps the one read last stands last."""
         wanted = pl.col("t_ns").is_between(start_ns, end_ns, closed="left")
@@ -149,18 +155,25 @@ class Spool:
         return rows if rows["t_ns"].is_sorted() else rows.sort("t_ns", maintain_order=True)
 
 
+def _kept_whole(edge: int, whole: Sequence[tuple[int, int]]) -> int:
+    return next((end for start, end in whole if start < edge < end), edge)
+
+
 def by_tag(code: NDArray[Any]) -> Ints:
     """The places of rows in order of their tags, within each as they are."""
     few = not len(code) or code.max() <= np.iinfo(np.uint16).max  # which numpy sorts in a single pass
     return np.argsort(code.astype(np.uint16) if few else code, kind="stable")
 
 
-def cut(survey: Survey, parts: int, most_rows: int) -> Iterator[tuple[int, int]]:
-    """Stretches of equal length of a second at least, cut again where one holds more than about ``most_rows``."""
+def cut(survey: Survey, parts: int, most_rows: int, whole: Sequence[tuple[int, int]] = ()) -> Iterator[tuple[int, int]]:
+    """Stretches of equal length of a second at least, cut again where one holds more than about ``most_rows``.
+
+    What is to stay ``whole`` is cut only where it holds more.
+    """
     end_ns = survey.last_ns + 1
     parts = max(1, min(parts, (end_ns - survey.first_ns) // NS_PER_S))
     edges = [survey.first_ns + (end_ns - survey.first_ns) * i // parts for i in range(parts + 1)]
-    for low, high in pairwise(edges):
+    for low, high in pairwise(sorted({_kept_whole(edge, whole) for edge in edges})):
         inside = survey.marks_ns[np.searchsorted(survey.marks_ns, low) : np.searchsorted(survey.marks_ns, high)]
         pieces = max(1, -(-len(inside) * MARK_ROWS // most_rows))
         inner = [int(inside[len(inside) * i // pieces]) for i in range(1, pieces)]

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import polars as pl
 
+from fusion.importing.labels import within
 from fusion.importing.spool import Resolver, Spool, Survey, ahead, cut
 from fusion.importing.tag_quality import TagQuality, follow
 from fusion.plant import Plant
+from fusion.recordings.recording import Event
 from fusion.recordings.tables import PROCESS_SCHEMA
 from fusion.recordings.writer import RecordingWriter
 
@@ -26,34 +28,42 @@ class Stretch:
     """Files with all process values of a stretch in order of time, and with the states among them where there are."""
 
     start_ns: int
+    end_ns: int
     table: Path
     states: Path | None
 
 
 def judge(
-    spool: Spool, survey: Survey, resolver: Resolver, tags: Sequence[TagQuality], folder: Path, parts: int
+    spool: Spool,
+    survey: Survey,
+    resolver: Resolver,
+    tags: Sequence[TagQuality],
+    folder: Path,
+    parts: int,
+    events: Sequence[Event] = (),
 ) -> Iterator[Stretch]:
     """Follow the tags through each stretch, in order of time, and write it while the next is followed."""
+    uncut = [(event.onset_ns, event.end_ns or survey.last_ns) for event in events]
     names = pl.Series("signal", spool.signals, dtype=pl.Enum(spool.signals))
-    followed = ahead(_followed(spool, cut(survey, parts, MOST_ROWS), resolver, tags))
-    for number, (start, held, rows) in enumerate(followed):
+    followed = ahead(_followed(spool, cut(survey, parts, MOST_ROWS, uncut), resolver, tags))
+    for number, (start, end, held, rows) in enumerate(followed):
         table = folder / f"stretch-{number:05}.parquet"
         named = rows.with_columns(names.gather(rows["code"]))
         whole = pl.concat([_held_rows(held, start, names.dtype), _process(named)])
         whole.write_parquet(table, compression_level=1, statistics=False)
-        yield Stretch(start_ns=start, table=table, states=_states(named, table))
+        yield Stretch(start_ns=start, end_ns=end, table=table, states=_states(named, table))
 
 
 def _followed(
     spool: Spool, spans: Iterator[tuple[int, int]], resolver: Resolver, tags: Sequence[TagQuality]
-) -> Iterator[tuple[int, list[_Known], pl.DataFrame]]:
-    """Each stretch with rows: its start, what was known of the tags when it began, and the rows in order of time."""
+) -> Iterator[tuple[int, int, list[_Known], pl.DataFrame]]:
+    """Each stretch with rows: start, end, what was known of the tags when it began, and the rows in order of time."""
     for start, end in spans:
         rows, order = resolver.resolve(spool.between(start, end))
         if len(rows):
             held = [(tag.name, *tag.held) for tag in tags if tag.held is not None]
             follow(tags, rows, order)
-            yield start, held, rows
+            yield start, end, held, rows
 
 
 def _process(rows: pl.DataFrame) -> pl.DataFrame:
@@ -85,16 +95,25 @@ def _states(rows: pl.DataFrame, table: Path) -> Path | None:
 
 
 def record(
-    stretches: Sequence[Stretch], plant: Plant, left_out: Sequence[str], folder: Path, kind: str
+    stretches: Sequence[Stretch],
+    plant: Plant,
+    left_out: Sequence[str],
+    folder: Path,
+    kind: str,
+    events: Sequence[Event] = (),
 ) -> Iterator[Path]:
-    """One recording for each stretch in which the plant has values; their files are used up."""
+    """One recording for each stretch in which the plant has values; their files are used up.
+
+    One in which something happened is of kind fault.
+    """
     folder.mkdir()
     for stretch in stretches:
         table = _without(stretch.table, left_out) if left_out else stretch.table
         if not pl.scan_parquet(table).filter(pl.col("clock") == CLOCK).head(1).collect().height:
             continue
         place = folder / datetime.fromtimestamp(stretch.start_ns / 1e9, UTC).strftime("%Y%m%dT%H%M%S")
-        with RecordingWriter(place, plant, kind=kind) as writer:
+        own = within(events, stretch.start_ns, stretch.end_ns)
+        with RecordingWriter(place, plant, kind="fault" if own else kind, events=own) as writer:
             writer.adopt(table)
             if stretch.states is not None:
                 writer.states(pl.read_parquet(stretch.states).filter(~pl.col("signal").is_in(left_out)))

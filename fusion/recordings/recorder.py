@@ -23,10 +23,11 @@ from fusion.clock import CLOCK
 from fusion.errors import ConfigError, RecordingError
 from fusion.files import hold
 from fusion.plant import Modality, Plant
+from fusion.recordings.held import Held
 from fusion.recordings.marks import Journal, Mark, kind_of
-from fusion.recordings.recording import Event, Recording
+from fusion.recordings.recording import Event, Recording, arrival_ns
 from fusion.recordings.writer import RecordingWriter, relabel
-from fusion.records import NS_PER_S, Item, Sample
+from fusion.records import NS_PER_S, Columns, Item, Sample
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ class Recorder:
 
     def __init__(self, config: RecorderConfig, plant: Plant, now_ns: Callable[[], int] = CLOCK.now_ns) -> None:
         config.check(plant)
-        self.trouble = ""
+        self.trouble = self._no_room = ""
         self.dropped = 0
         self._config, self.plant, self._now_ns = config, plant, now_ns
         self.folder = Path(config.folder)
@@ -94,6 +95,7 @@ class Recorder:
         self._counted: dict[str, int] = {}
         self._guard = threading.Condition()
         self._stopping = self._cutting = False
+        self._held = Held()
         self._slice: RecordingWriter | None = None
         self._slice_ns = self._segment_ns = 0
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
@@ -221,9 +223,14 @@ class Recorder:
             return
         if self._slice is None:
             self._slice_ns = self._now_ns()
-            self._segment_ns = self._segment_ns or self._slice_ns
             self._slice = RecordingWriter(self.folder / OPEN / f"{self._slice_ns:020d}", self.plant)
+        if not self._segment_ns:
+            self._segment_ns = self._slice_ns
+            for known in self._held.columns(_first_ns(item)):
+                self._slice.write(known)
         self._slice.write(item)
+        if isinstance(item, Columns):
+            self._held.take(item)
 
     def _turn(self, stopping: bool) -> None:
         """Close the slice, and the segment, when their time is over."""
@@ -262,17 +269,33 @@ class Recorder:
         segments = self.segments()
         used = sum(segment.bytes for segment in segments)
         free = [s for s in segments if not self._journal.within(*s.span_ns)]
+        before, self._no_room = self._no_room, ""
         while self._over(used):
             if not free:
-                raise OSError(f"marked recordings fill the budget of {self._config.budget_gib:g} GiB; move some away")
+                self._no_room = self._why_no_room(used)
+                if self._no_room != before:
+                    log.error("%s; until then what is recorded goes again", self._no_room)
+                return
             oldest = free.pop(0)
             shutil.rmtree(oldest.path)
             used -= oldest.bytes
             log.info("record: %s is gone, for the budget of disk", oldest.path.name)
 
     def _over(self, used: int) -> bool:
-        short = shutil.disk_usage(self.folder).free < self._config.free_gib * GIB
-        return used > self._config.budget_gib * GIB or short
+        return used > self._config.budget_gib * GIB or self._free() < self._config.free_gib * GIB
+
+    def _free(self) -> int:
+        return shutil.disk_usage(self.folder).free
+
+    def _why_no_room(self, used: int) -> str:
+        """Why budget and disk cannot be kept though all that may go is gone, and what to do."""
+        if used > self._config.budget_gib * GIB:
+            return f"record: marked recordings fill the budget of {self._config.budget_gib:g} GiB; move some away"
+        free, kept = self._free() / GIB, self._config.free_gib
+        return (
+            f"record: {free:.3g} GiB are free on the disk of {self.folder}, record.free_gib keeps {kept:g}; make room, "
+            "or record elsewhere"
+        )
 
     @contextlib.contextmanager
     def _telling(self) -> Iterator[None]:
@@ -285,13 +308,18 @@ class Recorder:
             self.trouble = f"record: {error}"
             self._abandon()
         else:
-            self.trouble = ""
+            self.trouble = self._no_room
 
     def _abandon(self) -> None:
         torn, self._slice = self._slice, None
         if torn is not None:
             with contextlib.suppress(OSError):
                 torn.abandon()
+
+
+def _first_ns(item: Item) -> int:
+    """When the first value of an item arrived [UTC ns]."""
+    return int(item.received_ns.min()) if isinstance(item, Columns) and len(item) else arrival_ns(item)
 
 
 def closed_recordings(folder: Path) -> list[Recording]:

@@ -73,7 +73,7 @@ def _evaluate(verb: argparse.ArgumentParser) -> None:
 def run_evaluate(arguments: argparse.Namespace) -> None:
     """Recordings through inference, scored against their truth; or minimal pairs."""
     from fusion.evaluation.ablation import Ablation
-    from fusion.evaluation.evaluate import evaluate
+    from fusion.evaluation.evaluate import evaluate, in_words
     from fusion.evaluation.pairs import judge_pairs
     from fusion.progress import working
 
@@ -95,6 +95,8 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     else:
         with working(f"evaluating {len(arguments.recording)} recordings"):
             report = evaluate(arguments.model, arguments.recording, ablation=ablation)
+        if arguments.json:
+            say(in_words(report))
     write_report(report, arguments.json)
 
 

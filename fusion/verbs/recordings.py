@@ -70,6 +70,9 @@ def _import(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--bad", action="append", default=[], type=finite, metavar="NUMBER", help="a number that means no value"
     )
+    verb.add_argument(
+        "--label", action="append", default=[], metavar="COLUMN", help="no tag: not zero where something was wrong"
+    )
     verb.add_argument("--accept-losses", action="store_true", help="exit with 0 though not all of the files was taken")
 
 
@@ -82,18 +85,27 @@ def run_import(arguments: argparse.Namespace) -> int:
         step_s=arguments.step,
         series=tuple(arguments.series),
         bad=tuple(arguments.bad),
+        labels=tuple(arguments.label),
         accept_losses=arguments.accept_losses,
         **{name: getattr(arguments, name) for name in names},
     )
     place = import_files(arguments.files, arguments.site, config)
-    say(
-        f"{place}: read report.html, correct {arguments.site / 'plant.yaml'}, then "
-        f"fusion train --recording {place}/recordings/*"
-    )
+    say(f"{place}: read report.html, correct {arguments.site / 'plant.yaml'}, then {_next(place, arguments.site)}")
     lost = [] if config.accept_losses else losses_of(place)
     if lost:
         sys.stderr.write("fusion: not all was taken: " + "; ".join(lost) + " (--accept-losses, if that is right)\n")
     return LOSSY if lost else 0
+
+
+def _next(place: Path, site: Path) -> str:
+    """What to do with recordings: normal ones are learned from, the others tell what a model finds."""
+    from fusion.recordings.recording import Recording
+
+    kinds = {Recording(folder).kind for folder in (place / "recordings").iterdir()}
+    recordings = f"--recording {place}/recordings/*"
+    if kinds == {"fault"}:
+        return f"fusion evaluate --model {site}/model {recordings} --json {site}/found.json"
+    return f"fusion train {recordings} --out {site}/model"
 
 
 def _pairs(verb: argparse.ArgumentParser) -> None:
