@@ -13,7 +13,7 @@ from grid_runs import frame_of
 
 from control.anomaly.alarms import AlarmConfig
 from fusion.clock import CLOCK
-from fusion.daemon import service
+from fusion.daemon import clerk, service
 from fusion.daemon.audit import AUDIT, Audit
 from fusion.daemon.desk import AlarmDesk
 from fusion.daemon.memory import TickMemory
@@ -152,7 +152,7 @@ def live(folder, port, play, enough=lambda publisher: False):
 
 def main(folder, port, kills):
     """Lives of a few milliseconds to a third of a second, then one in which nothing happens and all is delivered."""
-    service.INTAKE_PERIOD_S, service.ORDERS_PERIOD_S, service.HEALTH_PERIOD_S = 0.004, 0.02, 0.1
+    service.INTAKE_PERIOD_S, clerk.ORDERS_PERIOD_S, service.HEALTH_PERIOD_S = 0.004, 0.02, 0.1
     chance = random.Random(11)
     for life in range(kills):
         child = os.fork()

@@ -16,7 +16,7 @@ from wire_examples import until
 
 from control.anomaly.alarms import AlarmConfig
 from fusion.alarms import Alarm, AlarmOrder, AlarmState, MarkKind, MarkOrder, OrderKind
-from fusion.daemon import service
+from fusion.daemon import clerk, service
 from fusion.daemon.desk import AlarmDesk
 from fusion.daemon.service import Daemon
 from fusion.records import AnomalyState
@@ -35,7 +35,7 @@ def broker(tmp_path):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(service, "ORDERS_PERIOD_S", 0.02)
+    monkeypatch.setattr(clerk, "ORDERS_PERIOD_S", 0.02)
     monkeypatch.setattr(service, "HEALTH_PERIOD_S", 0.2)
 
 
@@ -71,7 +71,7 @@ def test_an_alarm_is_acknowledged_shelved_taken_back_accepted_and_returns(broker
         return [engine.rise(t_ns) if what == "rise" else engine.fall(what, t_ns) for what in wanted]
 
     reader = broker.read("fusion/kiln/v1/alarm", 7, timeout_s=20)
-    caplog.set_level(logging.INFO, "fusion.daemon.service")
+    caplog.set_level(logging.INFO, "fusion.daemon.clerk")
 
     async def scenario():
         made, engine, out = daemon(tmp_path, broker.port, play, AlarmConfig(longest_shelf_s=0.6))

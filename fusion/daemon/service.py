@@ -1,8 +1,8 @@
 """The daemon: supervise sources, tick the timeline, call inference, publish, report health, shut down.
 
-One task per source, one for intake, one for inference (in a single worker thread), one for orders of operators, one
-for health. Sources, timeline, inference and publisher stop in that order, the order of the data, each with a deadline.
-What an operator should know of is on disk before it is published.
+One task per source, one for intake, one for inference (in a single worker thread), one for orders of operators (the
+clerk), one for health. Sources, timeline, inference and publisher stop in that order, the order of the data, each with
+a deadline. What an operator should know of is on disk before it is published.
 """
 
 from __future__ import annotations
@@ -13,18 +13,15 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any, TypeVar
 
 from connectors.base import Source
-from control.advice.licence import Level
-from fusion.alarms import Alarm, AlarmOrder, MarkKind, MarkOrder, ModelOrder, ModeOrder, OrderKind
-from fusion.clock import CLOCK, Clock, iso_time
+from fusion.clock import CLOCK, Clock
 from fusion.daemon.audit import Audit
 from fusion.daemon.certificates import CertificateWatch
+from fusion.daemon.clerk import Clerk
 from fusion.daemon.desk import AlarmDesk
 from fusion.daemon.follower import Follower
-from fusion.daemon.glance import name_of
 from fusion.daemon.http import HttpConfig, serving
 from fusion.daemon.inquiries import Inquiries
 from fusion.daemon.memory import TickMemory
@@ -33,14 +30,12 @@ from fusion.daemon.seat import Seat
 from fusion.daemon.status import Statistics, Status, Watched
 from fusion.daemon.succession import Succession
 from fusion.ending import dead_thread
-from fusion.errors import ConfigError, PlantMismatch
 from fusion.health import Health
 from fusion.inference import Engine, Outcome
 from fusion.notify import notify
-from fusion.plain import plain
-from fusion.plant import Plant, difference
+from fusion.plant import Plant
 from fusion.prospects import Prospect, Question, Refusal, refused
-from fusion.recordings.marks import Mark, alarm_mark
+from fusion.recordings.marks import alarm_mark
 from fusion.recordings.recorder import Recorder
 from fusion.recordings.recording import arrival_ns
 from fusion.records import NS_PER_S, AnomalyState, Frame, Verdict
@@ -51,7 +46,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 INTAKE_PERIOD_S = 0.05
-ORDERS_PERIOD_S = 0.25
 QUESTIONS_PERIOD_S = 0.1
 PATIENCE_S = 5.0
 HEALTH_PERIOD_S = 2.0
@@ -97,12 +91,13 @@ class Daemon:
         self._succession = succession
         self._http = http or HttpConfig()
         self._lossless = lossless
-        self._follower = Follower(verifier_timeout_s)
         self._inquiries = Inquiries(whatif_per_minute, time.monotonic)
         self._clock = clock
         self._arrival_ns = 0
         self._frames: asyncio.Queue[tuple[Frame, int]] = asyncio.Queue(FRAMES_WAITING)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="inference")
+        follower = Follower(verifier_timeout_s)
+        self._clerk = Clerk(engine, outlet, self._desk, self._audit, recorder, succession, follower, clock, self._work)
         self._noted_skips = 0
         self.statistics = Statistics()
         watched = Watched(sources=sources, timeline=timeline, engine=engine, outlet=outlet, desk=self._desk)
@@ -113,7 +108,7 @@ class Daemon:
         """Run until ``stop`` is set or, in replay, until every source has finished."""
         intake = asyncio.create_task(self._intake(stop), name="intake")
         inference = asyncio.create_task(self._inference(), name="inference")
-        orders = asyncio.create_task(self._orders(), name="orders")
+        orders = asyncio.create_task(self._clerk.watch(), name="orders")
         health = asyncio.create_task(self._health(), name="health")
         questions = asyncio.create_task(self._questions(), name="questions")
         rest = [orders, health, questions]
@@ -123,7 +118,7 @@ class Daemon:
             self._audit.note("started", model=self._engine.model_id)
             for alarm in self._desk.again():
                 self._outlet.again(alarm, self._clock.now_ns())
-                self._note(alarm, self._clock.now_ns())
+                self._clerk.note(alarm, self._clock.now_ns())
             if self._recorder is not None:
                 await asyncio.to_thread(self._recorder.start)
                 told = await asyncio.to_thread(self._recorder.told)
@@ -151,7 +146,7 @@ class Daemon:
             self._engine.close()
         try:
             self._desk.settle(self._outlet.settled)
-            self._saving()()
+            self._clerk.saving()()
             if self._memory is not None:
                 self._memory.close()
         finally:
@@ -208,7 +203,7 @@ class Daemon:
             frame, closed_ns = await self._frames.get()
             newest = self._frames.empty()
             for answer in self._outlet.answers():
-                await self._kept("answer", id=answer.id, answer=answer.answer, reason=answer.reason, by=answer.by)
+                await self._clerk.kept("answer", id=answer.id, answer=answer.answer, reason=answer.reason, by=answer.by)
                 await self._work(self._engine.answer, answer)
             if self._noted_skips < self.statistics.skipped_ticks:
                 self._noted_skips = self.statistics.skipped_ticks
@@ -229,11 +224,11 @@ class Daemon:
         with self._desk.telling(self._outlet.settled):
             outcome, changed = self._desk.take(outcome)
             if outcome.anomalies or self._engine.notes != self._desk.notes:
-                await self._save()
+                await self._clerk.save()
             await self._work(self._outlet.outcome, outcome)
             if (advice := outcome.recommendation) is not None and advice.verdict is Verdict.ADVISE:
-                await self._kept("advice", id=advice.id, moves={m.signal: m.recommended for m in advice.moves})
-            await self._tell(changed, outcome.frame.t_ns)
+                await self._clerk.kept("advice", id=advice.id, moves={m.signal: m.recommended for m in advice.moves})
+            await self._clerk.tell(changed, outcome.frame.t_ns)
         for anomaly in outcome.anomalies:
             if self._recorder is not None and anomaly.state is not AnomalyState.HELD:
                 self._recorder.mark(alarm_mark(anomaly))
@@ -242,43 +237,6 @@ class Daemon:
     async def _work(self, work: Callable[..., T], *given: Any) -> T:
         """Do something in the thread of the engine, after what it has been given before."""
         return await asyncio.get_running_loop().run_in_executor(self._worker, work, *given)
-
-    async def _save(self) -> None:
-        """Put the alarm list as it now is on the disk."""
-        await self._work(self._saving())
-
-    def _saving(self) -> Callable[[], None]:
-        alarms, untold = self._desk.log.alarms, frozenset(self._desk.untold)
-        return lambda: self._desk.save(alarms, untold, self._engine.sequence, self._engine.notes)
-
-    async def _orders(self) -> None:
-        """Do what operators say, whether ticks come or not."""
-        while True:
-            with self._desk.telling(self._outlet.settled):
-                now_ns = self._clock.now_ns()
-                changed = list(self._desk.unshelve_due(now_ns))
-                for order in self._outlet.orders():
-                    if isinstance(order, MarkOrder):
-                        await self._marked(order)
-                    elif isinstance(order, ModeOrder):
-                        await self._moded(order)
-                    elif isinstance(order, ModelOrder):
-                        await self._chosen(order)
-                    else:
-                        changed += await self._obeyed(order, now_ns)
-                if changed:
-                    await self._save()
-                    await self._tell(changed, now_ns)
-                await self._followed()
-            await asyncio.sleep(ORDERS_PERIOD_S)
-
-    async def _followed(self) -> None:
-        """Leave supervised where nobody can be heard who follows; nothing but an order brings it back."""
-        if lost := self._follower.lost(self._engine.mode, self._outlet.verifier, time.monotonic()):
-            await self._work(self._engine.order, str(Level.ADVISE))
-            await self._kept("mode", mode=str(Level.ADVISE), by="daemon", reason=lost)
-            await self._save()
-            log.warning("advice is in mode %s: %s", Level.ADVISE, lost)
 
     async def _questions(self) -> None:
         """Answer what is asked about the future."""
@@ -299,87 +257,6 @@ class Daemon:
             return refused(question, now_ns, Refusal.BUSY, text, self._engine.model_id)
         return await self._work(self._engine.whatif, question)
 
-    async def _obeyed(self, order: AlarmOrder, t_ns: int) -> list[Alarm]:
-        """The alarm that an order has changed, if any."""
-        try:
-            alarm = self._desk.obey(order, t_ns)
-        except ConfigError as error:
-            self._outlet.refused("order:refused")
-            await self._kept("refused", id=order.id, order=order.order, by=order.by)
-            log.warning("order to %s by %s is refused: %s", order.order, order.by or "nobody", error)
-            return []
-        await self._kept("order", id=order.id, order=order.order, by=order.by, for_s=order.for_s)
-        if alarm is not None and order.order is OrderKind.NORMAL:
-            await self._work(self._engine.accept, order.id)
-            self._note_good(alarm, order.by)
-        return [] if alarm is None else [alarm]
-
-    async def _moded(self, order: ModeOrder) -> None:
-        """Have advice do what an operator asks."""
-        try:
-            changed = await self._work(self._engine.order, order.mode)
-        except ConfigError as error:
-            self._outlet.refused("mode:refused")
-            await self._kept("refused", mode=order.mode, by=order.by)
-            log.warning("order by %s is refused: %s", order.by or "nobody", error)
-            return
-        if changed:
-            await self._kept("mode", mode=order.mode, by=order.by)
-            await self._save()
-            log.info("advice is in mode %s, says %s", order.mode, order.by or "nobody")
-
-    async def _chosen(self, order: ModelOrder) -> None:
-        """Have a model put to use that somebody chooses."""
-        try:
-            if self._succession is None:
-                raise ConfigError("no models are kept here; say learn.models")
-            await asyncio.to_thread(self._succession.choose, order)
-        except ConfigError as error:
-            self._outlet.refused("model:refused")
-            await self._kept("refused", model=order.model, by=order.by)
-            log.warning("order by %s is refused: %s", order.by, error)
-        else:
-            await self._kept("model", model=order.model, by=order.by)
-
-    async def retarget(self, plant: Plant) -> None:
-        """Take over the targets of a plant that is otherwise the one that runs.
-
-        Raises:
-            PlantMismatch: where it is another.
-        """
-        if plant.fingerprint != self._engine.plant.fingerprint:
-            raise PlantMismatch(f"more than targets has changed: {difference(self._engine.plant, plant)}; start again")
-        await self._work(self._engine.retarget, plant)
-        await self._kept("targets", targets=plain(plant.targets))
-        log.info("targets of plant %s are taken over", plant.name)
-
-    async def _marked(self, order: MarkOrder) -> None:
-        """Keep what somebody says of a stretch of time."""
-        try:
-            if self._recorder is None:
-                raise ConfigError("nothing is recorded here; say record.folder")
-            mark = self._recorder.obey(order)
-        except ConfigError as error:
-            self._outlet.refused("mark:refused")
-            log.warning("mark by %s is refused: %s", order.by or "nobody", error)
-        else:
-            said = {"kind": mark.kind, "by": mark.by, "since": mark.onset_ns, "until": mark.end_ns}
-            await self._kept("mark", name=mark.name, **said)
-
-    def _note_good(self, alarm: Alarm, by: str) -> None:
-        """What an operator takes for normal is learned from."""
-        if self._recorder is not None:
-            since_ns, now_ns = alarm.anomaly.t_onset_ns, self._clock.now_ns()
-            name = f"{alarm.anomaly.id} good"
-            self._recorder.mark(Mark(name=name, kind=MarkKind.GOOD, onset_ns=since_ns, end_ns=now_ns, by=by))
-
-    async def _tell(self, changed: Sequence[Alarm], t_ns: int) -> None:
-        """Say what became of alarms, to everyone and in the log."""
-        for alarm in changed:
-            await self._work(self._outlet.alarm, alarm, t_ns)
-            await self._work(self._note, alarm, t_ns)
-            log.info("alarm %s (%s) at %s: %s", alarm.anomaly.id, name_of(alarm), iso_time(t_ns), _said(alarm, t_ns))
-
     async def _health(self) -> None:
         while True:
             health = self.health("online")
@@ -388,31 +265,19 @@ class Daemon:
             await asyncio.sleep(HEALTH_PERIOD_S)
             self._desk.settle(self._outlet.settled)
             if self._desk.stale:
-                await self._save()
+                await self._clerk.save()
 
-    async def _kept(self, what: str, **details: Any) -> None:
-        """Keep for good what was done, before anything follows from it."""
-        await self._work(partial(self._audit.note, what, **details))
+    async def retarget(self, plant: Plant) -> None:
+        """Take over the targets of a plant that is otherwise the one that runs.
 
-    def _note(self, alarm: Alarm, t_ns: int) -> None:
-        """Keep for good where an alarm stands."""
-        self._audit.note("alarm", id=alarm.anomaly.id, name=name_of(alarm), said=_said(alarm, t_ns))
+        Raises:
+            PlantMismatch: where it is another.
+        """
+        await self._clerk.retarget(plant)
 
     def health(self, state: str) -> Health:
         """The daemon as the operator should see it, now."""
         return self._status.health(state)
-
-
-def _said(alarm: Alarm, t_ns: int) -> str:
-    """Where an alarm stands, and who has seen, shelved or accepted it."""
-    said = [str(alarm.state(t_ns))]
-    if alarm.acknowledged_ns is not None:
-        said.append(f"acknowledged by {alarm.acknowledged_by} at {iso_time(alarm.acknowledged_ns)}")
-    if alarm.shelved_until_ns is not None:
-        said.append(f"shelved by {alarm.shelved_by} until {iso_time(alarm.shelved_until_ns)}")
-    if alarm.accepted_by:
-        said.append(f"taken for normal by {alarm.accepted_by}")
-    return ", ".join(said)
 
 
 async def _first_failure_or_done(intake: asyncio.Task[None], *others: asyncio.Future[None]) -> None:
