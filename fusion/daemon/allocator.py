@@ -2,7 +2,7 @@
 
 Left alone, glibc makes an arena for each of the many threads, and raises the size from which memory is a mapping of its
 own as soon as a large block is given back once; from then on what pictures and recordings need for a moment lies
-between what stays, and the process grows for hours without using more.
+between what stays, and the process holds more than it uses.
 """
 
 from __future__ import annotations
