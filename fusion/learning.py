@@ -13,6 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from control.anomaly.calibration import Calibration
 from fusion.checkpoint import load_checkpoint
 from fusion.errors import ConfigError, RecordingError
 from fusion.evaluation.evaluate import false_raises, normal_hours, play_all
@@ -22,12 +25,16 @@ from fusion.model_store import VERDICT, ModelStore
 from fusion.plain import plain
 from fusion.plant import Plant
 from fusion.recordings.recording import Recording
+from fusion.records import Statistic
 from fusion.training.settings import TrainConfig
 from fusion.training.train import train
 
 log = logging.getLogger(__name__)
 
 BY = "backtest"
+STRANGE = (
+    30.0  # median distance of normal data: 0.3 on the simulated line, 2.6 on SKAB, 2238 on an hour of a foreign plant
+)
 LEAST_KEPT_BACK = 4  # recordings from which on the last is kept back
 
 
@@ -80,10 +87,23 @@ def learn(records: Path, store: ModelStore, plant: Plant, config: TrainConfig) -
     return verdict
 
 
+def _strange(limits: Calibration) -> str:
+    """Whether what limits were set on was like what was trained on: distances of normal data are about one."""
+    distances = [m for e, m in zip(limits.energies, limits.median, strict=True) if e.statistic is Statistic.T2]
+    typical = float(np.median(distances)) if distances else 0.0
+    if typical < STRANGE:
+        return ""
+    return (
+        f"; its limits were set on times unlike those it was trained on (distances of {typical:.0f}, about 1 is "
+        "usual), so it finds little: record longer, until setpoints have moved, and leave out tags that only grow"
+    )
+
+
 def _tried(place: Path, store: ModelStore, kept_back: Sequence[Path]) -> Verdict:
     """The new model beside the one in use, on what was kept back."""
     limits = calibration_of(load_checkpoint(place))
     proven = f"{limits.hours:.1f} h behind its limits, at most {limits.bound_per_day:.0f} false raises a day excluded"
+    proven += _strange(limits)
     present = store.current
     if present is None or not kept_back:
         return Verdict(model=place.name, taken=True, reason=f"the first one: {proven}")

@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,12 +22,13 @@ from fusion.daemon.seat import Seat
 from fusion.daemon.settings import DaemonConfig
 from fusion.daemon.succession import Succession, first_model
 from fusion.errors import ConfigError
-from fusion.learning import normal_recordings
+from fusion.learning import _strange, normal_recordings
 from fusion.model_store import ModelStore
 from fusion.plant_file import dump_plant
 from fusion.recordings.recorder import Recorder, RecorderConfig
 from fusion.recordings.recording import Recording
 from fusion.recordings.writer import relabel
+from fusion.records import Energy, Origin
 from fusion.timeline.history import frames
 from tests.small_plants import SMALL, small_values, write_recording
 
@@ -58,6 +60,15 @@ def test_the_first_model_is_used_and_its_hours_are_said(site):
     assert (first.model, first.by) == ("0001", "backtest")
     assert "h behind its limits" in first.reason
     assert json.loads((site / "models" / "0001" / "verdict.json").read_text())["taken"] is True
+
+
+@pytest.mark.parametrize(("distances", "said"), [((0.8, 2.0, 5000.0), False), ((20.0, 2169.0, 8e5), True)])
+def test_a_model_that_was_calibrated_on_another_plant_than_it_knows_is_said(distances, said):
+    """Such as one of an hour whose setpoints moved in its last part only: its limits are beyond any fault."""
+    energies = [Energy(name=str(i), origin=Origin.AHEAD, family="innovation") for i in range(len(distances))]
+    text = _strange(SimpleNamespace(energies=energies, median=np.array(distances)))
+    assert ("it finds little" in text) is said
+    assert bool(text) is said
 
 
 def test_a_later_model_is_tried_on_what_neither_has_seen(site):

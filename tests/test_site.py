@@ -19,7 +19,7 @@ from fusion.site import opcua
 from fusion.site.found import FoundTag, Kind
 from fusion.site.loops import judge
 from fusion.site.naming import name_tags
-from fusion.site.proposal import propose
+from fusion.site.proposal import counts, propose
 from fusion.site.units import from_code, from_text, from_words
 from tests.contract.peers import OpcUaPeer, free_port
 from tests.foreign_server import TAGS, Background, ForeignServer, Tag, discover
@@ -224,16 +224,26 @@ def tag_seen(path, values, **known):
 
 def test_limits_that_a_minute_cannot_show_are_not_made_of_it():
     made = proposed_of(
-        tag_seen("A/FQ1", range(48_211, 48_231), unit="m3"),
-        tag_seen("A/E1", [812_345 + 0.1 * i for i in range(20)], unit="kW.h"),
         tag_seen("A/LT1", [58.0, 59.0, 58.5], unit="%"),
         tag_seen("A/PT1", [812_345.0, 812_345.5, 812_344.9], unit="Pa"),
     )
-    for name in ("FQ1", "E1"):
-        assert (made[name][0].low, made[name][0].high) == (None, None)
-        assert made[name][1][0].startswith("a counter")
     assert (made["LT1"][0].low, made["LT1"][0].high) == (0.0, 100.0)
     assert (made["PT1"][0].low, made["PT1"][0].high) == (812_344.84, 812_345.56)
+
+
+@pytest.mark.parametrize(
+    ("tag", "counter"),
+    [
+        (tag_seen("A/31FQ0070", range(48_211, 48_231), unit="m3"), True),
+        (tag_seen("A/E1", [812_345 + 0.1 * i for i in range(20)], unit="kW.h"), True),
+        (tag_seen("A/Menge", [1.0, 2.0, 3.0, 3.0, 4.0], description="Menge gesamt"), True),
+        (tag_seen("A/31FQ0070", [5.0, 6.0, 5.5, 7.0, 8.0], unit="m3"), False),
+        (tag_seen("A/LT1", range(20), unit="m3"), False),
+        (tag_seen("A/31FQ0071", [7.0] * 20, unit="m3"), False),
+    ],
+)
+def test_what_only_grows_and_adds_up_is_a_counter(tag, counter):
+    assert counts(tag) is counter
 
 
 def test_a_unit_that_is_not_served_comes_from_what_belongs_together():

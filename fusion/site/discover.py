@@ -16,6 +16,7 @@ from connectors.opcua.config import OpcUaConfig
 from connectors.settings import redacted
 from fusion.errors import ConfigError, FusionError
 from fusion.site.found import Found
+from fusion.site.proposal import counts
 
 FORMS = "opc.tcp://HOST:PORT, mqtt://HOST:PORT, mqtts://HOST:PORT, rtsp://HOST:PORT/PATH, lidar://HOST:PORT"
 PORTS = {"mqtt": 1883, "mqtts": 8883, "lidar": 2368, "udp": 2368}
@@ -68,6 +69,7 @@ def look(urls: Sequence[str], config: DiscoverConfig) -> tuple[list[Found], list
         if isinstance(answer, Found):
             answer.settings = {key: value for key, value in settings.items() if value is not None}
             _leave_out_unwritable(answer)
+            _leave_out_counters(answer)
             found.append(answer)
         else:
             failed.append(f"{redacted(url)}: {str(answer).removeprefix(f'{redacted(url)}: ')}")
@@ -80,6 +82,15 @@ def _leave_out_unwritable(found: Found) -> None:
     if len(kept) < len(found.tags):
         found.left_out = {**found.left_out, "${ in its address": len(found.tags) - len(kept)}
         found.tags = kept
+
+
+def _leave_out_counters(found: Found) -> None:
+    """A total leaves every level that a model was trained on, and foretells itself to many digits."""
+    counters = [tag for tag in found.tags if counts(tag)]
+    if counters:
+        names = ", ".join(tag.path[-1] for tag in counters)
+        found.left_out = {**found.left_out, f"a counter, which only grows ({names})": len(counters)}
+        found.tags = [tag for tag in found.tags if tag not in counters]
 
 
 async def _answer(ask: Ask) -> Found | FusionError:

@@ -59,6 +59,14 @@ def _units_of_own_names(tags: Sequence[FoundTag]) -> dict[str, str]:
     return {name: min(units) for name, units in found.items() if len(units) == 1}
 
 
+def counts(tag: FoundTag) -> bool:
+    """Whether a tag is a total: it grew at each change, of a quantity that adds up or by a name that says so."""
+    if not tag.seen.grows or tag.seen.count < FEWEST_STEPS:
+        return False
+    said = " ".join((tag.path[-1], tag.description))
+    return tag.unit in ADDS_UP or bool(COUNTER.search(said))
+
+
 def _signal(
     tag: FoundTag, own: Judged, tags: Mapping[str, FoundTag], alike: Mapping[str, str], step_s: float, seconds: float
 ) -> FoundSignal:
@@ -117,20 +125,10 @@ def _limits(tag: FoundTag, unit: str, loop: FoundTag | None, seconds: float) -> 
         return None, None, "no limits are served and nothing moved"
     if unit == "%" and tag.seen.low >= 0.0 and tag.seen.high <= 100.0:
         return 0.0, 100.0, "low and high are those of a share: none are served"
-    if _counts(tag, unit):
-        return None, None, "a counter, which only grows: leave it out unless you want it watched"
     margin = MARGIN * (tag.seen.high - tag.seen.low)
     digits = 2 - math.floor(math.log10(tag.seen.high - tag.seen.low))  # of the span, not of the value
     low, high = round(tag.seen.low - margin, digits), round(tag.seen.high + margin, digits)
     return low, high, f"low and high are what {seconds:g} s showed, widened"
-
-
-def _counts(tag: FoundTag, unit: str) -> bool:
-    """Whether a tag is a total: it grew at each change, of a quantity that adds up or by a name that says so."""
-    if not tag.seen.grows or tag.seen.count < FEWEST_STEPS:
-        return False
-    said = " ".join((tag.path[-1], tag.description))
-    return unit in ADDS_UP or bool(COUNTER.search(said))
 
 
 def _outside(tag: FoundTag) -> str:
