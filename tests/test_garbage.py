@@ -47,6 +47,12 @@ def test_what_was_a_connection_goes_soon_beside_libraries_that_stay():
     assert most["apart"] < 30 < 200 < most["untouched"]
 
 
+def test_a_process_ends_without_complaints():
+    ends = "import connectors.lidar.velodyne; from fusion.garbage import set_apart; set_apart()"
+    done = subprocess.run([sys.executable, "-c", ends], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 class ReachedError(Exception):
     """A process has got as far as it should."""
 
