@@ -13,6 +13,7 @@ from models.linear.fit import fit_core
 from models.linear.past import TAG_ALPHAS, past
 from models.linear.rhythm import AHEAD, WINDOW, Rhythm
 from models.monitors import relief
+from models.monitors.distance import Distance
 from models.monitors.piece import Piece
 from models.monitors.relief import Local, LocalCarry
 from models.monitors.steadiness import Steadiness
@@ -154,3 +155,27 @@ def test_a_plant_with_one_short_run_and_no_actions_has_a_core():
     made = core.scaling.tags.engineering(encoding.tags[-1] + head.between_GH.numpy() @ core.base(encoding[-1:])[0])
     np.testing.assert_allclose(course, np.tile(made, (4, 1, 1)))
     assert head.summary(nothing, *last[2:]).shape == (4, len(HORIZONS), 0)
+
+
+def test_a_column_that_later_leaves_its_spread_by_far_does_not_deafen_the_others():
+    """The output of a controller follows exactly from its tags while nobody moves its setpoint."""
+    random = np.random.default_rng(11)
+    tight = random.normal(size=(2000, 3)) * [1.0, 1.0, 1e-4]
+    later = random.normal(size=(1000, 3)) * [1.5, 1.0, 0.5]
+    narrow = Distance.fit(tight, np.arange(3))
+    assert np.median(narrow.energy(later)) > 1e5
+    wide = narrow.widened(later)
+    assert 0.2 < np.median(wide.energy(later)) < 2.0
+    off = later + np.array([0.0, 8.0, 0.0])
+    assert np.quantile(wide.energy(later), 0.99) < np.median(wide.energy(off))
+    assert (wide.contributions(off, 3)[:, 1] > 0.5).mean() > 0.9
+    np.testing.assert_array_equal(np.diag(wide.precision)[:2], np.diag(narrow.precision)[:2])  # within its spread
+
+
+def test_a_distance_that_holds_later_stays_as_it_is():
+    random = np.random.default_rng(12)
+    fitted = Distance.fit(random.normal(size=(2000, 3)))
+    assert fitted.widened(random.normal(size=(500, 3)) * 5.0) is fitted
+    assert fitted.widened(np.zeros((0, 3))) is fitted
+    still = Distance.fit(np.zeros((100, 2)))
+    assert still.widened(np.ones((50, 2))) is still

@@ -46,8 +46,8 @@ class PlannerConfig:
     every few minutes. More knots plan a course of moves, the first for the next 10 s, each later one for twice as long
     as the one before, and expect to be asked again soon. What is asked for now comes about ``latency_s`` later.
     ``sigma`` is the first spread of the samples as a share of the reach. Moves below ``deadband`` (share of range) and
-    moves that bring less than ``minor`` of the saving are left out. The best samples go on for ``refinements`` steps
-    down the gradient.
+    moves that bring less than ``minor`` of the saving are left out. With several knots the best samples go on for
+    ``refinements`` steps down the gradient; one is found by samples alone.
     """
 
     samples: int = 128
@@ -255,7 +255,8 @@ class _Search:
             pool = elite.take(torch.arange(max(1, round(config.kept * config.elites))))
         pool = pool.join(self._judge(mean_JA[None]))
         best = pool.take(pool.order()[:_REFINED])
-        best = best.join(self._refined(best, reach_JA))
+        if config.knots > 1:
+            best = best.join(self._refined(best, reach_JA))
         return self._spare(best.take(best.order()[:1]))
 
     def _single(self, hold_JA: Tensor, spread_JA: Tensor) -> _Candidates:

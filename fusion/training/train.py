@@ -47,7 +47,7 @@ from models import distributed
 from models.features.stem import FeatureStem
 from models.linear.core import LinearConfig, LinearCore
 from models.linear.fit import fit_core
-from models.monitors.fit import fit_monitors
+from models.monitors.fit import fit_monitors, widened
 from models.monitors.monitors import Monitors
 from models.networks.jepa import Jepa
 from models.operating.fit import fit_states
@@ -126,8 +126,9 @@ def train(recordings: Sequence[Path], out: Path, config: TrainConfig, ticks: Pat
         def complete() -> tuple[None, None]:
             assert own is not None  # noqa: S101 - only the first process is asked
             later, before, held = split.calibration, split.fitted, split.held_out
+            monitors = widened(own[1], later)
             model = PlantModel.assemble(
-                basis.plant, basis.core, own[1], trained.networks, later, before, held, basis.states
+                basis.plant, basis.core, monitors, trained.networks, later, before, held, basis.states
             )
             publish(model, split, trained, out, config, started, bar)
             (work / LOGS).rename(out / LOGS)

@@ -128,6 +128,10 @@ class CrossModal:
         names = np.repeat(list(widths), [w * (1 + len(INPUT_ALPHAS)) for w in widths.values()])
         return np.flatnonzero(np.isin(names, used))
 
+    def widened(self, wider: Mapping[int, Distance]) -> CrossModal:
+        """With other distances in the place of those with these identities."""
+        return replace(self, distances={key: wider.get(id(d), d) for key, d in self.distances.items()})
+
     def begin(self) -> CrossCarry:
         """The carry at the start of a stream."""
         return CrossCarry()

@@ -5,7 +5,7 @@ Shape letters: T ticks, C columns, G signals.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from models.scaling import Floats
 
+WIDER = 10.0  # times its spread, from which a column was not fitted but copied
+OFTEN, OFTEN_NORMAL = 0.95, 3.84  # the share of later samples that count, and what is normal there: chi squared
 SHRINKAGE = 0.1  # towards the diagonal: few independent ticks, many columns
 
 
@@ -41,6 +43,24 @@ class Distance:
         precision[kept] = np.linalg.inv(covariance[kept])
         groups = np.zeros(len(mean), np.int64) if group is None else group
         return cls(mean, precision, groups)
+
+    def widened(self, later: Floats) -> Distance:
+        """The distance in which no column is far tighter than on normal samples [T, C] that it was not fitted on.
+
+        What follows exactly from the rest while it is fitted, the output of a controller that nobody touched, need not
+        do so later: one such column would make all others unheard. A column that leaves its spread by ``WIDER`` is
+        given the later one; others stay as they are.
+        """
+        variance = np.diag(np.linalg.pinv(self.precision, hermitian=True))
+        known = (variance > 0) & (np.diag(self.precision) > 0)
+        if not len(later) or not known.any():
+            return self
+        seen = np.quantile((later - self.mean) ** 2, OFTEN, axis=0) / OFTEN_NORMAL
+        ratio = np.where(known, seen / np.where(known, variance, 1.0), 1.0)
+        wider = np.where(ratio > WIDER**2, ratio, 1.0)
+        if not (wider > 1.0).any():
+            return self
+        return replace(self, precision=self.precision / np.sqrt(np.outer(wider, wider)))
 
     def energy(self, values: Floats) -> Floats:
         """Distance [T] of [T, C]."""

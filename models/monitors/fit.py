@@ -15,16 +15,17 @@ from models.linear.core import LinearCore
 from models.monitors.balance import Laws
 from models.monitors.cells import fit_cells
 from models.monitors.crossmodal import CrossModal
+from models.monitors.distance import T2, Distance
 from models.monitors.health import SignsOfLife
 from models.monitors.innovation import Innovations
 from models.monitors.joint_variates import Joint
-from models.monitors.monitors import Monitors
+from models.monitors.monitors import MonitorCarry, Monitors
 from models.monitors.piece import piece
 from models.monitors.relations import Relations
 from models.monitors.relief import Local
 from models.monitors.residual import WARM_UP_TICKS
 from models.monitors.two_ticks import Lagged
-from models.scaling import Bools
+from models.scaling import Bools, Floats
 from models.ticks import Ticks
 
 NEVER_USUAL = (Origin.ALIVE, Origin.LAW)  # dead sensors and broken balances
@@ -64,6 +65,22 @@ def fit_monitors(
         ranges={m: _range(runs, m) for m in media},
     )
     return replace(rough, local=_usual(rough, everything))
+
+
+def widened(monitors: Monitors, runs: Sequence[Ticks]) -> Monitors:
+    """The monitors in which no distance rests on a column that later normal runs do not keep to."""
+    seen: dict[int, list[tuple[Distance, Floats]]] = {}
+    for run in runs:
+        carry, encoding = MonitorCarry(), monitors.core.encode(run)[0]
+        for residual in monitors.residuals(run, encoding, monitors.calibrated(run), carry):
+            if isinstance(residual.chart, T2):
+                for rows, distance in residual.chart.judges:
+                    settled = residual.chart.values[rows[rows >= WARM_UP_TICKS]]
+                    seen.setdefault(id(distance), []).append((distance, settled))
+    wider = {key: found[0][0].widened(np.concatenate([v for _, v in found])) for key, found in seen.items()}
+
+    others = tuple(o.widened(wider) if isinstance(o, CrossModal | Joint) else o for o in monitors.others)
+    return replace(monitors, ahead=monitors.ahead.widened(wider), others=others)
 
 
 def _usual(monitors: Monitors, runs: Sequence[Ticks]) -> Local:

@@ -75,6 +75,10 @@ class Innovations:
         limits = {name: _limits(core, runs, horizon) for name, horizon in HORIZON.items()}
         return replace(model, distances=distances, limits=limits)
 
+    def widened(self, wider: Mapping[int, Distance]) -> Innovations:
+        """With other distances in the place of those with these identities."""
+        return replace(self, distances={key: wider.get(id(d), d) for key, d in self.distances.items()})
+
     def begin(self) -> InnovationCarry:
         """The carry at the start of a stream."""
         return InnovationCarry()

@@ -7,7 +7,7 @@ Shape letters: T ticks, P joint past features, V variates.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -66,6 +66,10 @@ class Joint:
             distances[alpha] = Distance.fit(np.concatenate(smooth), np.full(directions.shape[1], -1, np.int64))
         records = [Energy(name=f"joint.{a}", origin=Origin.AHEAD, family="joint", speed=a) for a in ALPHAS]
         return cls(tuple(records), components, directions, distances)
+
+    def widened(self, wider: Mapping[int, Distance]) -> Joint:
+        """With other distances in the place of those with these identities."""
+        return replace(self, distances={key: wider.get(id(d), d) for key, d in self.distances.items()})
 
     def begin(self) -> JointCarry:
         """The carry at the start of a stream."""

@@ -131,8 +131,8 @@ class Monitors:
         ``carry`` is updated in place.
         """
         carry = carry or MonitorCarry()
-        calibrated = self._calibrated(ticks)
-        residuals = self._residuals(ticks, encoding, calibrated, carry)
+        calibrated = self.calibrated(ticks)
+        residuals = self.residuals(ticks, encoding, calibrated, carry)
         raw = [residual.chart.energy() for residual in residuals]
         values = self.local.step(np.stack(raw, 1) if raw else np.zeros((len(ticks), 0)), carry.local)
         values[(carry.ticks + np.arange(len(ticks)))[:, None] < self._warm_up_ticks()] = np.nan
@@ -160,9 +160,13 @@ class Monitors:
         """How long each energy [E] says nothing: what is less the usual must know what is usual."""
         return np.array([FIRST_TICKS if e.relative else WARM_UP_TICKS for e in self.energies], np.int64)
 
-    def _residuals(
+    def residuals(
         self, ticks: Ticks, encoding: Encoding, calibrated: Mapping[str, Bools], carry: MonitorCarry
     ) -> list[Residual]:
+        """What the generators make of consecutive ticks, in the order of the energies; updates ``carry``.
+
+        ``calibrated`` [T] by medium is where its level is one seen in training.
+        """
         carry.others = carry.others or [other.begin() for other in self.others]
         there = {medium: good & self._alive(medium, ticks, carry) for medium, good in calibrated.items()}
         read = piece(ticks, encoding, self.core.scaling, there, carry.held)
@@ -240,7 +244,7 @@ class Monitors:
                 suspects &= holds[:, None] | (share[:, :tags] > 0)
         return suspects
 
-    def _calibrated(self, ticks: Ticks) -> dict[str, Bools]:
+    def calibrated(self, ticks: Ticks) -> dict[str, Bools]:
         """Ticks whose level-like features lie where the medium was trained; False where it is absent."""
         made = {}
         for name, span in self.ranges.items():

@@ -29,7 +29,7 @@ from fusion.plant import Modality, Plant, Signal
 from fusion.records import NS_PER_S, AnomalyState
 from models.features.stem import FeatureStem
 from models.linear.fit import fit_core
-from models.monitors.fit import fit_monitors
+from models.monitors.fit import fit_monitors, widened
 from models.networks.size import preset
 from models.operating.fit import fit_states
 from models.plant_model import PlantModel
@@ -124,6 +124,9 @@ class System:
         networks = build(plant, core, training, preset("demo"), seed)
         config = FitConfig(seconds=seconds, seed=seed)
         Fitter(networks, core, plant, training, held_out, config, clock=time.process_time).run()
+        monitors = widened(
+            monitors, [run[cut.decided : cut.limited] for run, cut in pairs if cut.limited > cut.decided]
+        )
         later = [run[: cut.limited] for run, cut in pairs]
         states = fit_states(normal, plant)
         model = PlantModel.assemble(plant, core, monitors, networks, later, normal, normal, states)
