@@ -124,7 +124,7 @@ class WorldModel:
 
     def _state(self, encoding: Encoding, trail: Trail) -> State:
         def last(values: Floats) -> Tensor:
-            return torch.from_numpy(np.ascontiguousarray(values[-1])).to(self.device)
+            return torch.from_numpy(np.array(values[-1])).to(self.device)
 
         actions = last(encoding.action), last(encoding.waiting)
         return State(last(encoding.past), last(encoding.tags), *actions, trail.context_TD[-1], trail.z_TL[-1])

@@ -8,12 +8,14 @@ from control.anomaly.calibration import SurpriseConfig, calibrate
 from fusion.records import Energy, Origin
 from fusion.state import dump_state, load_state
 from models.actions import HORIZONS
+from models.features.stem import FeatureStem
 from models.linear.core import Encoding, LinearCore
 from models.linear.fit import fit_core
 from models.linear.past import TAG_ALPHAS, past
 from models.linear.rhythm import AHEAD, WINDOW, Rhythm
 from models.monitors import relief
 from models.monitors.distance import Distance
+from models.monitors.fit import fit_monitors, widened
 from models.monitors.piece import Piece
 from models.monitors.relief import Local, LocalCarry
 from models.monitors.steadiness import Steadiness
@@ -179,3 +181,30 @@ def test_a_distance_that_holds_later_stays_as_it_is():
     assert fitted.widened(np.zeros((0, 3))) is fitted
     still = Distance.fit(np.zeros((100, 2)))
     assert still.widened(np.ones((50, 2))) is still
+
+
+def test_limits_that_later_normal_runs_leave_by_far_are_widened_and_others_are_not():
+    """Of a whole plant: an output follows its tag exactly until its setpoint is moved, which is no fault."""
+    plant = plant_of("p", ("a", "b", "out"), 1.0)
+
+    def made(seed, setpoint):
+        random = np.random.default_rng(seed)
+        a, b = (np.cumsum(random.normal(size=1500)) * 0.05 + random.normal(size=1500) * 0.05 for _ in range(2))
+        return run_of(plant, np.stack([a, a + b, 2.0 * (setpoint - a)], 1))
+
+    runs, later = [made(i, 0.0) for i in range(4)], [made(i, np.repeat([0.0, 30.0, -30.0], 500)) for i in (7, 8)]
+    core = fit_core(runs, plant)
+    narrow = fit_monitors(runs, core, plant, FeatureStem(plant))
+
+    same, wide = widened(narrow, [made(9, 0.0)]), widened(narrow, later)
+    names, moved = [energy.name for energy in narrow.energies], made(10, np.repeat([0.0, 30.0, -30.0], 500))
+
+    def typical(monitors):
+        return np.nanquantile(monitors.step(moved, core.encode(moved)[0])[0].values, 0.9, axis=0)
+
+    before, unmoved, after = (typical(monitors) for monitors in (narrow, same, wide))
+    np.testing.assert_array_equal(unmoved, before)
+    for name in ("innovation.1", "relation.0.1"):
+        row = names.index(name)
+        assert before[row] > 20.0, name
+        assert after[row] < 0.2 * before[row], name

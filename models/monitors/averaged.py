@@ -11,7 +11,7 @@ Shape letters: T ticks, C columns.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -47,6 +47,10 @@ class Limits:
         size = _size(fresh, FRESH_QUANTILE, least)
         spread = float(np.quantile(_mean_square(fresh / size), FRESH_QUANTILE)) if fresh.size else 1.0
         return cls(size, max(spread, 1e-6), {a: _size(values, quantile, least) for a, values in smooth.items()})
+
+    def widened(self, factor: Mapping[float, Floats]) -> Limits:
+        """With the limits of the averages multiplied by a ``factor`` [C] of their speed."""
+        return replace(self, upper={alpha: size * factor.get(alpha, 1.0) for alpha, size in self.upper.items()})
 
     def size(self, fresh: Floats) -> Floats:
         """Size [T] of fresh means [T, C], all columns together; one is the largest that is normal."""

@@ -128,9 +128,14 @@ class CrossModal:
         names = np.repeat(list(widths), [w * (1 + len(INPUT_ALPHAS)) for w in widths.values()])
         return np.flatnonzero(np.isin(names, used))
 
-    def widened(self, wider: Mapping[int, Distance]) -> CrossModal:
-        """With other distances in the place of those with these identities."""
-        return replace(self, distances={key: wider.get(id(d), d) for key, d in self.distances.items()})
+    def widened(self, wider: Mapping[int, Distance], beyond: Mapping[str, Floats]) -> CrossModal:
+        """With other distances in the place of those with these identities, and limits multiplied by energy name."""
+        factor: dict[str, dict[float, Floats]] = {target: {} for target in self.targets}
+        for energy in self.energies:
+            if energy.name in beyond:
+                factor[energy.source][energy.speed] = beyond[energy.name]
+        limits = {key: limit.widened(factor[key[0]]) for key, limit in self.limits.items()}
+        return replace(self, distances={k: wider.get(id(d), d) for k, d in self.distances.items()}, limits=limits)
 
     def begin(self) -> CrossCarry:
         """The carry at the start of a stream."""

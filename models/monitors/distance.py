@@ -119,6 +119,16 @@ class Distance:
         return np.asarray(np.where(diagonal > 0, pulled**2 / np.where(diagonal > 0, diagonal, 1.0), 0.0) / total)
 
 
+def beyond_limit(later: Floats) -> Floats:
+    """By how much [C] columns over their limits, on normal samples [T, C] they were not found on, leave them by far.
+
+    One where they do not by ``WIDER``, and where nothing is known.
+    """
+    size = np.abs(later[np.isfinite(later).all(1)])
+    often = np.quantile(size, OFTEN, axis=0) if len(size) else np.ones(later.shape[1])
+    return np.where(often > WIDER, often, 1.0)
+
+
 @dataclass(frozen=True, slots=True)
 class T2:
     """A chart of vectors [T, C] and the distance that judges each row; rows of no distance are not calibrated."""

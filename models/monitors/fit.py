@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from models.linear.core import LinearCore
 from models.monitors.balance import Laws
 from models.monitors.cells import fit_cells
 from models.monitors.crossmodal import CrossModal
-from models.monitors.distance import T2, Distance
+from models.monitors.distance import T2, Distance, beyond_limit
 from models.monitors.health import SignsOfLife
 from models.monitors.innovation import Innovations
 from models.monitors.joint_variates import Joint
@@ -23,11 +24,12 @@ from models.monitors.monitors import MonitorCarry, Monitors
 from models.monitors.piece import piece
 from models.monitors.relations import Relations
 from models.monitors.relief import Local
-from models.monitors.residual import WARM_UP_TICKS
+from models.monitors.residual import WARM_UP_TICKS, Largest
 from models.monitors.two_ticks import Lagged
 from models.scaling import Bools, Floats
 from models.ticks import Ticks
 
+LIMITED = ("feature", "relation")  # families whose every column has a limit of its own
 NEVER_USUAL = (Origin.ALIVE, Origin.LAW)  # dead sensors and broken balances
 FEWEST_PRESENT = 300  # ticks before a medium is worth a monitor
 
@@ -68,19 +70,30 @@ def fit_monitors(
 
 
 def widened(monitors: Monitors, runs: Sequence[Ticks]) -> Monitors:
-    """The monitors in which no distance rests on a column that later normal runs do not keep to."""
-    seen: dict[int, list[tuple[Distance, Floats]]] = {}
+    """The monitors in which neither distance nor limit rests on a column that later normal runs do not keep to."""
+    vectors: dict[int, list[tuple[Distance, Floats]]] = {}
+    sizes: dict[str, list[Floats]] = {}
     for run in runs:
         carry, encoding = MonitorCarry(), monitors.core.encode(run)[0]
         for residual in monitors.residuals(run, encoding, monitors.calibrated(run), carry):
             if isinstance(residual.chart, T2):
                 for rows, distance in residual.chart.judges:
                     settled = residual.chart.values[rows[rows >= WARM_UP_TICKS]]
-                    seen.setdefault(id(distance), []).append((distance, settled))
-    wider = {key: found[0][0].widened(np.concatenate([v for _, v in found])) for key, found in seen.items()}
-
-    others = tuple(o.widened(wider) if isinstance(o, CrossModal | Joint) else o for o in monitors.others)
+                    vectors.setdefault(id(distance), []).append((distance, settled))
+            elif isinstance(residual.chart, Largest) and residual.energy.family in LIMITED:
+                sizes.setdefault(residual.energy.name, []).append(residual.chart.values[WARM_UP_TICKS:])
+    wider = {key: found[0][0].widened(np.concatenate([v for _, v in found])) for key, found in vectors.items()}
+    beyond = {name: beyond_limit(np.concatenate(found)) for name, found in sizes.items()}
+    others = tuple(_wider(other, wider, beyond) for other in monitors.others)
     return replace(monitors, ahead=monitors.ahead.widened(wider), others=others)
+
+
+def _wider(other: Any, wider: Mapping[int, Distance], beyond: Mapping[str, Floats]) -> Any:
+    if isinstance(other, CrossModal):
+        return other.widened(wider, beyond)
+    if isinstance(other, Joint):
+        return other.widened(wider)
+    return other.widened(beyond) if isinstance(other, Relations) else other
 
 
 def _usual(monitors: Monitors, runs: Sequence[Ticks]) -> Local:

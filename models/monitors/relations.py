@@ -11,7 +11,7 @@ Shape letters: T ticks, S judged tags, P past features, K inputs of one relation
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -116,6 +116,11 @@ class Relations:
         smooth = {s.alpha: np.concatenate([a.smooth[s.alpha] for a in averages]) for s in SPEEDS}
         limits = Limits.fit(np.concatenate([a.fresh for a in averages]), smooth, QUANTILE, finest)
         return cls(_energies(), plant, tuple(made), limits, _traces(made, len(plant.tags), spread), devices)
+
+    def widened(self, beyond: Mapping[str, Floats]) -> Relations:
+        """With limits multiplied [S] by energy name."""
+        factor = {energy.speed: beyond[energy.name] for energy in self.energies if energy.name in beyond}
+        return replace(self, limits=self.limits.widened(factor))
 
     def begin(self) -> RelationCarry:
         """The carry at the start of a stream."""
