@@ -46,7 +46,7 @@ WRITE = {
     "reader": set(),
 }
 READ = {
-    "daemon": ASKED - {START} | {TAG},
+    "daemon": ASKED - {START} | {TAG, VERIFIER},
     "page": FUSION | SAID | {STATUS},
     "verifier": {"fusion/lime/v1/health", "fusion/lime/v1/recommendation", ACK, START},
     "simulator": {COMMAND},
