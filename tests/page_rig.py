@@ -89,6 +89,22 @@ class Rig:
             finally:
                 self.page = mine
 
+    @contextlib.contextmanager
+    def beside(self, name, plant=PLANT, **folders):
+        """A page of another process, which reads these ``folders`` (recordings, models)."""
+        before = self.page_port, self.recordings, self.models
+        self.page_port, self.recordings, self.models = (
+            free_port(),
+            *(folders.get(f, "") for f in ("recordings", "models")),
+        )
+        try:
+            self.start_dashboard(name, plant)
+            with self.elsewhere(f"http://127.0.0.1:{self.page_port}/") as page:
+                yield page
+        finally:
+            self.page_port, self.recordings, self.models = before
+            self.kill(name)
+
     def see(self, *texts, timeout_s=30):
         for text in texts:
             self.page.get_by_text(text, exact=False).first.wait_for(timeout=1000 * timeout_s)

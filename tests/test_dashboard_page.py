@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from page_rig import CHROMIUM, MOSQUITTO, Rig, listener, publish_status, talking, tell
 from small_plants import write_recording
-from wire_examples import CONTROLLED, PLANT, Story, free_port, until
+from wire_examples import CONTROLLED, PLANT, Story, until
 
 from fusion.alarms import MarkKind, ModelOrder
 from fusion.model_store import ModelStore
@@ -242,16 +242,10 @@ def test_the_page_follows_the_browser_in_colours_and_time(rig, talker):
 
 def test_a_plant_without_media_has_no_tiles(rig, talker):
     bare = replace(PLANT, signals=tuple(s for s in PLANT.signals if s.modality is Modality.PROCESS))
-    page_port, rig.page_port = rig.page_port, free_port()
-    try:
-        rig.start_dashboard("bare", bare)
-        with rig.elsewhere(f"http://127.0.0.1:{rig.page_port}/") as page:
-            rig.state("NORMAL")
-            assert page.locator(".media .panel:visible").count() == 0
-            assert page.locator(".legend").is_visible()
-    finally:
-        rig.page_port = page_port
-        rig.kill("bare")
+    with rig.beside("bare", bare) as page:
+        rig.state("NORMAL")
+        assert page.locator(".media .panel:visible").count() == 0
+        assert page.locator(".legend").is_visible()
 
 
 @pytest.fixture
@@ -266,14 +260,8 @@ def recorded(rig, tmp_path):
         for s in range(-1900, -1500, 4):
             t_ns = (now_s + s) * NS_PER_S
             writer.media(Sample(signal="camera", t_ns=t_ns, received_ns=t_ns, value=picture, clock="box"))
-    page_port, rig.page_port, rig.recordings = rig.page_port, free_port(), str(tmp_path)
-    try:
-        rig.start_dashboard("past")
-        with rig.elsewhere(f"http://127.0.0.1:{rig.page_port}/"):
-            yield tmp_path
-    finally:
-        rig.page_port, rig.recordings = page_port, ""
-        rig.kill("past")
+    with rig.beside("past", recordings=str(tmp_path)):
+        yield tmp_path
 
 
 def test_the_past_is_there_after_a_restart_and_can_be_scrubbed(rig, talker, recorded):
@@ -393,14 +381,8 @@ def storing(rig, tmp_path):
         (tmp_path / name / "model.json").write_text("{}")
     for name in ("0001", "0003"):
         store.choose(name, "backtest")
-    page_port, rig.page_port, rig.models = rig.page_port, free_port(), str(tmp_path)
-    try:
-        rig.start_dashboard("models")
-        with rig.elsewhere(f"http://127.0.0.1:{rig.page_port}/"):
-            yield store
-    finally:
-        rig.page_port, rig.models = page_port, ""
-        rig.kill("models")
+    with rig.beside("models", models=str(tmp_path)):
+        yield store
 
 
 def test_a_model_that_is_kept_is_put_to_use(rig, talker, storing):
@@ -411,6 +393,7 @@ def test_a_model_that_is_kept_is_put_to_use(rig, talker, storing):
     rig.press("Use it")
     rig.see("Choose a model first")
     page.get_by_role("combobox", name="model to use").click()
+    page.get_by_role("option").first.wait_for()
     assert page.get_by_role("option").all_text_contents() == ["0001", "0002"]  # the one before comes first
     page.get_by_role("option", name="0001").click()
     rig.press("Use it")

@@ -181,7 +181,8 @@ class LinearCore:
         """Effect [S, A] of a lasting unit step of each action ``horizon`` ticks after it arrives, engineering units."""
         weights = self.planned_weights[HORIZONS.index(horizon)]
         step = step_summary(horizon, self.step_s)
-        scaled = np.einsum("aqs,q->sa", weights.reshape(-1, len(step), weights.shape[1]), step)
+        by_action = weights.reshape(len(self.scaling.action.scale), len(step), weights.shape[1])
+        scaled = np.einsum("aqs,q->sa", by_action, step)
         return np.asarray(scaled * self.scaling.tags.scale[:, None] / self.scaling.action.scale)
 
     # --- judgement
