@@ -351,8 +351,8 @@ PROCESS = "process"
 FAMILIES = (
     "innovation", "state", "discarded", "unexplained", "redundancy", "joint",  # ahead
     "cross", "feature", "cell", "band", "spot",  # across
-    "relation", "lagged",  # beside
-    "balance", "health", "replay", "resolution",  # law, alive
+    "relation", "accumulation", "lagged",  # beside
+    "balance", "health", "replay", "resolution", "noise",  # law, alive
     "foresight", "shell", "disagreement", "masked",  # later
 )  # fmt: skip
 """What the models make, by origin."""

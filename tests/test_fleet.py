@@ -12,7 +12,7 @@ from fusion.command import CONFIGS
 from fusion.errors import ConfigError
 from fusion.fleet.command import UNSEEN, fleet_config, judged_plants
 from fusion.fleet.evaluation import ARMS, FLEET, FLEET_RIDGE, crossing, judge, table
-from fusion.fleet.plants import Simulated, simulated, ticks_of
+from fusion.fleet.plants import Simulated, flowsheets, simulated, ticks_of
 from fusion.plant import Plant, Signal
 from fusion.plant_file import load_plant
 from fusion.simulator.instruments import other_instruments
@@ -292,6 +292,14 @@ def test_plants_are_simulated_side_by_side_and_differ():
     assert one.plant.fingerprint != two.plant.fingerprint
     assert len(one.runs[0]) == 60
     assert np.isfinite(one.runs[0].tags).all()
+
+
+def test_flowsheets_are_plants_with_instruments_of_their_own():
+    one, two = flowsheets(Simulated(plants=2, minutes=2.0, first=3, share=0.8), lambda text: None)
+    assert {s.name for s in one.plant.signals}.isdisjoint(s.name for s in two.plant.signals)
+    assert len(one.runs[0]) == len(two.runs[0]) == 120
+    assert np.isfinite(two.runs[0].tags).all()
+    assert one.plant.actions or two.plant.actions
 
 
 def test_the_crossing_is_told_by_hours_of_own_data(fleet):

@@ -54,17 +54,19 @@ FAMILY_TEXTS = {
     "band": "one pitch in {about} does not fit the rest of it",
     "spot": "one spot in {about} does not fit the rest of it",
     "relation": "a tag contradicts the tags that it goes with",
+    "accumulation": "a balance of the tags does not close: something is lost, added or measured wrongly",
     "lagged": "tags no longer follow each other as they do while normal",
     "balance": "the balance of {about} does not close{window}: something is lost, added or measured wrongly",
     "health": "{about} looks frozen or dead",
     "replay": "{about} repeats what it read before, value by value",
     "resolution": "{about} reads in coarser steps than it did",
+    "noise": "{about} shakes more than it did",
     "foresight": "the senses together did not go where they were forecast to go",
     "shell": "the senses together are in a state they have not been in while normal",
     "disagreement": "{about} and the learned picture of the other senses differ",
     "masked": "a tag is not what the learned picture makes of the others",
 }
-SIGNS_OF_LIFE = ("health", "replay", "resolution")
+SIGNS_OF_LIFE = ("health", "replay", "resolution", "noise")
 LEARNED = {"innovation": "foresight"}
 """What the networks call a family by the name that another has."""
 OTHER_CHECK = "a check that this page does not know"

@@ -18,7 +18,7 @@ from fusion.errors import ConfigError
 from fusion.files import check_place, whole_file
 from fusion.fleet.card import CARD, card_text
 from fusion.fleet.evaluation import ARMS, FLEET, Crossing, Judged, Row, coverage, crossing, judge, table
-from fusion.fleet.plants import Simulated, recorded, simulated
+from fusion.fleet.plants import Simulated, flowsheets, recorded, simulated
 from fusion.plain import decode, plain
 from fusion.plant_file import load_plant
 from models import distributed
@@ -88,7 +88,14 @@ def _members(arguments: argparse.Namespace, config: FleetConfig) -> tuple[list[M
     if arguments.recordings:
         return recorded(arguments.recordings), f"{len(arguments.recordings)} recordings"
     plan = Simulated(plants=arguments.plants, minutes=arguments.minutes, first=config.first, spread=config.spread)
-    return simulated(load_plant(LINE), plan, say), "simulated lines, each with instruments of its own"
+    lines = simulated(load_plant(LINE), plan, say)
+    if not arguments.flowsheets:
+        return lines, "simulated lines, each with instruments of its own"
+    others = flowsheets(replace(plan, plants=arguments.flowsheets), say)
+    return (
+        lines + others,
+        f"{len(lines)} simulated lines and {len(others)} random flowsheets, each with its own instruments",
+    )
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
@@ -100,7 +107,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     plan = Simulated(
         plants=arguments.plants, first=UNSEEN, spread=arguments.spread, share=arguments.share, alike=arguments.alike
     )
-    members = recorded(arguments.recordings) if arguments.recordings else simulated(load_plant(LINE), plan, say)
+    members = recorded(arguments.recordings) if arguments.recordings else _unseen(arguments, plan)
     judged = judged_plants(model, members, arguments.minutes * 60)
     rows = table(judged, model.ridge.step_s)
     show(judged, rows)
@@ -114,6 +121,10 @@ def evaluate(arguments: argparse.Namespace) -> None:
         }
         with whole_file(arguments.json) as aside:
             aside.write_text(json.dumps(plain(told), indent=1))
+
+
+def _unseen(arguments: argparse.Namespace, plan: Simulated) -> list[Member]:
+    return flowsheets(plan, say) if arguments.flowsheets else simulated(load_plant(LINE), plan, say)
 
 
 def judged_plants(model: FleetModel, members: Sequence[Member], own_s: float) -> list[Judged]:
@@ -132,7 +143,7 @@ def _crossing(model: FleetModel, arguments: argparse.Namespace) -> list[Crossing
         plants=max(3, arguments.plants // 4), first=UNSEEN + 500, spread=arguments.spread, share=arguments.share,
         alike=arguments.alike, minutes=60 * max(hours) + JUDGED_LAST_S / 60,
     )  # fmt: skip
-    found = crossing(model, simulated(load_plant(LINE), plan, say), sorted(set(hours)), JUDGED_LAST_S)
+    found = crossing(model, _unseen(arguments, plan), sorted(set(hours)), JUDGED_LAST_S)
     for one in found:
         told = ", ".join(f"{h:.2g} h {r:.2f}" for h, r in one.ratio.items())
         met = "not yet" if one.hours is None else f"after {one.hours:.2g} h"

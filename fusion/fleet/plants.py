@@ -14,6 +14,9 @@ from fusion.plant import Modality, Plant
 from fusion.recordings.recording import Recording
 from fusion.records import NS_PER_S, Quality
 from fusion.simulator.fleet import Fleet
+from fusion.simulator.flowsheets.drawing import draw
+from fusion.simulator.flowsheets.playing import Course
+from fusion.simulator.flowsheets.playing import played as flowsheet_values
 from fusion.simulator.instruments import other_instruments
 from fusion.simulator.record import readings
 from fusion.simulator.scenario import ExcitationSettings, Scenario
@@ -26,6 +29,7 @@ from models.ticks import Ticks, process_columns
 log = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
+COMMISSIONING_S = 400.0  # between two moves of a setpoint, as lines are excited
 AT_ONCE = 150  # plants that are simulated side by side: enough to be quick, little enough to stay in memory
 
 
@@ -85,6 +89,19 @@ def _played(line: Plant, plan: Simulated, seeds: Sequence[int], say: Say) -> Flo
             say(f"simulated {done / 60:.0f} of {plan.minutes:g} min")
 
     return readings(Fleet(scenarios, line), seconds, progress)
+
+
+def flowsheets(plan: Simulated, say: Say) -> list[Member]:
+    """Members of random flowsheets, no two alike, each with instruments of its own; ``spread`` is theirs."""
+    say(f"simulating {plan.plants} flowsheets, {plan.minutes:g} min each")
+    return [_flowsheet(seed, plan) for seed in range(plan.first, plan.first + plan.plants)]
+
+
+def _flowsheet(seed: int, plan: Simulated) -> Member:
+    course = Course(seed=seed, interval_s=COMMISSIONING_S)
+    values = flowsheet_values(seed, [course], round(plan.minutes * 60))[:, :, 0]
+    instruments = other_instruments(draw(seed).plant, seed, plan.share)
+    return Member(plant=instruments.plant, runs=(ticks_of(instruments.plant, instruments.read(values)),))
 
 
 def _member(line: Plant, plan: Simulated, seed: int, values: Floats) -> Member:

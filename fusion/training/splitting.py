@@ -65,23 +65,24 @@ def split_runs(runs: Sequence[Ticks], config: TrainConfig, states: OperatingStat
         ConfigError: where there is too little, saying how much is needed.
     """
     kinds = [[r for r in runs if len(r) > 1 and bool(r.media) is media] for media in (True, False)]
-    parts = [_split(kind, config, states) for kind in kinds if kind]
+    there = [kind for kind in kinds if kind]
+    parts = [_split(kind, config, states, limiting=i == 0) for i, kind in enumerate(there)]
     split = sum(parts, start=Split())
     if not split.whole:
         raise ConfigError(_too_little(runs))
     return split
 
 
-def calibration_hours(total_h: float, config: TrainConfig, *, media: bool) -> float:
+def calibration_hours(total_h: float, config: TrainConfig, *, media: bool, limiting: bool) -> float:
     """How much of runs with media, or of those without, calibrates [h].
 
-    Limits rest on runs with media alone: of those, all that training can spare, until a rate of one a day is more than
-    a hope.
+    Limits rest on runs with media alone, where there are any: of those, all that training can spare, until a rate of
+    one a day is more than a hope. Tags alone are told by each other the better the more of them was seen in training.
     """
-    if not media:
-        return total_h * config.calibration_share * TAGS_ONLY
     share_h = total_h * config.calibration_share
-    return max(share_h, min(config.calibration_hours, total_h - config.training_hours))
+    if not limiting:
+        return share_h * TAGS_ONLY
+    return max(share_h, min(config.calibration_hours, total_h - config.training_hours)) if media else share_h
 
 
 def hours(runs: Sequence[Ticks]) -> float:
@@ -89,8 +90,9 @@ def hours(runs: Sequence[Ticks]) -> float:
     return round(sum(float(r.t_ns[-1] - r.t_ns[0]) for r in runs if len(r)) / 3.6e12, 3)
 
 
-def _split(kind: Sequence[Ticks], config: TrainConfig, states: OperatingStates) -> Split:
-    wanted_h = calibration_hours(hours(kind), config, media=bool(kind[0].media))
+def _split(kind: Sequence[Ticks], config: TrainConfig, states: OperatingStates, *, limiting: bool) -> Split:
+    """Runs of one kind, by use; ``limiting`` are those that limits rest on."""
+    wanted_h = calibration_hours(hours(kind), config, media=bool(kind[0].media), limiting=limiting)
     reach_h = _reach_h(kind, wanted_h, states)
     cut = _by_time(kind, reach_h, config) if len(kind) < FEW else None
     return cut or _by_run(kind, reach_h, config)

@@ -16,6 +16,7 @@ def _fleet(verb: argparse.ArgumentParser) -> None:
     train = what.add_parser("train", help=text, description=text)
     train.add_argument("--plants", type=int, default=120, help="how many plants are simulated")
     train.add_argument("--minutes", type=finite, default=45.0, help="how long each runs")
+    train.add_argument("--flowsheets", type=int, default=0, help="how many plants of random flowsheets beside them")
     train.add_argument(
         "--recordings", type=Path, nargs="+", metavar="DIR", help="recordings instead of simulated plants"
     )
@@ -29,6 +30,7 @@ def _fleet(verb: argparse.ArgumentParser) -> None:
     judge.add_argument("--spread", type=finite, default=3.0, help="factor in which the plants differ; 1: one kind")
     judge.add_argument("--share", type=finite, default=1.0, help="share of the tags that each plant has")
     judge.add_argument("--alike", action="store_true", help="all plants have the line's own instruments")
+    judge.add_argument("--flowsheets", action="store_true", help="they are of random flowsheets, no two alike")
     judge.add_argument(
         "--recordings", type=Path, nargs="+", metavar="DIR", help="recordings instead of simulated plants"
     )

@@ -13,6 +13,7 @@ from fusion.plant import Plant
 from fusion.records import PROCESS, Origin
 from models.features.stem import FeatureRange, StemFacts
 from models.linear.core import LinearCore
+from models.monitors.accumulation import Accumulations
 from models.monitors.balance import Laws
 from models.monitors.cells import fit_cells
 from models.monitors.crossmodal import CrossModal
@@ -29,7 +30,7 @@ from models.monitors.two_ticks import Lagged
 from models.scaling import Bools, Floats
 from models.ticks import Ticks
 
-LIMITED = ("feature", "relation")  # families whose every column has a limit of its own
+LIMITED = ("feature", "relation", "accumulation")  # families whose every column has a limit of its own
 NEVER_USUAL = (Origin.ALIVE, Origin.LAW)  # dead sensors and broken balances
 FEWEST_PRESENT = 300  # ticks before a medium is worth a monitor
 
@@ -55,6 +56,7 @@ def fit_monitors(
     joint = Joint.fit(cross, read, plant.step_s)
     cells = fit_cells(read, media, plant)
     lagged, laws = Lagged.fit(encodings, plant), Laws.fit(everything, plant)
+    found = Accumulations.fit(encodings, plant)
     relations = Relations.fit(known, plant, core.past_scaler.scale)
     health = SignsOfLife.fit(everything, media, plant, stem)
     rough = Monitors(
@@ -62,7 +64,7 @@ def fit_monitors(
         core=core,
         stem=stem,
         ahead=Innovations.fit(core, known, plant),
-        others=(cross, *(part for part in (joint, cells) if part is not None), relations, lagged, laws, health),
+        others=(cross, *(part for part in (joint, cells) if part is not None), relations, found, lagged, laws, health),
         local=Local(np.zeros(0), np.zeros(0, bool)),
         ranges={m: _range(runs, m) for m in media},
     )
@@ -93,7 +95,7 @@ def _wider(other: Any, wider: Mapping[int, Distance], beyond: Mapping[str, Float
         return other.widened(wider, beyond)
     if isinstance(other, Joint):
         return other.widened(wider)
-    return other.widened(beyond) if isinstance(other, Relations) else other
+    return other.widened(beyond) if isinstance(other, Relations | Accumulations) else other
 
 
 def _usual(monitors: Monitors, runs: Sequence[Ticks]) -> Local:

@@ -1,4 +1,4 @@
-"""Signs of life: a tag that rests, replays its past or reads coarsely, and what features tell of a dead medium.
+"""Signs of life: tags that rest, replay their past, read coarsely or became noisy; what features tell of dead media.
 
 Shape letters: T ticks, S tags.
 """
@@ -14,9 +14,10 @@ import numpy as np
 from fusion.plant import Modality, Plant
 from fusion.records import PROCESS, Energy, Origin, Statistic
 from models.features.stem import StemFacts
+from models.monitors.noise import Noise, NoiseCarry
 from models.monitors.novelty import Novelty, NoveltyCarry
 from models.monitors.piece import Piece
-from models.monitors.residual import Largest, Residual, signals_of
+from models.monitors.residual import Largest, Residual, alone, signals_of
 from models.monitors.steadiness import Steadiness, SteadinessCarry
 from models.scaling import Bools, Floats
 from models.ticks import Ticks
@@ -24,38 +25,41 @@ from models.ticks import Ticks
 AT_LIMIT = 1e-3  # of the span between the declared limits
 
 
-REST, REPLAY, RESOLUTION = "health", "replay", "resolution"
+OF_TAGS = REST, REPLAY, RESOLUTION, NOISE = "health", "replay", "resolution", "noise"
 
 
 @dataclass(slots=True)
 class HealthCarry:
-    """How long each tag has rested, and what it said before."""
+    """How long each tag has rested, what it said before, and how it jerks."""
 
     novelty: NoveltyCarry
+    noise: NoiseCarry
     steadiness: SteadinessCarry | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SignsOfLife:
-    """Three energies for all tags, and one for each medium whose stem can tell a dead sensor."""
+    """Four energies for all tags, and one for each medium whose stem can tell a dead sensor."""
 
     energies: tuple[Energy, ...]
     plant: Plant
     stem: StemFacts
     steadiness: Steadiness
     novelty: Novelty
+    noise: Noise
 
     @classmethod
     def fit(cls, runs: Sequence[Ticks], media: Collection[str], plant: Plant, stem: StemFacts) -> SignsOfLife:
         """From normal runs and the media that are watched."""
         told = [s for s in plant.media if s.name in media and len(stem.health(s.name))]
-        records = [_energy(family, PROCESS, Modality.PROCESS) for family in (REST, REPLAY, RESOLUTION)]
+        records = [_energy(family, PROCESS, Modality.PROCESS) for family in OF_TAGS]
         records += [_energy(REST, s.name, s.modality) for s in told]
-        return cls(tuple(records), plant, stem, Steadiness.fit(runs), Novelty.fit(runs))
+        return cls(tuple(records), plant, stem, Steadiness.fit(runs), Novelty.fit(runs), Noise.fit(runs))
 
     def begin(self) -> HealthCarry:
         """The carry at the start of a stream."""
-        return HealthCarry(NoveltyCarry.begin(len(self.plant.tags)))
+        tags = len(self.plant.tags)
+        return HealthCarry(NoveltyCarry.begin(tags), NoiseCarry.begin(tags))
 
     def step(self, piece: Piece, carry: HealthCarry) -> list[Residual]:
         """What tags do over its limit, and health features as they are; a dead sensor is one. Updates ``carry``."""
@@ -65,6 +69,8 @@ class SignsOfLife:
             found[REST], carry.steadiness = self.steadiness.step(piece.ticks, carry.steadiness)
         if families & {REPLAY, RESOLUTION}:
             found[REPLAY], found[RESOLUTION] = self.novelty.step(piece.ticks, carry.novelty)
+        if NOISE in families:
+            found[NOISE], carry.noise = self.noise.step(piece.ticks, carry.noise)
         saturated = self._saturated(piece.ticks)
         charts = [
             self._of_tags(np.where(saturated, 0.0, found[e.family]))
@@ -72,8 +78,10 @@ class SignsOfLife:
             else self._signs(e.source, piece.ticks)
             for e in self.energies
         ]
+        together = alone(self.plant)  # what shakes many tags is the plant
         return [
-            Residual(e, c, lambda shares, _: np.ones(len(shares))) for e, c in zip(self.energies, charts, strict=True)
+            Residual(e, c, together if e.family == NOISE else lambda shares, _: np.ones(len(shares)))
+            for e, c in zip(self.energies, charts, strict=True)
         ]
 
     def recover(self, carry: HealthCarry) -> None:

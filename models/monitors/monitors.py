@@ -17,6 +17,7 @@ from fusion.plant import Plant
 from fusion.records import Energy, Origin
 from models.features.stem import FeatureRange, StemFacts
 from models.linear.core import Encoding, LinearCore
+from models.monitors.accumulation import Accumulations
 from models.monitors.averaged import FIRST_TICKS
 from models.monitors.balance import Laws
 from models.monitors.cells import Cells
@@ -95,7 +96,7 @@ class Monitors:
     core: LinearCore
     stem: StemFacts
     ahead: Innovations
-    others: tuple[CrossModal | Joint | Cells | Relations | Lagged | Laws | SignsOfLife, ...]
+    others: tuple[CrossModal | Joint | Cells | Relations | Accumulations | Lagged | Laws | SignsOfLife, ...]
     local: Local
     ranges: Mapping[str, FeatureRange]
 
