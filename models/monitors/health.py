@@ -73,7 +73,7 @@ class SignsOfLife:
             found[NOISE], carry.noise = self.noise.step(piece.ticks, carry.noise)
         saturated = self._saturated(piece.ticks)
         charts = [
-            self._of_tags(np.where(saturated, 0.0, found[e.family]))
+            self._of_tags(np.where(saturated & (e.family != NOISE), 0.0, found[e.family]))
             if e.source == PROCESS
             else self._signs(e.source, piece.ticks)
             for e in self.energies
