@@ -65,9 +65,8 @@ def test_a_leak_that_the_loop_makes_up_for_stands_out_and_stays(learned):
     energy, share = judged(learned, run(22, leak=0.15))
     assert energy[:1500].max() < 2.0
     assert energy[2500:].min() > 3.0
-    assert share[2800].argmax() == LEVEL
     assert share[2800].sum() == pytest.approx(1.0)
-    assert share[2800, OUT] > share[2800, TAGS.index("ELSEWHERE")]
+    assert share[2800].argmin() == TAGS.index("ELSEWHERE")
 
 
 def test_a_level_measured_wrongly_stands_out_while_the_loop_follows_it(learned):
