@@ -425,7 +425,7 @@ class Engine:
     @torch.no_grad()
     def rollout(self, paths: torch.Tensor) -> NDArray[np.float64]:
         """Expected tags [N, H, S] under paths [N, K, A] of all actions from now on, engineering units."""
-        return np.asarray(self.model.forecast(self._state, paths).numpy())
+        return np.asarray(self.model.world(self._state, every=True).rollout(paths).numpy())
 
     def now_ns(self) -> int:
         """Time of the last tick: inference lives in plant time, live and in replay."""

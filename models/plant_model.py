@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,12 @@ from torch import Tensor
 from fusion.checkpoint import Checkpoint
 from fusion.errors import ModelError
 from fusion.plant import Plant
-from fusion.records import ACTION_STEPS, Energy
+from fusion.records import ACTION_STEPS, NS_PER_S, Energy
 from fusion.state import dump_state, load_state
 from models.features.stem import FeatureStem
-from models.linear.core import LinearCore
+from models.linear.core import Encoding, LinearCore
 from models.linear.past import PastCarry, begun_anew
+from models.linear.standing import Lately, trail_ticks
 from models.monitors.crossmodal import OBSERVED_SHARE
 from models.monitors.monitors import Energies, MonitorCarry, Monitors
 from models.monitors.relief import LocalCarry
@@ -32,15 +34,14 @@ from models.networks.latent_energies import MASKED
 from models.networks.stream import Trail
 from models.operating.levels import Operating
 from models.operating.states import OperatingStates, StateCarry
+from models.region import WARM_UP_TICKS, Region
 from models.ticks import Ticks
 from models.training.calibration import calibrate, fit_energies
 from models.world_model import Observation, State, WorldModel
 
 Floats = NDArray[np.float64]
 
-WARM_UP_TICKS = 60  # until a forecast rests on a past and not on the first values
-LEAST_VARIANCE = 1e-6  # of the largest, or of one: directions that never move do not make a region empty
-REGION_QUANTILE = 0.999  # of the distances seen in training: the border of the region
+GAP_STEPS = 1.5  # from one tick to the next, above which errors of before are not those of one stream
 PARTS = ("core", "monitors", "region", "operating", "world")  # of a checkpoint
 _SHARED = ("plant", "core", "stem")  # of the monitors, which a checkpoint holds once or not at all
 
@@ -54,6 +55,8 @@ class ModelState:
     carry: MonitorCarry = field(default_factory=MonitorCarry)
     operating: StateCarry = field(default_factory=StateCarry)
     state: State | None = None
+    lately: Lately | None = None
+    t_ns: int | None = None
     z: Floats | None = None
     action: Floats | None = None
     ticks: int = 0
@@ -77,43 +80,6 @@ class Seen:
     sensor: Floats | None
     residual: Floats | None
     where: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Region:
-    """Where the model was trained: an ellipsoid of linear states, and the range of each action."""
-
-    centre: Floats
-    whiten: Floats
-    limit: float
-    low: Floats
-    high: Floats
-
-    @classmethod
-    def fit(cls, core: LinearCore, runs: Sequence[Ticks], plant: Plant) -> Region:
-        """From the runs that the core was fitted on."""
-        z = np.concatenate([core.encode(run)[0].z[WARM_UP_TICKS:] for run in runs])
-        action = np.concatenate([run.action for run in runs])
-        centre = z.mean(0)
-        variance, axes = np.linalg.eigh(np.atleast_2d(np.cov(z.T)))
-        whiten = axes / np.sqrt(variance.clip(min=0.0) + LEAST_VARIANCE * float(variance.max(initial=1.0)))
-        distance = (((z - centre) @ whiten) ** 2).sum(1)
-        limit = float(np.quantile(distance, REGION_QUANTILE))
-        slack = 0.02 * np.array([_span(s.low, s.high) for s in plant.actions])
-        low, high = action.min(0) - slack, action.max(0) + slack
-        return cls(centre=centre, whiten=whiten, limit=max(limit, LEAST_VARIANCE), low=low, high=high)
-
-    def state_ratio(self, z: Floats) -> float:
-        """Distance of a state to the centre as a ratio to the limit; at most 1 is inside."""
-        return float(np.sqrt((((z - self.centre) @ self.whiten) ** 2).sum() / self.limit))
-
-    def action_ratio(self, action_NKA: Tensor, columns: Sequence[int]) -> Tensor:
-        """Distance [N] of action paths to the middle of the range seen, as a ratio to its half width."""
-        if not columns:
-            return action_NKA.new_zeros(len(action_NKA)).double()
-        low, high = (torch.as_tensor(bound[list(columns)]) for bound in (self.low, self.high))
-        middle, half = (low + high) / 2.0, (high - low).clamp_min(1e-9) / 2.0
-        return ((action_NKA.double() - middle).abs() / half).amax(dim=(1, 2))
 
 
 class PlantModel:
@@ -188,6 +154,7 @@ class PlantModel:
         observed, state.trail = self.world_model.observe(ticks, encoding, state.trail, energies=bool(self.latent))
         judged, state.carry = self.monitors.step(ticks, encoding, state.carry, explain=explain)
         state.state, state.z, state.action = observed.state, encoding.z[-1], ticks.action[-1]
+        self._keep(encoding, ticks, state)
         state.ticks += len(ticks)
         operating = self.operating.states.step(ticks, state.operating)
         energies = self.operating.told(
@@ -196,10 +163,21 @@ class PlantModel:
         rows = range(len(ticks))
         return [self._seen(i, ticks, energies[i], judged, observed.shares_TS[i], int(operating[i])) for i in rows]
 
+    def _keep(self, encoding: Encoding, ticks: Ticks, state: ModelState) -> None:
+        """Note ticks whose forecasts can be held against what came; behind a gap, and in the warm-up, none."""
+        state.lately = state.lately or Lately(trail_ticks(self.core.step_s))
+        gap_s = 0.0 if state.t_ns is None else (int(ticks.t_ns[0]) - state.t_ns) / NS_PER_S
+        if state.ticks < WARM_UP_TICKS or gap_s > GAP_STEPS * self.core.step_s:
+            state.lately.restart()
+        state.lately.take(encoding[min(max(WARM_UP_TICKS - state.ticks, 0), len(encoding) - 1) :])
+        state.t_ns = int(ticks.t_ns[-1])
+
     def recover(self, state: ModelState) -> None:
         """Forget what a fault that is over has left in averages and windows: the past begins with the present."""
         if state.past is not None:
             state.past = begun_anew(state.past)
+        if state.lately is not None:
+            state.lately.restart()
         self.monitors.recover(state.carry)
 
     def heed(self, stands: bool, state: ModelState) -> None:
@@ -346,9 +324,10 @@ class PresentWorld:
     """
 
     def __init__(self, model: PlantModel, state: ModelState, *, every: bool = False) -> None:
-        if state.z is None or state.action is None:
+        if state.z is None or state.action is None or state.lately is None or state.state is None:
             raise ModelError("no tick has been seen yet")
         self._model, self._state, self._z, self._action = model, state, state.z, state.action
+        self._lately, self._last = state.lately, state.state
         actions = model.plant.actions
         self._columns = [i for i, s in enumerate(actions) if every or s.max_rate is not None]
         self.manipulated = tuple(actions[i].name for i in self._columns)
@@ -365,14 +344,31 @@ class PresentWorld:
         """The path [1, K, A] on which nothing is moved."""
         return self.current_action.expand(1, ACTION_STEPS, -1)
 
+    @cached_property
+    def _trail(self) -> Encoding:
+        return self._lately.trail()
+
+    @cached_property
+    def _standing(self) -> Tensor:
+        """What is added to forecasts [H, S]."""
+        return self._model.world_model.plan_head.standing(self._trail)
+
     @torch.no_grad()
     def rollout(self, action_NKA: Tensor) -> Tensor:
-        """Expected tags [N, H, S] under paths of what may be moved."""
-        return self._model.forecast(self._state, self._whole(action_NKA)).to(action_NKA.dtype)
+        """Expected tags [N, H, S] under paths of what may be moved, corrected by what was missed lately."""
+        made = self._model.forecast(self._state, self._whole(action_NKA)) + self._standing
+        return made.to(action_NKA.dtype)
 
     def course(self, action_NKA: Tensor) -> Tensor:
         """Expected tags [N, G, S] at each step of the action grid under paths of what may be moved; differentiable."""
-        return self._model.course(self._state, self._whole(action_NKA)).to(action_NKA.dtype)
+        missed_GS = self._model.world_model.plan_head.along(self._standing)
+        return (self._model.course(self._state, self._whole(action_NKA)) + missed_GS).to(action_NKA.dtype)
+
+    @torch.no_grad()
+    def fits(self, action_NKA: Tensor) -> Tensor:
+        """As ``course``, [E, N, G, S], of fits on parts of the data."""
+        made = self._model.world_model.fits(self._trail, self._last, self._whole(action_NKA))
+        return made.to(action_NKA.dtype)
 
     def _whole(self, action_NKA: Tensor) -> Tensor:
         """Paths of all actions: those that may not be moved stay."""
@@ -388,7 +384,3 @@ class PresentWorld:
         """Distance [N] of state and path to the trained region; at most 1 is inside."""
         state = self._model.region.state_ratio(self._z)
         return self._model.region.action_ratio(action_NKA, self._columns).clamp_min(state)
-
-
-def _span(low: float | None, high: float | None) -> float:
-    return 1.0 if low is None or high is None else high - low

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from models.networks.clips import run_view
 from models.networks.jepa import Jepa, MediaShape
 from models.networks.latent_energies import Ellipsoids, disagreements, latent_energies, masked, trail_vectors
 from models.networks.linear_head import LinearHead
+from models.networks.plan_head import PlanHead
 from models.networks.size import ModelConfig
 from models.networks.stream import CHUNK, TRAIL_TICKS, Trail, Unroller, continued
 from models.scaling import Floats
@@ -100,6 +102,7 @@ class WorldModel:
         """Let nothing of the networks reach the forecast."""
         self.networks.readout.gate_HS.zero_()
         self._head = self._linear()
+        self.__dict__.pop("plan_head", None)
 
     def _linear(self) -> LinearHead:
         """The core's forecast; planned actions count in full where no networks correct them."""
@@ -199,6 +202,19 @@ class WorldModel:
         residual, _ = heads(state.context_D[None], state.z_L[None], short)
         residual = residual + heads.direct(state.past_P[None].float(), short)
         return torch.as_tensor(self.networks.readout(residual).double() * self._head.tag_scale_S)
+
+    @cached_property
+    def plan_head(self) -> PlanHead:
+        """What plans need beside a forecast; what networks correct is not corrected twice."""
+        return PlanHead(self.core, self.gates == 0)
+
+    def fits(self, trail: Encoding, state: State, action_NKA: Tensor) -> Tensor:
+        """Courses [E, N, G, S] of the core's fits on parts of the data, on the CPU, with what networks add to all."""
+        made = self.plan_head.fits(trail, action_NKA.cpu())
+        if not self.open:
+            return made
+        learned_NHS = self._learned(state, self._summary(state, action_NKA)).cpu()
+        return made + self.plan_head.along(learned_NHS)
 
     rollout = forecast
 

@@ -68,6 +68,9 @@ class LinearWorld:
         steps_NKA = torch.diff(change_NKA, dim=1, prepend=torch.zeros_like(change_NKA[:, :1]))
         return self._state + torch.einsum("hk,nka,sa->nhs", self._weights[at_s], steps_NKA, self._gain)
 
+    def fits(self, action_NKA):
+        return self.course(action_NKA)[None][:0]
+
     def half_band(self):
         return self._band
 

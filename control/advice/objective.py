@@ -15,16 +15,19 @@ from torch import Tensor
 from fusion.errors import ConfigError
 from fusion.plant import Plant
 
+STUDENT_95 = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833)  # by degrees of freedom, from one
+
 
 @dataclass(kw_only=True, slots=True)
 class ObjectiveConfig:
     """``effort`` prices the squared relative length of all moves; ``gain_error`` is the believed error of effects.
 
-    ``gain_error`` is a share: the effect of a move on a signal may be that much smaller or larger than predicted.
+    ``gain_error`` is a share: the effect of a move on a signal may be that much smaller or larger than predicted, for
+    reasons that no fit of the model shows: an actuator at its limit, a plan that was chosen because it looks well.
     """
 
     effort: float = 0.02
-    gain_error: float = 0.3
+    gain_error: float = 0.4
 
     def __post_init__(self) -> None:
         """Reject negative prices."""
@@ -72,23 +75,44 @@ class Objective:
         return own_N + self.config.effort * length_NA.square().sum(1)
 
     def gain(
-        self, plan_HS: Tensor, baseline_HS: Tensor, half_band_HS: Tensor, saved_expense: float
+        self,
+        plan_HS: Tensor,
+        baseline_HS: Tensor,
+        half_band_HS: Tensor,
+        saved_expense: float,
+        fits_E2HS: Tensor | None = None,
     ) -> tuple[float, float, float]:
-        """Saving per hour of plan against baseline, with the ends of its 90 % interval.
+        """Expected saving per hour of plan against baseline, with the ends of its 90 % interval.
 
-        Disturbances hit both alike, so a forecast error matters by how much it changes the *difference* of the two
-        (to first order; taken as standing over the horizon, independent between signals). To that comes the error of
-        the predicted effect itself. ``saved_expense`` is the difference of the moves' own cost, known exactly.
+        What happens to both alike is no error of their *difference*. ``fits_E2HS`` are plan and baseline as fits on
+        parts of the data tell them: the spread of their savings is the error of the fit (a jackknife). Of signals they
+        do not tell of, a forecast error counts by how much it changes the difference (to first order; taken as standing
+        over the horizon, independent between signals). To that comes what no fit knows of the effect: ``gain_error``.
+        ``saved_expense`` is the difference of the moves' own cost, known exactly.
         """
+        both_2HS = torch.stack([plan_HS, baseline_HS])
+        fits_E2HS = both_2HS[None][:0] if fits_E2HS is None else fits_E2HS
+        told_S = torch.isfinite(fits_E2HS).all(0).all(0).all(0) & (len(fits_E2HS) > 1)
         effect = plan_HS - baseline_HS
         slope_HS = 2 * self._weight_S * effect * self._time_H[:, None]
-        common = float((slope_HS.abs() * half_band_HS).sum(0).square().sum().sqrt())
+        common = float(torch.where(told_S, 0.0, (slope_HS.abs() * half_band_HS).sum(0)).square().sum().sqrt())
+        unsure = math.hypot(common, self._fit_error(torch.where(told_S, fits_E2HS, both_2HS)))
         share = self.config.gain_error
         scales = torch.tensor([1.0, 1 - share, 1 + share], dtype=effect.dtype)
         believed = baseline_HS + scales[:, None, None] * effect
         saved = self.outcome(baseline_HS[None]) - self.outcome(believed) + saved_expense
         middle, low, high = float(saved[0]), float(saved.min()), float(saved.max())
-        return middle, middle - math.hypot(middle - low, common), middle + math.hypot(high - middle, common)
+        return middle, middle - math.hypot(middle - low, unsure), middle + math.hypot(high - middle, unsure)
+
+    def _fit_error(self, fits_E2HS: Tensor) -> float:
+        """Half the 90 % interval of the saving by the jackknife over fits, with Student's t for few of them."""
+        E = len(fits_E2HS)
+        if E < 2:
+            return 0.0
+        cost_E2 = self.outcome(fits_E2HS.flatten(0, 1)).view(E, 2)
+        saved_E = cost_E2[:, 1] - cost_E2[:, 0]
+        error = math.sqrt((E - 1) / E * float((saved_E - saved_E.mean()).square().sum()))
+        return STUDENT_95[min(E - 1, len(STUDENT_95)) - 1] * error
 
 
 def time_weights(horizon_s: Sequence[float]) -> Tensor:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from control.advice.candidates import FEASIBLE, Candidates, better, coloured
 from control.advice.constraints import ConstraintConfig, MoveBox, SignalLimits, binding_moves, blocks
 from control.advice.objective import Objective, ObjectiveConfig
 from control.advice.world import World, along
@@ -28,8 +29,6 @@ from fusion.plant import Plant
 from fusion.records import ACTION_STEP_S, ACTION_STEPS
 
 MOST_KNOTS = 6  # 1 + 2 + 4 + 8 + 16 steps, and the rest
-_FEASIBLE = 1e-6
-_NEARLY = 1.1
 _REFINED = 4  # candidates
 _STRIDE, _LAST_STRIDE = 0.1, 0.005  # of the reach, first and last step down the gradient
 _PROBE = 0.005  # of the reach
@@ -112,32 +111,6 @@ class Plan:
     elapsed_s: float
 
 
-@dataclass(slots=True)
-class _Candidates:
-    """Candidates with their cost and violation [N]; an unusable one has infinite violation."""
-
-    knots: Tensor
-    cost: Tensor
-    violation: Tensor
-
-    def order(self) -> Tensor:
-        """Indices from best to worst: violation decides, cost among those that keep the limits.
-
-        Where none keeps them, cost decides among those whose violation is nearly the smallest.
-        """
-        by_cost = torch.argsort(self.cost, stable=True)
-        good = self.violation <= max(_NEARLY * float(self.violation.min()), _FEASIBLE)
-        excess = torch.where(good, torch.zeros_like(self.violation), self.violation)
-        return by_cost[torch.argsort(excess[by_cost], stable=True)]
-
-    def take(self, index: Tensor) -> _Candidates:
-        return _Candidates(self.knots[index], self.cost[index], self.violation[index])
-
-    def join(self, other: _Candidates) -> _Candidates:
-        pairs = ((self.knots, other.knots), (self.cost, other.cost), (self.violation, other.violation))
-        return _Candidates(*(torch.cat(pair) for pair in pairs))
-
-
 class Planner:
     """Plans from any state of worlds that have the names and horizons of the one it was made with."""
 
@@ -186,16 +159,9 @@ class Planner:
         return self._last_JA[torch.searchsorted(starts, later, right=True) - 1]
 
     def noise(self, count: int, knots: int | None = None) -> Tensor:
-        """Coloured noise [N, J, A] of unit variance with power spectrum 1 / f^beta along the knots."""
-        J, A = knots or self.config.knots, len(self.box.names)
-        white = torch.randn(count, A, J, generator=self._random)
-        if J == 1:
-            return white.transpose(1, 2)
-        frequency = torch.fft.rfftfreq(J).clamp(min=1 / J)
-        coloured = torch.fft.irfft(torch.fft.rfft(white) * frequency.pow(-self.config.beta / 2), n=J)
-        power = _colour_power(frequency, self.config.beta, J)
-        scaled: Tensor = coloured / power
-        return scaled.transpose(1, 2)
+        """Coloured noise [N, J, A] of unit variance along the knots."""
+        shape = count, knots or self.config.knots, len(self.box.names)
+        return coloured(shape, self.config.beta, self._random)
 
     @property
     def clock(self) -> Callable[[], float]:
@@ -233,7 +199,7 @@ class _Search:
         rows = torch.arange(len(known)).clamp(max=last)
         return self._band_GS[rows]
 
-    def run(self, warm_JA: Tensor | None) -> _Candidates:
+    def run(self, warm_JA: Tensor | None) -> Candidates:
         """The best candidate, as a batch of one."""
         config, hold_JA = self._config, self._now_A.expand(self._config.knots, -1)
         mean_JA = hold_JA if warm_JA is None else warm_JA.clamp(self._low_A, self._high_A)
@@ -259,7 +225,7 @@ class _Search:
             best = best.join(self._refined(best, reach_JA))
         return self._spare(best.take(best.order()[:1]))
 
-    def _single(self, hold_JA: Tensor, spread_JA: Tensor) -> _Candidates:
+    def _single(self, hold_JA: Tensor, spread_JA: Tensor) -> Candidates:
         """The best of plans with one move: what more knots find is to be no worse."""
         if self._config.knots == 1:
             return self._judge(hold_JA[None])
@@ -267,21 +233,21 @@ class _Search:
         pool = self._judge((hold_JA + away).clamp(self._low_A, self._high_A))
         return pool.take(pool.order()[: self._config.elites])
 
-    def _refined(self, start: _Candidates, reach_JA: Tensor) -> _Candidates:
+    def _refined(self, start: Candidates, reach_JA: Tensor) -> Candidates:
         """Each candidate at its best on the way down the gradient (Adam)."""
         found, knots = start, start.knots
         slope, square = torch.zeros_like(knots), torch.zeros_like(knots)
         steps = self._config.refinements
         for i in range(steps):
             here, gradient = self._around(knots, reach_JA)
-            found = _better(found, here)
+            found = better(found, here)
             slope, square = _SLOPE * slope + (1 - _SLOPE) * gradient, _SQUARE * square + (1 - _SQUARE) * gradient**2
             way = (slope / (1 - _SLOPE ** (i + 1))) / ((square / (1 - _SQUARE ** (i + 1))).sqrt() + 1e-12)
             stride = _STRIDE * (_LAST_STRIDE / _STRIDE) ** ((i + 1) / steps)
             knots = (knots - stride * reach_JA * way).clamp(self._low_A, self._high_A)
-        return _better(found, self._judge(knots)) if steps else found
+        return better(found, self._judge(knots)) if steps else found
 
-    def _around(self, knots_NJA: Tensor, reach_JA: Tensor) -> tuple[_Candidates, Tensor]:
+    def _around(self, knots_NJA: Tensor, reach_JA: Tensor) -> tuple[Candidates, Tensor]:
         """Candidates as they are, and which way is uphill [N, J, A]: of the cost and, where limits are not kept, those.
 
         Central differences, in one batch: no model need have a derivative, and a kink does not hide what is beside it.
@@ -292,17 +258,17 @@ class _Search:
         judged = self._judge(near.flatten(0, 1))
         cost, violation = judged.cost.view(N, -1), judged.violation.view(N, -1)
         uphill = [_unit(x[:, 1 : count + 1] - x[:, count + 1 :]) for x in (cost, violation)]
-        here = _Candidates(knots_NJA, cost[:, 0], violation[:, 0])
+        here = Candidates(knots_NJA, cost[:, 0], violation[:, 0])
         return here, (uphill[0] + _FEASIBLY * uphill[1]).view_as(knots_NJA)
 
-    def _judge(self, knots_NJA: Tensor) -> _Candidates:
+    def _judge(self, knots_NJA: Tensor) -> Candidates:
         """Cost and violation of candidates; those whose forecast is not finite are unusable."""
         if self._planner.clock() > self._deadline_s:
             raise ModelError(f"planning took longer than {self._config.deadline_s} s")
         cost, violation = self._scores(knots_NJA)
         usable = torch.isfinite(cost) & torch.isfinite(violation)
         worst = torch.full_like(cost, math.inf)
-        return _Candidates(knots_NJA, torch.where(usable, cost, worst), torch.where(usable, violation, worst))
+        return Candidates(knots_NJA, torch.where(usable, cost, worst), torch.where(usable, violation, worst))
 
     def _scores(self, knots_NJA: Tensor) -> tuple[Tensor, Tensor]:
         """Cost and violation [N] of candidates, not finite where their forecast is not."""
@@ -324,14 +290,14 @@ class _Search:
     def _signals(self) -> int:
         return len(self._world.signals)
 
-    def _spare(self, best: _Candidates) -> _Candidates:
+    def _spare(self, best: Candidates) -> Candidates:
         """Leave out moves too small to be worth an operator's hand, one at a time, the least useful first."""
         hold_JA = self._now_A.expand_as(best.knots[0])
         small_A = (best.knots[0] - hold_JA).abs().amax(0) < self._config.deadband * self._planner.box.span
         best = self._judge(torch.where(small_A, hold_JA, best.knots[0])[None])
         hold = self._judge(hold_JA[None])
         allowed = float(best.cost) + self._config.minor * max(float(hold.cost - best.cost), 0.0)
-        worst = max(float(best.violation), _FEASIBLE)
+        worst = max(float(best.violation), FEASIBLE)
         while True:
             moved = torch.nonzero((best.knots[0] != hold_JA).any(0)).flatten().tolist()
             if not moved:
@@ -343,7 +309,7 @@ class _Search:
                 return best
             best = fewer
 
-    def plan(self, best: _Candidates, began_s: float) -> Plan:
+    def plan(self, best: Candidates, began_s: float) -> Plan:
         """Roll out the best candidate beside doing nothing and sum up."""
         planner, hold_JA = self._planner, self._now_A.expand_as(best.knots[0])
         path_NKA = planner.box.paths(torch.stack([best.knots[0], hold_JA]), self._now_A, self._coming_DA)
@@ -354,7 +320,8 @@ class _Search:
         if not all(bool(torch.isfinite(x).all()) for x in (forecast_NHS, course_NGS, support_N, cost_N)):
             raise ModelError("the model's forecast of the plan is not finite")
         expense = planner.objective.expense(path_NKA, self._now_A)
-        gain = planner.objective.gain(course_NGS[0], course_NGS[1], self._band_GS, float(expense[1] - expense[0]))
+        saved, fits = float(expense[1] - expense[0]), self._world.fits(path_NKA)
+        gain = planner.objective.gain(course_NGS[0], course_NGS[1], self._band_GS, saved, fits)
         binding = binding_moves(planner.box, best.knots[0, 0], self._now_A, self._free_A)
         return Plan(
             target=best.knots[0, 0],
@@ -382,16 +349,6 @@ def _shaped(forecast: Tensor, expected: tuple[int, int, int]) -> Tensor:
     return forecast
 
 
-def _better(old: _Candidates, new: _Candidates) -> _Candidates:
-    """The better of each pair."""
-    kept = new.violation <= old.violation.clamp(min=_FEASIBLE)
-    better = torch.where(kept & (old.violation <= _FEASIBLE), new.cost < old.cost, new.violation < old.violation)
-    pairs = ((new.cost, old.cost), (new.violation, old.violation))
-    return _Candidates(
-        torch.where(better[:, None, None], new.knots, old.knots), *(torch.where(better, n, o) for n, o in pairs)
-    )
-
-
 def _unit(slope_NX: Tensor) -> Tensor:
     """Directions of length one; none where it is not finite, beside an unusable candidate."""
     slope = torch.nan_to_num(slope_NX, nan=0.0, posinf=0.0, neginf=0.0)
@@ -402,13 +359,3 @@ def _replaced(knots_JA: Tensor, hold_JA: Tensor, a: int) -> Tensor:
     changed = knots_JA.clone()
     changed[:, a] = hold_JA[:, a]
     return changed
-
-
-def _colour_power(frequency: Tensor, beta: float, count: int) -> float:
-    """Standard deviation of coloured noise made of white noise of unit variance."""
-    power = frequency.pow(-beta)
-    twice = torch.full_like(power, 2.0)
-    twice[0] = 1.0
-    if count % 2 == 0:
-        twice[-1] = 1.0
-    return float(((power * twice).sum() / count).sqrt())

@@ -15,7 +15,7 @@ from torch import Tensor
 from control.advice.constraints import SignalLimits
 from control.advice.objective import Objective
 from control.advice.planner import PlannerConfig
-from control.advice.world import World
+from control.advice.world import World, along
 from fusion.errors import ModelError
 from fusion.plant import Plant, Signal
 from fusion.prospects import Prospect, Question, Refusal, refused
@@ -60,9 +60,11 @@ def _foreseen(question: Question, world: World, plant: Plant, t_ns: int, config:
         where = "the plant" if float(support_N[1]) > 1 else "it"
         text = f"{where} would be at {support:.1f} of the limit of the trained region"
         return refused(question, t_ns, Refusal.OUT_OF_REGION, text)
-    objective = Objective(plant, world.signals, world.manipulated, world.horizon_s, config.objective)
+    objective = Objective(plant, world.signals, world.manipulated, world.course_s, config.objective)
     limits = SignalLimits(plant, world.signals, world.horizon_s, config.constraints)
     expense = objective.expense(paths_NKA, now_A)
+    saved, course_NGS = float(expense[1] - expense[0]), world.course(paths_NKA)
+    band_GS = along(world.course_s, world.horizon_s, band_HS)
     return Prospect(
         id=question.id,
         by=question.by,
@@ -70,7 +72,7 @@ def _foreseen(question: Question, world: World, plant: Plant, t_ns: int, config:
         moves=tuple(_move(plant.by_name[n], now_A, v, world) for n, v in question.moves.items()),
         moved=forecast_of(world, forecast_NHS[0], band_HS, t_ns),
         baseline=forecast_of(world, forecast_NHS[1], band_HS, t_ns),
-        gain=objective.gain(forecast_NHS[0], forecast_NHS[1], band_HS, float(expense[1] - expense[0])),
+        gain=objective.gain(course_NGS[0], course_NGS[1], band_GS, saved, world.fits(paths_NKA)),
         binding=limits.binding(forecast_NHS[0], band_HS),
         support=support,
     )

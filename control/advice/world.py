@@ -53,6 +53,13 @@ class World(Protocol):
         """As ``rollout``, [N, G, S] at ``course_s``: dense, so that no step of a path goes unjudged."""
         ...
 
+    def fits(self, action_NKA: Tensor) -> Tensor:
+        """As ``course``, [E, N, G, S], of E models that each lack a part of the data; E = 0: none known.
+
+        Their spread is how unsure the model is of itself. NaN of signals that they do not tell of.
+        """
+        ...
+
     def half_band(self) -> Tensor:
         """Half width [H, S] of the 90 % band of the forecast, engineering units."""
         ...

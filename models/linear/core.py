@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fusion.errors import ConfigError
 from models.actions import HORIZONS, path_summary, path_weights, recorded_summary, step_summary
+from models.linear.folds import Folds
 from models.linear.past import Past, PastCarry, past
 from models.linear.rhythm import Rhythm
 from models.scaling import Floats, Scaler, Scaling
@@ -72,6 +73,12 @@ class Encoding:
     def __len__(self) -> int:
         return len(self.z)
 
+    @classmethod
+    def joined(cls, parts: Sequence[Encoding]) -> Encoding:
+        """Consecutive ticks in one."""
+        names = cls.__dataclass_fields__
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
     def __getitem__(self, part: slice) -> Encoding:
         z, variates, past = self.z[part], self.variates[part], self.past[part]
         return Encoding(z, variates, past, self.tags[part], self.action[part], self.waiting[part])
@@ -87,7 +94,7 @@ class LinearCore:
     ``arx_weights`` [H, P + A * Q + 1, S] are those of the ARX readout for every tag, the constant last, kept to
     compare with. ``choice`` [H, S] indexes ``CANDIDATES``; ``skill`` [H, S] is one minus the ratio of the held-out
     squared error to that of persistence. ``half_width`` [H, S] is the conformal half band, scaled. ``dead`` [A] are the
-    ticks after which an action begins to show in any tag.
+    ticks after which an action begins to show in any tag. ``folds`` is what the fit would be without parts of the runs.
     """
 
     scaling: Scaling
@@ -108,6 +115,7 @@ class LinearCore:
     dead: tuple[int, ...]
     rhythm: Rhythm | None = None
     own_weights: Floats | None = None
+    folds: Folds | None = None
 
     # --- state and forecast
 

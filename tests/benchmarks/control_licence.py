@@ -16,7 +16,7 @@ from fusion.plant import Plant
 from models.actions import HORIZONS
 from models.linear.core import LinearCore
 from models.linear.fit import fit_core
-from models.plant_model import Region
+from models.region import Region
 from models.ticks import Ticks
 from tests.benchmarks.control_loop import Fitted, LearnedWorld, pieces, ticks_of, wandered
 from tests.benchmarks.control_plants import reactor

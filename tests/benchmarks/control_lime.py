@@ -26,8 +26,10 @@ from fusion.simulator.scenario import FaultEvent, NuisanceEvent, Scenario
 from models.actions import HORIZONS, course_ticks
 from models.linear.core import LinearCore
 from models.linear.fit import fit_core
+from models.linear.standing import Lately, trail_ticks
 from models.networks.linear_head import LinearHead
-from models.plant_model import Region
+from models.networks.plan_head import PlanHead
+from models.region import WARM_UP_TICKS, Region
 from models.ticks import Ticks
 from tests.benchmarks.control_whatif import as_ticks, excited_runs, lime
 
@@ -49,18 +51,25 @@ class CoreWorld:
     """``control.advice.world.World`` of a core alone, standing at the last tick taken; only what has a rate moves."""
 
     def __init__(self, core: LinearCore, region: Region, plant: Plant) -> None:
-        self._core, self._region, self._carry, self._encoding = core, region, None, None
-        self._head = LinearHead(core, torch.float64, np.ones(core.offset.shape, bool))
+        self._core, self._region, self._carry, self._trail = core, region, None, None
+        self._lately = Lately(trail_ticks(core.step_s))
+        still = np.ones(core.offset.shape, bool)
+        self._head, self._plan = LinearHead(core, torch.float64, still), PlanHead(core, still)
         self._columns = [i for i, s in enumerate(plant.actions) if s.max_rate is not None]
         self.signals = tuple(s.name for s in plant.tags)
         self.manipulated = tuple(plant.actions[i].name for i in self._columns)
         self.horizon_s = tuple(k * plant.step_s for k in HORIZONS)
         self.course_s = tuple(k * plant.step_s for k in course_ticks(plant.step_s))
-        self._action = torch.zeros(len(plant.actions))
+        self._action, self._ticks = torch.zeros(len(plant.actions)), 0
 
     def take(self, ticks: Ticks) -> None:
         """Take consecutive ticks."""
-        self._encoding, self._carry = self._core.encode(ticks, self._carry)
+        seen, self._carry = self._core.encode(ticks, self._carry)
+        if self._ticks < WARM_UP_TICKS:
+            self._lately.restart()
+        self._lately.take(seen)
+        self._trail, self._ticks = self._lately.trail(), self._ticks + len(ticks)
+        self._missed_HS: Tensor | None = None
         self._action = torch.from_numpy(ticks.action[-1].copy())
 
     @property
@@ -73,18 +82,28 @@ class CoreWorld:
         return paths
 
     def rollout(self, action_NKA: Tensor) -> Tensor:
-        return torch.from_numpy(self._core.forecast(self._encoding, self._paths(action_NKA).numpy())).float()
+        made = torch.from_numpy(self._core.forecast(self._trail, self._paths(action_NKA).numpy()))
+        return (made + self._standing()).float()
+
+    def _standing(self) -> Tensor:
+        """What is added to forecasts [H, S], made once a tick."""
+        self._missed_HS = self._plan.standing(self._trail) if self._missed_HS is None else self._missed_HS
+        return self._missed_HS
 
     def course(self, action_NKA: Tensor) -> Tensor:
-        now = self._encoding
+        now = self._trail
         past, tags, action, waiting = (torch.from_numpy(x[-1]) for x in (now.past, now.tags, now.action, now.waiting))
-        return self._head.course(past, tags, self._paths(action_NKA), action, waiting).float()
+        made = self._head.course(past, tags, self._paths(action_NKA), action, waiting)
+        return (made + self._plan.along(self._standing())).float()
+
+    def fits(self, action_NKA: Tensor) -> Tensor:
+        return self._plan.fits(self._trail, self._paths(action_NKA)).float()
 
     def half_band(self) -> Tensor:
         return torch.from_numpy(self._core.band()).float()
 
     def support(self, action_NKA: Tensor) -> Tensor:
-        state = self._region.state_ratio(self._encoding.z[-1])
+        state = self._region.state_ratio(self._trail.z[-1])
         return self._region.action_ratio(action_NKA, self._columns).clamp_min(state).float()
 
 

@@ -25,9 +25,11 @@ from fusion.records import NS_PER_S
 from models.actions import HORIZONS, course_ticks
 from models.linear.core import LinearConfig, LinearCore
 from models.linear.fit import fit_core
+from models.linear.standing import Lately, trail_ticks
 from models.networks.linear_head import LinearHead
+from models.networks.plan_head import PlanHead
 from models.networks.size import ModelConfig
-from models.plant_model import Region
+from models.region import Region
 from models.ticks import Ticks
 from models.training.fitter import Fitter, build
 from models.training.settings import FitConfig
@@ -133,9 +135,10 @@ class LearnedWorld:
         self._rows = [row for row, k in enumerate(HORIZONS) if k <= AHEAD]
         self.horizon_s = tuple(HORIZONS[row] * plant.step_s for row in self._rows)
         self.course_s = tuple(k * plant.step_s for k in course_ticks(plant.step_s) if k <= AHEAD)
-        self._head = LinearHead(model.core, torch.float64, np.ones(model.core.offset.shape, bool))
-        self._carry = self._encoding = self._trail = self._state = None
-        self._ticks = 0
+        still = np.ones(model.core.offset.shape, bool) if model.whole is None else model.whole.gates == 0
+        self._head, self._plan = LinearHead(model.core, torch.float64, still), PlanHead(model.core, still)
+        self._carry = self._encoding = self._trail = self._state = self._missed_HS = None
+        self._lately, self._ticks = Lately(trail_ticks(plant.step_s)), 0
         self.current_action = torch.zeros(len(self.manipulated))
 
     def see(self, state: Floats, action: Floats) -> None:
@@ -144,27 +147,37 @@ class LearnedWorld:
 
     def take(self, tick: Ticks) -> None:
         """Take consecutive ticks."""
-        self._encoding, self._carry = self._model.core.encode(tick, self._carry)
+        now, self._carry = self._model.core.encode(tick, self._carry)
+        self._lately.take(now)
+        self._encoding = self._lately.trail()
+        self._missed_HS = self._plan.standing(self._encoding)
         if self._model.whole is not None:
-            seen, self._trail = self._model.whole.observe(tick, self._encoding, self._trail, energies=False)
+            seen, self._trail = self._model.whole.observe(tick, now, self._trail, energies=False)
             self._state = seen.state
         self._ticks += len(tick)
         self.current_action = torch.from_numpy(tick.action[-1].copy()).float()
 
     @torch.no_grad()
     def rollout(self, action_NKA: Tensor) -> Tensor:
+        paths = action_NKA.double()
         if self._model.whole is not None:
-            return self._model.whole.forecast(self._state, action_NKA.double())[:, self._rows].float()
-        made = self._model.core.forecast(self._encoding, action_NKA.double().numpy())
-        return torch.from_numpy(made[:, self._rows]).float()
+            made = self._model.whole.forecast(self._state, paths)
+        else:
+            made = torch.from_numpy(self._model.core.forecast(self._encoding, paths.numpy()))
+        return (made + self._missed_HS)[:, self._rows].float()
 
     def course(self, action_NKA: Tensor) -> Tensor:
         paths, steps = action_NKA.double(), len(self.course_s)
         if self._model.whole is not None:
-            return self._model.whole.course(self._state, paths)[:, :steps].float()
-        now = self._encoding
-        last = [torch.from_numpy(x[-1].copy()) for x in (now.past, now.tags, now.action, now.waiting)]
-        return self._head.course(*last[:2], paths, *last[2:])[:, :steps].float()
+            made = self._model.whole.course(self._state, paths)
+        else:
+            now = self._encoding
+            last = [torch.from_numpy(x[-1].copy()) for x in (now.past, now.tags, now.action, now.waiting)]
+            made = self._head.course(*last[:2], paths, *last[2:])
+        return (made + self._plan.along(self._missed_HS))[:, :steps].float()
+
+    def fits(self, action_NKA: Tensor) -> Tensor:
+        return self._plan.fits(self._encoding, action_NKA)[:, :, : len(self.course_s)].float()
 
     def half_band(self) -> Tensor:
         return torch.from_numpy(self._model.core.band()[self._rows]).float()

@@ -16,7 +16,7 @@ from control.advice.planner import Planner, PlannerConfig
 from fusion.plant import Plant, Role, Signal, Target
 from fusion.records import ACTION_STEP_S
 from models.linear.fit import fit_core
-from models.plant_model import Region
+from models.region import Region
 from models.ticks import Ticks
 from tests.benchmarks.control_loop import LINEAR, PLANNER, Fitted, LearnedWorld, ticks_of
 
