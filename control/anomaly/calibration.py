@@ -22,8 +22,8 @@ from fusion.records import FAMILIES, Energy, Origin
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-SILENT = ("discarded", "unexplained", "redundancy", "joint", "band", "spot", str(Origin.LATER))
-SILENT_BESIDE_MEDIA = ("lagged", "state")
+SILENT = ("state", "discarded", "unexplained", "redundancy", "joint", "band", "spot", str(Origin.LATER))
+SILENT_BESIDE_MEDIA = ("lagged",)
 LEAST_SPEED = 0.03  # without media: between averages over fifty ticks, which drift, and over twenty
 EMPIRICAL = (Origin.ACROSS, Origin.LATER)
 _TABLE = 2048  # quantiles of the maximum kept: p-values to 1 in 2000, finer ones come from the tail
