@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -13,6 +14,7 @@ from models.monitors.averaged import AverageCarry, Limits, averaged
 from models.monitors.balance import Laws
 from models.monitors.distance import Distance
 from models.monitors.fit import fit_monitors
+from models.monitors.health import SignsOfLife
 from models.monitors.monitors import MonitorCarry, Monitors
 from models.monitors.residual import WARM_UP_TICKS
 from models.ticks import Ticks
@@ -204,6 +206,18 @@ def test_frozen_picture_and_stuck_tag_show_as_sensor_health(monitors, limits):
     assert over["health.cam"][600:].all()
     assert over["health.process"][730:].all()
     assert found.shares[-1, found.names.index("health.process"), found.signals.index("OUT")] > 0.9
+
+
+def test_a_tag_may_rest_at_its_limit_and_not_far_beyond(monitors, plant):
+    life = next(other for other in monitors.others if isinstance(other, SignsOfLife))
+    signals = tuple(dataclasses.replace(s, low=0.0, high=10.0) if s.name == "OUT" else s for s in plant.signals)
+    limited = dataclasses.replace(life, plant=dataclasses.replace(plant, signals=signals))
+    ticks = run(65, ticks=8)
+    tags = ticks.tags.copy()
+    tags[:, 1] = -1.0, -0.2, 0.005, 5.0, 9.995, 10.2, 11.0, 400.0
+    found = limited._saturated(changed(ticks, tags=tags))
+    assert found[:, 1].tolist() == [False, True, True, False, True, True, False, False]
+    assert not found[:, 0].any()
 
 
 def test_state_round_trip(monitors, plant):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from fusion.records import NS_PER_S
 
 log = logging.getLogger(__name__)
 
-NICE = 15
+NICE = 15  # of the process, however low the daemon's own priority is
 FIRST_TICKS, FIRST_S = 2700, 900.0  # what a training cuts into its parts, and some that is lost at the cuts
 
 
@@ -95,8 +96,9 @@ class Learner:
         folders = ("--records", str(self._recorder.folder), "--models", self._config.models)
         command = (sys.executable, "-m", "fusion.cli", "learn", *folders, "--plant", str(self._plant_file), *settings)
         log.info("learning from %s", self._recorder.folder)
+        more = max(NICE - os.getpriority(os.PRIO_PROCESS, 0), 0)
         self._process = await asyncio.create_subprocess_exec(
-            "nice", "-n", str(NICE), *command, stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+            "nice", "-n", str(more), *command, stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
         )
         self._ending = asyncio.create_task(self._await(self._process))
 

@@ -23,7 +23,7 @@ from models.scaling import Bools, Floats
 from models.ticks import Ticks
 
 AT_LIMIT = 1e-3  # of the span between the declared limits
-
+BEYOND = 0.035  # of that span: how far beyond a limit a transmitter saturates (NAMUR NE 43: -1.25 % and 103.125 %)
 
 OF_TAGS = REST, REPLAY, RESOLUTION, NOISE = "health", "replay", "resolution", "noise"
 
@@ -100,11 +100,16 @@ class SignsOfLife:
         return Largest(np.where(absent[:, None], np.nan, sign), partial(np.tile, own, (len(ticks), 1)))
 
     def _saturated(self, ticks: Ticks) -> Bools:
-        """Tags [T, S] at a declared limit, where a valve may rest and a drive run flat out."""
+        """Tags [T, S] at a declared limit, where a valve may rest and a drive run flat out; what is far beyond is not.
+
+        A tag that lives outside its limits shows that they are wrong, and excuses nothing.
+        """
         limits = [[np.nan if v is None else v for v in (s.low, s.high)] for s in self.plant.tags]
         low, high = np.array(limits, np.float64).reshape(-1, 2).T
-        near = AT_LIMIT * (high - low)
-        return np.asarray((ticks.tags <= low + near) | (ticks.tags >= high - near))
+        inside, outside = AT_LIMIT * (high - low), BEYOND * (high - low)
+        at_low = (ticks.tags <= low + inside) & (ticks.tags >= low - outside)
+        at_high = (ticks.tags >= high - inside) & (ticks.tags <= high + outside)
+        return np.asarray(at_low | at_high)
 
 
 def _energy(family: str, source: str, modality: Modality) -> Energy:
