@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from control.advice.advisor import AdvisorConfig
 from control.advice.licence import Level, Licence
-from control.anomaly.calibration import Calibration, Surprise
+from control.anomaly.calibration import STRANGE, Calibration, Surprise
 from control.anomaly.detector import Detector, DetectorConfig
 from control.anomaly.evidence import Contributions
 from control.anomaly.seam import Seam
@@ -31,6 +31,7 @@ from fusion.plant import Plant
 from fusion.prospects import Prospect, Question, Refusal, refused
 from fusion.records import NS_PER_S, Anomaly, Answer, Energy, Forecast, Frame, Recommendation
 from fusion.state import load_state
+from models.monitors.relief import FIRST_TICKS
 from models.monitors.residual import WARM_UP_TICKS
 from models.plant_model import ModelState, PlantModel, Seen
 from models.ticks import TickBuilder, Ticks, process_columns
@@ -41,6 +42,8 @@ PATIENCE_TICKS = 30
 """How many ticks inference waits for the first value of every process signal."""
 WARMING_UP = "warming up"
 """The flag of the time in which nothing is judged yet."""
+KNOWS_LITTLE = "knows little"
+"""The flag of a model that can tell little of what it sees, with the reason."""
 TICKS_AT_ONCE = 120
 """What a replay hands over at once: enough to be quick, little enough to stay in the cache."""
 SKIPPED_S = 120.0
@@ -118,6 +121,7 @@ class Engine:
         self.plant: Plant = checkpoint.plant
         known = calibration or calibration_of(checkpoint)
         self.calibration = known if with_silent else known.heard()
+        self._limits_strange = known.typical >= STRANGE
         self.model = PlantModel.from_checkpoint(checkpoint.learned).hearing(self.calibration.names)
         if not _same(self.model.energies, self.calibration.energies):
             raise CheckpointError(f"{checkpoint.model_id}: its calibration is of other energies; train again")
@@ -234,7 +238,13 @@ class Engine:
     def _judge(self, frame: Frame, tick: Ticks, seen: Seen) -> list[Anomaly]:
         """What changes with one tick."""
         self._seen = Present(tick.tags[-1], tick.action[-1])
-        own = (*self._warming_up(), *self._settling(tick.action[-1]), *self._relieved(), *self._patched())
+        own = (
+            *self._warming_up(),
+            *self._settling(tick.action[-1]),
+            *self._relieved(),
+            *self._patched(),
+            *self._knows_little(),
+        )
         own += ("drift",) if self.outlook.drifted else ()
         self.flags = tuple(sorted({*frame.flags, *seen.flags, *own}))
         evidence = None
@@ -270,8 +280,10 @@ class Engine:
         return ("settling",) if self._now_ns < self._settling_until_ns else ()
 
     def _warming_up(self) -> tuple[str, ...]:
-        """At the start of a stream averages settle, and nothing is judged."""
-        left_s = max(WARM_UP_TICKS - self._state.carry.ticks, 0) * self.plant.step_s
+        """At the start of a stream averages settle and nothing is judged; or what is usual is learned."""
+        carry = self._state.carry
+        least = FIRST_TICKS if carry.local.begins_well else WARM_UP_TICKS
+        left_s = max(least - carry.ticks, 0) * self.plant.step_s
         return (f"{WARMING_UP}, {left_s:.0f} s left",) if left_s else ()
 
     def _relieved(self) -> tuple[str, ...]:
@@ -281,6 +293,14 @@ class Engine:
             return ()
         energies = zip(self.calibration.energies, relieved, strict=False)
         return tuple(sorted({f"relieved:{energy.modality}" for energy, by in energies if by and energy.raises}))
+
+    def _knows_little(self) -> tuple[str, ...]:
+        """Why the model can tell little: its limits rest on a foreign time, or what is usual here is foreign to it."""
+        if self._limits_strange:
+            return (f"{KNOWS_LITTLE}: its limits were set on times unlike those it was trained on",)
+        beyond = self._state.carry.local.beyond(self.calibration.raising)
+        far = f"{KNOWS_LITTLE}: what is usual here lies {beyond:.0f} times beyond what it was trained on"
+        return (far,) if beyond >= STRANGE else ()
 
     def _patched(self) -> tuple[str, ...]:
         """Ticks are missing: some were skipped, or there is a gap behind those of an earlier run."""
@@ -359,6 +379,9 @@ class Engine:
         self.detector.resume(anomalies)
         self.model.heed(bool(self.detector.open), self._state)
         notes = notes or {}
+        local = self._state.carry.local
+        if self.detector.open or (notes and self._recalled_ns is not None):
+            local.begins_well = False  # the stream began before
         if accepted := notes.get("accepted"):
             self._relieve(accepted)
         self._resume_mode(str(notes.get("mode", self.mode)))

@@ -13,9 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from control.anomaly.calibration import Calibration
+from control.anomaly.calibration import STRANGE, Calibration
 from fusion.checkpoint import load_checkpoint
 from fusion.errors import ConfigError, RecordingError
 from fusion.evaluation.evaluate import false_raises, normal_hours, play_all
@@ -24,17 +22,13 @@ from fusion.inference import calibration_of
 from fusion.model_store import VERDICT, ModelStore
 from fusion.plain import plain
 from fusion.plant import Plant
-from fusion.recordings.recording import Recording
-from fusion.records import Statistic
+from fusion.recordings.recording import FAULT, Recording
 from fusion.training.settings import TrainConfig
 from fusion.training.train import train
 
 log = logging.getLogger(__name__)
 
 BY = "backtest"
-STRANGE = (
-    30.0  # median distance of normal data: 0.3 on the simulated line, 2.6 on SKAB, 2238 on an hour of a foreign plant
-)
 LEAST_KEPT_BACK = 4  # recordings from which on the last is kept back
 
 
@@ -51,7 +45,7 @@ class Verdict:
 
 
 def normal_recordings(folder: Path, plant: Plant) -> list[Path]:
-    """What may be learned from: whole, of this plant and normal, oldest first."""
+    """What may be learned from: whole, of this plant and normal but for what is labelled, oldest first."""
     found = []
     for path in sorted(p for p in folder.iterdir() if (p / "manifest.json").is_file()):
         try:
@@ -61,7 +55,7 @@ def normal_recordings(folder: Path, plant: Plant) -> list[Path]:
             continue
         if recording.plant.fingerprint != plant.fingerprint:
             log.warning("%s: left out, it is of another plant", path)
-        elif recording.kind == "normal":
+        elif recording.kind != FAULT:
             found.append(path)
     return found
 
@@ -88,13 +82,11 @@ def learn(records: Path, store: ModelStore, plant: Plant, config: TrainConfig) -
 
 
 def _strange(limits: Calibration) -> str:
-    """Whether what limits were set on was like what was trained on: distances of normal data are about one."""
-    distances = [m for e, m in zip(limits.energies, limits.median, strict=True) if e.statistic is Statistic.T2]
-    typical = float(np.median(distances)) if distances else 0.0
-    if typical < STRANGE:
+    """Whether what limits were set on was like what was trained on."""
+    if limits.typical < STRANGE:
         return ""
     return (
-        f"; its limits were set on times unlike those it was trained on (distances of {typical:.0f}, about 1 is "
+        f"; its limits were set on times unlike those it was trained on (distances of {limits.typical:.0f}, about 1 is "
         "usual), so it finds little: record longer, until setpoints have moved, and leave out tags that only grow"
     )
 

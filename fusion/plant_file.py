@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+from anyascii import anyascii
 
 from fusion.errors import ConfigError
 from fusion.plain import decode, read_yaml
@@ -40,3 +42,8 @@ def plant_from_dict(data: Mapping[str, Any], where: str = "plant") -> Plant:
         return decode(data, Plant)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
+
+
+def plant_name(site: Path) -> str:
+    """A plant's name from that of its folder: it is part of topics."""
+    return re.sub(r"[^a-z0-9_-]+", "-", anyascii(site.resolve().name).lower()).strip("-") or "plant"

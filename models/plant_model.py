@@ -200,10 +200,10 @@ class PlantModel:
         )
 
     @torch.no_grad()
-    def judge(self, run: Ticks, *, begins_well: bool = False) -> Floats:
+    def judge(self, run: Ticks, *, begins_well: bool | None = None) -> Floats:
         """Energies [T, E] of a whole run; NaN where a medium's level was never seen in training.
 
-        Where it ``begins_well``, what its first ticks are like is usual.
+        Where it ``begins_well``, what its first ticks are like is usual; None: as the runs of this plant do.
         """
         encoding, _ = self.core.encode(run)
         judged, _ = self.monitors.step(run, encoding, MonitorCarry(local=LocalCarry(begins_well=begins_well)))

@@ -5,7 +5,7 @@ import pytest
 from control_worlds import small_plant
 
 from control.anomaly.calibration import SurpriseConfig, calibrate
-from control.anomaly.detector import STANDING, Contributions, Detector, DetectorConfig
+from control.anomaly.detector import FOREIGN, STANDING, Contributions, Detector, DetectorConfig
 from control.anomaly.evidence import EvidenceConfig, decide_kind, find
 from fusion.errors import ConfigError
 from fusion.plant import Modality
@@ -287,6 +287,12 @@ def test_kind_and_blame_are_those_of_its_worst_moment_and_revised_with_a_reason(
     (held,) = quick.open
     assert held.kind is AnomalyKind.SENSOR
     assert "process at T -> sensor at L: cross.process.0.02 rose to" in held.revision
+
+
+@pytest.mark.parametrize(("times", "said"), [(5.0, STANDING), (500.0, FOREIGN)])
+def test_what_stands_when_judging_begins_is_told_from_what_is_foreign_altogether(quick, calibration, times, said):
+    drive(quick, row(calibration, **{"cross.process": times, "innovation": times, "balance": times}), 12)
+    assert [a.revision for a in quick.open] == [said]
 
 
 def test_setpoints_and_other_senses_are_not_blamed_and_the_shares_are_whole(quick, calibration):

@@ -156,7 +156,10 @@ def test_held_and_cleared_are_no_raises():
 def test_the_report_has_its_keys_and_is_json():
     runs = [played([change(320)], [fault()]), played([change(500)], length_s=180 + 3600 * 12)]
     report = summary(runs, {"gauges": {"rank_me": 3.0}})
-    assert set(report) == {"events", "false_raises_per_day", "normal_hours", "false_raises", "forecast", "gauges"}
+    assert set(report) == {
+        *("events", "false_raises_per_day", "normal_hours", "false_raises", "forecast", "gauges"),
+        "knows_little",
+    }
     assert report["false_raises"] == 1
     assert report["false_raises_per_day"] == pytest.approx(24 / report["normal_hours"], abs=1e-2)
     assert set(report["events"][0]) == {
@@ -240,6 +243,8 @@ def test_without_recordings_there_is_nothing_to_evaluate(tmp_path):
 class Scripted:
     """An engine that raises at its twentieth tick."""
 
+    flags = ("knows little: of all this",)
+
     def __init__(self, checkpoint):
         self.model, self.plant = None, checkpoint.plant
         self._ticks = 0
@@ -262,6 +267,9 @@ def test_every_tick_of_a_recording_passes_a_fresh_engine_and_only_normal_ones_ar
     normal, wrong = play_all(tmp_path / "model", paths, workers=1)
     ticks = round((normal.t1_ns - normal.t0_ns) / NS_PER_S) + 1
     assert normal.forecast == ticks
+    assert in_words(summary([normal, wrong], {"gauges": {}})).endswith(
+        "\nin 2 recordings the model knows little: of all this"
+    )
     assert wrong.forecast is None
     assert [len(p.changes) for p in (normal, wrong)] == [1, 1]
     assert event_row(wrong, wrong.events[0])["delay_s"] == pytest.approx(10.0, abs=1.0)

@@ -431,12 +431,56 @@ def test_a_label_is_no_tag_but_the_truth_of_recordings(tmp_path, caplog):
     start = 1_600_000_000 * NS
     events = [(e.name, (e.onset_ns - start) // NS, (e.end_ns - start) // NS) for r in recordings for e in r.events]
     assert events == [("anomaly", 700, 900), ("anomaly", 1990, 2100), ("anomaly", 4499, 4500)]
-    assert {r.kind for r in recordings if r.events} == {"fault"}
+    assert {r.kind for r in recordings if r.events} == {"labelled"}
     assert {r.kind for r in recordings if not r.events} == {"normal"}
-    assert set(load_plant(tmp_path / "site" / "plant.yaml").by_name) == {"TT1", "FT1", "changepoint"}
-    assert set(table_of(place)["signal"].unique()) == {"TT1", "FT1", "changepoint"}
-    assert len(table_of(place)) == 3 * 4000
+    assert set(load_plant(tmp_path / "site" / "plant.yaml").by_name) == {"TT1", "FT1"}
+    assert set(table_of(place)["signal"].unique()) == {"TT1", "FT1"}
+    assert len(table_of(place)) == 2 * 4000
+    assert "left out, such as changepoint" in caplog.text
+
+
+def test_what_looks_like_a_label_is_named_where_it_is_a_signal(tmp_path, caplog):
+    bring(tmp_path, labelled_csv(), tz="UTC")
     assert "changepoint: only 0 and 1, and called like a label: --label changepoint" in caplog.text
+
+
+def labelled_run(file, start_s, rows=600, fault=(400, 500)):
+    """A wide export of its own at a second with a label."""
+    lines = ["time;TT1;FT1;anomaly"]
+    for i in range(rows):
+        t = datetime.fromtimestamp(start_s + i, UTC)
+        lines.append(f"{t:%Y-%m-%d %H:%M:%S};{20 + i % 7};{3 + i % 5};{float(fault[0] <= i < fault[1])}")
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("\n".join(lines))
+    return str(file)
+
+
+def test_each_labelled_file_is_a_run_and_they_are_called_by_their_folder(tmp_path):
+    starts = [1_600_000_000, 1_600_000_600, 1_600_090_000]
+    files = [labelled_run(tmp_path / "trials" / f"{i}.csv", start) for i, start in enumerate(starts)]
+    place = import_files(files[::-1], tmp_path / "Rig 7", ImportConfig(tz="UTC", labels=("anomaly",)))
+    recordings = [Recording(path) for path in sorted((place / "recordings").iterdir())]
+    assert place.name == "trials"
+    assert load_plant(tmp_path / "Rig 7" / "plant.yaml").name == "rig-7"
+    assert [(r.kind, r.span_ns[0] // NS) for r in recordings] == [("labelled", start) for start in starts]
+    assert [
+        (e.onset_ns // NS - s, e.end_ns // NS - s) for s, r in zip(starts, recordings, strict=True) for e in r.events
+    ] == [(400, 500)] * 3
+
+
+def test_labelled_files_that_share_a_time_are_cut_by_time(tmp_path):
+    files = [labelled_run(tmp_path / "trials" / f"{i}.csv", 1_600_000_000 + i) for i in range(2)]
+    config = ImportConfig(tz="UTC", labels=("anomaly",), parts=3, accept_losses=True)
+    place = import_files(files, tmp_path / "site", config)
+    assert len(list((place / "recordings").iterdir())) == 3
+
+
+def test_a_fault_on_both_sides_of_a_short_pause_is_one(tmp_path):
+    text = labelled_csv(faults=((2900, 3100),), pause=(3000, 60))
+    place = bring(tmp_path, text, tz="UTC", labels=("anomaly",), parts=1)
+    (recording,) = (place / "recordings").iterdir()
+    start = 1_600_000_000 * NS
+    assert [(e.onset_ns - start) // NS for e in Recording(recording).events] == [2900, 4059]
 
 
 def test_a_label_ends_where_the_rows_pause(tmp_path):

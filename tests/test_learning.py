@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -12,10 +13,11 @@ from mosquitto import Mosquitto, needs_broker
 from test_prospect import running
 from wire_examples import until as wait_until
 
+from control.anomaly.calibration import Calibration
 from fusion.cli import main
 from fusion.daemon.audit import AUDIT, Audit
 from fusion.daemon.desk import AlarmDesk
-from fusion.daemon.learning import LearnConfig, Learner
+from fusion.daemon.learning import NICE, LearnConfig, Learner
 from fusion.daemon.memory import TickMemory
 from fusion.daemon.resume import columns_of
 from fusion.daemon.seat import Seat
@@ -66,7 +68,8 @@ def test_the_first_model_is_used_and_its_hours_are_said(site):
 def test_a_model_that_was_calibrated_on_another_plant_than_it_knows_is_said(distances, said):
     """Such as one of an hour whose setpoints moved in its last part only: its limits are beyond any fault."""
     energies = [Energy(name=str(i), origin=Origin.AHEAD, family="innovation") for i in range(len(distances))]
-    text = _strange(SimpleNamespace(energies=energies, median=np.array(distances)))
+    limits = SimpleNamespace(energies=energies, median=np.array(distances))
+    text = _strange(SimpleNamespace(typical=Calibration.typical.fget(limits)))
     assert ("it finds little" in text) is said
     assert bool(text) is said
 
@@ -125,12 +128,13 @@ def test_while_somebody_makes_a_model_the_daemon_says_so_and_learns_nothing_itse
 
 def test_only_what_is_normal_whole_and_of_this_plant_is_learned_from(tmp_path):
     values = small_values(0, 100)
-    for name in ("good", "fault", "torn", "foreign"):
+    for name in ("good", "fault", "labelled", "torn", "foreign"):
         plant = replace(SMALL, name="other") if name == "foreign" else SMALL
         write_recording(tmp_path / name, plant, values)
     relabel(tmp_path / "fault", "fault", [])
+    relabel(tmp_path / "labelled", "labelled", [])
     (tmp_path / "torn" / "process.parquet").write_bytes(b"half")
-    assert [path.name for path in normal_recordings(tmp_path, SMALL)] == ["good"]
+    assert [path.name for path in normal_recordings(tmp_path, SMALL)] == ["good", "labelled"]
 
 
 def test_too_little_is_said_and_nothing_is_put_to_use(tmp_path, capsys):
@@ -173,6 +177,7 @@ def test_the_first_model_is_learned_when_there_is_enough_and_others_in_their_tim
         await teacher.turn(False)
         assert len(started) == 1
         assert "steps=0" in started[0]
+        assert started[0][:3] == ("nice", "-n", str(max(NICE - os.getpriority(os.PRIO_PROCESS, 0), 0)))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         for now[0], runs in ((10.0, 1), (3599.0, 1), (3601.0, 2)):

@@ -1,5 +1,7 @@
 """What a plant of tags alone needs: rhythm, tags all at once, relief, averages from their start."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -116,6 +118,11 @@ def test_an_energy_that_is_far_out_from_the_start_is_judged_by_what_is_usual_her
     np.testing.assert_allclose(np.concatenate(parts), made)
     assert carry.relieved is not None
     assert carry.relieved.tolist() == [True, False, False]
+    assert 10.0 < carry.beyond(np.ones(3, bool)) < 40.0
+    assert carry.beyond(np.array([False, True, True])) == LocalCarry().beyond(np.ones(3, bool)) == 1.0
+    own = dataclasses.replace(found, begins_well=True)
+    np.testing.assert_allclose(own.step(today, LocalCarry()), made)
+    np.testing.assert_allclose(own.step(today, LocalCarry(begins_well=False)), today)
 
 
 def test_a_rest_that_ended_by_itself_was_no_dead_sensor():

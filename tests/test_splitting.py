@@ -93,3 +93,10 @@ def test_the_least_that_is_cut_and_one_tick_less():
 def test_no_normal_recording_is_said():
     with pytest.raises(ConfigError, match="all that were given hold faults"):
         split_runs([], TrainConfig())
+
+
+def test_many_short_recordings_of_tags_need_few_to_calibrate_and_few_need_more():
+    many = split_runs([run(2_000 * i, 600) for i in range(8)], TrainConfig())
+    few = split_runs([run(2_000 * i, 600) for i in range(5)], TrainConfig())
+    assert (len(many.fitted), len(many.calibration)) == (7, 1)
+    assert len(few.calibration) == 2

@@ -10,6 +10,7 @@ import pytest
 from scripted_daemon import PLANT, event
 
 from control.anomaly.alarms import AlarmConfig
+from control.anomaly.detector import FOREIGN
 from fusion.alarms import Alarm
 from fusion.checkpoint import load_checkpoint
 from fusion.daemon import memory as memory_module
@@ -277,6 +278,7 @@ WELL = Signs(
     trouble=(),
 )
 STANDS = Alarm(anomaly=event("a", S), raised_ns=S)
+FROM_THE_START = replace(STANDS, anomaly=replace(STANDS.anomaly, revision=FOREIGN))
 SHELVED = replace(STANDS, shelved_until_ns=(NOW_S + 1) * S)
 RETURNED = Alarm(anomaly=event("b", S, AnomalyState.CLEARED), raised_ns=S)
 
@@ -293,6 +295,13 @@ RETURNED = Alarm(anomaly=event("b", S, AnomalyState.CLEARED), raised_ns=S)
         ({"sources": (source(), source("camera", SourceState.STALE))}, PlantState.DEGRADED, "source camera is stale"),
         ({"flags": ("clock:host",), "trouble": ("disk full",)}, PlantState.DEGRADED, "clock host is off; disk full"),
         ({"alarms": (STANDS,), "skipped": 3}, PlantState.ALARM, "1 alarm: process process"),
+        ({"alarms": (FROM_THE_START,)}, PlantState.ALARM, f"1 alarm: process process; {FOREIGN}"),
+        ({"flags": ("knows little: why",)}, PlantState.DEGRADED, "the model knows little: why"),
+        (
+            {"flags": ("state not judged",)},
+            PlantState.DEGRADED,
+            "nothing is judged in this operating state, of which too little was recorded",
+        ),
         ({"alarms": (STANDS, STANDS)}, PlantState.ALARM, "2 alarms: process process, process process"),
         ({"alarms": (STANDS,), "tick_age_s": 10.4}, PlantState.NO_DATA, "no tick for 10 s"),
         ({"step_s": 60.0, "tick_age_s": 200.0}, PlantState.NORMAL, ""),

@@ -18,7 +18,7 @@ from scipy.special import chdtri  # type: ignore[import-untyped]
 from control.anomaly.tail import Tail, fit_tail
 from fusion.errors import ConfigError
 from fusion.plant import Modality
-from fusion.records import FAMILIES, Energy, Origin
+from fusion.records import FAMILIES, Energy, Origin, Statistic
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -26,6 +26,9 @@ SILENT = ("state", "discarded", "unexplained", "redundancy", "joint", "band", "s
 SILENT_BESIDE_MEDIA = ("lagged",)
 LEAST_SPEED = 0.03  # without media: between averages over fifty ticks, which drift, and over twenty
 EMPIRICAL = (Origin.ACROSS, Origin.LATER)
+STRANGE = (
+    30.0  # typical distance of normal data: .3 on the simulated line, 3 on SKAB, 2238 on an hour of a foreign plant
+)
 _TABLE = 2048  # quantiles of the maximum kept: p-values to 1 in 2000, finer ones come from the tail
 _UPPER = 0.99  # quantile of the maximum from which its p-values come from the tail
 
@@ -209,6 +212,12 @@ class Calibration:
     def bound_per_day(self) -> float:
         """Largest rate of false raises that the calibration data themselves cannot rule out (95 %)."""
         return 24 * rate_bound(self.raises, self.hours)
+
+    @property
+    def typical(self) -> float:
+        """Distance of what limits were set on from what was trained on: about one where they are alike, or zero."""
+        distances = [m for e, m in zip(self.energies, self.median, strict=True) if e.statistic is Statistic.T2]
+        return float(np.median(distances)) if distances else 0.0
 
     @property
     def uncalibrated(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from control.anomaly.belonging import Belonging, either
-from control.anomaly.calibration import Calibration, Surprise
+from control.anomaly.calibration import STRANGE, Calibration, Surprise
 from control.anomaly.event import Event, blend, first_blamed, told
 from control.anomaly.evidence import Contributions, EvidenceConfig, Finding, blame_signals, by_group, find
 from fusion.errors import ConfigError
@@ -29,6 +29,10 @@ Bools = NDArray[np.bool_]
 UNCALIBRATED = "uncalibrated:"
 SETTLING = "settling"
 STANDING = "it stood when judging began: a fault, or a new operating level, which you may accept as normal"
+FOREIGN = (
+    "it stood when judging began, far beyond all that the model was trained on: another operating point rather than a "
+    "fault, of which the model can tell little; train on normal time that is like it, or accept it as normal"
+)
 REMEMBERING = (Origin.AHEAD, Origin.LAW, Origin.LATER)  # what they compare reaches back minutes, whatever their speed
 FAST = 0.04  # weight of the newest tick from which an average has forgotten a fault within half a minute
 EARLIER = 50  # events of the past among which one that looks the same is looked for
@@ -259,7 +263,8 @@ class Detector:
         self._decide(fresh, t_ns)
         fresh.anomaly = replace(fresh.anomaly, earlier=self._looks_like(fresh.anomaly))
         if self._first_ns is not None and onset_ns - self._first_ns <= self._calibration.on_delay_s * NS_PER_S:
-            fresh.anomaly = replace(fresh.anomaly, revision=STANDING)
+            foreign = float(np.median(free[np.isfinite(free) & self._mine(fresh)])) >= STRANGE
+            fresh.anomaly = replace(fresh.anomaly, revision=FOREIGN if foreign else STANDING)
         return self._tell(fresh, t_ns, AnomalyState.RAISED)
 
     def _blamed(self, factor: Floats) -> Bools | None:

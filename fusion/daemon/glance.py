@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from control.anomaly.detector import FOREIGN, STANDING
 from fusion.alarms import Alarm, AlarmState
 from fusion.daemon.seat import NO_MODEL
 from fusion.health import PlantState, SourceHealth, SourceState
+from fusion.inference import KNOWS_LITTLE
+from models.operating.levels import NOT_JUDGED
 
 LEAST_PATIENCE_S = 10.0
 PATIENCE_STEPS = 5
@@ -65,7 +68,9 @@ def _alarm(signs: Signs) -> str:
     speaking = [a for a in signs.alarms if a.active and a.state(signs.t_ns) is not AlarmState.SHELVED]
     if not speaking:
         return ""
-    return f"{len(speaking)} alarm{'s' if len(speaking) > 1 else ''}: " + ", ".join(name_of(a) for a in speaking)
+    said = f"{len(speaking)} alarm{'s' if len(speaking) > 1 else ''}: " + ", ".join(name_of(a) for a in speaking)
+    why = dict.fromkeys(a.anomaly.revision for a in speaking if a.anomaly.revision in (STANDING, FOREIGN))
+    return "; ".join((said, *why))
 
 
 def _degraded(signs: Signs) -> list[str]:
@@ -74,6 +79,10 @@ def _degraded(signs: Signs) -> list[str]:
         said.append(f"results are {signs.latency_p99_s:.1f} s late")
     said += [f"source {_named(source)}" for source in signs.sources if source.state in BROKEN]
     said += [f"clock {flag.removeprefix('clock:')} is off" for flag in signs.flags if flag.startswith("clock:")]
+    said += [f"the model {flag}" for flag in signs.flags if flag.startswith(KNOWS_LITTLE)]
+    said += ["nothing is judged in this operating state, of which too little was recorded"] * (
+        NOT_JUDGED in signs.flags
+    )
     return [*said, *signs.trouble]
 
 

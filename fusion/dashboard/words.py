@@ -37,6 +37,7 @@ FLAG_FAMILIES = {
     "uncalibrated": "{} is outside its calibrated range",
     "relieved": "{} is judged by a level that was accepted as normal",
     "clock": "the clock of {} is off",
+    "knows little": "the model can tell little: {}",
     "certificate": "a certificate ends soon: {}",
 }
 SPREADS = "spreads"

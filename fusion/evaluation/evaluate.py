@@ -10,6 +10,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -19,12 +20,14 @@ from typing import Any
 
 import torch
 
+from control.anomaly.detector import FOREIGN
 from fusion.checkpoint import Checkpoint, load_checkpoint
 from fusion.errors import ConfigError, PlantMismatch
 from fusion.evaluation.ablation import NOTHING_MISSING, Ablation
 from fusion.evaluation.forecast_scores import ForecastSums, foresee, skills
-from fusion.inference import TICKS_AT_ONCE
+from fusion.inference import KNOWS_LITTLE, TICKS_AT_ONCE
 from fusion.plant import difference
+from fusion.recordings import normal
 from fusion.recordings.recording import Event, Recording
 from fusion.records import NS_PER_S, Anomaly, AnomalyState
 from fusion.timeline.history import frames
@@ -34,13 +37,15 @@ log = logging.getLogger(__name__)
 
 WARM_UP_S = 180.0
 AFTER_S = 60.0
-SETTLING_S = 300.0
 BLAME_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Played:
-    """One recording from its first to its last tick: what was put in, and every change of an anomaly, in order."""
+    """One recording from its first to its last tick: what was put in, and every change of an anomaly, in order.
+
+    ``knows_little`` is why the model can tell little of it, in words.
+    """
 
     recording: str
     t0_ns: int
@@ -48,6 +53,7 @@ class Played:
     events: tuple[Event, ...]
     changes: tuple[Anomaly, ...]
     forecast: ForecastSums | None = None
+    knows_little: str = ""
 
     @property
     def faults(self) -> tuple[Event, ...]:
@@ -127,9 +133,17 @@ def play(model: Path, path: Path, ablation: Ablation = NOTHING_MISSING) -> Playe
         events=tuple(recording.events),
         changes=tuple(changes),
         forecast=foresee(engine.model, Ticks.concat(parts)) if parts else None,
+        knows_little=_knows_little(changes, engine.flags),
     )
     log.info("%s: %d ticks, %d raises", path, len(ticks_ns), len(raises(changes)))
     return played
+
+
+def _knows_little(changes: Sequence[Anomaly], flags: Sequence[str]) -> str:
+    """Why the model can tell little of what it saw: all was foreign from the first judged tick on, or as it says."""
+    stood = [FOREIGN.replace("it", "an anomaly", 1) for change in changes if change.revision == FOREIGN]
+    own = [f"the model {flag}" for flag in flags if flag.startswith(KNOWS_LITTLE)]
+    return next(iter([*stood, *own]), "")
 
 
 @contextlib.contextmanager
@@ -205,13 +219,7 @@ def event_row(played: Played, event: Event) -> dict[str, Any]:
 
 def normal_spans(played: Played) -> list[tuple[int, int]]:
     """Stretches [UTC ns] after the warm-up in which there is no fault and the plant does not settle after one."""
-    start_ns = played.t0_ns + round(WARM_UP_S * NS_PER_S)
-    spans = []
-    for event in sorted(played.faults, key=lambda e: e.onset_ns):
-        if event.onset_ns > start_ns:
-            spans.append((start_ns, min(event.onset_ns, played.t1_ns)))
-        start_ns = max(start_ns, _end_ns(played, event) + round(SETTLING_S * NS_PER_S))
-    return [span for span in (*spans, (start_ns, played.t1_ns)) if span[0] < span[1]]
+    return normal.spans(played.t0_ns + round(WARM_UP_S * NS_PER_S), played.t1_ns, played.events)
 
 
 def false_raises(played: Played) -> list[Anomaly]:
@@ -240,12 +248,14 @@ def in_words(report: Mapping[str, Any]) -> str:
         f"{found} of {len(rows)} faults found, {report['false_raises']} false raises in {report['normal_hours']:g} h "
         "of normal operation"
     )
-    if not stood:
-        return text
-    return (
-        f"{text}; at {stood} of those that were not found an anomaly stood already: the plant was not as in training "
-        "before they began, so train on normal recordings that are like these, too"
-    )
+    if stood:
+        text += (
+            f"; at {stood} of those that were not found an anomaly stood already: the plant was not as in training "
+            "before they began, so train on normal recordings that are like these, too"
+        )
+    for why, count in Counter(report["knows_little"].values()).items():
+        text += f"\nin {count} recordings {why}"
+    return text
 
 
 def summary(played: Sequence[Played], meta: Mapping[str, Any], step_s: float = 1.0) -> dict[str, Any]:
@@ -259,6 +269,7 @@ def summary(played: Sequence[Played], meta: Mapping[str, Any], step_s: float = 1
         "false_raises_per_day": round(24.0 * len(wrong) / hours, 3) if hours > 0 else None,
         "normal_hours": round(hours, 3),
         "false_raises": len(wrong),
+        "knows_little": {p.recording: p.knows_little for p in played if p.knows_little},
         "forecast": skills([p.forecast for p in played if p.forecast is not None], step_s),
         "gauges": dict(meta["gauges"]),
     }

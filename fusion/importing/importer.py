@@ -28,7 +28,7 @@ from connectors.historian.stamps import DAY_FIRST, EPOCHS, MONTH_FIRST, zone
 from connectors.historian.states import ABSURD, INFORMATIVE, codes_of, load_state_sets
 from fusion.errors import ConfigError, HistorianError
 from fusion.files import whole_file, whole_folder
-from fusion.importing.labels import labelled, suspected, told
+from fusion.importing.labels import labelled, separate, suspected, tell
 from fusion.importing.proposal import propose, ucum
 from fusion.importing.reading import Rejects, read, reasons
 from fusion.importing.report import (
@@ -44,8 +44,8 @@ from fusion.importing.spool import TEXTS_KEPT, Resolver, Spool, Survey
 from fusion.importing.stretches import judge, record
 from fusion.importing.tag_quality import TagQuality
 from fusion.plant import Modality, Plant
-from fusion.plant_file import dump_plant, load_plant
-from fusion.recordings.recording import PLANT, Event
+from fusion.plant_file import dump_plant, load_plant, plant_name
+from fusion.recordings.recording import PLANT
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def import_files(sources: Sequence[str], site: Path, config: ImportConfig | None
         ConfigError: the settings or an existing plant contradict the files.
     """
     config = config or ImportConfig()
-    name = config.name or _stem(sources[0])
+    name = config.name or _name(sources)
     place = site / IMPORTS / name
     digest = _digest(sources, config)
     if place.exists() and not config.again:
@@ -117,7 +117,7 @@ def import_files(sources: Sequence[str], site: Path, config: ImportConfig | None
         )
     with _in_one_sentence(place):
         with whole_folder(place, overwrite=True) as aside:
-            found = _import(sources, site, aside, config, name)
+            found = _import(sources, site, aside, config)
             _write_summary(aside, found, digest)
             write_report(aside / REPORT, found)
             shutil.rmtree(aside / "work")
@@ -127,7 +127,7 @@ def import_files(sources: Sequence[str], site: Path, config: ImportConfig | None
     return place
 
 
-def _import(sources: Sequence[str], site: Path, aside: Path, config: ImportConfig, name: str) -> Imported:
+def _import(sources: Sequence[str], site: Path, aside: Path, config: ImportConfig) -> Imported:
     work = aside / "work"
     spool = Spool(work / "spool")
     sets = load_state_sets(config.states) if config.states else {}
@@ -148,16 +148,17 @@ def _import(sources: Sequence[str], site: Path, aside: Path, config: ImportConfi
     resolver = Resolver(codes=codes)
     tags = [TagQuality(signal) for signal in spool.signals]
     events = labelled(spool, config.labels)
-    stretches = list(judge(spool, survey, resolver, tags, work, config.parts, events))
+    runs = separate([(r.first_ns or 0, r.last_ns or 0) for r in files]) if config.labels else []
+    stretches = list(judge(spool, survey, resolver, tags, work, config.parts, events, runs))
     if not config.accept_losses:
         _refuse_several(resolver, tags, files)
     states = {spool.signals[code]: names for code, names in codes.items()}
     tags = [tag for tag in tags if tag.name not in config.labels]
-    plant, proposed = _plant(site, config, name, tags, infos, states)
+    plant, proposed = _plant(site, config, tags, infos, states)
     left_out = [tag.name for tag in tags if tag.name not in plant.by_name]
     apart = [*left_out, *config.labels]
     recordings = list(record(stretches, plant, apart, aside / RECORDINGS, config.kind, events))
-    _tell_labels(events, config.labels, suspected(tags))
+    tell(events, config.labels, suspected(tags), plant)
     dump_plant(plant, aside / PLANT)
     conflicts = {spool.signals[code]: count for code, count in resolver.conflicts.items()}
     lost = losses(files, conflicts, wordy)
@@ -227,19 +228,6 @@ def _tell(
         log.warning("%d tags are no signals of the plant and left out, such as %s", len(usable), usable[0])
 
 
-def _tell_labels(events: Sequence[Event], labels: Sequence[str], others: Sequence[str]) -> None:
-    """What labels said, and what looks like one."""
-    for name in labels:
-        log.info("%s: %d events, the truth for fusion evaluate", name, told(events).get(name, 0))
-    for name in others:
-        log.warning(
-            "%s: only 0 and 1, and called like a label: --label %s makes the truth of it; a model may not see it, so "
-            "delete it from the plant otherwise and import with --again",
-            name,
-            name,
-        )
-
-
 # --- the plant
 
 
@@ -273,15 +261,16 @@ def _is_scaled(text: str) -> bool:
 def _plant(
     site: Path,
     config: ImportConfig,
-    name: str,
     tags: Sequence[TagQuality],
     infos: Mapping[str, TagInfo],
     states: Mapping[str, Mapping[str, int]],
 ) -> tuple[Plant, bool]:
-    """The plant that was given, or stands in the site, or is proposed."""
+    """The plant that was given, or stands in the site, or is proposed; beside a label what looks like one is no tag."""
     given = config.plant or _own_plant(site)
     if given is None:
-        plant = propose(name, tags, infos, states, config.step_s)
+        others = suspected(tags) if config.labels else []
+        measured = [tag for tag in tags if tag.name not in others]
+        plant = propose(plant_name(site), measured, infos, states, config.step_s)
         if not plant.signals:
             kinds = sum((tag.states for tag in tags), Counter[str]())
             found = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common(3)) or "bad by their quality"
@@ -363,8 +352,15 @@ def _in_one_sentence(place: Path) -> Iterator[None]:
         raise HistorianError(f"{place}: {error}") from error
 
 
+def _name(sources: Sequence[str]) -> str:
+    """A name for an import: that of its one source, or of the folder in which its files are."""
+    folders = {Path(source).resolve().parent for source in sources}
+    together = len(sources) > 1 and len(folders) == 1 and not any("://" in source for source in sources)
+    return _stem(str(folders.pop()) if together else sources[0])
+
+
 def _stem(source: str) -> str:
-    """A name for an import: that of the file or database, or the host of a server."""
+    """The name of a file, a folder or a database, or the host of a server, as that of a folder."""
     bare = source.split("://", 1)[-1].split("?", 1)[0].rsplit("@", 1)[-1].rstrip("/")
     return (
         re.sub(r"[^\w-]+", "-", Path(bare).name.split(".")[0] if "opc.tcp" not in source else bare).strip("-")

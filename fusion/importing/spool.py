@@ -165,14 +165,21 @@ def by_tag(code: NDArray[Any]) -> Ints:
     return np.argsort(code.astype(np.uint16) if few else code, kind="stable")
 
 
-def cut(survey: Survey, parts: int, most_rows: int, whole: Sequence[tuple[int, int]] = ()) -> Iterator[tuple[int, int]]:
+def cut(
+    survey: Survey,
+    parts: int,
+    most_rows: int,
+    whole: Sequence[tuple[int, int]] = (),
+    runs: Sequence[tuple[int, int]] = (),
+) -> Iterator[tuple[int, int]]:
     """Stretches of equal length of a second at least, cut again where one holds more than about ``most_rows``.
 
-    What is to stay ``whole`` is cut only where it holds more.
+    Where there are several ``runs``, each is one. What is to stay ``whole`` is cut only where it holds more.
     """
     end_ns = survey.last_ns + 1
     parts = max(1, min(parts, (end_ns - survey.first_ns) // NS_PER_S))
-    edges = [survey.first_ns + (end_ns - survey.first_ns) * i // parts for i in range(parts + 1)]
+    edges = [survey.first_ns + (end_ns - survey.first_ns) * i // parts for i in range(parts)]
+    edges = [*([start for start, _ in runs] or edges), end_ns]
     for low, high in pairwise(sorted({_kept_whole(edge, whole) for edge in edges})):
         inside = survey.marks_ns[np.searchsorted(survey.marks_ns, low) : np.searchsorted(survey.marks_ns, high)]
         pieces = max(1, -(-len(inside) * MARK_ROWS // most_rows))

@@ -13,7 +13,7 @@ from fusion.importing.labels import within
 from fusion.importing.spool import Resolver, Spool, Survey, ahead, cut
 from fusion.importing.tag_quality import TagQuality, follow
 from fusion.plant import Plant
-from fusion.recordings.recording import Event
+from fusion.recordings.recording import LABELLED, NORMAL, Event
 from fusion.recordings.tables import PROCESS_SCHEMA
 from fusion.recordings.writer import RecordingWriter
 
@@ -41,11 +41,12 @@ def judge(
     folder: Path,
     parts: int,
     events: Sequence[Event] = (),
+    runs: Sequence[tuple[int, int]] = (),
 ) -> Iterator[Stretch]:
     """Follow the tags through each stretch, in order of time, and write it while the next is followed."""
     uncut = [(event.onset_ns, event.end_ns or survey.last_ns) for event in events]
     names = pl.Series("signal", spool.signals, dtype=pl.Enum(spool.signals))
-    followed = ahead(_followed(spool, cut(survey, parts, MOST_ROWS, uncut), resolver, tags))
+    followed = ahead(_followed(spool, cut(survey, parts, MOST_ROWS, uncut, runs), resolver, tags))
     for number, (start, end, held, rows) in enumerate(followed):
         table = folder / f"stretch-{number:05}.parquet"
         named = rows.with_columns(names.gather(rows["code"]))
@@ -104,7 +105,7 @@ def record(
 ) -> Iterator[Path]:
     """One recording for each stretch in which the plant has values; their files are used up.
 
-    One in which something happened is of kind fault.
+    A normal one of which some is labelled is of kind labelled: the rest of it is normal.
     """
     folder.mkdir()
     for stretch in stretches:
@@ -113,7 +114,7 @@ def record(
             continue
         place = folder / datetime.fromtimestamp(stretch.start_ns / 1e9, UTC).strftime("%Y%m%dT%H%M%S")
         own = within(events, stretch.start_ns, stretch.end_ns)
-        with RecordingWriter(place, plant, kind="fault" if own else kind, events=own) as writer:
+        with RecordingWriter(place, plant, kind=LABELLED if own and kind == NORMAL else kind, events=own) as writer:
             writer.adopt(table)
             if stretch.states is not None:
                 writer.states(pl.read_parquet(stretch.states).filter(~pl.col("signal").is_in(left_out)))

@@ -33,6 +33,7 @@ from fusion.recordings.tables import (
 from fusion.records import NS_PER_S, Columns, Item, Quality, Sample
 
 FORMAT = "fusion-recording/1"
+NORMAL, FAULT, LABELLED = "normal", "fault", "labelled"
 SOFTWARE = "0.1.0"
 MANIFEST, PLANT, SCENARIO = "manifest.json", "plant.yaml", "scenario.yaml"
 PROCESS, HEARTBEATS, TRUTH = "process.parquet", "heartbeats.parquet", "truth.parquet"
@@ -152,7 +153,7 @@ class Recording:
 
     @property
     def kind(self) -> str:
-        """What the recording shows: ``normal`` or ``fault``."""
+        """What the recording shows: ``normal``, ``fault``, or ``labelled``, where its events are all that was wrong."""
         return self._manifest.kind
 
     @property

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-
-from anyascii import anyascii
 
 from fusion.errors import ConfigError
 from fusion.files import whole_file
+from fusion.plant_file import plant_name
 
 PLANT, DAEMON = "plant.yaml", "daemon.yaml"
 SKELETONS = Path(__file__).parent
@@ -17,11 +15,6 @@ SKELETONS = Path(__file__).parent
 def skeleton(file: str, site: Path, step_s: float = 1.0) -> str:
     """What a file of a new site says."""
     return (SKELETONS / file).read_text().format(name=plant_name(site), step_s=step_s)
-
-
-def plant_name(site: Path) -> str:
-    """A plant's name from its folder's: it is part of topics."""
-    return re.sub(r"[^a-z0-9_-]+", "-", anyascii(site.resolve().name).lower()).strip("-") or "plant"
 
 
 def begin(site: Path) -> list[Path]:

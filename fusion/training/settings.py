@@ -31,6 +31,9 @@ class TrainConfig:
     The latest normal runs calibrate thresholds and bands: ``calibration_share`` of the time with media, or up to
     ``calibration_hours`` where ``training_hours`` are left; ``validation_share`` of the other runs gate the networks.
 
+    Where ``begins_well`` holds, what the first minutes of a stream are like is usual; None: where labels say
+    so of all runs.
+
     ``device`` is `cpu`, `cuda` or `auto`: a GPU for each process where there are any. None waits for another's part of
     a step for more than ``timeout_s``. State is written every ``checkpoint_every_s``; ``threads`` 0 takes all cores.
     """
@@ -45,6 +48,7 @@ class TrainConfig:
     calibration_hours: float = 24.0
     training_hours: float = 4.0
     validation_share: float = 0.2
+    begins_well: bool | None = None
     checkpoint_every_s: float = 15.0
     threads: int = 0
     device: str = "auto"

@@ -6,22 +6,28 @@ import hashlib
 import logging
 import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import numpy as np
 from rich.progress import Progress
 
 from fusion.errors import ConfigError, PlantMismatch
 from fusion.files import whole_file
 from fusion.plant import Modality, Plant, difference
-from fusion.recordings.recording import MANIFEST, Recording
+from fusion.recordings import normal
+from fusion.recordings.recording import FAULT, LABELLED, LAST_NS, MANIFEST, Recording
+from fusion.records import NS_PER_S
 from fusion.timeline.history import frames, process_grid
 from fusion.timeline.process import ProcessGrid
+from fusion.training.splitting import SHORTEST
 from models.features.stem import FeatureStem
 from models.ticks import TickBuilder, Ticks, process_columns
 
 log = logging.getLogger(__name__)
+
+ALL = (0, LAST_NS)
 
 
 def ticks(recording: Recording, plant: Plant | None = None) -> Ticks:
@@ -55,29 +61,42 @@ def _grid_ticks(recording: Recording, plant: Plant, grid: ProcessGrid) -> Ticks:
 
 
 def cache_ticks(recordings: Sequence[Recording], cache: Path, bar: Progress) -> list[Path]:
-    """Files with the ticks of normal recordings in order of time; computed on all cores, cached by content.
+    """Files with the normal ticks of recordings in order of time; computed on all cores, cached by content.
 
-    All have the columns of the first recording's plant.
+    All have the columns of the first recording's plant. Of a labelled recording each stretch without faults is a file.
     """
-    normal = sorted((r for r in recordings if r.kind == "normal"), key=lambda r: r.manifest["t0_ns"])
-    if len(normal) < len(recordings):
-        log.info("%d recordings hold faults and are left out of training", len(recordings) - len(normal))
+    used = sorted((r for r in recordings if r.kind != FAULT), key=lambda r: r.manifest["t0_ns"])
+    if len(used) < len(recordings):
+        log.info("%d recordings hold faults and are left out of training", len(recordings) - len(used))
     plant = recordings[0].plant
-    files = [cache / f"{digest(r, plant)}.npz" for r in normal]
-    missing = [(r.path, plant, f) for r, f in zip(normal, files, strict=True) if not f.is_file()]
+    jobs = [(r.path, plant, _pieces(r, cache / digest(r, plant))) for r in used]
+    missing = [job for job in jobs if not all(file.is_file() for file in job[2])]
     task = bar.add_task("reading recordings", total=len(missing))
     if missing:
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(min(os.cpu_count() or 1, len(missing)), mp_context=spawn) as pool:
             for _ in pool.map(_cache_ticks, missing):
                 bar.advance(task)
-    return files
+    return [file for _, _, pieces in jobs for file in pieces]
 
 
-def _cache_ticks(job: tuple[Path, Plant, Path]) -> None:
-    path, plant, file = job
-    with whole_file(file) as aside:
-        ticks(Recording.verified(path), plant).save(aside)
+def _pieces(recording: Recording, place: Path) -> dict[Path, tuple[int, int]]:
+    """A file for each normal stretch of a recording, and the stretch [UTC ns]."""
+    if recording.kind != LABELLED:
+        return {place.with_suffix(".npz"): ALL}
+    start_ns, end_ns = recording.span_ns
+    least_ns = SHORTEST * round(recording.plant.step_s * NS_PER_S)
+    found = [span for span in normal.spans(start_ns, end_ns, recording.events) if span[1] - span[0] > least_ns]
+    return {place.with_name(f"{place.name}-{i}.npz"): span for i, span in enumerate(found)}
+
+
+def _cache_ticks(job: tuple[Path, Plant, Mapping[Path, tuple[int, int]]]) -> None:
+    path, plant, pieces = job
+    whole = ticks(Recording.verified(path), plant)
+    for file, (start_ns, end_ns) in pieces.items():
+        first, last = np.searchsorted(whole.t_ns, (start_ns, end_ns))
+        with whole_file(file) as aside:
+            whole[first:last].save(aside)
 
 
 def digest(recording: Recording, plant: Plant) -> str:

@@ -33,9 +33,11 @@ from fusion.files import whole_file
 from fusion.plain import plain
 from fusion.plant import Plant
 from fusion.progress import Bars
-from fusion.recordings.recording import Recording
+from fusion.recordings.recording import LABELLED, LAST_NS, Recording
+from fusion.records import NS_PER_S
 from fusion.state import dump_state
 from fusion.training.baselines import floor_skills
+from fusion.training.crossing import crossed
 from fusion.training.curves import Curves, Log
 from fusion.training.examination import examine_model
 from fusion.training.figures import stretches
@@ -47,8 +49,9 @@ from models import distributed
 from models.features.stem import FeatureStem
 from models.linear.core import LinearConfig, LinearCore
 from models.linear.fit import fit_core
-from models.monitors.fit import fit_monitors, widened
+from models.monitors.fit import beginning_well, fit_monitors, widened
 from models.monitors.monitors import Monitors
+from models.monitors.relief import FIRST_TICKS
 from models.networks.jepa import Jepa
 from models.operating.fit import fit_states
 from models.operating.states import OperatingStates
@@ -210,7 +213,26 @@ def prepare(
     _say_states(states)
     split = split_runs(runs, config, states)
     core, monitors = fit_closed_form(plant, split, config.linear, bar)
+    if begin_well(found, config):
+        monitors = beginning_well(monitors)
     return Basis(plant=plant, files=files, core=core, states=states), (split, monitors)
+
+
+def begin_well(recordings: Sequence[Recording], config: TrainConfig) -> bool:
+    """Whether what the first minutes of a run are like is usual: as told, or as labels say of all runs."""
+    if config.begins_well is not None:
+        return config.begins_well
+    labelled = [recording for recording in recordings if recording.kind == LABELLED]
+    well = bool(labelled) and all(_begins_well(recording) for recording in labelled)
+    if well:
+        log.info("labels say that runs begin well: their first %d ticks count as usual (begins_well)", FIRST_TICKS)
+    return well
+
+
+def _begins_well(recording: Recording) -> bool:
+    faults = [event.onset_ns for event in recording.events if not event.nuisance]
+    least_ns = FIRST_TICKS * round(recording.plant.step_s * NS_PER_S)
+    return min(faults, default=LAST_NS) - recording.span_ns[0] >= least_ns
 
 
 def _say_states(states: OperatingStates) -> None:
@@ -306,14 +328,18 @@ def _resume(fitter: Fitter, course: Curves, work: Path) -> None:
 def calibrate_limits(
     model: PlantModel, split: Split, config: TrainConfig, bar: Progress
 ) -> tuple[Calibration, list[NDArray[np.float64]]]:
-    """One limit on all energies from the calibration runs, under the budget of false raises."""
+    """One limit on all energies from the calibration runs, under the budget of false raises; the energies of those.
+
+    Where they are few and short, what is fitted in closed form is judged on the others as well.
+    """
     runs = [run for run in split.calibration if run.media] or split.calibration
     task = bar.add_task("calibration", total=len(runs))
     energies = []
     for run in runs:
         energies.append(model.judge(run))
         bar.advance(task)
-    return calibrate(energies, model.energies, config.surprise, model.plant.step_s), energies
+    more = crossed(model, split, config)
+    return calibrate([*energies, *more], model.energies, config.surprise, model.plant.step_s), energies
 
 
 def _bar() -> Progress:

@@ -55,7 +55,9 @@ def _import(verb: argparse.ArgumentParser) -> None:
         "--plant", type=Path, help="plant YAML to use; default: plant.yaml of the site, else one is proposed"
     )
     verb.add_argument("--states", type=Path, help="digital state sets: server,set,state0,state1,... or 0,Off")
-    verb.add_argument("--name", default="", help="name of the import; default: that of the first file")
+    verb.add_argument(
+        "--name", default="", help="name of the import; default: that of the file, or the folder of several"
+    )
     verb.add_argument("--step", type=finite, help="step of a proposed plant [s]; default: from the data")
     verb.add_argument("--parts", type=int, default=12, help="recordings to cut the time into")
     verb.add_argument("--kind", default="normal", choices=("normal", "fault"), help="fault: not for training")

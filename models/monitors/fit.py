@@ -71,6 +71,11 @@ def fit_monitors(
     return replace(rough, local=_usual(rough, everything))
 
 
+def beginning_well(monitors: Monitors) -> Monitors:
+    """The monitors of a plant whose runs begin well: of each, what the first ticks are like is usual."""
+    return replace(monitors, local=replace(monitors.local, begins_well=True))
+
+
 def widened(monitors: Monitors, runs: Sequence[Ticks]) -> Monitors:
     """The monitors in which neither distance nor limit rests on a column that later normal runs do not keep to."""
     vectors: dict[int, list[tuple[Distance, Floats]]] = {}

@@ -118,11 +118,8 @@ class Monitors:
         """
         heard = np.array([energy.name in names for energy in self.energies], bool)
         others = [hearing(other, names) for other in self.others]
-        kept, local = (
-            tuple(other for other in others if other.energies),
-            Local(self.local.upper[heard], self.local.first[heard]),
-        )
-        return replace(self, ahead=hearing(self.ahead, names), others=kept, local=local)
+        kept = tuple(other for other in others if other.energies)
+        return replace(self, ahead=hearing(self.ahead, names), others=kept, local=self.local.heard(heard))
 
     def step(
         self, ticks: Ticks, encoding: Encoding, carry: MonitorCarry | None = None, *, explain: bool = False

@@ -9,7 +9,7 @@ Shape letters: T ticks, E energies.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,10 +25,11 @@ ACCEPTED_TICKS = 60  # the last ticks, whose level is what an operator accepts
 class LocalCarry:
     """The relief [E] that energies have been given, and their last ticks [<= ACCEPTED_TICKS, E].
 
-    ``begins_well`` says that the first ticks of the stream are usual, whatever they are; ``seen`` [T, E] are they.
+    ``begins_well`` says that the first ticks of the stream are usual, whatever they are, None: as ``Local`` says;
+    ``seen`` [T, E] are they.
     """
 
-    begins_well: bool = False
+    begins_well: bool | None = None
     seen: Floats | None = None
     relief: Floats | None = None
     recent: Floats | None = None
@@ -39,13 +40,23 @@ class LocalCarry:
         settled = not self.begins_well or (self.seen is not None and len(self.seen) >= FIRST_TICKS)
         return self.relief > 1.0 if settled and self.relief is not None else None
 
+    def beyond(self, raising: Bools) -> float:
+        """How many times what is usual here lies above what was, at the median of the energies relieved; 1 without."""
+        which = self.relieved
+        found = np.ones(1) if which is None or self.relief is None else self.relief[which & raising[: len(which)]]
+        return float(np.median(found)) if len(found) else 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Local:
-    """``upper`` [E] of normal runs, infinite for energies that are never relieved; ``first`` [E] by the first ticks."""
+    """``upper`` [E] of normal runs, infinite for energies that are never relieved; ``first`` [E] by the first ticks.
+
+    ``begins_well`` says that streams of this plant do: runs that are labelled, and not where one begins.
+    """
 
     upper: Floats
     first: Bools
+    begins_well: bool = False
 
     @classmethod
     def fit(cls, values: Floats, accepted: Bools, first: Bools) -> Local:
@@ -57,12 +68,18 @@ class Local:
     def step(self, values: Floats, carry: LocalCarry) -> Floats:
         """Relieved energies [T, E] of consecutive ticks; updates ``carry``."""
         made = values.copy()
+        if carry.begins_well is None:
+            carry.begins_well = self.begins_well
         first = self._begin(made, carry) if carry.begins_well else 0
         if carry.relief is not None:
             made[first:] /= carry.relief
         recent = values[:0] if carry.recent is None else carry.recent
         carry.recent = np.concatenate([recent, values])[-ACCEPTED_TICKS:]
         return made
+
+    def heard(self, which: Bools) -> Local:
+        """Of some energies [E] alone."""
+        return replace(self, upper=self.upper[which], first=self.first[which])
 
     def accept(self, which: Bools, carry: LocalCarry) -> None:
         """Take the level of the last ticks for the normal one of some energies [E]; updates ``carry``."""
