@@ -26,8 +26,8 @@ ENOUGH_H = 1.0  # of runs that calibrate: then they are enough
 
 def crossed(model: PlantModel, split: Split, config: TrainConfig) -> list[Floats]:
     """Energies [T, E] of the runs a model was fitted on, NaN for those of networks; none where they are not needed."""
-    runs = split.fitted
-    if not crossing(runs) or hours(split.calibration) >= ENOUGH_H:
+    runs = crossing(split.fitted)
+    if not runs or hours(split.calibration) >= ENOUGH_H:
         return []
     found: list[Floats] = []
     for fold in np.array_split(np.arange(len(runs)), FOLDS):

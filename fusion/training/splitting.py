@@ -20,6 +20,7 @@ import numpy as np
 from fusion.errors import ConfigError
 from fusion.training.settings import TrainConfig
 from models.actions import HORIZONS
+from models.monitors.residual import WARM_UP_TICKS
 from models.operating.states import OperatingStates
 from models.ticks import Ticks
 
@@ -127,9 +128,10 @@ def _by_run(kind: Sequence[Ticks], wanted_h: float, config: TrainConfig) -> Spli
     return Split(training=training, held_out=held_out, calibration=_apart([*training, *held_out], kind[earlier:]))
 
 
-def crossing(fitted: Sequence[Ticks]) -> bool:
-    """Whether runs that were fitted on may set limits as well, each judged by monitors fitted on others."""
-    return len(fitted) >= FEW and not any(run.media for run in fitted)
+def crossing(fitted: Sequence[Ticks]) -> list[Ticks]:
+    """The runs among those fitted on that may set limits as well, each judged by monitors fitted on others."""
+    found = [run for run in fitted if len(run) > 2 * WARM_UP_TICKS]
+    return found if len(found) >= FEW and not any(run.media for run in fitted) else []
 
 
 def _judged_s(kind: Sequence[Ticks], earlier: int) -> float:

@@ -133,7 +133,7 @@ class Monitors:
         residuals = self.residuals(ticks, encoding, calibrated, carry)
         raw = [residual.chart.energy() for residual in residuals]
         values = self.local.step(np.stack(raw, 1) if raw else np.zeros((len(ticks), 0)), carry.local)
-        values[(carry.ticks + np.arange(len(ticks)))[:, None] < self._warm_up_ticks()] = np.nan
+        values[(carry.ticks + np.arange(len(ticks)))[:, None] < self._warm_up_ticks(carry)] = np.nan
         ahead = np.array([e.origin is Origin.AHEAD for e in self.energies], bool)
         values[np.ix_(carry.recovered + np.arange(len(ticks)) < WARM_UP_TICKS, ahead)] = np.nan
         carry.ticks += len(ticks)
@@ -154,9 +154,11 @@ class Monitors:
             generator.recover(left)
         carry.recovered = 0
 
-    def _warm_up_ticks(self) -> NDArray[np.int64]:
-        """How long each energy [E] says nothing: what is less the usual must know what is usual."""
-        return np.array([FIRST_TICKS if e.relative else WARM_UP_TICKS for e in self.energies], np.int64)
+    def _warm_up_ticks(self, carry: MonitorCarry) -> NDArray[np.int64]:
+        """How long each energy [E] says nothing: what is less the usual, or judged by it, must know what is usual."""
+        relative = np.array([energy.relative for energy in self.energies], bool)
+        learns = relative | (self.local.first & bool(carry.local.begins_well))
+        return np.where(learns, FIRST_TICKS, WARM_UP_TICKS)
 
     def residuals(
         self, ticks: Ticks, encoding: Encoding, calibrated: Mapping[str, Bools], carry: MonitorCarry
