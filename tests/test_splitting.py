@@ -3,7 +3,7 @@ import pytest
 
 from fusion.errors import ConfigError
 from fusion.training.settings import TrainConfig
-from fusion.training.splitting import GAP_TICKS, split_runs
+from fusion.training.splitting import FEW, GAP_TICKS, crossing, split_runs
 from models.actions import HORIZONS
 from models.ticks import Ticks
 
@@ -95,8 +95,8 @@ def test_no_normal_recording_is_said():
         split_runs([], TrainConfig())
 
 
-def test_many_short_recordings_of_tags_need_few_to_calibrate_and_few_need_more():
-    many = split_runs([run(2_000 * i, 600) for i in range(8)], TrainConfig())
-    few = split_runs([run(2_000 * i, 600) for i in range(5)], TrainConfig())
-    assert (len(many.fitted), len(many.calibration)) == (7, 1)
-    assert len(few.calibration) == 2
+def test_runs_of_tags_set_limits_as_well_where_there_are_many_and_long_enough():
+    many = [run(2_000 * i, 600) for i in range(FEW)]
+    assert len(crossing(many)) == FEW
+    assert crossing([*many[1:], run(20_000, 200)]) == []
+    assert crossing([*many, run(20_000, 600, media=True)]) == []

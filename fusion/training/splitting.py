@@ -1,12 +1,10 @@
 """Normal runs by use: the latest calibrate, the ones before decide on the networks, the rest train.
 
 Runs with media and runs of tags alone are split each by themselves. Five recordings of a kind or more are dealt out
-whole, as many to calibrate as it takes to see each energy for long enough, unless the others set limits as well (see
-``fusion.training.crossing``); fewer are cut by time. Between the parts lies a gap of the longest horizon, so that
-nothing a part is asked to foresee happened in the part before. The slow averages of the past start anew with every
-part: no part remembers the one before, and none is so short that they could not settle. Where a plant has several
-operating states, what calibrates reaches back until it holds its share of each: a standstill at the end sets no limits
-for a plant that runs.
+whole; fewer are cut by time. Between the parts lies a gap of the longest horizon, so that nothing a part is asked to
+foresee happened in the part before. The slow averages of the past start anew with every part: no part remembers the
+one before, and none is so short that they could not settle. Where a plant has several operating states, what calibrates
+reaches back until it holds its share of each: a standstill at the end sets no limits for a plant that runs.
 """
 
 from __future__ import annotations
@@ -118,10 +116,6 @@ def _by_run(kind: Sequence[Ticks], wanted_h: float, config: TrainConfig) -> Spli
     earlier = len(kind)
     while earlier and hours(kind[earlier:]) + 0.5 * hours(kind[earlier - 1 : earlier]) <= wanted_h:
         earlier -= 1
-    while not crossing(kind[:earlier]) and _judged_s(kind, earlier) < LEAST_CALIBRATION_S:
-        if hours(kind[earlier - 1 :]) > MOST_CALIBRATION * hours(kind):
-            break
-        earlier -= 1
     decide = max(1, round(earlier * config.validation_share)) if earlier > 2 else 0
     training, held_out = list(kind[: earlier - decide]), kind[earlier - decide : earlier]
     held_out = _apart(training, held_out)
@@ -132,12 +126,6 @@ def crossing(fitted: Sequence[Ticks]) -> list[Ticks]:
     """The runs among those fitted on that may set limits as well, each judged by monitors fitted on others."""
     found = [run for run in fitted if len(run) > 2 * WARM_UP_TICKS]
     return found if len(found) >= FEW and not any(run.media for run in fitted) else []
-
-
-def _judged_s(kind: Sequence[Ticks], earlier: int) -> float:
-    """How long the recordings after so many ``earlier`` ones are judged [s]: each but for its beginning."""
-    later = _apart(kind[:earlier], kind[earlier:])
-    return sum(max(len(run) - LEAST_CALIBRATION_TICKS, 0) * _step_ns(run) / 1e9 for run in later)
 
 
 def _apart(earlier: Sequence[Ticks], later: Sequence[Ticks]) -> list[Ticks]:
