@@ -6,8 +6,10 @@ import itertools
 import numpy as np
 import pytest
 
+from control.anomaly.calibration import calibrate
 from fusion.errors import ConfigError
 from fusion.plant import Plant, Role, Signal
+from fusion.records import Energy, Origin
 from fusion.state import dump_state, load_state
 from fusion.training.settings import TrainConfig
 from fusion.training.splitting import split_runs
@@ -142,6 +144,16 @@ def test_energies_are_told_in_units_of_their_state():
     assert np.isnan(levels.told(values, np.full(3000, 2))).all()
 
 
+def test_a_sign_of_life_that_is_always_zero_raises_in_a_state_like_everywhere():
+    state = np.repeat([0, 1, 0], 1000)
+    levels = StateLevels.fit(("health.process",), np.zeros((3000, 1)), state, 2)
+    energies = [Energy(name="health.process", origin=Origin.ALIVE, family="health")]
+    calibration = calibrate([levels.told(np.zeros((3000, 1)), state)], energies)
+    dead = levels.told(np.array([[0.25]]), np.array([1]))
+    assert np.isfinite(dead).all()
+    assert calibration.score(dead[0]).factor[0] > 1.0
+
+
 def test_what_calibrates_reaches_back_to_each_state():
     made = STATE_PLANTS["dryer"]
     run, _ = made.ticks(seed=5)
@@ -149,8 +161,9 @@ def test_what_calibrates_reaches_back_to_each_state():
     edges = np.linspace(0, len(weeks), 13, dtype=int)
     runs = [weeks[a:b] for a, b in itertools.pairwise(edges)]
     states = fit_states(runs, made.plant)
-    plain, reaching = split_runs(runs, TrainConfig()), split_runs(runs, TrainConfig(), states)
-    few = split_runs([weeks], TrainConfig(), states)
+    short = TrainConfig(calibration_share=0.14)  # the weekend alone
+    plain, reaching = split_runs(runs, short), split_runs(runs, short, states)
+    few = split_runs([weeks], short, states)
     running = int(states.of(runs[2]).min())
     share = [np.concatenate([states.of(r) for r in split.calibration]) == running for split in (plain, reaching, few)]
     assert share[0].mean() < 0.05

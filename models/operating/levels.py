@@ -18,6 +18,7 @@ from models.ticks import Ticks
 
 MEDIAN, UPPER = 0.5, 0.995
 LEAST_SPREAD = 0.05  # of an energy's spread over all states: a still plant is judged no finer
+RESOLUTION = 1e-3  # the smallest spread: a sign of life is zero while all is well, and must not be infinite when not
 TRANSITION, NOT_JUDGED = "transition", "state not judged"
 
 
@@ -39,7 +40,7 @@ class StateLevels:
         whole = _quantiles(values)
         parts = [_quantiles(values[state == k], UPPER if k < count else 1.0) for k in range(count + 1)]
         median = np.stack([m for m, _ in parts])
-        least = LEAST_SPREAD * np.maximum(whole[1] - whole[0], np.finfo(np.float64).tiny)
+        least = np.maximum(LEAST_SPREAD * (whole[1] - whole[0]), RESOLUTION)
         spread = np.maximum(np.stack([u - m for m, u in parts]), least)
         known = np.isfinite(median) & np.isfinite(spread)
         return cls(names=tuple(names), median=np.where(known, median, 0.0), spread=np.where(known, spread, np.inf))
