@@ -249,8 +249,9 @@ def fit_closed_form(plant: Plant, split: Split, config: LinearConfig, bar: Progr
     task = bar.add_task("linear core", total=None)
     media = [run for run in split.training if run.media]
     core = fit_core([*media, *(run for run in split.training if not run.media)], plant, config)
-    stem, with_media = FeatureStem(plant), [run for run in split.fitted if run.media] or split.fitted
-    monitors = fit_monitors(with_media, core, plant, stem, tag_runs=[run for run in split.training if not run.media])
+    stem, with_media = FeatureStem(plant), [run for run in split.fitted if run.media]
+    tag_runs = [run for run in split.training if not run.media] if with_media else []  # none is to be seen twice
+    monitors = fit_monitors(with_media or split.fitted, core, plant, stem, tag_runs=tag_runs)
     bar.update(task, total=1, completed=1)
     return core, monitors
 
