@@ -395,11 +395,15 @@ class Engine:
     def recall(self, ticks: Ticks) -> None:
         """Bring the model to where it was with the ticks that it saw before a restart; nothing is told of them.
 
+        The first of them are left out where values had not arrived, as they would have been by ``step``.
+
         Raises:
             ModelError: where something has been seen already, or the ticks are not made as this model's are.
         """
         if self._seen is not None or not self._builder.makes(ticks):
             raise ModelError("these are not ticks of this plant as this version makes them, or they come too late")
+        whole = ticks.observed.all(1)
+        ticks = ticks[min(int(whole.argmax()) if whole.any() else len(ticks) - 1, PATIENCE_TICKS) :]
         for start in range(0, len(ticks), TICKS_AT_ONCE):
             self.model.step(ticks[start : start + TICKS_AT_ONCE], self._state)
         for self._now_ns, action in zip(ticks.t_ns.tolist(), ticks.action, strict=True):

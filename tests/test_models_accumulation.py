@@ -31,11 +31,15 @@ def run(seed, ticks=3000, leak=0.0, bias=0.0):
     return run_of(PLANT, values)
 
 
+def fitted(core, runs):
+    return Accumulations.fit([(core.encode(r)[0], r.observed) for r in runs], PLANT)
+
+
 @pytest.fixture(scope="module")
 def learned():
     runs = [run(seed) for seed in range(6)]
     core = fit_core(runs, PLANT)
-    return core, Accumulations.fit([core.encode(r)[0] for r in runs], PLANT)
+    return core, fitted(core, runs)
 
 
 def judged(learned, ticks, pieces=1):
@@ -95,7 +99,18 @@ def test_what_is_not_observed_says_nothing(learned):
 def test_of_few_runs_too_and_nothing_of_none():
     runs = [run(30)]
     core = fit_core(runs, PLANT)
-    assert Accumulations.fit([core.encode(runs[0])[0]], PLANT).found
-    assert not Accumulations.fit([], PLANT).found
-    short = run(31, ticks=200)
-    assert not Accumulations.fit([core.encode(short)[0]], PLANT).found
+    assert fitted(core, runs).found
+    assert not fitted(core, []).found
+    assert not fitted(core, [run(31, ticks=200)]).found
+
+
+def test_a_tag_whose_values_come_late_breaks_no_balance(learned):
+    ticks = run(26)
+    ticks.observed[:50] = False
+    ticks.observed[:120, OUT] = False
+    ticks.tags[~ticks.observed] = 0.0
+    for pieces in (1, 40):
+        energy, _ = judged(learned, ticks, pieces)
+        assert energy.max() < 2.0
+    ticks.observed[:, OUT] = False
+    assert not judged(learned, ticks)[0].any()

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import json
 
 import numpy as np
@@ -176,6 +177,21 @@ def test_leak_is_found_by_the_balance_within_minutes(monitors, limits):
     (laws,) = (other for other in monitors.others if isinstance(other, Laws))
     assert {s for s, v in zip(found.signals, share, strict=True) if v > 0} == {"IN", "OUT", "LEVEL"}
     assert laws.monitors[0].coefficients.sum() == pytest.approx(0.0, abs=0.01)  # refined from -0.1
+
+
+def test_values_that_come_late_break_no_law(monitors, limits):
+    ticks = run(64)
+    tags, observed = ticks.tags.copy(), ticks.observed.copy()
+    tags[:5], observed[:5] = 0.0, False
+    late = changed(ticks, tags=tags, observed=observed)
+    _, over = raised(monitors, limits, late)
+    assert not [n for n, v in over.items() if n.startswith("balance") and v.any()]
+    (laws,) = (other for other in monitors.others if isinstance(other, Laws))
+    carry, parts = None, []
+    for first, end in itertools.pairwise((0, 3, 5, 6, 200, TICKS)):
+        made, carry = laws.monitors[0].step(late[first:end], monitors.plant, carry)
+        parts.append(made)
+    np.testing.assert_allclose(np.concatenate(parts), laws.monitors[0].step(late, monitors.plant, None)[0], atol=1e-9)
 
 
 def test_lost_camera_leaves_the_rest_calibrated_and_quiet(monitors, limits):

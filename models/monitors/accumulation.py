@@ -43,10 +43,10 @@ LIMIT = 6.0  # standardised inputs beyond this are new: their squares must not r
 
 @dataclass(slots=True)
 class AccumulationCarry:
-    """Running averages of the tags [S], the age of the stream, and averages of the residuals."""
+    """Running averages of the tags [S], for how many ticks each tag has had a value [S], and those of the residuals."""
 
     level: Floats | None = None
-    ticks: int = 0
+    age: NDArray[np.int64] | None = None
     averages: AverageCarry = field(default_factory=AverageCarry)
 
 
@@ -70,6 +70,10 @@ class Accumulation:
         """What the averages do not explain of the tag's distance from its own [T]."""
         return np.asarray(moved[:, self.tag] - self.design(level) @ self.weights[:-1] - self.weights[-1])
 
+    def known(self, there: Bools) -> Bools:
+        """Whether all that belongs to it is there [T], of tags that are [T, S]."""
+        return np.asarray(there[:, self.tag] & there[:, self.inputs].all(1))
+
     def weighted(self, parts: Sequence[Moments]) -> Accumulation:
         """With the weights of these moments."""
         return replace(self, weights=ridge(Moments.total(parts), (PENALTY,))[0][:, 0])
@@ -90,18 +94,17 @@ class Accumulations:
         return _memory(self.plant)
 
     @classmethod
-    def fit(cls, encodings: Sequence[Encoding], plant: Plant) -> Accumulations:
-        """From encodings of normal runs; of each, limits are measured on runs that it has not seen."""
-        memory = _memory(plant)
-        runs = [run for run in (_settled(e.tags, memory) for e in encodings) if len(run[0])]
-        runs = _enough(runs)
+    def fit(cls, runs: Sequence[tuple[Encoding, Bools]], plant: Plant) -> Accumulations:
+        """From encodings of normal runs and what was observed; limits are measured on runs that each has not seen."""
+        parted = [_settled(encoding, observed, _memory(plant)) for encoding, observed in runs]
+        pairs = _enough([pair for pair in parted if len(pair[0])])
         made, residuals = [], []
-        spread = np.concatenate([moved for moved, _ in runs]).std(0) if runs else np.zeros(0)
-        for rough in _chosen(runs):
-            parts = [Moments.of(rough.design(level), moved[:, [rough.tag]]) for moved, level in runs]
+        spread = np.concatenate([moved for moved, _ in pairs]).std(0) if pairs else np.zeros(0)
+        for rough in _chosen(pairs):
+            parts = [Moments.of(rough.design(level), moved[:, [rough.tag]]) for moved, level in pairs]
             others = [[p for i, p in enumerate(parts) if i % FOLDS != fold] for fold in range(FOLDS)]
             folded = [rough.weighted(part) for part in others]
-            left = [folded[i % FOLDS].residual(*run) for i, run in enumerate(runs)]
+            left = [folded[i % FOLDS].residual(*run) for i, run in enumerate(pairs)]
             if np.concatenate(left).std() <= np.sqrt(1.0 - EXPLAINED) * spread[rough.tag]:
                 made.append(rough.weighted(parts))
                 residuals.append(left)
@@ -128,24 +131,20 @@ class Accumulations:
 
         A balance that does not close says what belongs to it and not which part is wrong.
         """
-        age = carry.ticks
-        moved, level = _averages(piece.encoding.tags, self.memory, carry)
-        settled = age + np.arange(len(moved)) >= SETTLED * self.memory
-        columns = [
-            np.where(self._known(one, piece.ticks.observed), one.residual(moved, level), 0.0) for one in self.found
-        ]
+        observed = piece.ticks.observed
+        moved, level, age = _averages(piece.encoding.tags, observed, self.memory, carry)
+        settled = age > SETTLED * self.memory
+        columns = [np.where(one.known(observed & settled), one.residual(moved, level), 0.0) for one in self.found]
         residual = np.stack(columns, 1) if columns else np.zeros((len(moved), 0))
-        residual = np.where(settled[:, None], residual, 0.0)
-        made = averaged(residual, settled, carry.averages, self.limits, (SPEED,), learns=piece.learns)
+        made = averaged(
+            residual, np.asarray(settled.any(1)), carry.averages, self.limits, (SPEED,), learns=piece.learns
+        )
         over = made.smooth[SPEED.alpha] / self.limits.upper[SPEED.alpha]
         return [Residual(energy, Largest(over, partial(self._shares, over))) for energy in self.energies]
 
     def recover(self, carry: AccumulationCarry) -> None:
         """Forget what a fault has left in the averages of the residuals."""
         recover(carry.averages, self.limits)
-
-    def _known(self, one: Accumulation, observed: Bools) -> Bools:
-        return np.asarray(observed[:, one.tag] & observed[:, one.inputs].all(1))
 
     def _shares(self, over: Floats) -> Floats:
         """Shares [T, G]: half of each residual is the tag's that accumulates, half its inputs', by their weight."""
@@ -171,19 +170,29 @@ def _memory(plant: Plant) -> float:
     return max(MEMORY_S / plant.step_s, LEAST_TICKS)
 
 
-def _averages(tags: Floats, memory: float, carry: AccumulationCarry) -> tuple[Floats, Floats]:
-    """How far tags [T, S] are from their averages, and the averages; updates ``carry``."""
-    start = (tags[0] if len(tags) else np.zeros(tags.shape[1])) if carry.level is None else carry.level
-    level, carry.level = ewma(tags, 1.0 / memory, start)
-    carry.ticks += len(tags)
-    return tags - level, level
+def _averages(
+    tags: Floats, observed: Bools, memory: float, carry: AccumulationCarry
+) -> tuple[Floats, Floats, NDArray[np.int64]]:
+    """How far tags [T, S] are from their averages, the averages, and how long each has had values; updates ``carry``.
+
+    Before its first value a tag stands where that will find it.
+    """
+    had = np.zeros(tags.shape[1], np.int64) if carry.age is None else carry.age
+    seen = np.logical_or.accumulate(observed | (had > 0), axis=0)
+    first = np.take_along_axis(tags, seen.argmax(0)[None], 0)[0] if len(tags) else np.zeros(tags.shape[1])
+    start = first if carry.level is None else np.where(had > 0, carry.level, first)
+    values = np.where(seen, tags, start)
+    level, carry.level = ewma(values, 1.0 / memory, start)
+    age = had + np.cumsum(seen, axis=0)
+    carry.age = age[-1] if len(age) else had
+    return values - level, level, age
 
 
-def _settled(tags: Floats, memory: float) -> tuple[Floats, Floats]:
-    """The same of a run, once averages have settled."""
-    moved, level = _averages(tags, memory, AccumulationCarry())
-    first = round(SETTLED * memory)
-    return moved[first:], level[first:]
+def _settled(encoding: Encoding, observed: Bools, memory: float) -> tuple[Floats, Floats]:
+    """How far tags are from their averages, and these, once all have settled that ever had a value in a run."""
+    moved, level, age = _averages(encoding.tags, observed, memory, AccumulationCarry())
+    settled = ((age > SETTLED * memory) | ~observed.any(0)).all(1)
+    return moved[settled], level[settled]
 
 
 def _enough(runs: list[tuple[Floats, Floats]]) -> list[tuple[Floats, Floats]]:

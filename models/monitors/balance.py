@@ -77,10 +77,20 @@ class BalanceMonitor:
         imbalance = np.concatenate([refined.step(run, plant, None)[0] for run in runs])
         return replace(refined, spread=_spread(imbalance))
 
-    def step(self, ticks: Ticks, plant: Plant, carry: BalanceCarry | None) -> tuple[Floats, BalanceCarry]:
-        """Imbalance [T, W] in the normal spread of each window, signed; NaN until a window is full, and the carry."""
+    def step(self, ticks: Ticks, plant: Plant, carry: BalanceCarry | None) -> tuple[Floats, BalanceCarry | None]:
+        """Imbalance [T, W] in the normal spread of each window, signed; NaN until a window is full, and the carry.
+
+        A balance begins once all its signals have a value; until then there is no carry.
+        """
         values, seen = _columns(ticks, plant, self.signals)
-        carry = carry or BalanceCarry(values[0], 0.0, 0.0, None, np.zeros((0, 2)))
+        if carry is None:
+            whole = np.asarray(seen.all(1))
+            first = int(whole.argmax()) if whole.any() else len(whole)
+            if first:
+                nothing = np.full((first, len(self.balance.window_s)), np.nan)
+                later, begun = self.step(ticks[first:], plant, None) if whole.any() else (nothing[:0], None)
+                return np.concatenate([nothing, later]), begun
+            carry = BalanceCarry(values[0], 0.0, 0.0, None, np.zeros((0, 2)))
         values = _held(values, seen, carry.held)
         level, flows = self._split(values)
         lost = self.balance.capacity * level - flows @ self.holdup

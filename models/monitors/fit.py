@@ -56,7 +56,7 @@ def fit_monitors(
     joint = Joint.fit(cross, read, plant.step_s)
     cells = fit_cells(read, media, plant)
     lagged, laws = Lagged.fit(encodings, plant), Laws.fit(everything, plant)
-    found = Accumulations.fit(encodings, plant)
+    found = Accumulations.fit(known, plant)
     relations = Relations.fit(known, plant, core.past_scaler.scale)
     health = SignsOfLife.fit(everything, media, plant, stem)
     rough = Monitors(
