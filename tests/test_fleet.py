@@ -302,6 +302,14 @@ def test_flowsheets_are_plants_with_instruments_of_their_own():
     assert one.plant.actions or two.plant.actions
 
 
+def test_what_flowsheets_have_not_is_refused(tmp_path, capsys):
+    assert main(["fleet", "evaluate", "--flowsheets", "--alike"]) == 2
+    assert "--flowsheets: no two are alike" in capsys.readouterr().err
+    given = ["fleet", "train", "--flowsheets", "2", "--recordings", str(tmp_path), "--out", str(tmp_path / "fleet")]
+    assert main(given) == 2
+    assert "expected without --recordings" in capsys.readouterr().err
+
+
 def test_the_crossing_is_told_by_hours_of_own_data(fleet):
     member = small_member(78, 3000)
     found = crossing(fleet, [member], [0.2, 0.4], 1000.0)

@@ -85,6 +85,8 @@ def train(arguments: argparse.Namespace) -> None:
 
 
 def _members(arguments: argparse.Namespace, config: FleetConfig) -> tuple[list[Member], str]:
+    if arguments.recordings and arguments.flowsheets:
+        raise ConfigError("--flowsheets: simulated plants; expected without --recordings")
     if arguments.recordings:
         return recorded(arguments.recordings), f"{len(arguments.recordings)} recordings"
     plan = Simulated(plants=arguments.plants, minutes=arguments.minutes, first=config.first, spread=config.spread)
@@ -124,6 +126,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _unseen(arguments: argparse.Namespace, plan: Simulated) -> list[Member]:
+    if arguments.flowsheets and (arguments.alike or arguments.spread != Simulated().spread):
+        raise ConfigError("--flowsheets: no two are alike; expected without --alike and --spread")
     return flowsheets(plan, say) if arguments.flowsheets else simulated(load_plant(LINE), plan, say)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -55,13 +55,7 @@ class Course:
     troubles: tuple[Trouble, ...] = field(default=())
 
 
-def played(
-    seed: int,
-    courses: Sequence[Course],
-    seconds: int,
-    say: Callable[[int], None] = lambda _: None,
-    warm_up_s: int = WARM_UP_S,
-) -> Floats:
+def played(seed: int, courses: Sequence[Course], seconds: int, warm_up_s: int = WARM_UP_S) -> Floats:
     """What the process signals of the flowsheet ``seed`` read [T, P, B], in the order of its plant, each second.
 
     Before it is recorded it runs for ``warm_up_s``, until it has settled from how it was drawn.
@@ -76,7 +70,6 @@ def played(
     read = np.empty((seconds, len(sheet.plant.signals), len(courses)))
     for row in range(seconds):
         read[row] = play.second()
-        say(row + 1)
     return read
 
 
