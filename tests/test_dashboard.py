@@ -255,7 +255,7 @@ def test_overload_is_said_in_the_head():
     [
         ({}, "no event yet"),
         ({"flags": ("settling",)}, "settling after a setpoint move"),
-        ({"flags": ("uncalibrated:process",)}, "outside its calibrated range"),
+        ({"flags": ("uncalibrated:process",)}, "tags not judged: unlike all that the model was trained on"),
         ({"plant_state": PlantState.WARMING_UP, "reason": "84 s left"}, "warming up, 84 s left"),
     ],
 )

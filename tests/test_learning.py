@@ -17,7 +17,7 @@ from control.anomaly.calibration import Calibration
 from fusion.cli import main
 from fusion.daemon.audit import AUDIT, Audit
 from fusion.daemon.desk import AlarmDesk
-from fusion.daemon.learning import NICE, LearnConfig, Learner
+from fusion.daemon.learning import NICE, LearnConfig, Learner, too_early
 from fusion.daemon.memory import TickMemory
 from fusion.daemon.resume import columns_of
 from fusion.daemon.seat import Seat
@@ -186,6 +186,12 @@ def test_the_first_model_is_learned_when_there_is_enough_and_others_in_their_tim
         assert "seconds=600" in started[1]
 
     asyncio.run(life())
+
+
+def test_hours_too_few_for_a_model_are_said(tmp_path, monkeypatch, caplog):
+    learner(tmp_path, monkeypatch, Process(0), [])
+    assert "learn.first_h is 0.4, and a model of a plant with a step of 1 s needs 1 h at least" in caplog.text
+    assert not too_early(LearnConfig(first_h=1.0), SMALL)
 
 
 def test_a_failure_to_learn_is_said_and_tried_again_later(tmp_path, monkeypatch):

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -15,11 +16,13 @@ from fusion.errors import ConfigError
 from fusion.plant import Modality, Plant, Signal
 from fusion.recordings.held import CLOCK
 from fusion.recordings.marks import Journal, Mark, MarkKind, kind_of
-from fusion.recordings.recorder import OPEN, Recorder, RecorderConfig
+from fusion.recordings.recorder import OPEN, WAKE_S, Recorder, RecorderConfig
 from fusion.recordings.recording import Recording
+from fusion.recordings.writer import RecordingWriter
 from fusion.records import NS_PER_S, Columns, Sample
 from fusion.timeline.history import process_grid
 
+TURN_S = 1.5 * WAKE_S
 T0 = 1_780_000_000 * NS_PER_S
 PLANT = Plant(
     name="own",
@@ -240,6 +243,61 @@ def test_a_disk_that_takes_nothing_is_said_and_recording_goes_on_after_it(tmp_pa
     recorder.close()
     assert recorder.trouble == ""
     assert [s.table()["value"].to_list() for s in recorder.segments()] == [[2.0]]
+
+
+def test_a_full_disk_is_said_until_a_slice_is_whole_and_what_it_cost_is_counted(tmp_path, monkeypatch):
+    clock = Hands()
+    recorder = Recorder(RecorderConfig(folder=str(tmp_path), slice_s=5), PLANT, clock)
+    recorder.start()
+    close = RecordingWriter.close
+
+    def full(_writer):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    said = []
+    for number, writes in enumerate((full, full, close)):
+        monkeypatch.setattr(RecordingWriter, "close", writes)
+        recorder.add(value(clock.t_ns, number))
+        settle(recorder)
+        said.append(recorder.trouble)
+        clock.t_ns += 6 * NS_PER_S
+        time.sleep(TURN_S)
+        said.append(recorder.trouble)
+    recorder.close()
+    full_disk = f"record: {tmp_path}: No space left on device"
+    assert said == ["", full_disk, full_disk, full_disk, full_disk, ""]
+    assert recorder.dropped == 2
+    assert [s.table()["value"].to_list() for s in recorder.segments()] == [[2.0]]
+
+
+def test_a_full_disk_takes_from_the_oldest_before_the_segment_is_over(tmp_path, monkeypatch):
+    clock, free = Hands(), [10 * 2**30]
+    recorded(tmp_path, 10, clock, slice_s=5)
+    monkeypatch.setattr(Recorder, "_free", lambda _: free[0])
+    recorder = Recorder(RecorderConfig(folder=str(tmp_path), slice_s=5), PLANT, clock)
+    recorder.start()
+    recorder.add(value(clock.t_ns, 1))
+    settle(recorder)
+    assert len(recorder.segments()) == 1
+    free[0] = 2**30
+    clock.t_ns += 6 * NS_PER_S
+    time.sleep(TURN_S)
+    assert recorder.segments() == []
+    assert "record.free_gib keeps 2" in recorder.trouble
+    recorder.close()
+
+
+def test_a_clock_that_was_set_back_costs_no_recording(tmp_path):
+    clock = Hands()
+    for length in (5, 10):
+        clock.t_ns = T0
+        recorder = Recorder(RecorderConfig(folder=str(tmp_path)), PLANT, clock)
+        recorder.start()
+        recorder.add(value(clock.t_ns + length, length))
+        recorder.add(value(clock.t_ns + length * NS_PER_S, length))
+        settle(recorder)
+        recorder.close()
+    assert [s.table()["value"].to_list() for s in recorder.segments()] == [[5.0, 5.0], [10.0, 10.0]]
 
 
 def test_a_segment_may_be_closed_before_its_time_and_its_normal_part_is_told(tmp_path):

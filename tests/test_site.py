@@ -18,6 +18,7 @@ from fusion.plant_file import load_plant
 from fusion.site import opcua
 from fusion.site.found import FoundTag, Kind
 from fusion.site.loops import judge
+from fusion.site.media import name_of as media_name
 from fusion.site.naming import name_tags
 from fusion.site.proposal import counts, propose
 from fusion.site.units import from_code, from_text, from_words
@@ -240,6 +241,11 @@ def test_limits_that_a_minute_cannot_show_are_not_made_of_it():
         (tag_seen("A/31FQ0070", [5.0, 6.0, 5.5, 7.0, 8.0], unit="m3"), False),
         (tag_seen("A/LT1", range(20), unit="m3"), False),
         (tag_seen("A/31FQ0071", [7.0] * 20, unit="m3"), False),
+        (tag_seen("A/Наработка ч", [10_432.0 + i / 360 for i in range(6)], unit="h"), True),
+        (tag_seen("A/Pump running hours", [10_432.0 + i / 360 for i in range(6)]), True),
+        (tag_seen("A/Sys1", [10 * i % 256 for i in range(60)], kind=Kind.WHOLE), True),
+        (tag_seen("A/Batch", [10 * i % 256 for i in range(60)]), False),
+        (tag_seen("A/Speed", [1150, 1152, 1151, 1150, 1153, 1149] * 5, kind=Kind.WHOLE), False),
     ],
 )
 def test_what_only_grows_and_adds_up_is_a_counter(tag, counter):
@@ -475,6 +481,26 @@ def test_spellings_of_units_are_ucum_or_unknown(said, unit, known):
     assert from_text(said) == (unit, known)
 
 
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("rtsp://10.0.0.5:554/cam1/main", "cam1_main"),
+        ("rtsp://10.0.0.5/Streaming/Channels/101", "camera_streaming_channels_101"),
+        ("rtsp://pump-cam.plant.local/stream1", "pump_cam_stream1"),
+        ("rtsp://plc/kiln", "kiln"),
+        ("rtsp://10.0.0.5", "camera"),
+    ],
+)
+def test_a_camera_is_called_by_what_tells_it_from_others(url, name):
+    assert media_name(url) == name
+
+
 def test_codes_of_units_and_words_that_hold_one():
     assert (from_code(4408652), from_code(0), from_code(-1)) == ("Cel", "", "")
+    assert [from_words(*said) for said in (("Débit vapeur kg/h", ""), ("VT-1", "mm/s RMS"), ("Мощность_кВт", ""))] == [
+        "kg/h",
+        "mm/s",
+        "kW",
+    ]
+    assert [from_words(*said) for said in (("I/O", "on/off"), ("TT1", "supply/return"), ("A/B", ""))] == ["", "", ""]
     assert (from_words("oil_temp_c", ""), from_words("TT1", "Oil [°C]"), from_words("c", "")) == ("Cel", "Cel", "")

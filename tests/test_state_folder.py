@@ -298,6 +298,11 @@ RETURNED = Alarm(anomaly=event("b", S, AnomalyState.CLEARED), raised_ns=S)
         ({"alarms": (FROM_THE_START,)}, PlantState.ALARM, f"1 alarm: process process; {FOREIGN}"),
         ({"flags": ("knows little: why",)}, PlantState.DEGRADED, "the model knows little: why"),
         (
+            {"flags": ("uncalibrated:video",)},
+            PlantState.DEGRADED,
+            "no picture is judged: it is unlike all that the model was trained on",
+        ),
+        (
             {"flags": ("state not judged",)},
             PlantState.DEGRADED,
             "nothing is judged in this operating state, of which too little was recorded",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from control.anomaly.detector import FOREIGN, STANDING
+from control.anomaly.detector import FOREIGN, STANDING, UNCALIBRATED
 from fusion.alarms import Alarm, AlarmState
 from fusion.daemon.seat import NO_MODEL
 from fusion.health import PlantState, SourceHealth, SourceState
@@ -16,6 +16,7 @@ LEAST_PATIENCE_S = 10.0
 PATIENCE_STEPS = 5
 WARMING_UP = ("warming up", "waiting for first values")
 BROKEN = (SourceState.STALE, SourceState.DOWN, SourceState.REFUSED)
+SENSES = {"video": "no picture", "audio": "no sound", "lidar": "no point cloud"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +81,10 @@ def _degraded(signs: Signs) -> list[str]:
     said += [f"source {_named(source)}" for source in signs.sources if source.state in BROKEN]
     said += [f"clock {flag.removeprefix('clock:')} is off" for flag in signs.flags if flag.startswith("clock:")]
     said += [f"the model {flag}" for flag in signs.flags if flag.startswith(KNOWS_LITTLE)]
+    unlike = [flag.removeprefix(UNCALIBRATED) for flag in signs.flags if flag.startswith(UNCALIBRATED)]
+    said += [
+        f"{SENSES.get(sense, sense)} is judged: it is unlike all that the model was trained on" for sense in unlike
+    ]
     said += ["nothing is judged in this operating state, of which too little was recorded"] * (
         NOT_JUDGED in signs.flags
     )

@@ -31,7 +31,7 @@ class LearnConfig:
     """Whether the daemon learns from what it records.
 
     ``models`` is the folder of models; "" learns nothing, and `model` names the one in use. The first is fitted in
-    closed form after ``first_h`` hours of normal operation (more where the plant's step is long), later ones every
+    closed form after ``first_h`` hours of normal operation (or what the plant's step makes the least), later ones every
     ``every_h`` hours, with networks trained for ``seconds``.
     """
 
@@ -51,6 +51,13 @@ def first_hours(config: LearnConfig, plant: Plant) -> float:
     return max(config.first_h, (FIRST_TICKS * plant.step_s + FIRST_S) / 3600)
 
 
+def too_early(config: LearnConfig, plant: Plant) -> str:
+    """That ``first_h`` is less than a model can be made from, in words; empty where it is not."""
+    needed_h = first_hours(config, plant)
+    said = f"learn.first_h is {config.first_h:g}, and a model of a plant with a step of {plant.step_s:g} s needs"
+    return f"{said} {needed_h:.3g} h at least" if config.first_h < needed_h else ""
+
+
 class Learner:
     """Decides when to learn, and runs the process; ``waiting`` says what for, ``trouble`` why it failed."""
 
@@ -62,6 +69,8 @@ class Learner:
         self._process: asyncio.subprocess.Process | None = None
         self._ending: asyncio.Task[None] | None = None
         self._due_s: float | None = None
+        if early := too_early(config, recorder.plant):
+            log.warning("%s", early)
 
     async def turn(self, has_model: bool) -> str:
         """Start what is due; returns what a daemon without a model waits for, in words."""

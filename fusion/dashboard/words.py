@@ -34,7 +34,7 @@ FLAG_TEXTS = {
     "clock:host": "the daemon's computer had its clock stepped",
 }
 FLAG_FAMILIES = {
-    "uncalibrated": "{} is outside its calibrated range",
+    "uncalibrated": "{} not judged: unlike all that the model was trained on",
     "relieved": "{} is judged by a level that was accepted as normal",
     "clock": "the clock of {} is off",
     "knows little": "the model can tell little: {}",
@@ -102,7 +102,7 @@ def flag_text(flag: str) -> str:
     family, _, rest = flag.partition(":")
     if flag in FLAG_TEXTS or family not in FLAG_FAMILIES or not rest:
         return FLAG_TEXTS.get(flag, flag.replace("_", " "))
-    return FLAG_FAMILIES[family].format(rest.replace("_", " "))
+    return FLAG_FAMILIES[family].format(SENSE_TEXTS.get(rest, rest.replace("_", " ")))
 
 
 @dataclass(frozen=True, slots=True)

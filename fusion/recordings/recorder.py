@@ -8,6 +8,7 @@ go when the budget is spent; those with marks of faults, alarms or maintenance s
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import shutil
@@ -84,7 +85,7 @@ class Recorder:
 
     def __init__(self, config: RecorderConfig, plant: Plant, now_ns: Callable[[], int] = CLOCK.now_ns) -> None:
         config.check(plant)
-        self.trouble = self._no_room = ""
+        self.trouble = self._failed = self._no_room = ""
         self.dropped = 0
         self._config, self.plant, self._now_ns = config, plant, now_ns
         self.folder = Path(config.folder)
@@ -97,6 +98,7 @@ class Recorder:
         self._stopping = self._cutting = False
         self._held = Held()
         self._slice: RecordingWriter | None = None
+        self._in_slice = 0
         self._slice_ns = self._segment_ns = 0
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
 
@@ -229,6 +231,7 @@ class Recorder:
             for known in self._held.columns(_first_ns(item)):
                 self._slice.write(known)
         self._slice.write(item)
+        self._in_slice += 1
         if isinstance(item, Columns):
             self._held.take(item)
 
@@ -237,20 +240,22 @@ class Recorder:
         now_ns = self._now_ns()
         stopping = stopping or self._cutting
         if self._slice is not None and (stopping or now_ns - self._slice_ns >= self._config.slice_s * NS_PER_S):
-            whole, self._slice = self._slice, None
-            whole.close()
+            self._slice.close()
+            self._slice, self._in_slice, self._failed = None, 0, ""
+            if self._free() < self._config.free_gib * GIB:
+                self._make_room()
         over = now_ns - self._segment_ns >= self._config.segment_s * NS_PER_S
         if self._slice is None and self._segment_ns and (stopping or over):
             self._close_segment()
 
     def _close_segment(self) -> None:
         """Make the slices one recording, and room for the next."""
-        self._segment_ns, self._cutting = 0, False
+        self._cutting = False
         slices = sorted(path for path in (self.folder / OPEN).iterdir() if not path.suffix)
         parts = [recording for path in slices if (recording := _whole(path))]
         if parts:
             span_ns = min(part.span_ns[0] for part in parts), max(part.span_ns[1] for part in parts)
-            place = self.folder / _name(int(parts[0].path.name))  # a gap that was filled may begin in a segment before
+            place = self._place(int(parts[0].path.name), span_ns)  # a gap that was filled may begin in a segment before
             if not place.exists():  # else it was joined, and the process killed before its slices went
                 kind, events = self._label(span_ns)
                 with RecordingWriter(place, parts[0].plant, kind=kind, events=events) as joined:
@@ -258,7 +263,19 @@ class Recorder:
                         joined.take(part)
         for path in slices:
             shutil.rmtree(path, ignore_errors=True)
+        self._segment_ns = 0
         self._make_room()
+
+    def _place(self, t_ns: int, span_ns: tuple[int, int]) -> Path:
+        """Where a segment goes, or lies already; a clock that was set back makes a name that another one has."""
+        first = place = self.folder / datetime.fromtimestamp(t_ns // NS_PER_S, UTC).strftime("%Y%m%dT%H%M%SZ")
+        others = {recording.path: recording.span_ns for recording in self.segments()}
+        for number in itertools.count(2):
+            there = others.get(place, (0, 0))
+            if not place.exists() or there[0] <= span_ns[0] <= span_ns[1] <= there[1]:
+                break
+            place = first.with_name(f"{first.name}-{number}")
+        return place
 
     def _label(self, span_ns: tuple[int, int]) -> tuple[str, list[Event]]:
         marks = self._journal.within(*span_ns)
@@ -299,19 +316,24 @@ class Recorder:
 
     @contextlib.contextmanager
     def _telling(self) -> Iterator[None]:
-        """A disk that takes nothing is said, and costs the open slice; recording goes on with the next."""
+        """A disk that takes nothing is said until a slice is whole again, and costs the open one, which is counted."""
         try:
             yield
         except (OSError, RecordingError) as error:
-            if not self.trouble:
-                log.error("record: %s; nothing is recorded until it is mended", error)
-            self.trouble = f"record: {error}"
+            why = error.strerror if isinstance(error, OSError) else None
+            said = f"record: {self.folder}: {why}" if why else f"record: {error}"
+            if not self._failed:
+                log.error("%s; nothing is recorded until it is mended", said)
+            self._failed = said
             self._abandon()
-        else:
-            self.trouble = self._no_room
+            with contextlib.suppress(OSError):
+                self._make_room()
+        self.trouble = "; ".join(filter(None, (self._failed, self._no_room)))
 
     def _abandon(self) -> None:
         torn, self._slice = self._slice, None
+        self.dropped += self._in_slice
+        self._in_slice = 0
         if torn is not None:
             with contextlib.suppress(OSError):
                 torn.abandon()
@@ -353,10 +375,6 @@ def _whole(path: Path) -> Recording | None:
         aside = path.rename(path.with_suffix(".damaged"))
         log.error("record: %s is left out and kept as %s: %s", path.name, aside, error)
         return None
-
-
-def _name(t_ns: int) -> str:
-    return datetime.fromtimestamp(t_ns // NS_PER_S, UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
 def _bytes(item: Item) -> int:

@@ -89,7 +89,7 @@ def _leave_out_counters(found: Found) -> None:
     counters = [tag for tag in found.tags if counts(tag)]
     if counters:
         names = ", ".join(tag.path[-1] for tag in counters)
-        found.left_out = {**found.left_out, f"a counter, which only grows ({names})": len(counters)}
+        found.left_out = {**found.left_out, f"a counter, which only grows or wraps ({names})": len(counters)}
         found.tags = [tag for tag in found.tags if tag not in counters]
 
 

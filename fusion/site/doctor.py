@@ -13,7 +13,7 @@ from typing import Any
 from connectors.kinds import source_of
 from fusion.certificates import read_certificate
 from fusion.clock import CLOCK, iso_time
-from fusion.daemon.learning import first_hours
+from fusion.daemon.learning import first_hours, too_early
 from fusion.daemon.settings import DaemonConfig, load_daemon_config
 from fusion.daemon.succession import first_model, load_model
 from fusion.errors import BrokerError, ConfigError, FusionError
@@ -222,7 +222,8 @@ def _model(config: DaemonConfig, plant: Plant) -> Check:
     if place is None:
         hours = sum((r.span_ns[1] - r.span_ns[0]) / NS_PER_S / 3600 for r in kept(config) if r.kind == "normal")
         text = f"none yet: {hours:.2f} of {first_hours(config.learn, plant):.3g} h of normal operation recorded"
-        return Check(State.WARN, "model", text, "it comes by itself while `fusion up` or `fusion run` records")
+        said = "; ".join(filter(None, (text, too_early(config.learn, plant))))
+        return Check(State.WARN, "model", said, "it comes by itself while `fusion up` or `fusion run` records")
     if not place.exists():
         advice = f"fusion train --recording DIR... --out {place}, or let it be learned: learn.models"
         return Check(State.WARN, "model", f"{place}: none yet", advice)

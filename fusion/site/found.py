@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -10,6 +11,8 @@ from typing import Any
 from fusion.plant import Signal
 
 CLOSE = 1e-12
+SAW = 5
+"""How many steps up there are of a saw-tooth for each one down, and how much greater the latter are at least."""
 
 
 class Kind(StrEnum):
@@ -34,7 +37,10 @@ class Seen:
     first_s: float = 0.0
     last_s: float = 0.0
     longest_s: float = 0.0
+    rises: int = 0
     falls: int = 0
+    largest_rise: float = 0.0
+    least_fall: float = math.inf
     newest: float = 0.0
 
     def add(self, value: float, t_s: float) -> None:
@@ -42,13 +48,21 @@ class Seen:
         if not self.count:
             self.low = self.high = self.newest = value
         self.count += 1
-        self.falls += value < self.newest
+        self._step(value - self.newest)
         self.newest = value
         self.low, self.high = min(self.low, value), max(self.high, value)
         if self.count <= 2:
             self.first_s = self.last_s = t_s
         self.longest_s = max(self.longest_s, t_s - self.last_s)
         self.last_s = max(self.last_s, t_s)
+
+    def _step(self, step: float) -> None:
+        if step > 0:
+            self.rises += 1
+            self.largest_rise = max(self.largest_rise, step)
+        elif step < 0:
+            self.falls += 1
+            self.least_fall = min(self.least_fall, -step)
 
     @property
     def interval_s(self) -> float | None:
@@ -60,6 +74,11 @@ class Seen:
     def grows(self) -> bool:
         """Whether it rose and never fell."""
         return not self.constant and not self.falls
+
+    @property
+    def wraps(self) -> bool:
+        """Whether it is a saw-tooth: many small steps up, few and great ones down."""
+        return 0 < SAW * self.falls <= self.rises and self.least_fall >= SAW * self.largest_rise
 
     @property
     def constant(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -27,6 +28,10 @@ MOST_HZ = 10.0
 BEST_AUDIO_HZ = 16_000
 LONGEST_LOOK_S = 8.0
 FEWEST_PACKETS = 5
+SAYS_NOTHING = re.compile(
+    r"(main|sub|live|media|video|audio|streams?|streaming|channels?|ch|h26[45]|mjpe?g|profile)?_?\d*"
+)
+"""Parts of an address that all cameras of a make have in common."""
 
 
 @dataclass(slots=True)
@@ -60,7 +65,7 @@ async def discover(config: MediaConfig, seconds: float) -> Found:
     """
     streams = await asyncio.to_thread(_probe, config, min(seconds, LONGEST_LOOK_S))
     where = redacted(config.url)
-    name = _name(config.url)
+    name = name_of(config.url)
     media: list[FoundSignal] = []
     for stream in streams:
         taken = {found.signal.name for found in media}
@@ -70,11 +75,19 @@ async def discover(config: MediaConfig, seconds: float) -> Found:
     return Found(url=where, connector=name, media=media, remarks=remarks)
 
 
-def _name(url: str) -> str:
-    """A name from the end of a path, else from the host."""
+def name_of(url: str) -> str:
+    """A name from the end of a path that says something, else from the host, but for a bare address."""
     parts = urlsplit(url)
-    said = PurePosixPath(parts.path).name or (parts.hostname or "camera")
-    return "".join(c if c.isalnum() else "_" for c in anyascii(said)).strip("_").lower() or "camera"
+    steps = [_word(step) for step in PurePosixPath(parts.path).parts if _word(step)]
+    last = next((i for i in reversed(range(len(steps))) if not SAYS_NOTHING.fullmatch(steps[i])), None)
+    host = _word((parts.hostname or "").partition(".")[0])
+    if last is not None:
+        return "_".join(steps[last:])
+    return "_".join(["camera" if host.isdecimal() or not host else host, *steps])
+
+
+def _word(text: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in anyascii(text)).strip("_").lower()
 
 
 def _probe(config: MediaConfig, seconds: float) -> list[Stream]:

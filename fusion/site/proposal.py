@@ -20,7 +20,8 @@ NEAR = 0.15
 FEWEST_STEPS = 5
 ADDS_UP = ("kW.h", "MW.h", "W.h", "J", "kJ", "h")  # a level may be of m3 and a scale of kg; these only add up
 COUNTER = re.compile(
-    r"(?i)(count|total|zähl|zaehl|menge gesamt|compteur|cumul|contador|счётчик|счетчик|итог|计数|累计|累積|積算)"
+    r"(?i)(count|total|zähl|zaehl|menge gesamt|compteur|cumul|contador|счётчик|счетчик|итог|计数|累计|累積|積算"
+    r"|running hour|run ?time|betriebsstunde|heures de marche|horas de|наработк|运行时间|watchdog|heart ?beat)"
     r"|(?<![A-Z])[FJ]Q[IT]?(?![a-z])"
 )
 
@@ -60,7 +61,12 @@ def _units_of_own_names(tags: Sequence[FoundTag]) -> dict[str, str]:
 
 
 def counts(tag: FoundTag) -> bool:
-    """Whether a tag is a total: it grew at each change, of a quantity that adds up or by a name that says so."""
+    """Whether a tag is a total: it grew at each change, of a quantity that adds up or by a name that says so.
+
+    A whole number that grows in small steps and falls in great ones is a counter that wraps.
+    """
+    if tag.kind is Kind.WHOLE and tag.seen.wraps:
+        return True
     if not tag.seen.grows or tag.seen.count < FEWEST_STEPS:
         return False
     said = " ".join((tag.path[-1], tag.description))

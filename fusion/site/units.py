@@ -35,13 +35,16 @@ SPELLED = _table(
     min-1=/min min⁻¹=/min r/min=/min 1/s=/s s-1=/s kwh=kW.h mwh=MW.h wh=W.h nm=N.m m/s²=m/s2 m/s^2=m/s2 °=deg µm=um
     μm=um µs/cm=uS/cm μs/cm=uS/cm ohm=Ohm ω=Ohm 1=1 ph=[pH] gal/min=[gal_us]/min lb=[lb_av] ft=[ft_i] in=[in_i]
     inch=[in_i] mmhg=mm[Hg] inh2o=[in_i'H2O] mmh2o=mm[H2O] mmwc=mm[H2O] fraction=1 %rh=% cp=cP hp=[HP]
+    °с=Cel квт=kW мвт=MW квт·ч=kW.h об/мин=/min м3/ч=m3/h м³/ч=m3/h кг/ч=kg/h т/ч=t/h л/мин=L/min л/с=L/s мм/с=mm/s
+    бар=bar мбар=mbar кпа=kPa мпа=MPa гц=Hz мм=mm tr/min=/min l/mn=L/min 转/分=/min 立方米/时=m3/h
     """
 )
 """By lower-case spelling; beside those that exports of historians use."""
 AS_LAST_WORD = _table(
     """
     c=Cel degc=Cel celsius=Cel degf=[degF] bar=bar mbar=mbar kpa=kPa pct=% percent=% rpm=/min lpm=L/min m3h=m3/h
-    kgh=kg/h ppm=[ppm] kw=kW kwh=kW.h hz=Hz mm=mm a=A amps=A v=V volts=V
+    kgh=kg/h ppm=[ppm] kw=kW kwh=kW.h hz=Hz mm=mm a=A amps=A v=V volts=V hours=h hrs=h heures=h stunden=h ч=h часы=h
+    квт=kW мвт=MW бар=bar кпа=kPa мпа=MPa гц=Hz
     """
 )
 """What the last word of a name such as ``oil_temp_c`` says."""
@@ -60,11 +63,14 @@ def from_code(unit_id: int) -> str:
 
 
 def from_words(name: str, description: str) -> str:
-    """A unit in brackets behind a description or name, or as the last word of a name; empty where there is none."""
+    """A unit in brackets or written as a quotient in a description or name, or a name's last word; else empty."""
     for words in (description, name):
         bracketed = BRACKETED.search(words)
-        if bracketed and from_text(bracketed[1])[1]:
-            return from_text(bracketed[1])[0]
+        written = [bracketed[1]] if bracketed else []
+        written += [word for word in re.split(r"[\s_,;()\[\]]+", words) if "/" in word[1:]]
+        for text in written:
+            if from_text(text)[1]:
+                return from_text(text)[0]
     *before, last = [piece for piece in re.split(r"[\W_]+|(?<=[a-z0-9])(?=[A-Z][a-z])", name) if piece] or [""]
     return AS_LAST_WORD.get(last.lower(), "") if before else ""
 
