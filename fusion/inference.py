@@ -147,6 +147,7 @@ class Engine:
         self._last_action: NDArray[np.float64] | None = None
         self._settling_until_ns = 0
         self._waiting_ticks = PATIENCE_TICKS
+        self._absent: frozenset[str] = frozenset()
         self._skipped_until_ns = 0
         self._seam = Seam(self.calibration.energies)
         self._recalled_ns: int | None = None
@@ -260,8 +261,8 @@ class Engine:
         return self.detector.step(frame.t_ns, self._seam.trusted(seen.energies, frame.t_ns), evidence, self.flags)
 
     def _incomplete(self, frame: Frame) -> bool:
-        """At the start, averages must not begin on values that have not arrived yet."""
-        if self._waiting_ticks and not frame.observed_S.all():
+        """At the start, averages must not begin on values that have not arrived yet; what was not there is not awaited."""
+        if self._waiting_ticks and not self._absent.issuperset(frame.missing):
             self._waiting_ticks -= 1
             return True
         self._waiting_ticks = 0
@@ -409,6 +410,8 @@ class Engine:
         for self._now_ns, action in zip(ticks.t_ns.tolist(), ticks.action, strict=True):
             self._settling(action)
         self._recalled_ns, self._unheard = self._now_ns, ticks.action[-1]
+        tags = zip(self.plant.tags, ticks.observed[-1], strict=True)
+        self._absent = frozenset(signal.name for signal, observed in tags if not observed)
         gaps = np.flatnonzero(np.diff(ticks.t_ns) > 1.5 * self.plant.step_s * NS_PER_S)
         if len(gaps):
             self._seam.begin(int(ticks.t_ns[gaps[-1] + 1]))

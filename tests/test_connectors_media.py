@@ -137,16 +137,37 @@ def test_a_silent_microphone_is_uncertain_but_still_heard(tmp_path):
     assert items[-1].quality is Quality.UNCERTAIN
 
 
-def test_a_hole_in_the_sound_is_never_spanned():
-    chunks = Chunks(1600, 16000, 0.0)
-    frame = lambda: av.AudioFrame.from_ndarray(np.full((1, 1000), 0.5, np.float32), format="flt", layout="mono")  # noqa: E731
+def heard(chunks, starts_s):
+    """When chunks begin [s] that frames of a sixteenth of a second with these stamps make."""
     found = []
-    for start_s in (0.0, 0.0625, 0.125, 5.0, 5.0625):
-        sound = frame()
+    for start_s in starts_s:
+        sound = av.AudioFrame.from_ndarray(np.full((1, 1000), 0.5, np.float32), format="flt", layout="mono")
         sound.sample_rate = 16000
         found += chunks.chunks(sound, int(start_s * 1e9))
-    assert [t_ns for t_ns, _ in found] == [0, 5_000_000_000]
+    return [t_ns / 1e9 for t_ns, _ in found]
+
+
+def test_a_hole_in_the_sound_is_never_spanned():
+    chunks = Chunks(1600, 16000, 0.0)
+    assert heard(chunks, (0.0, 0.0625, 0.125, 5.0, 5.0625)) == [0.0, 5.0]
     assert chunks.jumps == 1
+
+
+def test_stamps_that_jitter_tear_no_sound_and_those_that_drift_are_followed():
+    chunks, late = Chunks(1600, 16000, 0.0), np.random.default_rng(0).exponential(0.012, 800)
+    late[50::100] = 0.09
+    starts = heard(chunks, np.arange(800) * 0.0625 * 1.0002 + late)
+    assert chunks.jumps == 0
+    assert len(starts) == 500
+    assert np.abs(np.diff(starts) - 0.1).max() < 0.01
+    assert abs(starts[-1] - 499 * 0.1 * 1.0002) < 0.03
+
+
+def test_a_small_hole_in_the_sound_is_one_when_it_stands():
+    chunks = Chunks(1600, 16000, 0.0)
+    starts = heard(chunks, [0.0625 * i + 0.064 * (i >= 100) for i in range(200)])
+    assert chunks.jumps == 1
+    assert starts[-1] == pytest.approx(0.0625 * 102 + 0.064 + 60 * 0.1)  # from the third frame behind it on
 
 
 def test_a_killed_decoder_is_a_lost_source_that_comes_back(tmp_path):

@@ -249,6 +249,19 @@ def test_an_action_that_is_not_heard_of_again_is_as_it_was(model, never_stopped)
     assert np.array_equal(engine.step(never_stopped[121].frame).ticks.action, never_stopped[121].ticks.action)
 
 
+def test_a_tag_that_was_dead_before_a_restart_is_not_waited_for(model, never_stopped):
+    engine, frame = Engine(load_checkpoint(model)), never_stopped[120].frame
+    dead = np.array([name == "FT101" for name in frame.signals])
+    without = replace(frame, observed_S=frame.observed_S & ~dead)
+    assert "waiting for first values" in Engine(load_checkpoint(model)).step(without).flags
+    ticks = Ticks.concat([o.ticks for o in never_stopped[:120] if o.ticks is not None])
+    column = [signal.name for signal in engine.plant.tags].index("FT101")
+    engine.recall(replace(ticks, observed=ticks.observed & (np.arange(ticks.observed.shape[1]) != column)))
+    other = np.array([name == "TT101" for name in frame.signals])
+    assert "waiting for first values" in engine.step(replace(without, observed_S=without.observed_S & ~other)).flags
+    assert engine.step(without).ticks is not None
+
+
 # --- the plant at a glance
 
 
