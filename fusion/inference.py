@@ -261,7 +261,7 @@ class Engine:
         return self.detector.step(frame.t_ns, self._seam.trusted(seen.energies, frame.t_ns), evidence, self.flags)
 
     def _incomplete(self, frame: Frame) -> bool:
-        """At the start, averages must not begin on values that have not arrived yet; what was not there is not awaited."""
+        """At the start, averages must not begin on values that have not arrived yet; what was dead is not awaited."""
         if self._waiting_ticks and not self._absent.issuperset(frame.missing):
             self._waiting_ticks -= 1
             return True

@@ -14,7 +14,7 @@ HOLE_NS = 250_000_000
 STANDS = 3
 """After how many frames a smaller jump of the stamps is a hole: a device that is late once is on time again."""
 FOLLOWED = 16
-"""The share of a small difference that the time of the sound follows at each frame: drift is followed, jitter is not."""
+"""What part of a small difference the time of the sound follows at each frame: all of a drift, little of a jitter."""
 
 
 class Chunks:
