@@ -31,6 +31,7 @@ from fusion.plant import Plant
 from fusion.prospects import Prospect, Question, Refusal, refused
 from fusion.records import NS_PER_S, Anomaly, Answer, Energy, Forecast, Frame, Recommendation
 from fusion.state import load_state
+from fusion.trends import Progression
 from models.monitors.relief import FIRST_TICKS
 from models.monitors.residual import WARM_UP_TICKS
 from models.plant_model import ModelState, PlantModel, Seen
@@ -55,7 +56,8 @@ class Outcome:
     """What one tick produced: ``anomalies`` are changes, ``open_anomalies`` what stands, advice what is new.
 
     ``ticks`` is what the model was given, None where the tick was not judged; ``ledger`` the advices where one changed;
-    ``manual`` the share of the last day in which the loop of a signal took no setpoint, told with them.
+    ``manual`` the share of the last day in which the loop of a signal took no setpoint, told with them; ``progression``
+    where slow quantities go, once an hour.
     """
 
     frame: Frame
@@ -68,6 +70,7 @@ class Outcome:
     ticks: Ticks | None = None
     ledger: tuple[Entry, ...] | None = None
     manual: Mapping[str, float] = field(default_factory=dict)
+    progression: Progression | None = None
 
     @classmethod
     def empty(cls, frame: Frame, flags: tuple[str, ...]) -> Outcome:
@@ -153,6 +156,11 @@ class Engine:
         self._recalled_ns: int | None = None
         self._unheard: NDArray[np.float64] | None = None
         self.flags: tuple[str, ...] = ()
+
+    @property
+    def state(self) -> ModelState:
+        """What the stream has left behind."""
+        return self._state
 
     @property
     def calibrated_hours(self) -> float:

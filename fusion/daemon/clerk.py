@@ -166,6 +166,8 @@ class Clerk:
         else:
             said = {"kind": mark.kind, "by": mark.by, "since": mark.onset_ns, "until": mark.end_ns}
             await self.kept("mark", name=mark.name, **said)
+            if mark.kind is MarkKind.MAINTENANCE and isinstance(self._engine, Seat):
+                await self._work(self._engine.maintained, mark.end_ns or self._clock.now_ns())
 
     def _note_good(self, alarm: Alarm, by: str) -> None:
         """What an operator takes for normal is learned from."""

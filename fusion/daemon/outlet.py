@@ -100,6 +100,8 @@ class MqttOutlet:
         send(*outcome.anomalies, *advice)
         if outcome.ledger is not None:
             send(ledger_message(outcome.ledger, self._plant, outcome.frame.t_ns, self._engine.model_id, outcome.manual))
+        if outcome.progression is not None:
+            send(outcome.progression)
         if outcome.forecast is not None:
             send(shown(outcome.forecast, self._plant))
         self._previews(outcome)
@@ -186,7 +188,7 @@ class MqttOutlet:
 
 
 class FileOutlet:
-    """Writes anomalies and recommendations, one JSON message per line; health is not of interest in replay."""
+    """Writes anomalies, recommendations and trends, one JSON message per line; health is not of interest in replay."""
 
     def __init__(self, file: Path, plant: Plant, model_id: str) -> None:
         self._stream: IO[bytes] = file.open("wb")
@@ -195,7 +197,9 @@ class FileOutlet:
     def outcome(self, outcome: Outcome) -> None:
         """Write what one tick produced."""
         advice = () if outcome.recommendation is None else (outcome.recommendation,)
-        for record in (*outcome.anomalies, *advice):
+        told = outcome.progression
+        trends = () if told is None or not told.trends else (told,)
+        for record in (*outcome.anomalies, *advice, *trends):
             self._stream.write(encode(to_message(record, self._plant, self._model_id)) + b"\n")
 
     def health(self, health: Health) -> None:

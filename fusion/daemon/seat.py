@@ -13,6 +13,7 @@ from typing import Any
 from control.advice.licence import Level
 from control.anomaly.calibration import Calibration
 from fusion.daemon.fleet import FleetForecaster
+from fusion.daemon.progression import Progress
 from fusion.errors import ConfigError
 from fusion.inference import Engine, Outcome
 from fusion.plant import Plant
@@ -28,9 +29,14 @@ class Seat:
     """What the daemon asks of an engine, whichever sits here; called in the thread of the engine alone."""
 
     def __init__(
-        self, plant: Plant, engine: Engine | None = None, sequence: int = 0, fleet: FleetForecaster | None = None
+        self,
+        plant: Plant,
+        engine: Engine | None = None,
+        sequence: int = 0,
+        fleet: FleetForecaster | None = None,
+        progress: Progress | None = None,
     ) -> None:
-        self.plant, self.engine, self._fleet = plant, engine, fleet
+        self.plant, self.engine, self._fleet, self._progress = plant, engine, fleet, progress
         self.waiting = ""
         self._sequence = sequence
         self._builder = TickBuilder(plant, FeatureStem(plant))
@@ -43,6 +49,8 @@ class Seat:
             outcome = self.engine.step(frame, newest)
         else:
             outcome = replace(Outcome.empty(frame, (*frame.flags, *self.flags)), ticks=self._builder.tick(frame))
+        if self._progress is not None:
+            outcome = replace(outcome, progression=self._progress.step(outcome.ticks, self.engine))
         if self._fleet is None:
             return outcome
         return replace(outcome, forecast=self._fleet.step(frame, outcome.forecast, newest=newest))
@@ -51,6 +59,13 @@ class Seat:
         """End what runs beside the engine."""
         if self._fleet is not None:
             self._fleet.close()
+        if self._progress is not None:
+            self._progress.close()
+
+    def maintained(self, t_ns: int) -> None:
+        """Hear that something was repaired or cleaned until a time: what drifted before does not go on."""
+        if self._progress is not None:
+            self._progress.begin_anew(t_ns)
 
     def answer(self, answer: Answer) -> None:
         """Take what is said of a recommendation."""
@@ -75,6 +90,8 @@ class Seat:
     def retarget(self, plant: Plant) -> None:
         """Take over the targets of a plant that is otherwise the same."""
         self.plant = replace(self.plant, targets=plant.targets)
+        if self._progress is not None:
+            self._progress.retarget(self.plant)
         if self.engine is not None:
             self.engine.retarget(plant)
 

@@ -26,6 +26,7 @@ from fusion.daemon.http import HttpConfig, serving
 from fusion.daemon.inquiries import Inquiries
 from fusion.daemon.memory import TickMemory
 from fusion.daemon.outlet import Outlet
+from fusion.daemon.progression import Progress
 from fusion.daemon.seat import Seat
 from fusion.daemon.status import Statistics, Status, Watched
 from fusion.daemon.succession import Succession
@@ -58,7 +59,7 @@ class Daemon:
 
     ``clock`` is the one by which sources stamp arrivals. ``desk`` keeps the alarms and ``memory`` the ticks that a
     later start goes on from; ``recorder`` keeps what arrives; ``succession`` brings new models. All are
-    closed with the daemon.
+    closed with the daemon. Of ``progress`` it is only asked what is in its way: the seat has it.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Daemon:
         recorder: Recorder | None = None,
         succession: Succession | None = None,
         certificates: CertificateWatch | None = None,
+        progress: Progress | None = None,
         http: HttpConfig | None = None,
         lossless: bool = False,
         whatif_per_minute: int = 30,
@@ -101,7 +103,7 @@ class Daemon:
         self._noted_skips = 0
         self.statistics = Statistics()
         watched = Watched(sources=sources, timeline=timeline, engine=engine, outlet=outlet, desk=self._desk)
-        keepers = [keeper for keeper in (memory, recorder, succession, self._audit) if keeper is not None]
+        keepers = [keeper for keeper in (memory, recorder, succession, progress, self._audit) if keeper is not None]
         self._status = Status(watched, self.statistics, keepers, certificates, clock)
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -19,7 +19,8 @@ from fusion.daemon.desk import AlarmDesk
 from fusion.daemon.fleet import fleet_forecaster
 from fusion.daemon.learning import Learner
 from fusion.daemon.outlet import FileOutlet, MqttOutlet, Outlet, Outlets
-from fusion.daemon.resume import memory_of, recall, resumed
+from fusion.daemon.progression import FILE, Progress
+from fusion.daemon.resume import columns_of, memory_of, recall, resumed
 from fusion.daemon.seat import Seat
 from fusion.daemon.service import Daemon
 from fusion.daemon.settings import DaemonConfig
@@ -57,7 +58,8 @@ def run(config: DaemonConfig) -> None:
         engine = None if checkpoint is None else resumed(config, checkpoint, desk, memory)
         if fleet is not None and memory is not None:
             recall(fleet, memory, config.memory_gap_s)
-        seat = Seat(plant, engine, desk.sequence, fleet)
+        progress = Progress(plant, Path(config.state) / FILE if config.state else None, columns_of(plant))
+        seat = Seat(plant, engine, desk.sequence, fleet, progress)
         audit = Audit(Path(config.state) / AUDIT if config.state else None)
         recorder = Recorder(config.record, plant) if config.record.folder else None
         succession = None
@@ -76,6 +78,7 @@ def run(config: DaemonConfig) -> None:
             recorder=recorder,
             succession=succession,
             certificates=CertificateWatch(watched),
+            progress=progress,
             http=config.http,
             whatif_per_minute=config.whatif_per_minute,
             verifier_timeout_s=config.verifier_timeout_s,
@@ -96,12 +99,13 @@ def replay(
 
     def build() -> Daemon:
         engine = Engine(checkpoint)
+        seat = Seat(plant, engine, progress=Progress(plant))
         outlets: list[Outlet] = [FileOutlet(lines, plant, engine.model_id)] if lines is not None else []
         if publish is not None:
             clock = Clock(engine.now_ns, engine.now_ns)
-            outlets.append(MqttOutlet(MqttPublisher(publish, plant, engine.model_id, clock=clock), engine))
+            outlets.append(MqttOutlet(MqttPublisher(publish, plant, engine.model_id, clock=clock), seat))
         player = replay_source(ReplayConfig(path=str(recording), speed=speed), plant)
-        daemons.append(Daemon([player], Timeline(plant), engine, Outlets(outlets), lossless=True))
+        daemons.append(Daemon([player], Timeline(plant), seat, Outlets(outlets), lossless=True))
         return daemons[0]
 
     asyncio.run(_until_stopped(build))

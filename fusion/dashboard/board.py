@@ -34,6 +34,7 @@ from fusion.publish.messages import (
     WhatifMessage,
     decode,
 )
+from fusion.publish.progression import ProgressionMessage
 from fusion.records import NS_PER_S, AnomalyState
 
 log = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class Board:
         self.events: dict[str, AnomalyMessage] = {}
         self.acts = acts or ActLog()
         self.ledger: LedgerMessage | None = None
+        self.progression: ProgressionMessage | None = None
         self.answers: dict[str, WhatifMessage] = {}
         self.expected: dict[str, dict[str, Points]] = {}
         self.tags: dict[str, Points] = {}
@@ -224,6 +226,8 @@ class Board:
                 self.acts.told(message)
             case LedgerMessage():
                 self.ledger = message
+            case ProgressionMessage():
+                self.progression = message
             case WhatifMessage():
                 self.answers[message.id] = message
                 while len(self.answers) > ANSWERS_KEPT:

@@ -28,6 +28,7 @@ from fusion.dashboard.marking import Marking
 from fusion.dashboard.media import MediaTiles
 from fusion.dashboard.mimic import Mimic, below
 from fusion.dashboard.model_view import ModelView
+from fusion.dashboard.progression import progression
 from fusion.dashboard.strips import Strips
 from fusion.dashboard.timebar import TimeBar, sight_text
 
@@ -86,6 +87,7 @@ class Page:
                 self._media = MediaTiles()
             with _column().classes("first"):
                 self._alarms = AlarmList(board, feed, self._operator, visit, self._pick)
+                self._drifts = _panel("Slow drifts")
                 self._surprise, self._unexplained = self._chart("How unusual, by sense")
             with _column():
                 with ui.element("div").classes("panel"):
@@ -211,6 +213,7 @@ class Page:
         self._marking.refresh(look, self._bar.sight)
         self._unexplained.set_content(alarms.unexplained(board))
         self._alarms.refresh(look)
+        self._drifts.set_content(progression(board, look))
         self._advice.set_content(panels.recommendation(board, look))
         self._answers.refresh()
         self._sources.set_content(panels.sources(board))

@@ -7,6 +7,7 @@ import time
 from fusion.dashboard import alarms, explain
 from fusion.dashboard.board import Board
 from fusion.dashboard.header import glance
+from fusion.dashboard.progression import progression_lines
 from fusion.dashboard.words import duration, figure, flag_text, when_text
 from fusion.errors import BrokerError, FusionError
 from fusion.mqtt.broker import Broker
@@ -50,10 +51,16 @@ def heard(broker: Broker, plant: Plant, wait_s: float) -> Board:
 
 
 def screen(board: Board) -> str:
-    """State, alarms, sources, model and advice, a few lines each."""
+    """State, alarms, trends, sources, model and advice, a few lines each."""
     now = glance(board)
     lines = [f"{board.name}: {now.text}" + (f" - {now.reason}" if now.reason else "")]
-    lines += [*_alarms(board), *_sources(board), *_model(board), explain.advice_text(board, board.advice)]
+    lines += [
+        *_alarms(board),
+        *progression_lines(board),
+        *_sources(board),
+        *_model(board),
+        explain.advice_text(board, board.advice),
+    ]
     return "\n".join(lines)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -16,6 +15,7 @@ from fusion.health import Health, SourceHealth
 from fusion.ledger import Entry
 from fusion.plant import Modality, Plant, Role
 from fusion.prospects import Prospect
+from fusion.publish.base import Number, head, number
 from fusion.publish.messages import (
     AlarmMessage,
     AlarmOut,
@@ -34,24 +34,17 @@ from fusion.publish.messages import (
     HealthMessage,
     LedgerMessage,
     MoveOut,
-    Number,
     RecommendationMessage,
     SourceOut,
     SurpriseOut,
     VerifierMessage,
     WhatifMessage,
 )
+from fusion.publish.progression import progression_message
 from fusion.records import Anomaly, Forecast, Frame, Gap, Move, Recommendation
+from fusion.trends import Progression
 
-Record = Health | Anomaly | Forecast | Recommendation | Frame | Gap | Prospect
-
-
-def number(value: float | np.generic | None) -> Number:
-    """Six significant digits, or None for what JSON cannot hold."""
-    if value is None:
-        return None
-    plain = float(value)
-    return float(f"{plain:.6g}") if math.isfinite(plain) else None
+Record = Health | Anomaly | Forecast | Recommendation | Frame | Gap | Prospect | Progression
 
 
 def to_message(record: Record, plant: Plant, model_id: str = "") -> AnyMessage:
@@ -71,6 +64,8 @@ def to_message(record: Record, plant: Plant, model_id: str = "") -> AnyMessage:
             return gap_message(record, plant, model_id)
         case Prospect():
             return whatif_message(record, plant)
+        case Progression():
+            return progression_message(record, plant, model_id)
 
 
 def health_message(
@@ -78,7 +73,7 @@ def health_message(
 ) -> HealthMessage:
     """The daemon's state with the anomalies still open and what became of earlier messages."""
     return HealthMessage(
-        **_head(plant, health.t_ns, health.model_id, "health"),
+        **head(plant, health.t_ns, health.model_id, "health"),
         state=health.state,
         sources=[_source(source) for source in health.sources],
         latency_p50_s=number(health.latency_p50_s),
@@ -106,13 +101,13 @@ def full_health(health: Health, plant: Plant, delivery: Delivery | None = None) 
 
 def bare_health(plant: Plant, t_ns: int, state: str, model_id: str) -> HealthMessage:
     """A health message that says only whether the daemon is there: birth and last will."""
-    return HealthMessage(**_head(plant, t_ns, model_id, state), state=state)
+    return HealthMessage(**head(plant, t_ns, model_id, state), state=state)
 
 
 def anomaly_message(anomaly: Anomaly, plant: Plant) -> AnomalyMessage:
     """An anomaly with the units of the signals it blames."""
     return AnomalyMessage(
-        **_head(plant, anomaly.t_ns, anomaly.model_id, f"{anomaly.id}:{anomaly.state.value}"),
+        **head(plant, anomaly.t_ns, anomaly.model_id, f"{anomaly.id}:{anomaly.state.value}"),
         id=anomaly.id,
         onset=iso_time(anomaly.t_onset_ns),
         t_onset_ns=anomaly.t_onset_ns,
@@ -141,8 +136,8 @@ def anomaly_message(anomaly: Anomaly, plant: Plant) -> AnomalyMessage:
 def alarm_message(alarm: Alarm, plant: Plant, t_ns: int) -> AlarmMessage:
     """An alarm as it stands at a time."""
     out = alarm_out(alarm, t_ns)
-    head = _head(plant, t_ns, alarm.anomaly.model_id, f"{out.id}:alarm:{out.state}:{t_ns}")
-    return AlarmMessage(**head, alarm=out)
+    header = head(plant, t_ns, alarm.anomaly.model_id, f"{out.id}:alarm:{out.state}:{t_ns}")
+    return AlarmMessage(**header, alarm=out)
 
 
 def alarm_out(alarm: Alarm, t_ns: int) -> AlarmOut:
@@ -165,7 +160,7 @@ def alarm_out(alarm: Alarm, t_ns: int) -> AlarmOut:
 def forecast_message(forecast: Forecast, plant: Plant, model_id: str = "") -> ForecastMessage:
     """Controlled and manipulated signals of a forecast; the others stay in the daemon."""
     return ForecastMessage(
-        **_head(plant, forecast.t_ns, forecast.model_id or model_id, "forecast"),
+        **head(plant, forecast.t_ns, forecast.model_id or model_id, "forecast"),
         horizon_s=[number(h) for h in forecast.horizon_s],
         signals=_courses(forecast, plant, (Role.CONTROLLED, Role.MANIPULATED)),
     )
@@ -175,7 +170,7 @@ def recommendation_message(advice: Recommendation, plant: Plant) -> Recommendati
     """A recommendation with the courses of the controlled signals, applied and not."""
     some = advice.expected or advice.baseline
     return RecommendationMessage(
-        **_head(plant, advice.t_ns, advice.model_id, f"{advice.id}:{advice.sequence}"),
+        **head(plant, advice.t_ns, advice.model_id, f"{advice.id}:{advice.sequence}"),
         id=advice.id,
         sequence=advice.sequence,
         valid_until=iso_time(advice.valid_until_ns),
@@ -206,8 +201,8 @@ def ledger_message(
     manual: Mapping[str, float] = MappingProxyType({}),
 ) -> LedgerMessage:
     """What became of the newest advices, and how much of the last day loops took no setpoint."""
-    head = _head(plant, t_ns, model_id, "ledger")
-    return LedgerMessage(**head, entries=[_entry(entry) for entry in entries], manual=dict(manual))
+    header = head(plant, t_ns, model_id, "ledger")
+    return LedgerMessage(**header, entries=[_entry(entry) for entry in entries], manual=dict(manual))
 
 
 def _entry(entry: Entry) -> EntryOut:
@@ -231,13 +226,13 @@ def _entry(entry: Entry) -> EntryOut:
 
 def verifier_message(plant: Plant, t_ns: int, state: str, reason: str, advice: str, beat: int) -> VerifierMessage:
     """How the verifier is."""
-    return VerifierMessage(**_head(plant, t_ns, "", "verifier"), state=state, reason=reason, advice=advice, beat=beat)
+    return VerifierMessage(**head(plant, t_ns, "", "verifier"), state=state, reason=reason, advice=advice, beat=beat)
 
 
 def whatif_message(prospect: Prospect, plant: Plant) -> WhatifMessage:
     """The answer to a question, with the courses of the controlled signals."""
     return WhatifMessage(
-        **_head(plant, prospect.t_ns, prospect.model_id, f"whatif.{prospect.id}"),
+        **head(plant, prospect.t_ns, prospect.model_id, f"whatif.{prospect.id}"),
         id=prospect.id,
         by=prospect.by,
         verdict="answered" if prospect.refusal is None else "refused",
@@ -257,7 +252,7 @@ def whatif_message(prospect: Prospect, plant: Plant) -> WhatifMessage:
 def gap_message(gap: Gap, plant: Plant, model_id: str = "") -> GapMessage:
     """A gap that is over."""
     return GapMessage(
-        **_head(plant, gap.t_to_ns, model_id, f"gap.{gap.source}.{gap.t_from_ns}"),
+        **head(plant, gap.t_to_ns, model_id, f"gap.{gap.source}.{gap.t_from_ns}"),
         source=gap.source,
         t_from_ns=gap.t_from_ns,
         reason=gap.reason,
@@ -268,7 +263,7 @@ def frame_message(frame: Frame, plant: Plant, model_id: str = "") -> FrameMessag
     """The process values of a frame; pictures, sound and clouds travel as previews."""
     process = {s.name for s in plant.of(Modality.PROCESS)}
     return FrameMessage(
-        **_head(plant, frame.t_ns, model_id, f"frame.{frame.revision}"),
+        **head(plant, frame.t_ns, model_id, f"frame.{frame.revision}"),
         values={name: _scalar(value) for name, value in frame.values.items() if name in process},
         age_s={name: number(age) for name, age in frame.age_s.items()},
         coverage={name: number(share) for name, share in frame.coverage.items()},
@@ -290,22 +285,12 @@ def energy_message(
 ) -> EnergyMessage:
     """The surprise of one tick; there is no record for it because only pages read it."""
     return EnergyMessage(
-        **_head(plant, t_ns, model_id, "energy"),
+        **head(plant, t_ns, model_id, "energy"),
         p_value=number(p_value),
         p_limit=number(p_limit),
         by_modality=[_rounded(s) for s in by_modality],
         energies=[_rounded(s) for s in energies],
     )
-
-
-def _head(plant: Plant, t_ns: int, model_id: str, key: str) -> dict[str, Any]:
-    return {
-        "time": iso_time(t_ns),
-        "t_ns": int(t_ns),
-        "plant": plant.name,
-        "model_id": model_id,
-        "message_id": f"{key}:{t_ns}",
-    }
 
 
 def _source(source: SourceHealth) -> SourceOut:

@@ -12,18 +12,8 @@ import msgspec
 
 from fusion.clock import iso_time
 from fusion.errors import FusionError
-
-Number = float | None
-
-
-class Message(msgspec.Struct, kw_only=True, frozen=True, tag_field="schema"):
-    """What every message has: ``time`` is ``t_ns`` as ISO 8601 UTC, ``message_id`` the same for a repeated delivery."""
-
-    time: str
-    t_ns: int
-    plant: str
-    model_id: str
-    message_id: str
+from fusion.publish.base import Message, Number
+from fusion.publish.progression import ProgressionMessage
 
 
 class SourceOut(msgspec.Struct, kw_only=True, frozen=True):
@@ -124,7 +114,7 @@ class HealthMessage(Message, tag="fusion.health/1", kw_only=True, frozen=True):
     """
 
     state: str
-    sources: list[SourceOut] = []
+    sources: list[SourceOut] = msgspec.field(default_factory=list)
     latency_p50_s: Number = None
     latency_p99_s: Number = None
     ticks: int = 0
@@ -133,12 +123,12 @@ class HealthMessage(Message, tag="fusion.health/1", kw_only=True, frozen=True):
     calibrated_hours: Number = None
     licence: str = ""
     mode: str = ""
-    flags: list[str] = []
-    open_anomalies: list[AnomalyMessage] = []
+    flags: list[str] = msgspec.field(default_factory=list)
+    open_anomalies: list[AnomalyMessage] = msgspec.field(default_factory=list)
     delivery: Delivery | None = None
     plant_state: str = ""
     reason: str = ""
-    alarms: list[AlarmOut] = []
+    alarms: list[AlarmOut] = msgspec.field(default_factory=list)
 
 
 class Course(msgspec.Struct, kw_only=True, frozen=True):
@@ -335,6 +325,7 @@ AnyMessage = (
     | WhatifMessage
     | LedgerMessage
     | VerifierMessage
+    | ProgressionMessage
 )
 
 KINDS: dict[str, type[Message]] = {
@@ -350,6 +341,7 @@ KINDS: dict[str, type[Message]] = {
     "whatif": WhatifMessage,
     "ledger": LedgerMessage,
     "verifier": VerifierMessage,
+    "progression": ProgressionMessage,
 }
 
 _ENCODER = msgspec.json.Encoder()

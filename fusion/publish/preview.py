@@ -11,7 +11,7 @@ from PIL import Image
 
 from fusion.clock import iso_time
 from fusion.plant import Plant, Signal
-from fusion.publish.encoding import number
+from fusion.publish.base import number
 from fusion.publish.messages import SpectrogramMessage
 from fusion.records import NS_PER_S
 

@@ -25,10 +25,12 @@ from fusion.mqtt.connection import Connection
 from fusion.plant import Plant
 from fusion.prospects import Question
 from fusion.publish import encoding, messages, orders
+from fusion.publish.base import Message
 from fusion.publish.encoding import Record
 from fusion.publish.mailbag import Mailbag
-from fusion.publish.messages import Delivery, HealthMessage, LedgerMessage, Message, RecommendationMessage
+from fusion.publish.messages import Delivery, HealthMessage, LedgerMessage, RecommendationMessage
 from fusion.publish.outbox import Letter
+from fusion.publish.progression import ProgressionMessage
 from fusion.records import NS_PER_S, Answer
 
 log = logging.getLogger(__name__)
@@ -47,6 +49,8 @@ READ = (
     ("verifier",),
 )
 KEPT = (messages.AnomalyMessage, RecommendationMessage, messages.GapMessage, messages.AlarmMessage)
+
+RETAINED = (HealthMessage, LedgerMessage, ProgressionMessage)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -183,7 +187,7 @@ class MqttPublisher:
         made = [self._message(item) for item in items]
         stored = self._bag.put([self._letter(m) for m in made if isinstance(m, KEPT)])
         for message in made:
-            if isinstance(message, HealthMessage | LedgerMessage):
+            if isinstance(message, RETAINED):
                 self._standing[_kind(message)] = self._due[_kind(message)] = messages.encode(message)
             elif not isinstance(message, KEPT):
                 kind = _kind(message)
@@ -312,7 +316,7 @@ class MqttPublisher:
             mid, denied = self._connection.acknowledged.popleft()
             letter = self._sent.pop(mid, None)
             if denied:
-                kind = "health or ledger" if letter is None else letter.kind
+                kind = "what is retained" if letter is None else letter.kind
                 self._denied = f"broker {self._config.address} denied {kind}: {denied}"
                 log.warning("publisher: %s", self._denied)
             elif letter is not None:

@@ -66,6 +66,7 @@ CHANNELS = (
     Channel("recommendation", ("recommendation",), "Each new advice or HOLD; void after valid_until."),
     _order("recommendation/ack", "answer", "What became of a recommendation."),
     Channel("ledger", ("ledger",), "What became of the newest 30 advices.", retained=True),
+    Channel("progression", ("progression",), "Where slow quantities go, once an hour.", retained=True),
     _order("mode/order", "mode_order", "What advice may do from now on."),
     _order("model/order", "model_order", "Which of the models that are kept to use from now on."),
     Channel(

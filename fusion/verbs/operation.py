@@ -32,7 +32,7 @@ def _replay(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--speed", type=finite, default=0.0, help="times real time; 0 is as fast as possible")
     verb.add_argument("--publish", metavar="HOST:PORT", help="also publish on this MQTT broker")
     broker_arguments(verb)
-    verb.add_argument("--json", type=Path, help="write every anomaly and recommendation, one JSON per line")
+    verb.add_argument("--json", type=Path, help="write anomalies, recommendations and trends, one JSON per line")
 
 
 def run_replay(arguments: argparse.Namespace) -> None:

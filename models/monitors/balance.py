@@ -105,6 +105,14 @@ class BalanceMonitor:
         left = BalanceCarry(values[-1], *sums, state, trace[-longest:], carry.ticks + len(ticks))
         return imbalance / self.spread, left
 
+    def lately(self, carry: BalanceCarry, column: int) -> float:
+        """Mean imbalance over one of the windows as the last tick left it, in no spread; NaN until it is full."""
+        window = round(self.balance.window_s[column] / self.step_s)
+        if window < 2 or len(carry.trace) < window or carry.ticks - window < SETTLE_TICKS:
+            return float("nan")
+        lost, through = (carry.trace[-1] - carry.trace[-window]) / ((window - 1) * self.step_s)
+        return float(lost if self.balance.level else lost / max(float(through), self.least))
+
     def _imbalance(self, trace: Floats, ticks: int, start: int) -> Floats:
         """Mean imbalance [T, W] over each window; NaN while it reaches into the first ticks of the stream.
 
@@ -158,7 +166,7 @@ class Laws:
         monitors = tuple(BalanceMonitor.fit(balance, runs, plant) for balance in plant.balances)
         records = [
             Energy(
-                name=_name(law, window_s),
+                name=energy_name(law, window_s),
                 origin=Origin.LAW,
                 family="balance",
                 statistic=Statistic.LARGEST,
@@ -181,7 +189,7 @@ class Laws:
             share = np.isin(signals_of(self.plant), monitor.signals) / len(monitor.signals)
             blame = partial(np.tile, share, (len(piece), 1))
             for window_s, column in zip(monitor.balance.window_s, imbalance.T, strict=True):
-                charts[_name(monitor.balance, window_s)] = Largest(column[:, None], blame)
+                charts[energy_name(monitor.balance, window_s)] = Largest(column[:, None], blame)
         return [Residual(energy, charts[energy.name]) for energy in self.energies]
 
     def recover(self, carry: list[BalanceCarry | None]) -> None:
@@ -191,7 +199,8 @@ class Laws:
                 left.trace = left.trace[:0]
 
 
-def _name(law: Balance, window_s: float) -> str:
+def energy_name(law: Balance, window_s: float) -> str:
+    """The name of the energy of a window of a law."""
     return f"balance.{law.name}.{round(window_s)}s"
 
 

@@ -55,6 +55,10 @@ class StateLevels:
         spread = self.spread[state]
         return np.asarray((values - self.median[state]) / np.where(np.isfinite(spread), spread, np.nan))
 
+    def raw(self, told: Floats, state: int) -> Floats:
+        """Inverse of ``told`` [E] in one state."""
+        return np.asarray(self.median[state] + told * self.spread[state])
+
     @property
     def unknown(self) -> Bools:
         """States [K + 1] in which nothing is judged, for want of normal data."""
@@ -83,6 +87,10 @@ class Operating:
     def told(self, values: Floats, state: Ints) -> Floats:
         """Energies [T, E] in units of what is normal in the state [T] of each tick."""
         return values if self.levels is None else self.levels.told(values, state)
+
+    def raw(self, told: Floats, state: int) -> Floats:
+        """Inverse of ``told`` [E] in one state."""
+        return told.copy() if self.levels is None else self.levels.raw(told, state)
 
     def flags(self, state: int) -> tuple[str, ...]:
         """Whether the plant passes from one state to another, and whether nothing is judged in it."""

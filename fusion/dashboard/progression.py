@@ -1,0 +1,90 @@
+"""Where slow quantities go, in plain words, for the page and the terminal."""
+
+from __future__ import annotations
+
+from html import escape
+
+from fusion.dashboard.board import Board
+from fusion.dashboard.look import PLAIN, Look
+from fusion.dashboard.panels import empty
+from fusion.dashboard.words import figure, listed, reading, when_text, with_unit
+from fusion.publish.progression import ProgressionMessage, TrendOut
+from fusion.trends import LimitSource, QuantityKind
+
+HOURS_BELOW_DAYS = 2.0
+NOTHING = "nothing drifts towards a limit"
+NOT_YET = "nothing is said before two days of data"
+LEAST_DAYS = 2.0
+
+
+def progression(board: Board, look: Look = PLAIN) -> str:
+    """The panel of the page."""
+    said = board.progression
+    if said is None or not said.trends:
+        return empty(quiet(said))
+    lines = [
+        f"<div>{escape(trend_text(board, trend))} "
+        f'<span class="muted">said since {when_text(trend.since_ns, board.now_ns, look.zone)}</span></div>'
+        for trend in said.trends
+    ]
+    more = f'<div class="muted">and {said.more} more</div>' if said.more else ""
+    return "".join(lines) + more
+
+
+def progression_lines(board: Board) -> list[str]:
+    """The same for a terminal."""
+    said = board.progression
+    if said is None or not said.trends:
+        return [f"Trends: {quiet(said)}"]
+    return ["Trends:", *(f"  {trend_text(board, trend)}" for trend in said.trends)]
+
+
+def quiet(said: ProgressionMessage | None) -> str:
+    """Why no trend is stated."""
+    if said is None:
+        return "not known"
+    return NOT_YET if (said.seen_days or 0.0) < LEAST_DAYS else f"{NOTHING}, of {said.watched} that are watched"
+
+
+def trend_text(board: Board, trend: TrendOut) -> str:
+    """One trend: what is, how it moves, and when it is where."""
+    named = trend.signal if trend.kind == QuantityKind.BALANCE else board.named(trend.signal)
+    with_it = f"; {listed(trend.with_it)} with it" if trend.with_it else ""
+    return f"{_is(named, trend)}, {_moves(trend)}; {_arrives(trend)}{with_it}"
+
+
+def _is(named: str, trend: TrendOut) -> str:
+    size = with_unit(figure(None if trend.level is None else abs(trend.level)), trend.unit)
+    positive = (trend.level or 0.0) >= 0
+    match trend.kind:
+        case QuantityKind.BESIDE:
+            return f"{named} reads {size} {'above' if positive else 'below'} what the others tell"
+        case QuantityKind.BALANCE:
+            return f"The balance of {named} {'gains' if positive else 'loses'} {size}"
+    return f"{named} is at {with_unit(reading(trend.level), trend.unit)}"
+
+
+def _moves(trend: TrendOut) -> str:
+    """How fast; what lies below and grows falls."""
+    by = with_unit(figure(None if trend.per_day is None else abs(trend.per_day)), trend.unit)
+    return f"{'rising' if (trend.per_day or 0.0) > 0 else 'falling'} {by} a day"
+
+
+def _arrives(trend: TrendOut) -> str:
+    when = _span(trend.days_to_limit, trend.days_to_limit_low, trend.days_to_limit_high)
+    if trend.limit_source == LimitSource.ALARM:
+        return f"would be as far off as raises an alarm {when}"
+    whose = "its limit" if trend.limit_source == LimitSource.TARGET else "the end of its range"
+    return f"reaches {whose}, {with_unit(reading(trend.limit), trend.unit)}, {when}"
+
+
+def _span(expected: float | None, low: float | None, high: float | None) -> str:
+    """When, with its interval; in hours where that is sooner than two days."""
+    hours = expected is not None and expected < HOURS_BELOW_DAYS
+    unit, factor = ("h", 24.0) if hours else ("days", 1.0)
+
+    def of(days: float | None) -> str:
+        return "later" if days is None else f"{days * factor:.2g}"
+
+    first = "in the time that can be told" if expected is None else f"in {of(expected)} {unit}"
+    return f"{first} ({of(low)} to {of(high)})"

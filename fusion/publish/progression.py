@@ -1,0 +1,78 @@
+"""Trends of slow quantities as a message."""
+
+from __future__ import annotations
+
+import msgspec
+
+from fusion.plant import Plant
+from fusion.publish.base import Message, Number, head, number
+from fusion.trends import DriftTrend, Progression
+
+
+class TrendOut(msgspec.Struct, kw_only=True, frozen=True):
+    """A slow quantity that will reach a limit: it is at ``level`` [unit] and moves by ``per_day`` a day.
+
+    ``kind`` is value (a tag as it reads), beside (a tag less what the others tell of it) or balance (what a balance
+    loses or gains); ``signal`` is the tag, or the name of the balance. ``limit_source`` is target, range (both of the
+    plant file) or alarm, the size that raises one. ``days_to_limit`` counts from ``t_ns``; of it and of ``per_day``,
+    ``_low`` and ``_high`` are the 90 % interval, null beyond what can be told. ``with_it`` drift as a consequence.
+    """
+
+    kind: str
+    signal: str
+    unit: str
+    level: Number
+    per_day: Number
+    per_day_low: Number
+    per_day_high: Number
+    limit: Number
+    limit_source: str
+    days_to_limit: Number
+    days_to_limit_low: Number
+    days_to_limit_high: Number
+    since_ns: int
+    with_it: list[str]
+
+
+class ProgressionMessage(Message, tag="fusion.progression/1", kw_only=True, frozen=True):
+    """Where slow quantities go, the first to reach its limit first; no trend is good news.
+
+    ``watched`` quantities are looked at, over at most ``seen_days``; ``more`` trends are left out.
+    """
+
+    trends: list[TrendOut]
+    watched: int
+    seen_days: Number
+    more: int = 0
+
+
+def progression_message(progression: Progression, plant: Plant, model_id: str = "") -> ProgressionMessage:
+    """Trends with the units of what drifts."""
+    return ProgressionMessage(
+        **head(plant, progression.t_ns, model_id, "progression"),
+        trends=[_trend(trend) for trend in progression.trends],
+        watched=progression.watched,
+        seen_days=number(progression.seen_days),
+        more=progression.more,
+    )
+
+
+def _trend(trend: DriftTrend) -> TrendOut:
+    low, middle, high = (number(value) for value in trend.per_day)
+    soonest, expected, latest = (number(value) for value in trend.days)
+    return TrendOut(
+        kind=trend.quantity.kind.value,
+        signal=trend.quantity.signal,
+        unit=trend.quantity.unit,
+        level=number(trend.level),
+        per_day=middle,
+        per_day_low=low,
+        per_day_high=high,
+        limit=number(trend.limit),
+        limit_source=trend.limit_source.value,
+        days_to_limit=expected,
+        days_to_limit_low=soonest,
+        days_to_limit_high=latest,
+        since_ns=trend.since_ns,
+        with_it=list(trend.with_it),
+    )

@@ -1,0 +1,74 @@
+"""Where slow quantities of a plant go: what is tracked, the trends worth a word, and when they reach a limit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class QuantityKind(StrEnum):
+    """What a slow quantity is."""
+
+    VALUE = "value"
+    """A tag as it reads."""
+    BESIDE = "beside"
+    """A tag less what the others tell of it."""
+    BALANCE = "balance"
+    """What a balance loses or gains in an hour."""
+
+
+class LimitSource(StrEnum):
+    """Whose limit it is."""
+
+    TARGET = "target"
+    """An operating limit of the plant file's targets."""
+    RANGE = "range"
+    """An end of the signal's range in the plant file."""
+    ALARM = "alarm"
+    """The size that raises an alarm."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantity:
+    """A slow quantity of one ``signal``, or of the balance of that name, in ``unit``; ``name`` is unique in a plant.
+
+    ``basis`` is the model that it is reckoned by, "" for what is measured: what another model reckons is not the same.
+    """
+
+    name: str
+    kind: QuantityKind
+    signal: str
+    unit: str
+    basis: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftTrend:
+    """A quantity is at ``level`` [unit], moves by ``per_day``, and is at ``limit`` in so many ``days``.
+
+    Of both the low, the middle and the high end of the 90 % interval; days are infinite beyond what can be told. It has
+    been stated since ``since_ns``. ``with_it`` are signals that drift as a consequence.
+    """
+
+    quantity: Quantity
+    level: float
+    per_day: tuple[float, float, float]
+    limit: float
+    limit_source: LimitSource
+    days: tuple[float, float, float]
+    since_ns: int
+    with_it: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progression:
+    """All that is to be said of slow quantities at a time: ``trends``, the first to reach its limit first.
+
+    ``watched`` quantities have been looked at, over at most ``seen_days``; ``more`` trends are left out.
+    """
+
+    t_ns: int
+    trends: tuple[DriftTrend, ...]
+    watched: int
+    seen_days: float
+    more: int = 0

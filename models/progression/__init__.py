@@ -1,0 +1,1 @@
+"""Condition through time: slow quantities of a plant, their trend, and when it reaches a limit."""
