@@ -61,10 +61,24 @@ class DriftTrend:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RemainingLife:
+    """How long [s] what wears will last: the low, the middle and the high end of the 90 % interval.
+
+    ``capped`` where the end is so far that nobody can tell more than the low end.
+    """
+
+    low_s: float
+    expected_s: float
+    high_s: float
+    capped: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Progression:
     """All that is to be said of slow quantities at a time: ``trends``, the first to reach its limit first.
 
-    ``watched`` quantities have been looked at, over at most ``seen_days``; ``more`` trends are left out.
+    ``watched`` quantities have been looked at, over at most ``seen_days``; ``more`` trends are left out. ``life``
+    where lives that have ended are known and this one is like one of them.
     """
 
     t_ns: int
@@ -72,3 +86,4 @@ class Progression:
     watched: int
     seen_days: float
     more: int = 0
+    life: RemainingLife | None = None

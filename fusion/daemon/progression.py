@@ -21,10 +21,11 @@ from fusion.files import whole_file
 from fusion.inference import Engine
 from fusion.plant import Plant
 from fusion.state import dump_state, load_state
-from fusion.trends import DriftTrend, Progression
+from fusion.trends import DriftTrend, Progression, RemainingLife
 from models.monitors.monitors import MonitorCarry
 from models.operating.levels import TRANSITION
 from models.progression.history import NO_STATE, Grid, History
+from models.progression.life import LifeCarry, LifeIndex
 from models.progression.quantities import Limits, Quantities
 from models.progression.watch import DAY_NS, Said, Trend, look
 from models.ticks import Ticks
@@ -44,16 +45,19 @@ class Kept:
     keys: tuple[str, ...]
     history: History
     said: Said
+    life: LifeCarry
 
 
 class Progress:
     """What the seat asks: takes ticks, and after each hour says what is to be said.
 
-    With a ``file`` all of it is there again after a restart; ``owner`` names the plant and its columns.
+    With a ``file`` all of it is there again after a restart; ``owner`` names the plant, its columns and the index of
+    its condition, ``life``, where there is one.
     """
 
-    def __init__(self, plant: Plant, file: Path | None = None, owner: str = "") -> None:
+    def __init__(self, plant: Plant, file: Path | None = None, owner: str = "", life: LifeIndex | None = None) -> None:
         self.trouble = ""
+        self._index = life
         self._plant, self._file, self._owner = plant, file, owner
         self._grid = Grid(plant.step_s)
         self._quantities = Quantities(plant)
@@ -62,7 +66,7 @@ class Progress:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="progression")
         self._writing: Future[None] | None = None
         kept = self._read() or self._nothing()
-        self._keys, self._history, self._said = kept.keys, kept.history, kept.said
+        self._keys, self._history, self._said, self._life = kept.keys, kept.history, kept.said, kept.life
 
     def step(self, ticks: Ticks | None, engine: Engine | None) -> Progression | None:
         """Take one tick as ``engine`` has just judged it; after an hour, and first of all, what is to be said."""
@@ -73,6 +77,8 @@ class Progress:
             return None
         carry, t_ns = MonitorCarry() if engine is None else engine.state.carry, int(ticks.t_ns[-1])
         values = self._quantities.values(ticks, carry)
+        if self._index is not None:
+            self._life.take(t_ns, ticks.tags[-1], ticks.observed[-1], self._index)
         if self._history.take(t_ns, values, _state(engine), self._grid):
             limits = self._limits(engine)
             look(self._history, limits.low, limits.high, self._said, self._grid)
@@ -88,6 +94,7 @@ class Progress:
         """Forget what was before a time: something was repaired, cleaned or exchanged then."""
         self._history.begin_anew(t_ns)
         self._said = Said.nothing(len(self._keys))
+        self._life = LifeCarry.begin(len(self._plant.tags))
         self._told_once = False
 
     def close(self) -> None:
@@ -124,7 +131,17 @@ class Progress:
             watched=len(self._quantities),
             seen_days=(int(known[-1]) - int(known[0])) / DAY_NS if len(known) else 0.0,
             more=max(len(made) - MOST_SAID, 0),
+            life=self._left(),
         )
+
+    def _left(self) -> RemainingLife | None:
+        """How long what wears will last, where that can be told."""
+        index = self._index
+        found = None if index is None else index.remaining(self._life.course)
+        if index is None or found is None:
+            return None
+        low, expected, high = (points * index.point_s for points in (found.low, found.middle, found.high))
+        return RemainingLife(low_s=low, expected_s=expected, high_s=high, capped=found.capped)
 
     def _drift(self, trend: Trend, limits: Limits, akin: Sequence[Trend]) -> DriftTrend:
         signals = dict.fromkeys(self._quantities.all[other.which].signal for other in akin if other is not trend)
@@ -143,10 +160,17 @@ class Progress:
     # --- on the disk
 
     def _nothing(self) -> Kept:
-        return Kept(owner=self._owner, keys=(), history=History.empty(0), said=Said.nothing(0))
+        life = LifeCarry.begin(len(self._plant.tags))
+        return Kept(owner=self._owner, keys=(), history=History.empty(0), said=Said.nothing(0), life=life)
 
     def _kept(self) -> Kept:
-        return Kept(owner=self._owner, keys=self._keys, history=self._history.copy(), said=self._said)
+        return Kept(
+            owner=self._owner,
+            keys=self._keys,
+            history=self._history.copy(),
+            said=self._said,
+            life=self._life.copy(),
+        )
 
     def _save(self) -> None:
         """Write in the background; while that lasts, the next hour's comes later."""

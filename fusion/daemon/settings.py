@@ -31,7 +31,7 @@ class DaemonConfig:
     signed. ``connectors`` names one source each, with its ``kind`` beside its settings; hydra's long form says the kind
     in the defaults list (``- connector/opcua@connectors.plc``).
     ``learn`` makes models of what ``record`` keeps; then ``model`` is only what is used before the first of them.
-    ``fleet`` forecasts where there is none yet.
+    ``fleet`` forecasts where there is none yet. ``life`` is a file of `fusion life`, by which remaining life is told.
     ``whatif_per_minute`` questions of what happens if something is moved are answered. Supervised is left where the
     verifier was not heard for ``verifier_timeout_s``.
     ``advise`` switches advice on; it stays HOLD where the model's licence does not allow it. ``record`` keeps what
@@ -53,6 +53,7 @@ class DaemonConfig:
     fleet: FleetForecastConfig = field(default_factory=FleetForecastConfig)
     http: HttpConfig = field(default_factory=HttpConfig)
     model_key: str = ""
+    life: str = ""
     advise: bool = True
     whatif_per_minute: int = 30
     verifier_timeout_s: float = 10.0
@@ -88,7 +89,7 @@ def load_daemon_config(file: Path, overrides: Sequence[str] = ()) -> DaemonConfi
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from error
     base = file.resolve().parent
-    take_beside(config, base, "plant", "model", "model_key", "state")
+    take_beside(config, base, "plant", "model", "model_key", "life", "state")
     take_beside(config.publish, base, "outbox")
     take_beside(config.record, base, "folder")
     take_beside(config.learn, base, "models")

@@ -29,7 +29,7 @@ from fusion.daemon.store import Store
 from fusion.daemon.succession import Succession, first_model, load_model
 from fusion.ending import ignore_hangup, stop_on_signals
 from fusion.errors import ConfigError
-from fusion.files import check_place
+from fusion.files import check_place, sha256_of
 from fusion.garbage import set_apart
 from fusion.inference import Engine
 from fusion.plant_file import load_plant
@@ -37,6 +37,7 @@ from fusion.publish.publisher import MqttPublisher, PublisherConfig
 from fusion.recordings.recorder import Recorder
 from fusion.recordings.recording import Recording
 from fusion.timeline.timeline import Timeline
+from models.progression.life_file import load_life
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ def run(config: DaemonConfig) -> None:
     set_apart()
     place = first_model(config)
     checkpoint = None if place is None else load_model(config, place, plant)
+    life = load_life(Path(config.life), plant) if config.life else None
     fleet = fleet_forecaster(config.fleet, plant, config.forecast_every_s) if checkpoint is None else None
 
     def build() -> Daemon:
@@ -58,7 +60,8 @@ def run(config: DaemonConfig) -> None:
         engine = None if checkpoint is None else resumed(config, checkpoint, desk, memory)
         if fleet is not None and memory is not None:
             recall(fleet, memory, config.memory_gap_s)
-        progress = Progress(plant, Path(config.state) / FILE if config.state else None, columns_of(plant))
+        owner = f"{columns_of(plant)} {sha256_of(Path(config.life)) if config.life else ''}"
+        progress = Progress(plant, Path(config.state) / FILE if config.state else None, owner, life)
         seat = Seat(plant, engine, desk.sequence, fleet, progress)
         audit = Audit(Path(config.state) / AUDIT if config.state else None)
         recorder = Recorder(config.record, plant) if config.record.folder else None

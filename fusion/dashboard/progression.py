@@ -8,7 +8,7 @@ from fusion.dashboard.board import Board
 from fusion.dashboard.look import PLAIN, Look
 from fusion.dashboard.panels import empty
 from fusion.dashboard.words import figure, listed, reading, when_text, with_unit
-from fusion.publish.progression import ProgressionMessage, TrendOut
+from fusion.publish.progression import LifeOut, ProgressionMessage, TrendOut
 from fusion.trends import LimitSource, QuantityKind
 
 HOURS_BELOW_DAYS = 2.0
@@ -20,23 +20,39 @@ LEAST_DAYS = 2.0
 def progression(board: Board, look: Look = PLAIN) -> str:
     """The panel of the page."""
     said = board.progression
+    life = f"<div>{escape(life_text(said.life))}</div>" if said and said.life else ""
     if said is None or not said.trends:
-        return empty(quiet(said))
+        return life + empty(quiet(said))
     lines = [
         f"<div>{escape(trend_text(board, trend))} "
         f'<span class="muted">said since {when_text(trend.since_ns, board.now_ns, look.zone)}</span></div>'
         for trend in said.trends
     ]
     more = f'<div class="muted">and {said.more} more</div>' if said.more else ""
-    return "".join(lines) + more
+    return life + "".join(lines) + more
 
 
 def progression_lines(board: Board) -> list[str]:
     """The same for a terminal."""
     said = board.progression
+    life = [life_text(said.life)] if said and said.life else []
     if said is None or not said.trends:
-        return [f"Trends: {quiet(said)}"]
-    return ["Trends:", *(f"  {trend_text(board, trend)}" for trend in said.trends)]
+        return [*life, f"Trends: {quiet(said)}"]
+    return [*life, "Trends:", *(f"  {trend_text(board, trend)}" for trend in said.trends)]
+
+
+def life_text(life: LifeOut) -> str:
+    """How long what wears will last; in hours below two days."""
+    hours = (life.expected_h or 0.0) < HOURS_BELOW_DAYS * 24
+    expected, low, high = (_figure_of(value, hours) for value in (life.expected_h, life.low_h, life.high_h))
+    unit = "h" if hours else "days"
+    if life.capped:
+        return f"Remaining life: more than {low} {unit}; the end is too far to be told"
+    return f"Remaining life: {expected} {unit} ({low} to {high})"
+
+
+def _figure_of(hours: float | None, as_hours: bool) -> str:
+    return figure(None if hours is None else hours if as_hours else hours / 24.0)
 
 
 def quiet(said: ProgressionMessage | None) -> str:

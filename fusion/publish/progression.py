@@ -6,7 +6,7 @@ import msgspec
 
 from fusion.plant import Plant
 from fusion.publish.base import Message, Number, head, number
-from fusion.trends import DriftTrend, Progression
+from fusion.trends import DriftTrend, Progression, RemainingLife
 
 
 class TrendOut(msgspec.Struct, kw_only=True, frozen=True):
@@ -34,16 +34,27 @@ class TrendOut(msgspec.Struct, kw_only=True, frozen=True):
     with_it: list[str]
 
 
+class LifeOut(msgspec.Struct, kw_only=True, frozen=True):
+    """How many hours what wears will last, with the 90 % interval; ``capped``: only that it is more than ``low_h``."""
+
+    expected_h: Number
+    low_h: Number
+    high_h: Number
+    capped: bool
+
+
 class ProgressionMessage(Message, tag="fusion.progression/1", kw_only=True, frozen=True):
     """Where slow quantities go, the first to reach its limit first; no trend is good news.
 
-    ``watched`` quantities are looked at, over at most ``seen_days``; ``more`` trends are left out.
+    ``watched`` quantities are looked at, over at most ``seen_days``; ``more`` trends are left out. ``life`` is
+    that of what wears, where an index of condition is known.
     """
 
     trends: list[TrendOut]
     watched: int
     seen_days: Number
     more: int = 0
+    life: LifeOut | None = None
 
 
 def progression_message(progression: Progression, plant: Plant, model_id: str = "") -> ProgressionMessage:
@@ -54,7 +65,15 @@ def progression_message(progression: Progression, plant: Plant, model_id: str = 
         watched=progression.watched,
         seen_days=number(progression.seen_days),
         more=progression.more,
+        life=_life(progression.life),
     )
+
+
+def _life(life: RemainingLife | None) -> LifeOut | None:
+    if life is None:
+        return None
+    low, expected, high = (number(s / 3600.0) for s in (life.low_s, life.expected_s, life.high_s))
+    return LifeOut(expected_h=expected, low_h=low, high_h=high, capped=life.capped)
 
 
 def _trend(trend: DriftTrend) -> TrendOut:

@@ -6,7 +6,7 @@ import argparse
 import getpass
 from pathlib import Path
 
-from fusion.command import Verb, plant_argument, say, training_arguments
+from fusion.command import Verb, finite, plant_argument, say, training_arguments
 from fusion.errors import ConfigError
 
 
@@ -36,6 +36,30 @@ def _sweep(arguments: argparse.Namespace) -> None:
 
     rows = sweep(arguments.recording, arguments.out, arguments.overrides)
     Console().print(table(rows))
+
+
+def _life(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--life", type=Path, nargs="+", action="append", required=True, metavar="DIR",
+        help="recordings of one life until its end, oldest first; say it once for each life",
+    )  # fmt: skip
+    verb.add_argument("--out", type=Path, required=True, metavar="FILE", help="the index; daemon.yaml names it as life")
+    verb.add_argument("--every", type=finite, metavar="S", help="one point in so many seconds; default: 200 of a life")
+
+
+def run_life(arguments: argparse.Namespace) -> None:
+    """Lives that have ended in, an index of condition out."""
+    from fusion.training.life import train_life
+
+    if arguments.every is not None and arguments.every <= 0:
+        raise ConfigError(f"--every {arguments.every:g}: must be positive")
+    made = train_life(arguments.life, arguments.out, arguments.every)
+    hours = made.point_s / 3600
+    say(
+        f"{len(made.ends)} lives, a point in {made.point_s:g} s. Of lives left out the remaining life is told with an "
+        f"error of {made.left_out_rmse * hours:.3g} h (root mean square), {100 * made.left_out_inside:.0f} % lie in "
+        f"the interval; the end is in sight from {made.cap * hours:.3g} h on."
+    )
 
 
 def _learn(verb: argparse.ArgumentParser) -> None:
@@ -91,5 +115,6 @@ VERBS = (
         _learn,
         run_learn,
     ),
+    Verb("life", "learn how long what wears will last, from lives that have ended", _life, run_life),
     Verb("model", "list the models of a plant, put one to use, or go back to the one before", _model, run_model),
 )
