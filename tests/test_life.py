@@ -6,6 +6,7 @@ from small_plants import write_recording
 
 from fusion.cli import main
 from fusion.daemon.progression import FILE, Progress
+from fusion.daemon.settings import load_daemon_config
 from fusion.dashboard.board import Board
 from fusion.dashboard.progression import progression_lines
 from fusion.errors import ConfigError
@@ -149,3 +150,8 @@ def test_it_is_said_in_hours_or_days():
     assert said() == "Remaining life: 20 h (10 to 40)"
     assert said(expected_s=864e3, high_s=1728e3) == "Remaining life: 10 days (0.417 to 20)"
     assert said(capped=True) == "Remaining life: more than 10 h; the end is too far to be told"
+
+
+def test_the_daemon_takes_the_index_from_its_configuration(tmp_path):
+    (tmp_path / "daemon.yaml").write_text("plant: plant.yaml\nmodel: model\nlife: life.npz\n")
+    assert load_daemon_config(tmp_path / "daemon.yaml").life == str(tmp_path / "life.npz")

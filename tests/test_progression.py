@@ -1,5 +1,6 @@
 """Slow drifts: their trend, the time to a limit, what interrupts them, and the wire to those who read of them."""
 
+import asyncio
 import json
 from types import SimpleNamespace
 
@@ -10,6 +11,9 @@ from test_ledger import PLANT as SMALL
 from test_ledger import running, until
 from test_models_relations import fitted, make_plant, run
 
+from fusion.alarms import MarkKind, MarkOrder
+from fusion.daemon.audit import Audit
+from fusion.daemon.clerk import Clerk
 from fusion.daemon.outlet import FileOutlet
 from fusion.daemon.progression import FILE, MOST_SAID, Progress, alarming
 from fusion.daemon.seat import Seat
@@ -19,6 +23,7 @@ from fusion.inference import Outcome
 from fusion.plant import Balance, Plant, Signal, Target
 from fusion.publish.messages import decode, encode
 from fusion.publish.progression import progression_message
+from fusion.recordings.marks import Mark
 from fusion.records import NS_PER_S
 from fusion.trends import DriftTrend, LimitSource, Progression, Quantity, QuantityKind
 from models.monitors.balance import Laws
@@ -319,6 +324,27 @@ def test_maintenance_and_new_limits_are_heard(drifted, tmp_path):
     later = frame_of(TANK, T0 + 5 * DAY_NS + 60 * NS_PER_S, {"LT1": 5.0, "TT1": 80.0, "FT1": 1.0})
     assert seat.step(later).progression.trends == ()
     seat.close()
+
+
+def test_a_mark_of_maintenance_reaches_the_trends_and_one_of_a_fault_does_not():
+    heard = []
+    seat = Seat(TANK)
+    seat.maintained = heard.append
+    recorder = SimpleNamespace(obey=lambda o: Mark(name=o.name, kind=o.kind, onset_ns=T0, end_ns=o.t_to_ns, by=o.by))
+
+    async def work(do, *given):
+        return do(*given)
+
+    clock = SimpleNamespace(now_ns=lambda: 99)
+    clerk = Clerk(seat, None, None, Audit(), recorder, None, None, clock, work)
+    orders = [
+        MarkOrder(name="pump", kind=MarkKind.MAINTENANCE, by="kim", t_to_ns=T0 + 5),
+        MarkOrder(name="cleaning", kind=MarkKind.MAINTENANCE, by="kim"),
+        MarkOrder(name="trip", kind=MarkKind.FAULT, by="kim", t_to_ns=T0 + 5),
+    ]
+    for order in orders:
+        asyncio.run(clerk._marked(order))
+    assert heard == [T0 + 5, 99]
 
 
 def test_a_disk_that_is_full_is_said(tmp_path):

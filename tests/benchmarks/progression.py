@@ -169,8 +169,10 @@ def played(engine: Any, plant: Any, t_ns: np.ndarray, values: dict[str, np.ndarr
     run, said = from_process_grid(plant, t_ns, values), []
     for first in range(0, len(run), step):
         piece = run[first : first + step]
-        last = engine.model.step(piece, engine.state)[-1]
-        engine.flags = last.flags
+        encoding, engine.state.past = engine.model.core.encode(piece, engine.state.past)
+        _, engine.state.carry = engine.model.monitors.step(piece, encoding, engine.state.carry)
+        operating = engine.model.operating
+        engine.flags = operating.flags(int(operating.states.step(piece, engine.state.operating)[-1]))
         if (made := progress.step(piece, engine)) is not None:
             said.append(((int(made.t_ns) - int(t_ns[0])) / DAY_NS, made))
     progress.close()
