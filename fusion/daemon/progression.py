@@ -211,7 +211,7 @@ def alarming(engine: Engine) -> dict[str, float]:
     """The raw energy at which each raises an alarm in the present operating state; those that may raise."""
     calibration, model, state = engine.calibration, engine.model, engine.state
     told = np.where(calibration.raising, calibration.median + calibration.threshold * calibration.scale, np.inf)
-    raw = model.operating.raw(told, state.operating.state)
+    raw = model.operating.raw(told, max(state.operating.state, 0))
     relief = state.carry.local.relief
     if relief is not None:
         raw[: len(relief)] *= relief

@@ -4,7 +4,8 @@ Run: python -m tests.benchmarks.progression [--series 24] [--seed 1] [--plants] 
 Series are hours of six weeks in units of their limit: swings, wanders and steps that go nowhere, and ramps on top of
 them that begin in the second week and reach the limit after 3 to 20 days. With --plants, three plants of
 `tests/state_plants.py` are commissioned on two weeks, as `fusion train` does; four more weeks are then tracked as they
-are, and again with an instrument that drifts from the third day on to the size that raises an alarm.
+are, and again with an instrument that drifts from the third day on, in twelve days to the size that raises an alarm
+in the usual state.
 """
 
 from __future__ import annotations
@@ -148,6 +149,7 @@ def tracked(name: str, seed: int) -> list[dict[str, Any]]:
     model, limits = commissioned(made, past, by_state=True)
     engine = SimpleNamespace(model_id="m", model=model, calibration=limits, flags=(), state=ModelState())
     quantities = Quantities(made.plant, model.monitors, "m")
+    engine.state.operating.state = int(np.bincount(model.operating.states.of(past)).argmax())
     size = dict(zip((q.name for q in quantities.all), quantities.limits(alarming(engine)).high, strict=True))
     found = []
     days = (np.arange(rows) - cut) * step_s / DAY_S
@@ -156,13 +158,26 @@ def tracked(name: str, seed: int) -> list[dict[str, Any]]:
         if tag is not None:
             ramp = np.clip((days - ONSET_DAY) / DRIFT_DAYS, 0, None) * size[f"beside.{tag}"]
             drifted[tag] = values[tag] + ramp
-        said = played(engine, made.plant, t_ns[cut:], {n: v[cut:] for n, v in drifted.items()})
-        found.append({"plant": name, "seed": seed, "drift": tag, "quantities": len(quantities), **judged(said, tag)})
+        said, hours = played(engine, made.plant, t_ns[cut:], {n: v[cut:] for n, v in drifted.items()})
+        row = {"plant": name, "seed": seed, "drift": tag, "quantities": len(quantities)}
+        found.append(row | judged(said, tag, hours))
     return found
 
 
-def played(engine: Any, plant: Any, t_ns: np.ndarray, values: dict[str, np.ndarray]) -> list[tuple[float, Any]]:
-    """Day and statements, looked for whenever they are made: once an hour."""
+def arrivals(hours: np.ndarray, stated: list[tuple[float, Any]]) -> np.ndarray:
+    """For each statement the first day by which the quantity is beyond its limit in the median of a day; else infinite.
+
+    The limit is that which was stated: it is another in each operating state.
+    """
+    day = np.nanmedian(np.lib.stride_tricks.sliding_window_view(hours, HOURS), axis=1)
+    beyond = [day * np.sign(trend.limit) >= abs(trend.limit) for _, trend in stated]
+    return np.array([(int(np.argmax(b)) + HOURS) / HOURS if b.any() else np.inf for b in beyond])
+
+
+def played(
+    engine: Any, plant: Any, t_ns: np.ndarray, values: dict[str, np.ndarray]
+) -> tuple[list[tuple[float, Any]], dict[str, np.ndarray]]:
+    """Day and statements once an hour, and the hours of each quantity."""
     engine.state, step = ModelState(), max(round(300 / plant.step_s), 1)
     progress = Progress(plant)
     progress._grid = Grid(300.0)
@@ -176,23 +191,28 @@ def played(engine: Any, plant: Any, t_ns: np.ndarray, values: dict[str, np.ndarr
         if (made := progress.step(piece, engine)) is not None:
             said.append(((int(made.t_ns) - int(t_ns[0])) / DAY_NS, made))
     progress.close()
-    return said
+    known = progress._history
+    return said, {q.name: known.value[:, i] for i, q in enumerate(progress._quantities.all)}
 
 
-def judged(said: list[tuple[float, Any]], tag: str | None) -> dict[str, Any]:
+def judged(said: list[tuple[float, Any]], tag: str | None, hours: dict[str, np.ndarray]) -> dict[str, Any]:
     """Statements of an hour: those of something else than what drifts, and how good the time to the limit is."""
     stated = [(day, trend) for day, made in said for trend in made.trends]
     names = {(trend.quantity.name, trend.since_ns) for _, trend in stated}
     if tag is None:
         return {"stated": sorted({name for name, _ in names}), "times": len(names), "days": TRACKED_DAYS}
-    true_day = ONSET_DAY + DRIFT_DAYS
-    right = [(day, t) for day, t in stated if t.quantity.name == f"beside.{tag}" and ONSET_DAY < day < true_day]
+    own = [(day, t) for day, t in stated if t.quantity.name == f"beside.{tag}" and day > ONSET_DAY]
+    left = arrivals(hours[f"beside.{tag}"], own) - np.array([day for day, _ in own])
+    right = [(day, t, rest) for (day, t), rest in zip(own, left, strict=True) if rest > 0]
     of_it = {t.quantity.name for _, t in stated if tag == t.quantity.signal or tag in t.with_it}
-    inside = [t.days[0] <= true_day - day <= t.days[2] for day, t in right]
+    first = right[0] if right else None
     return {
-        "stated_at": round(right[0][0] - ONSET_DAY, 1) if right else None,
-        "of_days": DRIFT_DAYS,
-        "inside_90": round(float(np.mean(inside)), 2) if inside else None,
+        "stated_after_days": round(first[0] - ONSET_DAY, 1) if first else None,
+        "days_left_then": round(float(first[2]), 1) if first else None,
+        "inside_90": round(float(np.mean([t.days[0] <= rest <= t.days[2] for _, t, rest in right])), 2)
+        if right
+        else None,
+        "middle_over_true": round(float(np.median([t.days[1] / rest for _, t, rest in right])), 2) if right else None,
         "others": sorted({name for name, _ in names if name not in of_it}),
         "as": sorted(of_it),
     }
