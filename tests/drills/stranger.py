@@ -27,12 +27,17 @@ FOREIGN = Path(__file__).parent / "foreign"
 SYSTEM_PYTHON = "/usr/bin/python3"
 TAGS = json.loads((FOREIGN / "tags.json").read_text())
 SENSE = {
-    **dict.fromkeys(("fouling", "leak", "drift", "frozen_level"), "process"),
+    **dict.fromkeys(("fouling", "pump_wear", "leak", "stiction", "drift", "frozen_level"), "process"),
     **dict.fromkeys(("stuck_wheel", "object", "frozen_camera", "dirt", "dark"), "video"),
     **dict.fromkeys(("squeal", "silence"), "audio"),
 }
 """Faults in the order in which they are made, and the sense that has to be named."""
-LISTEN_S, SHORT_S = 20.0, 45.0
+ODD = {
+    "clock_1h": lambda health: any(flag.startswith("clock:opcua") for flag in health["flags"]),
+    "bad_quality": lambda health: any("E-7.dP: Bad" in source["message"] for source in health["sources"]),
+}
+"""What is wrong with a source and not with the plant, and how health says it."""
+LISTEN_S, SHORT_S = 20.0, 60.0
 FAULT_S, CALM_S, QUIET_S = 150.0, 180.0, 900.0
 FIRST_MODEL_S = 2 * 3600.0
 
@@ -165,12 +170,15 @@ def stranger(options: Options, folder):
         counts = {"exit_codes": {verb: code for verb, (code, _) in answers.items()}} | proposed(site)
         with up(site) as listener:
             alive = listener.wait(lambda: _alive(listener.health), SHORT_S)
-            counts |= {"all_sources_alive_s": alive, "minutes_until_up": _minutes(began)}
+            counts |= {"all_sources_alive_s": alive, "minutes_until_up": _minutes(began)} | _odd(listener, foreign)
             if options.long:
                 counts |= _commissioned(listener, foreign, began)
     finally:
         foreign.close()
-    passed = alive is not None and not any(counts["exit_codes"].values()) and not counts["wrong_and_not_marked"]
+    told = None not in [counts[f"{odd}_{when}_after_s"] for odd in ODD for when in ("said", "well")]
+    passed = (
+        told and alive is not None and not any(counts["exit_codes"].values()) and not counts["wrong_and_not_marked"]
+    )
     said = f"{counts['right']} of {counts['tags']} tags have the right unit and role"
     if options.long:
         found = [name for name, told in counts["faults"].items() if told["right_sense"]]
@@ -187,6 +195,17 @@ def _alive(health):
 
 def _minutes(began):
     return round((time.monotonic() - began) / 60, 1)
+
+
+def _odd(listener, foreign):
+    """How long it takes [s] until health says what is wrong with a source, and until that is over."""
+    found = {}
+    for odd, said in ODD.items():
+        foreign.order(odd, "1.0")
+        found[f"{odd}_said_after_s"] = listener.wait(lambda said=said: said(listener.health), SHORT_S)
+        foreign.order("clear")
+        found[f"{odd}_well_after_s"] = listener.wait(lambda said=said: not said(listener.health), SHORT_S)
+    return found
 
 
 def _commissioned(listener, foreign, began):
