@@ -225,7 +225,7 @@ class Recorder:
             return
         if self._slice is None:
             self._slice_ns = self._now_ns()
-            self._slice = RecordingWriter(self.folder / OPEN / f"{self._slice_ns:020d}", self.plant)
+            self._slice = RecordingWriter(self.folder / OPEN / f"{self._slice_ns:020d}", self.plant, exact=True)
         if not self._segment_ns:
             self._segment_ns = self._slice_ns
             for known in self._held.columns(_first_ns(item)):
