@@ -83,8 +83,9 @@ class Tally:
             tags.append(tag)
 
     def text(self) -> str:
-        """The oddities for people: ``bad value 3 (TT101, FT101), clock 1``."""
-        return ", ".join(f"{name} {number}{self._names(name)}" for name, number in sorted(self.noted.items()))
+        """The oddities for people, over now or not: ``since the start: bad value 3 (TT101, FT101), clock 1``."""
+        counted = ", ".join(f"{name} {number}{self._names(name)}" for name, number in sorted(self.noted.items()))
+        return f"since the start: {counted}" if counted else ""
 
     def _names(self, what: str) -> str:
         return f" ({', '.join(tuple(self._tags[what]))})" if what in self._tags else ""

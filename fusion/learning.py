@@ -10,8 +10,10 @@ import json
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import polars as pl
 
 from control.anomaly.calibration import STRANGE, Calibration
 from fusion.checkpoint import load_checkpoint
@@ -23,12 +25,14 @@ from fusion.model_store import VERDICT, ModelStore
 from fusion.plain import plain
 from fusion.plant import Plant
 from fusion.recordings.recording import FAULT, Recording
+from fusion.records import Quality
 from fusion.training.settings import TrainConfig
 from fusion.training.train import train
 
 log = logging.getLogger(__name__)
 
 BY = "backtest"
+FEWEST_RISES = 20  # from which on a tag that never fell is taken for a counter
 LEAST_KEPT_BACK = 4  # recordings from which on the last is kept back
 
 
@@ -73,12 +77,30 @@ def learn(records: Path, store: ModelStore, plant: Plant, config: TrainConfig) -
     place = store.next_place()
     train(found[: len(found) - len(kept_back)], place, config)
     verdict = _tried(place, store, kept_back)
+    if counters := only_growing(found):
+        verdict = replace(verdict, reason=f"{verdict.reason}; {_misled(counters)}")
     with whole_file(place / VERDICT) as aside:
         aside.write_text(json.dumps(plain(verdict), indent=1))
     if verdict.taken:
         store.choose(place.name, BY, verdict.reason)
     log.info("model %s %s: %s", place.name, "is taken" if verdict.taken else "is not taken", verdict.reason)
     return verdict
+
+
+def only_growing(recordings: Sequence[Path]) -> list[str]:
+    """Tags that rose often and never fell in all that was recorded."""
+    good = pl.col("quality") == Quality.GOOD
+    tables = [Recording(path).table().filter(good).select("signal", "value") for path in recordings]
+    step = pl.col("value").diff()
+    steps = pl.concat(tables).group_by("signal").agg(rises=(step > 0).sum(), falls=(step < 0).sum())
+    return sorted(steps.filter((pl.col("falls") == 0) & (pl.col("rises") >= FEWEST_RISES))["signal"].to_list())
+
+
+def _misled(counters: Sequence[str]) -> str:
+    return (
+        f"{', '.join(counters)} only grew in all that was recorded: a model is misled by a counter, whose next value "
+        "nothing has shown; take it out of the plant's description and of the daemon's, and record anew"
+    )
 
 
 def _strange(limits: Calibration) -> str:

@@ -454,7 +454,7 @@ def test_stamps_of_all_years_are_read_and_not_believed(ticks: int):
     intake = NotificationReader(("A",), "host", tally := Tally())
     (batch,) = intake.columns(publish((1, Wire(data).data_value())))
     assert (batch.clock, batch.value.tolist()) == (ARRIVAL_CLOCK, [1.5])
-    assert tally.text() == "no usable time stamp 1 (A)"
+    assert tally.text() == "since the start: no usable time stamp 1 (A)"
 
 
 def test_values_that_change_under_one_stamp_arrive_and_are_named():

@@ -24,7 +24,7 @@ from fusion.daemon.seat import Seat
 from fusion.daemon.settings import DaemonConfig
 from fusion.daemon.succession import Succession, first_model
 from fusion.errors import ConfigError
-from fusion.learning import _strange, normal_recordings
+from fusion.learning import _strange, normal_recordings, only_growing
 from fusion.model_store import ModelStore
 from fusion.plant_file import dump_plant
 from fusion.recordings.recorder import Recorder, RecorderConfig
@@ -135,6 +135,16 @@ def test_only_what_is_normal_whole_and_of_this_plant_is_learned_from(tmp_path):
     relabel(tmp_path / "labelled", "labelled", [])
     (tmp_path / "torn" / "process.parquet").write_bytes(b"half")
     assert [path.name for path in normal_recordings(tmp_path, SMALL)] == ["good", "labelled"]
+
+
+def test_tags_that_only_grew_are_named(tmp_path):
+    values = small_values(0, 200)
+    grown = values | {"PT1": np.arange(200) / 360}
+    first, second = (write_recording(tmp_path / name, SMALL, grown) for name in "ab")
+    assert only_growing([first, second]) == []  # it began anew
+    later = write_recording(tmp_path / "c", SMALL, grown | {"PT1": 1 + np.arange(200) / 360})
+    assert only_growing([first, later]) == ["PT1"]
+    assert only_growing([write_recording(tmp_path / "d", SMALL, values)]) == []
 
 
 def test_too_little_is_said_and_nothing_is_put_to_use(tmp_path, capsys):

@@ -105,6 +105,20 @@ def test_what_arrives_becomes_recordings_that_hold_all_of_it(tmp_path):
     assert {item.clock for item in items} == {"box"}
 
 
+def test_pictures_of_a_camera_are_recorded_as_they_came(tmp_path):
+    recorder, noise = Recorder(RecorderConfig(folder=str(tmp_path)), PLANT, Hands()), np.random.default_rng(0)
+    pictures = [noise.integers(90, 110, (16, 16), np.uint8) for _ in range(25)]
+    recorder.start()
+    for number, picture in enumerate(pictures):
+        t_ns = T0 + number * NS_PER_S // 2
+        recorder.add(Sample(signal="cam", t_ns=t_ns, received_ns=t_ns, value=picture, clock="box"))
+    recorder.close()
+    (segment,) = recorder.segments()
+    seen = [item.value for item in segment.items() if isinstance(item, Sample)]
+    assert len(seen) == len(pictures)
+    assert all(np.array_equal(kept, came) for kept, came in zip(seen, pictures, strict=True))
+
+
 def test_pictures_and_clouds_may_be_thinned_and_sound_not(tmp_path):
     segments = recorded(tmp_path, 20, slice_s=5, thin={"cam": 5, "scan": 2}).segments()
     names = [item.signal for s in segments for item in s.items() if isinstance(item, Sample)]

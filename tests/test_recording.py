@@ -378,3 +378,12 @@ def test_what_is_read_must_be_listed_with_its_hash(tmp_path: Path):
     renamed(tmp_path / "run", "process.parquet", "process.old")
     with pytest.raises(RecordingError, match=r"does not list process\.parquet"):
         Recording(tmp_path / "run")
+
+
+def test_recordings_share_their_plant_and_another_description_is_refused_all_the_same(tmp_path):
+    first, second = (write(tmp_path / name, seconds(0, 1)) for name in ("a", "b"))
+    assert first.plant is second.plant
+    dump_plant(replace(PLANT, name="other"), tmp_path / "b" / "plant.yaml")
+    with pytest.raises(PlantMismatch, match="not the plant this recording was made of"):
+        Recording(tmp_path / "b")
+    assert Recording(tmp_path / "a").plant is first.plant

@@ -6,6 +6,7 @@ import pytest
 from fusion.errors import ConfigError
 from fusion.plant import Plant, Signal
 from fusion.records import NS_PER_S, Columns, Frame, Item, Quality
+from fusion.timeline.clock_models import ClockModel
 from fusion.timeline.process import ProcessGrid
 from fusion.timeline.timeline import Timeline, TimelineConfig
 from tests.timeline_streams import (
@@ -421,3 +422,17 @@ def test_settings_that_contradict_each_other_are_refused(settings: dict[str, flo
 def test_a_config_builds_its_timeline():
     signal = Signal(name="TT101")
     assert isinstance(Timeline(Plant(name="one", signals=(signal,)), TimelineConfig()), Timeline)
+
+
+def test_a_clock_that_stepped_for_a_moment_is_well_again_though_its_values_take_their_time():
+    clock, second = ClockModel(), np.arange(10) * NS_PER_S // 10
+    transport = np.linspace(0.35, 0.9, 10) * NS_PER_S
+    flagged = []
+    for number in range(40):
+        step_ns = 3600 * NS_PER_S if 10 <= number < 14 else 0
+        clock.shift_ns(number * NS_PER_S + second, transport.astype(np.int64) - step_ns)
+        flagged.append(clock.flag.up)
+    assert not any(flagged[:10])
+    assert flagged[13]
+    assert not any(flagged[22:])
+    assert clock.offset_ns == 0

@@ -1,6 +1,8 @@
 """Pictures, sound and point clouds as recordings and cameras carry them: H.264, signed 16-bit samples, packed floats.
 
-The simulated camera and the recorder share the encoder, so that recorded pictures carry the artefacts of live ones.
+The simulated camera, and a simulated plant that is recorded without one, share the encoder, so that their pictures
+carry the same artefacts. What comes from a camera is kept as it came: another lossy coding takes away noise that the
+model meets live.
 """
 
 from __future__ import annotations
@@ -21,9 +23,12 @@ _X264 = "repeat-headers=1:annexb=1:colormatrix=bt709"
 
 
 class PictureEncoder:
-    """Grey pictures to H.264 access units, one unit per picture, a key frame every ``key_every`` pictures."""
+    """Grey pictures to H.264 access units, one unit per picture, a key frame every ``key_every`` pictures.
 
-    def __init__(self, height: int, width: int, rate_hz: float, key_every: int = 10) -> None:
+    With ``exact`` nothing is lost.
+    """
+
+    def __init__(self, height: int, width: int, rate_hz: float, key_every: int = 10, *, exact: bool = False) -> None:
         self._context = av.CodecContext.create("libx264", "w")
         self._context.width, self._context.height = width, height
         self._context.pix_fmt = "yuv420p"
@@ -31,7 +36,7 @@ class PictureEncoder:
         self._context.time_base = Fraction(1, CLOCK_HZ)
         self._context.thread_count = 1
         options = {"preset": "ultrafast", "tune": "zerolatency", "g": str(key_every), "x264-params": _X264}
-        self._context.options = options
+        self._context.options = options | ({"qp": "0"} if exact else {})
         self._planes = np.full((height * 3 // 2, width), 128, np.uint8)
         self._count = 0
 

@@ -33,10 +33,10 @@ _MESSAGES: dict[str, Any] = {m.DESCRIPTOR.full_name: m for m in (CompressedVideo
 
 
 class MediaWriter:
-    """Appends media samples to an MCAP file."""
+    """Appends media samples to an MCAP file; ``exact`` pictures lose nothing."""
 
-    def __init__(self, file: Path, plant: Plant) -> None:
-        self._plant = plant
+    def __init__(self, file: Path, plant: Plant, *, exact: bool = False) -> None:
+        self._plant, self._exact = plant, exact
         self._stream = file.open("wb")
         self._writer = Writer(self._stream)
         self._encoders: dict[str, PictureEncoder] = {}
@@ -69,7 +69,9 @@ class MediaWriter:
     def _picture(self, signal: Signal, picture: NDArray[Any]) -> Any:
         encoder = self._encoders.get(signal.name)
         if encoder is None:
-            encoder = self._encoders[signal.name] = PictureEncoder(picture.shape[0], picture.shape[1], signal.rate_hz)
+            height, width = picture.shape[:2]
+            encoder = PictureEncoder(height, width, signal.rate_hz, exact=self._exact)
+            self._encoders[signal.name] = encoder
         return CompressedVideo(frame_id=signal.name, format="h264", data=encoder.encode(picture))
 
 

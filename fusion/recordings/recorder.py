@@ -225,7 +225,7 @@ class Recorder:
             return
         if self._slice is None:
             self._slice_ns = self._now_ns()
-            self._slice = RecordingWriter(self.folder / OPEN / f"{self._slice_ns:020d}", self.plant)
+            self._slice = RecordingWriter(self.folder / OPEN / f"{self._slice_ns:020d}", self.plant, exact=True)
         if not self._segment_ns:
             self._segment_ns = self._slice_ns
             for known in self._held.columns(_first_ns(item)):
@@ -269,7 +269,7 @@ class Recorder:
     def _place(self, t_ns: int, span_ns: tuple[int, int]) -> Path:
         """Where a segment goes, or lies already; a clock that was set back makes a name that another one has."""
         first = place = self.folder / datetime.fromtimestamp(t_ns // NS_PER_S, UTC).strftime("%Y%m%dT%H%M%SZ")
-        others = {recording.path: recording.span_ns for recording in self.segments()}
+        others = {recording.path: recording.span_ns for recording in self.segments()} if place.exists() else {}
         for number in itertools.count(2):
             there = others.get(place, (0, 0))
             if not place.exists() or there[0] <= span_ns[0] <= span_ns[1] <= there[1]:

@@ -21,6 +21,7 @@ import polars as pl
 from fusion.errors import ConfigError, PlantMismatch, RecordingError
 from fusion.files import sha256_of, within
 from fusion.plain import decode, plain
+from fusion.plant import Plant
 from fusion.plant_file import load_plant
 from fusion.recordings.media import MediaReader
 from fusion.recordings.tables import (
@@ -42,6 +43,9 @@ STATES = "states.parquet"
 STATES_SCHEMA = {"t_ns": pl.Int64, "signal": pl.String, "state": pl.String, "text": pl.String}
 SLICE_NS = NS_PER_S
 LAST_NS = 2**63 - 1
+PLANTS_KEPT = 16
+_DESCRIBED: dict[str, Plant] = {}
+"""Plants by the SHA-256 of their description."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,13 +115,22 @@ class Recording:
         self.path = path
         self._manifest = read_manifest(path / MANIFEST)
         self._check_files()
+        self.plant = self._described()
+
+    def _described(self) -> Plant:
+        """The plant as it was; the recordings of a folder share it, so that many are opened in no time."""
+        file, listed = self.path / PLANT, self._manifest.files.get(PLANT)
         try:
-            self.plant = load_plant(path / PLANT)
-        except ConfigError as error:
-            raise RecordingError(f"{path / PLANT}: missing or damaged ({error})") from error
-        listed = self._manifest.files.get(PLANT)
-        if listed is None or sha256_of(path / PLANT) != listed.sha256:
-            raise PlantMismatch(f"{path / PLANT}: not the plant this recording was made of (its hash differs)")
+            digest = sha256_of(file)
+            plant = _DESCRIBED.get(digest) or load_plant(file)
+        except (OSError, ConfigError) as error:
+            raise RecordingError(f"{file}: missing or damaged ({error})") from error
+        if listed is None or digest != listed.sha256:
+            raise PlantMismatch(f"{file}: not the plant this recording was made of (its hash differs)")
+        if len(_DESCRIBED) >= PLANTS_KEPT:
+            _DESCRIBED.clear()
+        _DESCRIBED[digest] = plant
+        return plant
 
     def _check_files(self) -> None:
         """What is read is listed with its hash, and what is listed is in the folder."""

@@ -68,8 +68,9 @@ class RecordingWriter:
         kind: str = "normal",
         events: Sequence[Event] = (),
         overwrite: bool = False,
+        exact: bool = False,
     ) -> None:
-        self._plant, self._kind, self._events = plant, kind, events
+        self._plant, self._kind, self._events, self._exact = plant, kind, events, exact
         self._whole = ExitStack()
         self._aside = self._whole.enter_context(whole_folder(path, overwrite=overwrite))
         self._whole.push(self._close)
@@ -116,7 +117,7 @@ class RecordingWriter:
     def media(self, sample: Sample) -> None:
         """Append a picture, an audio chunk or a point cloud."""
         if self._media is None:
-            self._media = MediaWriter(self._aside / MEDIA, self._plant)
+            self._media = MediaWriter(self._aside / MEDIA, self._plant, exact=self._exact)
         self._media.write(sample)
         self._index.append((sample.signal, sample.t_ns, sample.received_ns, int(sample.quality), sample.clock))
         self._widen(sample.received_ns, sample.received_ns)

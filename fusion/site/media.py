@@ -32,6 +32,7 @@ SAYS_NOTHING = re.compile(
     r"(main|sub|live|media|video|audio|streams?|streaming|channels?|ch|h26[45]|mjpe?g|profile)?_?\d*"
 )
 """Parts of an address that all cameras of a make have in common."""
+SAY = "say in description what it is of"
 
 
 @dataclass(slots=True)
@@ -140,9 +141,9 @@ def _picture(name: str, stream: Stream) -> FoundSignal:
         shape=PICTURE,
         period_s=period_s,
         stale_after_s=max(3.0, 5 * period_s),
-        description=text,
     )
-    why = "pictures are scaled to this shape; " + ("stamped by the camera's clock" if stream.clock else "no clock")
+    clock = "stamped by the camera's clock" if stream.clock else "no clock"
+    why = f"{text}; pictures are scaled to this shape; {clock}; {SAY}"
     return FoundSignal(signal=signal, why=why, doubts=tuple(_doubts(stream)))
 
 
@@ -155,7 +156,6 @@ def _sound(name: str, stream: Stream) -> FoundSignal:
         shape=(round(rate_hz * CHUNK_S),),
         period_s=CHUNK_S,
         stale_after_s=3.0,
-        description=text,
     )
-    why = f"chunks of {CHUNK_S:g} s, mono at {rate_hz:g} Hz"
+    why = f"{text}; chunks of {CHUNK_S:g} s, mono at {rate_hz:g} Hz; {SAY}"
     return FoundSignal(signal=signal, why=why, doubts=tuple(_doubts(stream)))

@@ -132,7 +132,7 @@ class ClockModel:
         needed = AHEAD_SECONDS if low_ns < self.offset_ns else max(AHEAD_SECONDS, round(self.settle_s))
         if len(self._streak) >= needed:
             smallest = min(self._streak)
-            self.offset_ns = 0 if abs(smallest) <= tolerance_ns / 2 else smallest
+            self.offset_ns = 0 if abs(smallest) <= tolerance_ns else smallest
             self.steps += 1
             self._streak.clear()
         self.flag.turn(self.offset_ns != 0 or len(self._streak) >= AHEAD_SECONDS, arrival_ns)

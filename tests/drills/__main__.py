@@ -9,10 +9,14 @@ import time
 import traceback
 from pathlib import Path
 
-from tests.drills import delivery, intake, load, recording, soak, whole
+from tests.drills import delivery, intake, load, recording, soak, stranger, whole
 from tests.drills.rig import Options, Skipped
 
-DRILLS = {drill.__name__: drill for part in (delivery, intake, recording, whole, load, soak) for drill in part.DRILLS}
+DRILLS = {
+    drill.__name__: drill
+    for part in (delivery, intake, recording, whole, stranger, load, soak)
+    for drill in part.DRILLS
+}
 
 
 def run(name, options):
