@@ -295,6 +295,25 @@ def test_a_planned_move_does_what_it_does_where_its_valve_is_free():
     np.testing.assert_array_equal(never.planned_weights, never.action_weights)
 
 
+def slow_level(seed, ticks=1500):
+    """T is a level that a valve F brings to SP1, at most as fast as the valve open by half or shut allows."""
+    rng = np.random.default_rng(seed)
+    u1 = steps(rng, 4, 6, ticks)[:ticks]
+    level, valve, level_T = float(u1[0]), np.zeros(ticks), np.zeros(ticks)
+    for t in range(ticks):
+        valve[t] = np.clip(0.1 * (u1[t] - level), -0.02, 0.02)
+        level += valve[t]
+        level_T[t] = level
+    noise = rng.normal(0, 0.01, (2, ticks))
+    values = {"T": level_T + noise[0], "F": valve, "N": noise[1], "SP1": u1, "SP2": np.zeros(ticks)}
+    return from_process_grid(make_plant(), np.arange(1, ticks + 1) * 10**9, values)
+
+
+def test_the_part_of_a_move_made_at_a_limit_is_not_put_down_to_the_rest():
+    core = fit_core([slow_level(s) for s in range(12)], make_plant(), LinearConfig(ranks=(4, 8)))
+    assert [core.gains(k)[0, 0] for k in (64, 128)] == pytest.approx([1.0, 1.0], abs=0.1)
+
+
 def test_limits_are_those_declared_or_where_values_pile_up():
     rng = np.random.default_rng(0)
     free, shut = rng.uniform(0, 1, 1000), np.maximum(rng.uniform(-0.5, 1, 1000), 0.0)

@@ -25,6 +25,7 @@ from models.linear.readouts import (
     choose,
     chosen,
     cva_weights,
+    freed_weights,
     held_out_skill,
     no_moments,
     past_directions,
@@ -34,7 +35,7 @@ from models.linear.readouts import (
 )
 from models.linear.regression import Moments
 from models.linear.rhythm import Rhythm
-from models.linear.saturation import AT_ONCE_TICKS, Saturation, saturation
+from models.linear.saturation import AT_ONCE_TICKS, Saturation, Window, saturation
 from models.scaling import Bools, Floats, Scaler, Scaling
 from models.ticks import Ticks
 
@@ -121,10 +122,15 @@ def _fitted(
     ground = Ground(pasts=pasts, fold=fold, own=own, rank=rank, usual=usual)
     if not (limits := _actuators(core, runs, plant)):
         return core, ground
-    freed = [limits.free(scaling.tags.engineering(p.tags)) for p in pasts]
-    free = _splits(pasts, held, own, plant.step_s, freed)
-    made = [refitted(s, c, directions[:, :rank], r, config) for s, c, r in zip(free, choices, usual, strict=True)]
-    planned = [chosen(m, c)[width:-1] for m, c in zip(made, choices, strict=True)]
+    freed = limits.freed([scaling.tags.engineering(p.tags) for p in pasts])
+    planned = []
+    for row, horizon in enumerate(HORIZONS):
+        by_action = {}
+        for action in freed.actions:
+            split = _split(pasts, held, horizon, own[row], plant.step_s, freed.windows(action, horizon))
+            again = refitted(split, choices[row], directions[:, :rank], usual[row], config)
+            by_action[action] = chosen(again, choices[row])
+        planned.append(freed_weights(weights[row], by_action, width)[width:-1])
     return replace(core, planned_weights=np.stack(planned)), replace(ground, freed=freed)
 
 
@@ -135,11 +141,10 @@ def _actuators(core: LinearCore, runs: Sequence[Ticks], plant: Plant) -> Saturat
     return saturation(runs, plant, effect)
 
 
-def _splits(
-    pasts: Sequence[Past], held: Bools, own: Sequence[Floats], step_s: float, freed: Sequence[Floats] | None = None
-) -> list[HorizonSplit]:
-    """Moments at each horizon; with ``freed`` [T, A] an action counts by the share of ticks at which it is free."""
-    return [_split(pasts, held, horizon, w, step_s, freed) for horizon, w in zip(HORIZONS, own, strict=True)]
+def _splits(pasts: Sequence[Past], held: Bools, own: Sequence[Floats], step_s: float) -> list[HorizonSplit]:
+    """Moments at each horizon."""
+    every = [None] * len(pasts)
+    return [_split(pasts, held, horizon, w, step_s, every) for horizon, w in zip(HORIZONS, own, strict=True)]
 
 
 def _usable(runs: Sequence[Ticks], config: LinearConfig) -> list[Ticks]:
@@ -195,10 +200,9 @@ def _split(
     horizon: int,
     own: Floats,
     step_s: float,
-    freed: Sequence[Floats] | None,
+    windows: Sequence[Window | None],
 ) -> HorizonSplit:
-    known = [None] * len(pasts) if freed is None else freed
-    parts = [run_moments(p, horizon, own, step_s, free) for p, free in zip(pasts, known, strict=True)]
+    parts = [run_moments(p, horizon, own, step_s, w) for p, w in zip(pasts, windows, strict=True)]
     fit = [m for m, h in zip(parts, held, strict=True) if m is not None and not h]
     out = [m for m, h in zip(parts, held, strict=True) if m is not None and h]
     empty = no_moments(pasts[0], horizon, step_s)

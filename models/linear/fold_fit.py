@@ -19,8 +19,19 @@ from models.actions import HORIZONS
 from models.linear.core import LinearConfig, LinearCore
 from models.linear.folds import Folds
 from models.linear.past import Past
-from models.linear.readouts import HorizonSplit, choose, chosen, no_moments, past_directions, refitted, run_moments
+from models.linear.readouts import (
+    Choice,
+    HorizonSplit,
+    choose,
+    chosen,
+    freed_weights,
+    no_moments,
+    past_directions,
+    refitted,
+    run_moments,
+)
 from models.linear.regression import Moments
+from models.linear.saturation import Freed, Window
 from models.scaling import Floats
 
 FEWEST = 3  # folds: one left out, one to choose on, one to fit
@@ -30,7 +41,7 @@ FEWEST = 3  # folds: one left out, one to choose on, one to fit
 class Ground:
     """What a core was fitted on: runs and the ``fold`` of each, by horizon weights of own features and the rhythm.
 
-    ``freed`` is where actuators are off their limits, by run.
+    ``freed`` is where actuators are off their limits.
     """
 
     pasts: Sequence[Past]
@@ -38,7 +49,7 @@ class Ground:
     rank: int
     own: Sequence[Floats]
     usual: Sequence[Floats]
-    freed: Sequence[Floats] | None = None
+    freed: Freed | None = None
 
     @property
     def folds(self) -> range:
@@ -70,23 +81,28 @@ def _horizon(
     core: LinearCore, ground: Ground, row: int, directions: Sequence[Floats], config: LinearConfig
 ) -> tuple[Floats, Floats]:
     """Weights [E, P + A * Q + 1, S] without each fold: over all ticks, and where actuators are free."""
-    usual = ground.usual[row]
-    parts = _by_fold(core, ground, row, None)
-    free = parts if ground.freed is None else _by_fold(core, ground, row, ground.freed)
+    usual, freed = ground.usual[row], ground.freed
+    parts = _by_fold(core, ground, row, [None] * len(ground.pasts))
+    windows = {} if freed is None else {action: freed.windows(action, HORIZONS[row]) for action in freed.actions}
+    free = {action: _by_fold(core, ground, row, of) for action, of in windows.items()}
     made, planned = [], []
     for e in ground.folds:
         choice = choose(_left(parts, e), directions[e], usual, config)
-        made.append(chosen(refitted(_left(parts, e), choice, directions[e], usual, config), choice))
-        planned.append(chosen(refitted(_left(free, e), choice, directions[e], usual, config), choice))
+
+        def weights(of: Sequence[Moments], e: int = e, choice: Choice = choice) -> Floats:
+            return chosen(refitted(_left(of, e), choice, directions[e], usual, config), choice)
+
+        made.append(weights(parts))
+        by_action = {action: weights(of) for action, of in free.items()}
+        planned.append(freed_weights(made[-1], by_action, core.past_weights.shape[1]))
     return np.stack(made), np.stack(planned)
 
 
-def _by_fold(core: LinearCore, ground: Ground, row: int, freed: Sequence[Floats] | None) -> list[Moments]:
-    """Moments of the runs of each fold; of no rows where none is long enough."""
-    known = [None] * len(ground.pasts) if freed is None else freed
+def _by_fold(core: LinearCore, ground: Ground, row: int, windows: Sequence[Window | None]) -> list[Moments]:
+    """Moments of the runs of each fold, in the window of each run; of no rows where none is long enough."""
     made = [[no_moments(ground.pasts[0], HORIZONS[row], core.step_s)] for _ in ground.folds]
-    for past, free, fold in zip(ground.pasts, known, ground.fold, strict=True):
-        found = run_moments(past, HORIZONS[row], ground.own[row], core.step_s, free)
+    for past, window, fold in zip(ground.pasts, windows, ground.fold, strict=True):
+        found = run_moments(past, HORIZONS[row], ground.own[row], core.step_s, window)
         made[fold] += [] if found is None else [found]
     return [Moments.total(parts) for parts in made]
 

@@ -5,7 +5,7 @@ Shape letters as in ``models.linear.core``; V variates.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from models.linear.core import CANDIDATES, CVA_FUTURE, CVA_KNOWN, LinearConfig
 from models.linear.past import RHYTHM_COLUMNS, Past
 from models.linear.regression import Moments, canonical_directions, ridge
 from models.linear.rhythm import Rhythm
-from models.linear.saturation import shares
+from models.linear.saturation import Window
 from models.scaling import FACTORS, Floats, Scaler, Scaling
 
 CVA_READOUT_PENALTY = 1e-3  # few and well-conditioned inputs: not worth a choice
@@ -43,17 +43,20 @@ class Choice:
     deviation: Floats
 
 
-def run_moments(made: Past, horizon: int, own: Floats, step_s: float, free: Floats | None) -> Moments | None:
+def run_moments(made: Past, horizon: int, own: Floats, step_s: float, window: Window | None) -> Moments | None:
     """Of what own features leave of the changes; neighbouring rows of long horizons say the same and are thinned."""
     if len(made.tags) <= horizon:
         return None
-    thin = max(1, min(4, horizon // 8))
+    thin = max(1, min(4 if window is None else 16, horizon // 8))
     summary = recorded_summary(made.action, horizon, step_s)[::thin]
-    if free is not None:
-        summary = summary * np.repeat(shares(free, horizon)[::thin], SUMMARIES, 1)
+    counts = np.ones(len(summary), bool)
+    if window is not None:
+        counts = window.counts[::thin]
+        summary = summary * np.repeat(window.share[::thin], SUMMARIES, 1)
     change = (made.tags[horizon:] - made.tags[:-horizon])[::thin]
-    known = np.einsum("tks,ks->ts", made.alone[:-horizon:thin], own) if made.own else 0.0
-    return Moments.of(np.concatenate([made.shared[:-horizon:thin], summary], 1), change, known)
+    known = np.einsum("tks,ks->ts", made.alone[:-horizon:thin], own) if made.own else np.zeros_like(change)
+    inputs = np.concatenate([made.shared[:-horizon:thin], summary], 1)
+    return Moments.of(inputs[counts], change[counts], known[counts])
 
 
 def no_moments(made: Past, horizon: int, step_s: float) -> Moments:
@@ -139,3 +142,12 @@ def refitted(
 def chosen(made: Sequence[Floats], choice: Choice) -> Floats:
     """The readout that each tag keeps."""
     return np.asarray(np.take_along_axis(np.stack(made), choice.candidate[None, None], 0)[0])
+
+
+def freed_weights(weights: Floats, by_action: Mapping[int, Floats], past: int) -> Floats:
+    """``weights`` [P + A * Q + 1, S], ``past`` P, in which each action's are those of a fit of its own."""
+    made = weights.copy()
+    for action, own in by_action.items():
+        rows = slice(past + action * SUMMARIES, past + (action + 1) * SUMMARIES)
+        made[rows] = own[rows]
+    return made

@@ -1,8 +1,9 @@
 """Where actuators stand at a limit: a setpoint moved then does little, and its gain over all rows is too small.
 
 A limit is that of the plant file, where a tag rests at it, or the end of what was seen, where ticks pile up there. The
-actuators of an action are the tags with limits that answer to it at once. In the fit of what a planned move does, an
-action counts by the share of ticks at which its actuators are free.
+actuators of an action are the tags with limits that answer to it at once. What a planned move of an action does is
+fitted on the rows whose actuators stay free until the horizon: a row that is limited for a part of it moves by more
+than that part says, for the actuator goes on at its limit. Other actions count there by the share of free ticks.
 Shape letters: T ticks, S tags, A actions, Q summaries per action.
 """
 
@@ -22,6 +23,30 @@ PILE = 0.005  # share of ticks at a limit, from which it is one
 REST = 0.95  # share above which a tag does not act at all
 AT_ONCE_TICKS = 4
 ANSWER = 0.1  # spreads of a tag, to a tenth of an action's range
+KEPT = 0.1  # of all rows, the freest: so many are used at least
+FREE = 0.999
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Share [T - horizon, A] of free ticks until the horizon, and which rows [T - horizon] count."""
+
+    share: Floats
+    counts: Bools
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """Whether each of the ``actions`` that have actuators is free, ``free`` [T, A] of each run."""
+
+    free: Sequence[Floats]
+    actions: tuple[int, ...]
+
+    def windows(self, action: int, horizon: int) -> list[Window]:
+        """Of each run, the rows at which ``action`` is free until ``horizon`` [ticks], or the freest where few are."""
+        made = [shares(one, horizon) for one in self.free]
+        least = min(FREE, float(np.quantile(np.concatenate([one[:, action] for one in made]), 1.0 - KEPT)))
+        return [Window(one, one[:, action] >= least) for one in made]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +60,11 @@ class Saturation:
     def __bool__(self) -> bool:
         return bool(self.acts.any())
 
-    def free(self, tags: Floats) -> Floats:
-        """Whether all actuators of each action [T, A] are off their limits, from tags [T, S]."""
+    def freed(self, runs: Sequence[Floats]) -> Freed:
+        """Where all actuators of each action are off their limits, from the tags [T, S] of each run."""
+        return Freed([self._free(tags) for tags in runs], tuple(int(a) for a in np.flatnonzero(self.acts.any(1))))
+
+    def _free(self, tags: Floats) -> Floats:
         at_limit = (tags <= self.low) | (tags >= self.high)
         return np.asarray(1.0 - ((at_limit.astype(np.float64) @ self.acts.T.astype(np.float64)) > 0))
 
@@ -44,6 +72,8 @@ class Saturation:
 def shares(free: Floats, horizon: int) -> Floats:
     """Share [T - horizon, A] of the ticks t+1..t+horizon at which an action is ``free`` [T, A]."""
     total = np.cumsum(free, 0)
+    if len(free) <= horizon:
+        return free[:0]
     return np.asarray((total[horizon:] - total[:-horizon]) / horizon)
 
 
