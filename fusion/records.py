@@ -352,6 +352,7 @@ FAMILIES = (
     "innovation", "state", "discarded", "unexplained", "redundancy", "joint",  # ahead
     "cross", "feature", "cell", "band", "spot",  # across
     "relation", "accumulation", "lagged",  # beside
+    "conditional",  # beside tags, across senses
     "balance", "health", "replay", "resolution", "noise",  # law, alive
     "foresight", "shell", "disagreement", "masked",  # later
 )  # fmt: skip

@@ -56,6 +56,7 @@ FAMILY_TEXTS = {
     "spot": "one spot in {about} does not fit the rest of it",
     "relation": "a tag contradicts the tags that it goes with",
     "accumulation": "a balance of the tags does not close: something is lost, added or measured wrongly",
+    "conditional": "what two signals together say of {about} does not hold: an interlock, a mode or a phase is broken",
     "lagged": "tags no longer follow each other as they do while normal",
     "balance": "the balance of {about} does not close{window}: something is lost, added or measured wrongly",
     "health": "{about} looks frozen or dead",

@@ -16,6 +16,7 @@ from models.linear.core import LinearCore
 from models.monitors.accumulation import Accumulations
 from models.monitors.balance import Laws
 from models.monitors.cells import fit_cells
+from models.monitors.conditionals import Conditionals
 from models.monitors.crossmodal import CrossModal
 from models.monitors.distance import T2, Distance, beyond_limit
 from models.monitors.health import SignsOfLife
@@ -30,7 +31,7 @@ from models.monitors.two_ticks import Lagged
 from models.scaling import Bools, Floats
 from models.ticks import Ticks
 
-LIMITED = ("feature", "relation", "accumulation")  # families whose every column has a limit of its own
+LIMITED = ("feature", "relation", "accumulation", "conditional")  # families whose every column has a limit of its own
 NEVER_USUAL = (Origin.ALIVE, Origin.LAW)  # dead sensors and broken balances
 FEWEST_PRESENT = 300  # ticks before a medium is worth a monitor
 
@@ -58,13 +59,23 @@ def fit_monitors(
     lagged, laws = Lagged.fit(encodings, plant), Laws.fit(everything, plant)
     found = Accumulations.fit(known, plant)
     relations = Relations.fit(known, plant, core.past_scaler.scale)
+    conditionals = Conditionals.fit(read, media, plant)
     health = SignsOfLife.fit(everything, media, plant, stem)
     rough = Monitors(
         plant=plant,
         core=core,
         stem=stem,
         ahead=Innovations.fit(core, known, plant),
-        others=(cross, *(part for part in (joint, cells) if part is not None), relations, found, lagged, laws, health),
+        others=(
+            cross,
+            *(p for p in (joint, cells) if p is not None),
+            relations,
+            found,
+            conditionals,
+            lagged,
+            laws,
+            health,
+        ),
         local=Local(np.zeros(0), np.zeros(0, bool)),
         ranges={m: _range(runs, m) for m in media},
     )
@@ -100,7 +111,7 @@ def _wider(other: Any, wider: Mapping[int, Distance], beyond: Mapping[str, Float
         return other.widened(wider, beyond)
     if isinstance(other, Joint):
         return other.widened(wider)
-    return other.widened(beyond) if isinstance(other, Relations | Accumulations) else other
+    return other.widened(beyond) if isinstance(other, Relations | Accumulations | Conditionals) else other
 
 
 def _usual(monitors: Monitors, runs: Sequence[Ticks]) -> Local:

@@ -21,6 +21,7 @@ from models.monitors.accumulation import Accumulations
 from models.monitors.averaged import FIRST_TICKS
 from models.monitors.balance import Laws
 from models.monitors.cells import Cells
+from models.monitors.conditionals import Conditionals
 from models.monitors.crossmodal import CrossModal
 from models.monitors.health import SignsOfLife
 from models.monitors.innovation import InnovationCarry, Innovations
@@ -96,7 +97,9 @@ class Monitors:
     core: LinearCore
     stem: StemFacts
     ahead: Innovations
-    others: tuple[CrossModal | Joint | Cells | Relations | Accumulations | Lagged | Laws | SignsOfLife, ...]
+    others: tuple[
+        CrossModal | Joint | Cells | Relations | Accumulations | Conditionals | Lagged | Laws | SignsOfLife, ...
+    ]
     local: Local
     ranges: Mapping[str, FeatureRange]
 

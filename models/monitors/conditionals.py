@@ -1,0 +1,377 @@
+"""What a signal is by two others, found in data: interlocks, rules of a mode, phases, all that no line tells.
+
+A flap that must stand where exactly one of two trains runs, a guard that may be open in every mode but one, a blade
+that passes three times a turn: each value alone, and each pair, is ordinary, so that no ridge and no covariance sees
+them broken. What linear relations leave of each column is looked up in a table over two others, cut into levels; all
+pairs are tried, and a table is kept where it tells more of runs it has not seen; where there is none, nothing speaks.
+Tags are told by tags and actions alone, so that a camera cannot accuse them; the leading components of a medium by all
+but its own.
+Sources: pairwise interactions, Lou et al. 2013 (GA2M); levels, Fisher 1958 (exact one-dimensional grouping).
+Shape letters: T ticks, C columns, G signals, Q levels, K tables.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.plant import Plant
+from fusion.records import PROCESS, Energy, Origin, Statistic
+from models.monitors.averaged import AverageCarry, Limits, averaged, recover
+from models.monitors.piece import ACTION, Piece
+from models.monitors.residual import WARM_UP_TICKS, Largest, Residual, Speed, signals_of
+from models.scaling import Bools, Floats
+
+Ints = NDArray[np.int64]
+SPEED = Speed("0.1", 0.1)
+LEVELS = 6  # that a column is cut into
+COMPONENTS = 6  # of a medium
+FEWEST_TICKS = 3000  # below which tables of chance cannot be told from others
+MOST_COLUMNS = 48  # in the search: those that linear relations explain least
+MOST_ROWS = 6000  # in the search
+GAIN = 0.1  # nats a tick that a table must tell of runs it has not seen
+FINEST = 0.1  # of what linear relations leave, below which no spread is taken for a cell's
+DOUBT = 2.0  # visits of a cell that count as much as what is usual everywhere
+PENALTY = 1e-2
+FOLDS = 3
+QUANTILE = 0.995  # of an averaged residual's size when normal: its limit
+LEAST_LIMIT = 0.3  # spreads
+LARGEST = 10.0  # spreads that one tick may count
+DULL = 1e-6
+
+
+@dataclass(slots=True)
+class ConditionalCarry:
+    """Averages of the residuals by source."""
+
+    averages: dict[str, AverageCarry] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Column ``target`` by columns ``first`` and ``second``: ``mean`` and ``spread`` [Q * Q] of what is left of it."""
+
+    target: int
+    first: int
+    second: int
+    mean: Floats
+    spread: Floats
+
+    def cell(self, level: Ints) -> Ints:
+        """The cell [T] of levels [T, C]."""
+        return np.asarray(level[:, self.first] * LEVELS + level[:, self.second])
+
+    def off(self, left: Floats, level: Ints) -> Floats:
+        """How many spreads [T] what is left [T, C] is off."""
+        cell = self.cell(level)
+        return np.clip((left[:, self.target] - self.mean[cell]) / self.spread[cell], -LARGEST, LARGEST)
+
+    def gain(self, left: Floats, level: Ints, spread: float) -> Floats:
+        """Nats [T] that the table tells beyond one ``spread`` for all."""
+        cell, value = self.cell(level), left[:, self.target]
+        apart = (value - self.mean[cell]) / self.spread[cell]
+        return np.asarray(np.log(spread / self.spread[cell]) + 0.5 * ((value / spread) ** 2 - apart**2))
+
+    def filled(self, left: Floats, level: Ints, spread: float) -> Table:
+        """With what is left [T, C] at these levels [T, C]; a cell is believed by how often it was visited."""
+        cell, value = self.cell(level), left[:, self.target]
+        entered = np.diff(cell, prepend=-1) != 0
+        visits, count = (np.bincount(cell, w, LEVELS**2) for w in (entered.astype(float), np.ones(len(cell))))
+        one, two = (np.bincount(cell, value**k, LEVELS**2) / np.maximum(count, 1.0) for k in (1, 2))
+        share = visits / (visits + DOUBT)
+        mean = share * one
+        variance = share * (two - 2 * mean * one + mean**2) + (1 - share) * spread**2
+        return replace(self, mean=mean, spread=np.sqrt(np.maximum(variance, (FINEST * spread) ** 2)))
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """How signals become columns: ``tags`` and ``actions``, then the ``components`` [F, k] of each medium.
+
+    ``centre``, ``scale`` [C] standardise, ``edges`` [C, Q - 1] cut into levels, and ``rest`` [C, C] takes off what the
+    columns of other signals linearly tell; ``signal`` [C] are places in the signals.
+    """
+
+    tags: int
+    actions: int
+    components: Mapping[str, Floats]
+    centre: Floats
+    scale: Floats
+    rest: Floats
+    edges: Floats
+    signal: Ints
+
+    @classmethod
+    def fit(cls, pieces: Sequence[Piece], media: Sequence[str], plant: Plant) -> Columns:
+        """From pieces of normal runs."""
+        components = {
+            m: _components(np.concatenate([p.blocks.values[m][p.blocks.present[m]] for p in pieces])) for m in media
+        }
+        tags, actions = len(plant.tags), len(plant.actions)
+        places = [*range(tags), *(tags + len(plant.media) + a for a in range(actions))]
+        for medium in media:
+            places += [signals_of(plant).index(medium)] * components[medium].shape[1]
+        signal = np.array(places, np.int64)
+        blank, nothing = np.zeros(len(signal)), np.zeros((0, 0))
+        rough = cls(tags, actions, components, blank, blank + 1.0, nothing, nothing, signal)
+        raw = np.concatenate([rough.of(piece) for piece in pieces])
+        deviation = raw.std(0)
+        scale = np.where(deviation > DULL, deviation, np.inf)
+        value = (raw - raw.mean(0)) / scale
+        edges = np.stack([_edges(column) for column in value.T])
+        return replace(rough, centre=raw.mean(0), scale=scale, rest=_rest(value, signal), edges=edges)
+
+    @property
+    def medium(self) -> Bools:
+        """Which columns [C] are those of media."""
+        return np.arange(len(self.signal)) >= self.tags + self.actions
+
+    @property
+    def told(self) -> Bools:
+        """Which columns [C] may be told: an action is free."""
+        return self.medium | (np.arange(len(self.signal)) < self.tags)
+
+    def of(self, piece: Piece) -> Floats:
+        """Standardised columns [T, C]."""
+        values = piece.blocks.values
+        parts = [values[PROCESS], values[ACTION], *(values[m] @ c for m, c in self.components.items())]
+        return np.asarray((np.concatenate(parts, 1) - self.centre) / self.scale)
+
+    def known(self, piece: Piece) -> Bools:
+        """Which columns [T, C] are there."""
+        observed, present = piece.blocks.observed, piece.blocks.present
+        actions = np.ones((len(piece), piece.blocks.values[ACTION].shape[1]), bool)
+        media = [np.repeat(present[m][:, None], c.shape[1], 1) for m, c in self.components.items()]
+        return np.concatenate([observed, actions, *media], 1)
+
+    def read(self, piece: Piece) -> tuple[Floats, Ints]:
+        """What is left of each column [T, C] and the level at which it stands [T, C]."""
+        value = self.of(piece)
+        level = [np.searchsorted(edge, column) for edge, column in zip(self.edges, value.T, strict=True)]
+        return value @ self.rest, np.stack(level, 1) if level else np.zeros(value.shape, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Conditionals:
+    """All tables that were found, and an energy of each source: the largest averaged residual over its limit.
+
+    ``tables`` and ``limits`` are by source: the process, and each medium.
+    """
+
+    energies: tuple[Energy, ...]
+    plant: Plant
+    columns: Columns
+    tables: Mapping[str, tuple[Table, ...]]
+    limits: Mapping[str, Limits]
+
+    @classmethod
+    def fit(cls, pieces: Sequence[Piece], media: Sequence[str], plant: Plant) -> Conditionals:
+        """From pieces of normal runs; each table is chosen on two thirds and kept by the third."""
+        settled = _enough([_cut(piece, slice(WARM_UP_TICKS, None)) for piece in pieces])
+        columns = Columns.fit(settled, media, plant)
+        read = [columns.read(piece) for piece in settled]
+        known = [columns.known(piece) for piece in settled]
+        made = _found(read, known, columns) if sum(map(len, settled)) >= FEWEST_TICKS else []
+        process = range(len(plant.tags))
+        tables, limits = {}, {}
+        for source in (PROCESS, *media):
+            own = [t for t in made if (t[0].target in process) == (source == PROCESS)]
+            if source != PROCESS:
+                own = [t for t in own if columns.signal[t[0].target] == signals_of(plant).index(source)]
+            tables[source] = tuple(table for table, _ in own)
+            limits[source] = _limits([off for _, off in own])
+        return cls(_energies(plant, media), plant, columns, tables, limits)
+
+    def widened(self, beyond: Mapping[str, Floats]) -> Conditionals:
+        """With limits multiplied [K] by energy name."""
+        factor = {e.source: {e.speed: beyond[e.name]} for e in self.energies if e.name in beyond}
+        return replace(self, limits={s: limit.widened(factor.get(s, {})) for s, limit in self.limits.items()})
+
+    def begin(self) -> ConditionalCarry:
+        """The carry at the start of a stream."""
+        return ConditionalCarry()
+
+    def step(self, piece: Piece, carry: ConditionalCarry) -> list[Residual]:
+        """Averaged residuals [T, K] over their limits; updates ``carry``.
+
+        A table says which signals belong together, and not which of them is wrong.
+        """
+        known = self.columns.known(piece)
+        read = self.columns.read(piece) if any(self.tables.values()) else None
+        found = []
+        for energy in self.energies:
+            tables, limits = self.tables[energy.source], self.limits[energy.source]
+            off = np.zeros((len(piece), len(tables)))
+            if read is not None and tables:
+                off = np.stack([_off(table, read, known) for table in tables], 1)
+            kept = carry.averages.setdefault(energy.source, AverageCarry())
+            made = averaged(off, np.ones(len(piece), bool), kept, limits, (SPEED,), learns=piece.learns)
+            over = made.smooth[SPEED.alpha] / limits.upper[SPEED.alpha]
+            found.append(Residual(energy, Largest(over, partial(self._shares, tables, over))))
+        return found
+
+    def recover(self, carry: ConditionalCarry) -> None:
+        """Forget what a fault has left in the averages of the residuals."""
+        for source, left in carry.averages.items():
+            recover(left, self.limits[source])
+
+    def _shares(self, tables: Sequence[Table], over: Floats) -> Floats:
+        """Shares [T, G]: half of each residual is that of the signal told, the rest that of the two that tell it."""
+        share = np.zeros((len(over), len(signals_of(self.plant))))
+        strength = over**2 / np.maximum((over**2).sum(1, keepdims=True), 1e-12)
+        for table, part in zip(tables, strength.T, strict=True):
+            for column, weight in ((table.target, 0.5), (table.first, 0.25), (table.second, 0.25)):
+                share[:, self.columns.signal[column]] += weight * part
+        return share
+
+
+def _off(table: Table, read: tuple[Floats, Ints], known: Bools) -> Floats:
+    """How far a table's column is off [T], zero where one of the three is not there."""
+    there = known[:, [table.target, table.first, table.second]].all(1)
+    return np.where(there, table.off(*read), 0.0)
+
+
+def _energies(plant: Plant, media: Sequence[str]) -> tuple[Energy, ...]:
+    energy = partial(Energy, family="conditional", statistic=Statistic.LARGEST, speed=SPEED.alpha)
+    seen = [plant.by_name[medium] for medium in media]
+    return (
+        energy(name="conditional.process", origin=Origin.BESIDE),
+        *(energy(name=f"conditional.{s.name}", origin=Origin.ACROSS, source=s.name, modality=s.modality) for s in seen),
+    )
+
+
+def _limits(residuals: Sequence[Sequence[Floats]]) -> Limits:
+    """Of each table's residuals on runs that it has not seen, [T] by run."""
+    if not residuals:
+        return Limits(np.zeros(0), 1.0, {SPEED.alpha: np.zeros(0)})
+    runs = [np.stack(part, 1) for part in zip(*residuals, strict=True)]
+    made = [averaged(run, np.ones(len(run), bool), AverageCarry(), speeds=(SPEED,)) for run in runs]
+    smooth = {SPEED.alpha: np.concatenate([m.smooth[SPEED.alpha] for m in made])}
+    least = np.full(len(residuals), LEAST_LIMIT)
+    return Limits.fit(np.concatenate([m.fresh for m in made]), smooth, QUANTILE, least)
+
+
+# --- columns
+
+
+def _components(values: Floats) -> Floats:
+    """Leading principal components [F, k] of a medium's features [T, F]."""
+    centred = values - values.mean(0)
+    _, vectors = np.linalg.eigh(centred.T @ centred)
+    return np.asarray(vectors[:, ::-1][:, :COMPONENTS])
+
+
+def _rest(value: Floats, signal: Ints) -> Floats:
+    """The matrix [C, C] that takes off columns what the columns of other signals linearly tell.
+
+    With P the inverse of the regularised second moments, what is left of a block N is inv(P_NN) (P x)_N.
+    """
+    precision = np.linalg.inv(value.T @ value / max(len(value), 1) + PENALTY * np.eye(len(signal)))
+    rest = np.zeros_like(precision)
+    for one in np.unique(signal):
+        block = np.flatnonzero(signal == one)
+        rest[:, block] = precision[:, block] @ np.linalg.inv(precision[np.ix_(block, block)])
+    return rest
+
+
+def _edges(value: Floats) -> Floats:
+    """Where a column [T] is cut [Q - 1] so that levels are as narrow as can be: exact on 256 quantiles."""
+    grain = np.quantile(value, (np.arange(256) + 0.5) / 256)
+    one, two = (np.concatenate([[0.0], np.cumsum(grain**k)]) for k in (1, 2))
+    begin, end = np.meshgrid(np.arange(257), np.arange(257), indexing="ij")
+    inside = two[end] - two[begin] - (one[end] - one[begin]) ** 2 / np.maximum(end - begin, 1)
+    inside = np.where(begin < end, inside, np.inf)
+    best, back = np.where(np.arange(257) == 0, 0.0, np.inf), []
+    for _ in range(LEVELS):
+        total = best[:, None] + inside
+        back.append(total.argmin(0))
+        best = total.min(0)
+    cuts, place = [], 256
+    for step in back[:0:-1]:
+        place = int(step[place])
+        cuts.append((grain[place - 1] + grain[place]) / 2)
+    return np.array(cuts[::-1])
+
+
+# --- search
+
+
+def _found(
+    read: Sequence[tuple[Floats, Ints]], known: Sequence[Bools], columns: Columns
+) -> list[tuple[Table, list[Floats]]]:
+    """Tables that tell more of runs not seen, and their residuals there, [T] by run."""
+    made = []
+    fold = np.arange(len(read)) % FOLDS
+    spread = np.sqrt(np.mean(np.concatenate([left**2 for left, _ in read]), 0))
+    for rough in _search(*_rows(read, known, fold > 0, np.flatnonzero(columns.medium)), spread, columns):
+        size, own = float(spread[rough.target]), [rough.target, rough.first, rough.second]
+        folded = [rough.filled(*_rows(read, known, fold != out, own), size) for out in range(FOLDS)]
+        gain = folded[0].gain(*_rows(read, known, fold == 0, own), size)
+        if len(gain) and float(gain.mean()) >= GAIN:
+            off = [_off(folded[f], r, k) for f, r, k in zip(fold, read, known, strict=True)]
+            made.append((rough.filled(*_rows(read, known, fold >= 0, own), size), off))
+    return made
+
+
+def _rows(
+    read: Sequence[tuple[Floats, Ints]], known: Sequence[Bools], which: Bools, columns: Sequence[int] | Ints
+) -> tuple[Floats, Ints]:
+    """What is left and levels [T, C] of some runs, at the ticks at which these columns are there."""
+    there = [k[:, columns].all(1) for k in known]
+    parts = [(left[t], level[t]) for (left, level), t, wanted in zip(read, there, which, strict=True) if wanted]
+    left, level = zip(*parts, strict=True)
+    return np.concatenate(left), np.concatenate(level)
+
+
+def _search(left: Floats, level: Ints, spread: Floats, columns: Columns) -> list[Table]:
+    """For each column the pair of others whose cells tell most of it, without values."""
+    thin = max(1, -(-len(left) // MOST_ROWS))
+    left, level = left[::thin], level[::thin]
+    moving = np.flatnonzero(np.isfinite(columns.scale) & (spread > DULL))
+    used = np.sort(moving[np.argsort(-spread[moving], kind="stable")[:MOST_COLUMNS]])
+    signal, medium, targets = columns.signal, columns.medium, used[columns.told[used]]
+    best, pair = np.full(len(targets), GAIN), np.zeros((len(targets), 2), np.int64)
+    for first, second in itertools.combinations(used.tolist() if len(left) else (), 2):
+        fits = (signal[targets] != signal[first]) & (signal[targets] != signal[second])
+        fits &= medium[targets] | ~(medium[first] | medium[second])
+        told = np.where(fits, _told(left[:, targets], level[:, first] * LEVELS + level[:, second]), -np.inf)
+        pair[told > best] = first, second
+        best = np.maximum(best, told)
+    nothing = np.zeros(LEVELS**2)
+    found = np.flatnonzero(best > GAIN)
+    return [Table(int(targets[i]), int(pair[i, 0]), int(pair[i, 1]), nothing, nothing) for i in found]
+
+
+def _told(left: Floats, cell: Ints) -> Floats:
+    """Nats a row that the cells [T] tell of each column [T, C]."""
+    order = np.argsort(cell, kind="stable")
+    sorted_cells, rows = cell[order], left[order]
+    starts = np.flatnonzero(np.diff(sorted_cells, prepend=-1))
+    count = np.diff(np.append(starts, len(rows)))[:, None]
+    one, two = np.add.reduceat(rows, starts), np.add.reduceat(rows**2, starts)
+    spread2 = (left**2).mean(0)
+    within = np.maximum(two / count - (one / count) ** 2, FINEST**2 * spread2)
+    return np.asarray(0.5 * (np.log(spread2) - (count * np.log(within)).sum(0) / len(rows)))
+
+
+def _cut(piece: Piece, part: slice) -> Piece:
+    blocks = piece.blocks
+    values = {name: value[part] for name, value in blocks.values.items()}
+    present = {name: there[part] for name, there in blocks.present.items()}
+    cut = replace(blocks, values=values, present=present, observed=blocks.observed[part])
+    return replace(piece, ticks=piece.ticks[part], encoding=piece.encoding[part], blocks=cut)
+
+
+def _enough(pieces: Sequence[Piece]) -> list[Piece]:
+    """Pieces for all folds: the longest is cut in two until there are."""
+    made = list(pieces)
+    while len(made) < FOLDS:
+        longest = max(range(len(made)), key=lambda i: len(made[i]))
+        half = len(made[longest]) // 2
+        made[longest : longest + 1] = [_cut(made[longest], slice(half)), _cut(made[longest], slice(half, None))]
+    return made
