@@ -45,7 +45,14 @@ def real_energies():
     names += [f"{family}.0.02" for family in ("state", "discarded", "unexplained", "redundancy", "joint")]
     names += [e.name for e in (*crossmodal._energies(media, PLANT), *energies_of(media, PLANT), *relations._energies())]
     names += [balance._name(Balance(name="tank", flows={}), 120.0), "health.process", "health.camera"]
-    names += ["replay.process", "resolution.process", "noise.process", "accumulation", "conditional.process", "conditional.camera"]
+    names += [
+        "replay.process",
+        "resolution.process",
+        "noise.process",
+        "accumulation",
+        "conditional.process",
+        "conditional.camera",
+    ]
     perception = SimpleNamespace(media=[PLANT.by_name[name] for name in media])
     return [*names, *(e.name for e in latent_energies(perception))]
 

@@ -32,6 +32,7 @@ SPEED = Speed("0.1", 0.1)
 LEVELS = 6  # that a column is cut into
 COMPONENTS = 6  # of a medium
 FEWEST_TICKS = 3000  # below which tables of chance cannot be told from others
+MOST_SIGNALS = 300  # columns beyond which what linear relations tell of each costs too much
 MOST_COLUMNS = 48  # in the search: those that linear relations explain least
 MOST_ROWS = 6000  # in the search
 GAIN = 0.1  # nats a tick that a table must tell of runs it has not seen
@@ -54,35 +55,48 @@ class ConditionalCarry:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Column ``target`` by columns ``first`` and ``second``: ``mean`` and ``spread`` [Q * Q] of what is left of it."""
+    """Column ``target`` by columns ``first`` and ``second``.
+
+    ``weights`` [C] take off the target what the columns of other signals linearly tell of it, ``edges`` [2, Q - 1] cut
+    the two into levels; ``mean`` and ``spread`` [Q * Q] are those of what is left, by cell.
+    """
 
     target: int
     first: int
     second: int
+    weights: Floats
+    edges: Floats
     mean: Floats
     spread: Floats
 
-    def cell(self, level: Ints) -> Ints:
-        """The cell [T] of levels [T, C]."""
-        return np.asarray(level[:, self.first] * LEVELS + level[:, self.second])
+    def left(self, value: Floats) -> Floats:
+        """What is left of the target [T], from columns [T, C]."""
+        return np.asarray(value @ self.weights)
 
-    def off(self, left: Floats, level: Ints) -> Floats:
-        """How many spreads [T] what is left [T, C] is off."""
-        cell = self.cell(level)
-        return np.clip((left[:, self.target] - self.mean[cell]) / self.spread[cell], -LARGEST, LARGEST)
+    def cell(self, value: Floats) -> Ints:
+        """The cell [T] in which columns [T, C] stand."""
+        row, column = (
+            np.searchsorted(e, value[:, c]) for e, c in zip(self.edges, (self.first, self.second), strict=True)
+        )
+        return np.asarray(row * LEVELS + column)
 
-    def gain(self, left: Floats, level: Ints, spread: float) -> Floats:
+    def off(self, value: Floats) -> Floats:
+        """How many spreads [T] what is left is off."""
+        cell = self.cell(value)
+        return np.clip((self.left(value) - self.mean[cell]) / self.spread[cell], -LARGEST, LARGEST)
+
+    def gain(self, value: Floats, spread: float) -> Floats:
         """Nats [T] that the table tells beyond one ``spread`` for all."""
-        cell, value = self.cell(level), left[:, self.target]
-        apart = (value - self.mean[cell]) / self.spread[cell]
-        return np.asarray(np.log(spread / self.spread[cell]) + 0.5 * ((value / spread) ** 2 - apart**2))
+        cell, left = self.cell(value), self.left(value)
+        apart = (left - self.mean[cell]) / self.spread[cell]
+        return np.asarray(np.log(spread / self.spread[cell]) + 0.5 * ((left / spread) ** 2 - apart**2))
 
-    def filled(self, left: Floats, level: Ints, spread: float) -> Table:
-        """With what is left [T, C] at these levels [T, C]; a cell is believed by how often it was visited."""
-        cell, value = self.cell(level), left[:, self.target]
+    def filled(self, value: Floats, spread: float) -> Table:
+        """By columns [T, C]; a cell is believed by how often it was visited."""
+        cell, left = self.cell(value), self.left(value)
         entered = np.diff(cell, prepend=-1) != 0
         visits, count = (np.bincount(cell, w, LEVELS**2) for w in (entered.astype(float), np.ones(len(cell))))
-        one, two = (np.bincount(cell, value**k, LEVELS**2) / np.maximum(count, 1.0) for k in (1, 2))
+        one, two = (np.bincount(cell, left**k, LEVELS**2) / np.maximum(count, 1.0) for k in (1, 2))
         share = visits / (visits + DOUBT)
         mean = share * one
         variance = share * (two - 2 * mean * one + mean**2) + (1 - share) * spread**2
@@ -93,8 +107,7 @@ class Table:
 class Columns:
     """How signals become columns: ``tags`` and ``actions``, then the ``components`` [F, k] of each medium.
 
-    ``centre``, ``scale`` [C] standardise, ``edges`` [C, Q - 1] cut into levels, and ``rest`` [C, C] takes off what the
-    columns of other signals linearly tell; ``signal`` [C] are places in the signals.
+    ``centre`` and ``scale`` [C] standardise; ``signal`` [C] are places in the signals.
     """
 
     tags: int
@@ -102,8 +115,6 @@ class Columns:
     components: Mapping[str, Floats]
     centre: Floats
     scale: Floats
-    rest: Floats
-    edges: Floats
     signal: Ints
 
     @classmethod
@@ -117,14 +128,10 @@ class Columns:
         for medium in media:
             places += [signals_of(plant).index(medium)] * components[medium].shape[1]
         signal = np.array(places, np.int64)
-        blank, nothing = np.zeros(len(signal)), np.zeros((0, 0))
-        rough = cls(tags, actions, components, blank, blank + 1.0, nothing, nothing, signal)
+        rough = cls(tags, actions, components, np.zeros(len(signal)), np.ones(len(signal)), signal)
         raw = np.concatenate([rough.of(piece) for piece in pieces])
         deviation = raw.std(0)
-        scale = np.where(deviation > DULL, deviation, np.inf)
-        value = (raw - raw.mean(0)) / scale
-        edges = np.stack([_edges(column) for column in value.T])
-        return replace(rough, centre=raw.mean(0), scale=scale, rest=_rest(value, signal), edges=edges)
+        return replace(rough, centre=raw.mean(0), scale=np.where(deviation > DULL, deviation, np.inf))
 
     @property
     def medium(self) -> Bools:
@@ -149,12 +156,6 @@ class Columns:
         media = [np.repeat(present[m][:, None], c.shape[1], 1) for m, c in self.components.items()]
         return np.concatenate([observed, actions, *media], 1)
 
-    def read(self, piece: Piece) -> tuple[Floats, Ints]:
-        """What is left of each column [T, C] and the level at which it stands [T, C]."""
-        value = self.of(piece)
-        level = [np.searchsorted(edge, column) for edge, column in zip(self.edges, value.T, strict=True)]
-        return value @ self.rest, np.stack(level, 1) if level else np.zeros(value.shape, np.int64)
-
 
 @dataclass(frozen=True, slots=True)
 class Conditionals:
@@ -174,9 +175,8 @@ class Conditionals:
         """From pieces of normal runs; each table is chosen on two thirds and kept by the third."""
         settled = _enough([_cut(piece, slice(WARM_UP_TICKS, None)) for piece in pieces])
         columns = Columns.fit(settled, media, plant)
-        read = [columns.read(piece) for piece in settled]
-        known = [columns.known(piece) for piece in settled]
-        made = _found(read, known, columns) if sum(map(len, settled)) >= FEWEST_TICKS else []
+        enough = sum(map(len, settled)) >= FEWEST_TICKS and 0 < len(columns.signal) <= MOST_SIGNALS
+        made = _found([(columns.of(p), columns.known(p)) for p in settled], columns) if enough else []
         process = range(len(plant.tags))
         tables, limits = {}, {}
         for source in (PROCESS, *media):
@@ -201,14 +201,10 @@ class Conditionals:
 
         A table says which signals belong together, and not which of them is wrong.
         """
-        known = self.columns.known(piece)
-        read = self.columns.read(piece) if any(self.tables.values()) else None
-        found = []
+        value, known, found = self.columns.of(piece), self.columns.known(piece), []
         for energy in self.energies:
             tables, limits = self.tables[energy.source], self.limits[energy.source]
-            off = np.zeros((len(piece), len(tables)))
-            if read is not None and tables:
-                off = np.stack([_off(table, read, known) for table in tables], 1)
+            off = np.stack([_off(t, value, known) for t in tables], 1) if tables else np.zeros((len(piece), 0))
             kept = carry.averages.setdefault(energy.source, AverageCarry())
             made = averaged(off, np.ones(len(piece), bool), kept, limits, (SPEED,), learns=piece.learns)
             over = made.smooth[SPEED.alpha] / limits.upper[SPEED.alpha]
@@ -230,10 +226,10 @@ class Conditionals:
         return share
 
 
-def _off(table: Table, read: tuple[Floats, Ints], known: Bools) -> Floats:
+def _off(table: Table, value: Floats, known: Bools) -> Floats:
     """How far a table's column is off [T], zero where one of the three is not there."""
     there = known[:, [table.target, table.first, table.second]].all(1)
-    return np.where(there, table.off(*read), 0.0)
+    return np.where(there, table.off(value), 0.0)
 
 
 def _energies(plant: Plant, media: Sequence[str]) -> tuple[Energy, ...]:
@@ -301,50 +297,53 @@ def _edges(value: Floats) -> Floats:
 # --- search
 
 
-def _found(
-    read: Sequence[tuple[Floats, Ints]], known: Sequence[Bools], columns: Columns
-) -> list[tuple[Table, list[Floats]]]:
-    """Tables that tell more of runs not seen, and their residuals there, [T] by run."""
+def _found(read: Sequence[tuple[Floats, Bools]], columns: Columns) -> list[tuple[Table, list[Floats]]]:
+    """Tables that tell more of runs not seen, and their residuals there, [T] by run.
+
+    ``read`` are columns [T, C] of runs, and which are there.
+    """
     made = []
     fold = np.arange(len(read)) % FOLDS
-    spread = np.sqrt(np.mean(np.concatenate([left**2 for left, _ in read]), 0))
-    for rough in _search(*_rows(read, known, fold > 0, np.flatnonzero(columns.medium)), spread, columns):
+    whole = np.concatenate([value for value, _ in read])
+    rest = _rest(whole, columns.signal)
+    spread = np.sqrt(np.mean((whole @ rest) ** 2, 0))
+    for rough in _search(_rows(read, fold > 0, np.flatnonzero(columns.medium)), rest, spread, columns):
         size, own = float(spread[rough.target]), [rough.target, rough.first, rough.second]
-        folded = [rough.filled(*_rows(read, known, fold != out, own), size) for out in range(FOLDS)]
-        gain = folded[0].gain(*_rows(read, known, fold == 0, own), size)
+        folded = [rough.filled(_rows(read, fold != out, own), size) for out in range(FOLDS)]
+        gain = folded[0].gain(_rows(read, fold == 0, own), size)
         if len(gain) and float(gain.mean()) >= GAIN:
-            off = [_off(folded[f], r, k) for f, r, k in zip(fold, read, known, strict=True)]
-            made.append((rough.filled(*_rows(read, known, fold >= 0, own), size), off))
+            off = [_off(folded[f], *run) for f, run in zip(fold, read, strict=True)]
+            made.append((rough.filled(_rows(read, fold >= 0, own), size), off))
     return made
 
 
-def _rows(
-    read: Sequence[tuple[Floats, Ints]], known: Sequence[Bools], which: Bools, columns: Sequence[int] | Ints
-) -> tuple[Floats, Ints]:
-    """What is left and levels [T, C] of some runs, at the ticks at which these columns are there."""
-    there = [k[:, columns].all(1) for k in known]
-    parts = [(left[t], level[t]) for (left, level), t, wanted in zip(read, there, which, strict=True) if wanted]
-    left, level = zip(*parts, strict=True)
-    return np.concatenate(left), np.concatenate(level)
+def _rows(read: Sequence[tuple[Floats, Bools]], which: Bools, columns: Sequence[int] | Ints) -> Floats:
+    """The columns [T, C] of some runs, at the ticks at which these are there."""
+    kept = [value[known[:, columns].all(1)] for (value, known), wanted in zip(read, which, strict=True) if wanted]
+    return np.concatenate(kept)
 
 
-def _search(left: Floats, level: Ints, spread: Floats, columns: Columns) -> list[Table]:
+def _search(value: Floats, rest: Floats, spread: Floats, columns: Columns) -> list[Table]:
     """For each column the pair of others whose cells tell most of it, without values."""
-    thin = max(1, -(-len(left) // MOST_ROWS))
-    left, level = left[::thin], level[::thin]
+    thinned = value[:: max(1, -(-len(value) // MOST_ROWS))]
+    left, signal, medium = thinned @ rest, columns.signal, columns.medium
     moving = np.flatnonzero(np.isfinite(columns.scale) & (spread > DULL))
-    used = np.sort(moving[np.argsort(-spread[moving], kind="stable")[:MOST_COLUMNS]])
-    signal, medium, targets = columns.signal, columns.medium, used[columns.told[used]]
+    used = np.sort(moving[np.argsort(-spread[moving], kind="stable")[:MOST_COLUMNS]]) if len(value) else moving[:0]
+    targets = used[columns.told[used]]
+    edges = {c: _edges(value[:, c]) for c in used.tolist()}
+    level = {c: np.searchsorted(edge, thinned[:, c]) for c, edge in edges.items()}
     best, pair = np.full(len(targets), GAIN), np.zeros((len(targets), 2), np.int64)
-    for first, second in itertools.combinations(used.tolist() if len(left) else (), 2):
+    for first, second in itertools.combinations(used.tolist(), 2):
         fits = (signal[targets] != signal[first]) & (signal[targets] != signal[second])
         fits &= medium[targets] | ~(medium[first] | medium[second])
-        told = np.where(fits, _told(left[:, targets], level[:, first] * LEVELS + level[:, second]), -np.inf)
+        told = np.where(fits, _told(left[:, targets], level[first] * LEVELS + level[second]), -np.inf)
         pair[told > best] = first, second
         best = np.maximum(best, told)
-    nothing = np.zeros(LEVELS**2)
-    found = np.flatnonzero(best > GAIN)
-    return [Table(int(targets[i]), int(pair[i, 0]), int(pair[i, 1]), nothing, nothing) for i in found]
+    return [
+        Table(target, first, second, rest[:, target], np.stack([edges[first], edges[second]]), np.zeros(0), np.zeros(0))
+        for target, (first, second), gain in zip(targets.tolist(), pair.tolist(), best, strict=True)
+        if gain > GAIN
+    ]
 
 
 def _told(left: Floats, cell: Ints) -> Floats:
