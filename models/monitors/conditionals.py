@@ -29,19 +29,19 @@ from models.scaling import Bools, Floats
 
 Ints = NDArray[np.int64]
 SPEED = Speed("0.1", 0.1)
-LEVELS = 6  # that a column is cut into
+LEVELS = 8  # that a column is cut into
 COMPONENTS = 6  # of a medium
 FEWEST_TICKS = 3000  # below which tables of chance cannot be told from others
 MOST_SIGNALS = 300  # columns beyond which what linear relations tell of each costs too much
 MOST_COLUMNS = 48  # in the search: those that linear relations explain least
 MOST_ROWS = 6000  # in the search
+WORTH = 0.8  # of a column on runs not seen: where linear relations leave more, they are not taken off
 GAIN = 0.1  # nats a tick that a table must tell of runs it has not seen
 FINEST = 0.1  # of what linear relations leave, below which no spread is taken for a cell's
 DOUBT = 2.0  # visits of a cell that count as much as what is usual everywhere
 PENALTY = 1e-2
 FOLDS = 3
 QUANTILE = 0.995  # of an averaged residual's size when normal: its limit
-LEAST_LIMIT = 0.3  # spreads
 LARGEST = 10.0  # spreads that one tick may count
 DULL = 1e-6
 
@@ -55,7 +55,7 @@ class ConditionalCarry:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Column ``target`` by columns ``first`` and ``second``.
+    """Column ``target`` by columns ``first`` and ``second``, which may be the same.
 
     ``weights`` [C] take off the target what the columns of other signals linearly tell of it, ``edges`` [2, Q - 1] cut
     the two into levels; ``mean`` and ``spread`` [Q * Q] are those of what is left, by cell.
@@ -81,9 +81,9 @@ class Table:
         return np.asarray(row * LEVELS + column)
 
     def off(self, value: Floats) -> Floats:
-        """How many spreads [T] what is left is off."""
+        """How many spreads [T] what is left is off, either way: a blade out of step is so by turns."""
         cell = self.cell(value)
-        return np.clip((self.left(value) - self.mean[cell]) / self.spread[cell], -LARGEST, LARGEST)
+        return np.minimum(np.abs(self.left(value) - self.mean[cell]) / self.spread[cell], LARGEST)
 
     def gain(self, value: Floats, spread: float) -> Floats:
         """Nats [T] that the table tells beyond one ``spread`` for all."""
@@ -98,9 +98,7 @@ class Table:
         visits, count = (np.bincount(cell, w, LEVELS**2) for w in (entered.astype(float), np.ones(len(cell))))
         one, two = (np.bincount(cell, left**k, LEVELS**2) / np.maximum(count, 1.0) for k in (1, 2))
         share = visits / (visits + DOUBT)
-        mean = share * one
-        variance = share * (two - 2 * mean * one + mean**2) + (1 - share) * spread**2
-        return replace(self, mean=mean, spread=np.sqrt(np.maximum(variance, (FINEST * spread) ** 2)))
+        return replace(self, mean=share * one, spread=np.sqrt(_variance(one, two, share, spread**2)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,8 +246,7 @@ def _limits(residuals: Sequence[Sequence[Floats]]) -> Limits:
     runs = [np.stack(part, 1) for part in zip(*residuals, strict=True)]
     made = [averaged(run, np.ones(len(run), bool), AverageCarry(), speeds=(SPEED,)) for run in runs]
     smooth = {SPEED.alpha: np.concatenate([m.smooth[SPEED.alpha] for m in made])}
-    least = np.full(len(residuals), LEAST_LIMIT)
-    return Limits.fit(np.concatenate([m.fresh for m in made]), smooth, QUANTILE, least)
+    return Limits.fit(np.concatenate([m.fresh for m in made]), smooth, QUANTILE)
 
 
 # --- columns
@@ -306,6 +303,12 @@ def _found(read: Sequence[tuple[Floats, Bools]], columns: Columns) -> list[tuple
     fold = np.arange(len(read)) % FOLDS
     whole = np.concatenate([value for value, _ in read])
     rest = _rest(whole, columns.signal)
+    some, other = (
+        np.concatenate([value for (value, _), f in zip(read, fold, strict=True) if (f > 0) == w]) for w in (1, 0)
+    )
+    left = np.mean((other @ _rest(some, columns.signal)) ** 2, 0)
+    plain = left > WORTH * np.mean(other**2, 0)
+    rest[:, plain] = np.eye(len(rest))[:, plain]
     spread = np.sqrt(np.mean((whole @ rest) ** 2, 0))
     for rough in _search(_rows(read, fold > 0, np.flatnonzero(columns.medium)), rest, spread, columns):
         size, own = float(spread[rough.target]), [rough.target, rough.first, rough.second]
@@ -324,7 +327,7 @@ def _rows(read: Sequence[tuple[Floats, Bools]], which: Bools, columns: Sequence[
 
 
 def _search(value: Floats, rest: Floats, spread: Floats, columns: Columns) -> list[Table]:
-    """For each column the pair of others whose cells tell most of it, without values."""
+    """For each column the one or two others whose cells tell most of it, without values; two must tell more by far."""
     thinned = value[:: max(1, -(-len(value) // MOST_ROWS))]
     left, signal, medium = thinned @ rest, columns.signal, columns.medium
     moving = np.flatnonzero(np.isfinite(columns.scale) & (spread > DULL))
@@ -333,10 +336,11 @@ def _search(value: Floats, rest: Floats, spread: Floats, columns: Columns) -> li
     edges = {c: _edges(value[:, c]) for c in used.tolist()}
     level = {c: np.searchsorted(edge, thinned[:, c]) for c, edge in edges.items()}
     best, pair = np.full(len(targets), GAIN), np.zeros((len(targets), 2), np.int64)
-    for first, second in itertools.combinations(used.tolist(), 2):
+    for first, second in itertools.combinations_with_replacement(used.tolist(), 2):
         fits = (signal[targets] != signal[first]) & (signal[targets] != signal[second])
         fits &= medium[targets] | ~(medium[first] | medium[second])
         told = np.where(fits, _told(left[:, targets], level[first] * LEVELS + level[second]), -np.inf)
+        told -= GAIN * (first != second)
         pair[told > best] = first, second
         best = np.maximum(best, told)
     return [
@@ -347,15 +351,22 @@ def _search(value: Floats, rest: Floats, spread: Floats, columns: Columns) -> li
 
 
 def _told(left: Floats, cell: Ints) -> Floats:
-    """Nats a row that the cells [T] tell of each column [T, C]."""
+    """Nats a row that the cells [T] tell of each column [T, C], each cell believed by how often it was visited."""
     order = np.argsort(cell, kind="stable")
-    sorted_cells, rows = cell[order], left[order]
-    starts = np.flatnonzero(np.diff(sorted_cells, prepend=-1))
-    count = np.diff(np.append(starts, len(rows)))[:, None]
-    one, two = np.add.reduceat(rows, starts), np.add.reduceat(rows**2, starts)
-    spread2 = (left**2).mean(0)
-    within = np.maximum(two / count - (one / count) ** 2, FINEST**2 * spread2)
+    starts = np.flatnonzero(np.diff(cell[order], prepend=-1))
+    count = np.diff(np.append(starts, len(cell)))[:, None]
+    entered = (np.diff(cell, prepend=-1) != 0)[order]
+    visits, rows = np.add.reduceat(entered.astype(np.float64), starts)[:, None], left[order]
+    spread2, share = (left**2).mean(0), visits / (visits + DOUBT)
+    within = _variance(np.add.reduceat(rows, starts) / count, np.add.reduceat(rows**2, starts) / count, share, spread2)
     return np.asarray(0.5 * (np.log(spread2) - (count * np.log(within)).sum(0) / len(rows)))
+
+
+def _variance(one: Floats, two: Floats, share: Floats, spread2: Floats | float) -> Floats:
+    """About a cell's mean, of its first and second moments, so far as it is believed."""
+    mean = share * one
+    variance = share * (two - 2 * mean * one + mean**2) + (1 - share) * spread2
+    return np.maximum(variance, FINEST**2 * spread2)
 
 
 def _cut(piece: Piece, part: slice) -> Piece:
