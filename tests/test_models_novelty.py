@@ -54,6 +54,13 @@ def test_a_replay_is_found_of_all_tags_or_of_one_and_ends_with_it(fitted):
     assert not repeated[:, [0, 2]].any()
 
 
+def test_a_replay_that_begins_again_stands_throughout(fitted):
+    values = drifting(1500, 3)
+    values[800:1400] = np.tile(values[680:800], (5, 1))
+    repeated, _ = seen(fitted, values)
+    assert (repeated[800 + REPLAYED + 2 * TURNS : 1400] > LIMIT).all()
+
+
 def test_a_replay_with_values_slipped_into_the_next_tick_is_found(fitted):
     values = drifting(1600, 5)
     values[900:1500] = values[200:800]

@@ -36,9 +36,10 @@ MOST_SIGNALS = 300  # columns beyond which what linear relations tell of each co
 MOST_COLUMNS = 48  # in the search: those that linear relations explain least
 MOST_ROWS = 6000  # in the search
 WORTH = 0.8  # of a column on runs not seen: where linear relations leave more, they are not taken off
-GAIN = 0.1  # nats a tick that a table must tell of runs it has not seen
+GAIN = 0.1  # nats a tick that a table must tell of runs it has not seen, and more than nothing where it was not chosen
 FINEST = 0.1  # of what linear relations leave, below which no spread is taken for a cell's
 DOUBT = 2.0  # visits of a cell that count as much as what is usual everywhere
+AWAY = 10  # ticks elsewhere, after which a visit is another: noise at the edge of two cells is none
 PENALTY = 1e-2
 FOLDS = 3
 QUANTILE = 0.995  # of an averaged residual's size when normal: its limit
@@ -94,8 +95,7 @@ class Table:
     def filled(self, value: Floats, spread: float) -> Table:
         """By columns [T, C]; a cell is believed by how often it was visited."""
         cell, left = self.cell(value), self.left(value)
-        entered = np.diff(cell, prepend=-1) != 0
-        visits, count = (np.bincount(cell, w, LEVELS**2) for w in (entered.astype(float), np.ones(len(cell))))
+        visits, count = (np.bincount(cell, w, LEVELS**2) for w in (_entered(cell), np.ones(len(cell))))
         one, two = (np.bincount(cell, left**k, LEVELS**2) / np.maximum(count, 1.0) for k in (1, 2))
         share = visits / (visits + DOUBT)
         return replace(self, mean=share * one, spread=np.sqrt(_variance(one, two, share, spread**2)))
@@ -313,8 +313,8 @@ def _found(read: Sequence[tuple[Floats, Bools]], columns: Columns) -> list[tuple
     for rough in _search(_rows(read, fold > 0, np.flatnonzero(columns.medium)), rest, spread, columns):
         size, own = float(spread[rough.target]), [rough.target, rough.first, rough.second]
         folded = [rough.filled(_rows(read, fold != out, own), size) for out in range(FOLDS)]
-        gain = folded[0].gain(_rows(read, fold == 0, own), size)
-        if len(gain) and float(gain.mean()) >= GAIN:
+        gains = [folded[out].gain(_rows(read, fold == out, own), size) for out in range(FOLDS)]
+        if len(gains[0]) and gains[0].mean() > 0.0 and np.concatenate(gains).mean() >= GAIN:
             off = [_off(folded[f], *run) for f, run in zip(fold, read, strict=True)]
             made.append((rough.filled(_rows(read, fold >= 0, own), size), off))
     return made
@@ -328,7 +328,8 @@ def _rows(read: Sequence[tuple[Floats, Bools]], which: Bools, columns: Sequence[
 
 def _search(value: Floats, rest: Floats, spread: Floats, columns: Columns) -> list[Table]:
     """For each column the one or two others whose cells tell most of it, without values; two must tell more by far."""
-    thinned = value[:: max(1, -(-len(value) // MOST_ROWS))]
+    thin = max(1, -(-len(value) // MOST_ROWS))
+    thinned = value[::thin]
     left, signal, medium = thinned @ rest, columns.signal, columns.medium
     moving = np.flatnonzero(np.isfinite(columns.scale) & (spread > DULL))
     used = np.sort(moving[np.argsort(-spread[moving], kind="stable")[:MOST_COLUMNS]]) if len(value) else moving[:0]
@@ -339,7 +340,7 @@ def _search(value: Floats, rest: Floats, spread: Floats, columns: Columns) -> li
     for first, second in itertools.combinations_with_replacement(used.tolist(), 2):
         fits = (signal[targets] != signal[first]) & (signal[targets] != signal[second])
         fits &= medium[targets] | ~(medium[first] | medium[second])
-        told = np.where(fits, _told(left[:, targets], level[first] * LEVELS + level[second]), -np.inf)
+        told = np.where(fits, _told(left[:, targets], level[first] * LEVELS + level[second], thin), -np.inf)
         told -= GAIN * (first != second)
         pair[told > best] = first, second
         best = np.maximum(best, told)
@@ -350,13 +351,21 @@ def _search(value: Floats, rest: Floats, spread: Floats, columns: Columns) -> li
     ]
 
 
-def _told(left: Floats, cell: Ints) -> Floats:
+def _entered(cell: Ints, thin: int = 1) -> Floats:
+    """One [T] where a cell is entered after ``AWAY`` ticks elsewhere, else zero; rows are ``thin`` ticks apart."""
+    order = np.argsort(cell, kind="stable")
+    anew = (np.diff(cell[order], prepend=-1) != 0) | (np.diff(order, prepend=0) * thin > AWAY)
+    made = np.zeros(len(cell))
+    made[order] = anew
+    return made
+
+
+def _told(left: Floats, cell: Ints, thin: int) -> Floats:
     """Nats a row that the cells [T] tell of each column [T, C], each cell believed by how often it was visited."""
     order = np.argsort(cell, kind="stable")
     starts = np.flatnonzero(np.diff(cell[order], prepend=-1))
     count = np.diff(np.append(starts, len(cell)))[:, None]
-    entered = (np.diff(cell, prepend=-1) != 0)[order]
-    visits, rows = np.add.reduceat(entered.astype(np.float64), starts)[:, None], left[order]
+    visits, rows = np.add.reduceat(_entered(cell, thin)[order], starts)[:, None], left[order]
     spread2, share = (left**2).mean(0), visits / (visits + DOUBT)
     within = _variance(np.add.reduceat(rows, starts) / count, np.add.reduceat(rows**2, starts) / count, share, spread2)
     return np.asarray(0.5 * (np.log(spread2) - (count * np.log(within)).sum(0) / len(rows)))

@@ -91,8 +91,8 @@ def _followed(ticks: Ticks, carry: NoveltyCarry) -> tuple[NDArray[np.int64], Flo
     for row, (now, observed) in enumerate(zip(ticks.tags, ticks.observed, strict=True)):
         moved = observed & (now != carry.last)
         turn = np.arange(carry.age % TURNS, len(now), TURNS)
-        _follow(now, moved, carry)
-        _search(now, turn[moved[turn] & (carry.lag[turn] == 0)], carry)
+        lost = _follow(now, moved, carry) | (carry.lag == 0)
+        _search(now, turn[moved[turn] & lost[turn]], carry)
         carry.ring[:, carry.age % MEMORY_TICKS] = carry.last = np.where(observed, now, carry.last)
         carry.age += 1
         if carry.age >= WINDOW_TICKS:
@@ -101,19 +101,21 @@ def _followed(ticks: Ticks, carry: NoveltyCarry) -> tuple[NDArray[np.int64], Flo
     return runs, distinct
 
 
-def _follow(now: Floats, moved: Bools, carry: NoveltyCarry) -> None:
-    """Whether what moved is what it was ``lag`` ticks ago."""
+def _follow(now: Floats, moved: Bools, carry: NoveltyCarry) -> Bools:
+    """Whether what moved is what it was ``lag`` ticks ago; tags [S] that followed something and do not now."""
     followed = moved & (carry.lag > 0)
-    if not followed.any():
-        return
     then = carry.ring[np.arange(len(now)), (carry.age - carry.lag) % MEMORY_TICKS]
     run = np.where(followed, np.where(then == now, carry.run + 1, carry.run - BREAK), carry.run)
     carry.run = np.clip(run, 0, MOST)
     carry.lag = np.where(followed & (run < 0), 0, carry.lag)
+    return np.asarray(followed & (then != now))
 
 
 def _search(now: Floats, tags: NDArray[np.intp], carry: NoveltyCarry) -> None:
-    """The last time that each of some tags went from the value before to the one now."""
+    """The last time that each of some tags went from the value before to the one now.
+
+    One that followed another time until now keeps what has matched: a replay begins again, or leaps.
+    """
     if not len(tags):
         return
     past = carry.ring[tags]
@@ -121,8 +123,8 @@ def _search(now: Floats, tags: NDArray[np.intp], carry: NoveltyCarry) -> None:
     newest = carry.age - 1
     when = newest - (newest - np.arange(1, MEMORY_TICKS)) % MEMORY_TICKS
     latest = np.where(same, when, -1).max(1)
-    carry.lag[tags] = np.where(latest >= 0, carry.age - latest, 0)
-    carry.run[tags] = 0
+    carry.run[tags] = np.where(carry.lag[tags] > 0, carry.run[tags], 0)
+    carry.lag[tags] = np.where(latest >= 0, carry.age - latest, carry.lag[tags])
 
 
 def _count(tags: NDArray[np.intp], carry: NoveltyCarry) -> None:
