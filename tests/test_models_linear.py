@@ -295,6 +295,12 @@ def test_a_planned_move_does_what_it_does_where_its_valve_is_free():
     np.testing.assert_array_equal(never.planned_weights, never.action_weights)
 
 
+def test_runs_shorter_than_the_longest_horizon_are_no_obstacle():
+    core = fit_core([saturating_run(s, ticks=400) for s in range(6)], make_plant(), LinearConfig(ranks=(4, 8)))
+    assert np.isfinite(core.planned_weights).all()
+    assert not core.gains(HORIZONS[-1]).any()
+
+
 def slow_level(seed, ticks=1500):
     """T is a level that a valve F brings to SP1, at most as fast as the valve open by half or shut allows."""
     rng = np.random.default_rng(seed)

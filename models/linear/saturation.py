@@ -45,7 +45,8 @@ class Freed:
     def windows(self, action: int, horizon: int) -> list[Window]:
         """Of each run, the rows at which ``action`` is free until ``horizon`` [ticks], or the freest where few are."""
         made = [shares(one, horizon) for one in self.free]
-        least = min(FREE, float(np.quantile(np.concatenate([one[:, action] for one in made]), 1.0 - KEPT)))
+        every = np.concatenate([one[:, action] for one in made])
+        least = min(FREE, float(np.quantile(every, 1.0 - KEPT))) if len(every) else FREE
         return [Window(one, one[:, action] >= least) for one in made]
 
 

@@ -299,7 +299,6 @@ def _found(read: Sequence[tuple[Floats, Bools]], columns: Columns) -> list[tuple
 
     ``read`` are columns [T, C] of runs, and which are there.
     """
-    made = []
     fold = np.arange(len(read)) % FOLDS
     whole = np.concatenate([value for value, _ in read])
     rest = _rest(whole, columns.signal)
@@ -310,14 +309,18 @@ def _found(read: Sequence[tuple[Floats, Bools]], columns: Columns) -> list[tuple
     plain = left > WORTH * np.mean(other**2, 0)
     rest[:, plain] = np.eye(len(rest))[:, plain]
     spread = np.sqrt(np.mean((whole @ rest) ** 2, 0))
+    best = dict.fromkeys(range(len(spread)), GAIN)
+    made: dict[int, tuple[Table, list[Floats]]] = {}
     for rough in _search(_rows(read, fold > 0, np.flatnonzero(columns.medium)), rest, spread, columns):
         size, own = float(spread[rough.target]), [rough.target, rough.first, rough.second]
         folded = [rough.filled(_rows(read, fold != out, own), size) for out in range(FOLDS)]
         gains = [folded[out].gain(_rows(read, fold == out, own), size) for out in range(FOLDS)]
-        if len(gains[0]) and gains[0].mean() > 0.0 and np.concatenate(gains).mean() >= GAIN:
+        gain = float(np.concatenate(gains).mean())
+        if len(gains[0]) and gains[0].mean() > 0.0 and gain > best[rough.target]:
+            best[rough.target] = gain
             off = [_off(folded[f], *run) for f, run in zip(fold, read, strict=True)]
-            made.append((rough.filled(_rows(read, fold >= 0, own), size), off))
-    return made
+            made[rough.target] = rough.filled(_rows(read, fold >= 0, own), size), off
+    return list(made.values())
 
 
 def _rows(read: Sequence[tuple[Floats, Bools]], which: Bools, columns: Sequence[int] | Ints) -> Floats:
@@ -327,7 +330,7 @@ def _rows(read: Sequence[tuple[Floats, Bools]], which: Bools, columns: Sequence[
 
 
 def _search(value: Floats, rest: Floats, spread: Floats, columns: Columns) -> list[Table]:
-    """For each column the one or two others whose cells tell most of it, without values; two must tell more by far."""
+    """For each column the one and the two others whose cells tell most of it, without values."""
     thin = max(1, -(-len(value) // MOST_ROWS))
     thinned = value[::thin]
     left, signal, medium = thinned @ rest, columns.signal, columns.medium
@@ -336,18 +339,20 @@ def _search(value: Floats, rest: Floats, spread: Floats, columns: Columns) -> li
     targets = used[columns.told[used]]
     edges = {c: _edges(value[:, c]) for c in used.tolist()}
     level = {c: np.searchsorted(edge, thinned[:, c]) for c, edge in edges.items()}
-    best, pair = np.full(len(targets), GAIN), np.zeros((len(targets), 2), np.int64)
+    best, pair = np.full((2, len(targets)), GAIN), np.zeros((2, len(targets), 2), np.int64)
     for first, second in itertools.combinations_with_replacement(used.tolist(), 2):
         fits = (signal[targets] != signal[first]) & (signal[targets] != signal[second])
         fits &= medium[targets] | ~(medium[first] | medium[second])
         told = np.where(fits, _told(left[:, targets], level[first] * LEVELS + level[second], thin), -np.inf)
-        told -= GAIN * (first != second)
-        pair[told > best] = first, second
-        best = np.maximum(best, told)
+        two = int(first != second)
+        pair[two, told > best[two]] = first, second
+        best[two] = np.maximum(best[two], told)
+    nothing = np.zeros(0)
     return [
-        Table(target, first, second, rest[:, target], np.stack([edges[first], edges[second]]), np.zeros(0), np.zeros(0))
-        for target, (first, second), gain in zip(targets.tolist(), pair.tolist(), best, strict=True)
-        if gain > GAIN
+        Table(int(targets[i]), a, b, rest[:, targets[i]], np.stack([edges[a], edges[b]]), nothing, nothing)
+        for two in range(2)
+        for i, (a, b) in enumerate(pair[two].tolist())
+        if best[two, i] > GAIN
     ]
 
 
