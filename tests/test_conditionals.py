@@ -135,7 +135,7 @@ def test_a_cell_seen_in_one_visit_is_not_believed_as_one_seen_in_many():
     value[600:, 1] = 3
     value[:, 0] = value[:, 1] > 0
     edges, nothing = np.tile([0.5, 1.5, 2.5, 9.0, 9.0], (2, 1)), np.zeros(0)
-    table = Table(0, 1, 2, np.array([1.0, 0.0, 0.0]), edges, nothing, nothing).filled(value, 1.0)
+    table = Table(0, 1, 2, edges, nothing, nothing).filled(value)
     often, once = table.mean[LEVELS], table.mean[3 * LEVELS]
     assert often > 0.8
     assert once < 0.5

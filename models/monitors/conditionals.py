@@ -2,10 +2,10 @@
 
 A flap that must stand where exactly one of two trains runs, a guard that may be open in every mode but one, a blade
 that passes three times a turn: each value alone, and each pair, is ordinary, so that no ridge and no covariance sees
-them broken. What linear relations leave of each column is looked up in a table over two others, cut into levels; all
-pairs are tried, and a table is kept where it tells more of runs it has not seen; where there is none, nothing speaks.
-Tags are told by tags and actions alone, so that a camera cannot accuse them; the leading components of a medium by all
-but its own.
+them broken. A column of which linear relations tell little is looked up in a table over one or two others, cut into
+levels; all pairs are tried, and a table is kept where it tells more of runs it has not seen. Where there is none,
+nothing speaks. Tags are told by tags and actions alone, so that a camera cannot accuse them; the leading components of
+a medium by all but its own.
 Sources: pairwise interactions, Lou et al. 2013 (GA2M); levels, Fisher 1958 (exact one-dimensional grouping).
 Shape letters: T ticks, C columns, G signals, Q levels, K tables.
 """
@@ -32,12 +32,11 @@ SPEED = Speed("0.1", 0.1)
 LEVELS = 8  # that a column is cut into
 COMPONENTS = 6  # of a medium
 FEWEST_TICKS = 3000  # below which tables of chance cannot be told from others
-MOST_SIGNALS = 300  # columns beyond which what linear relations tell of each costs too much
-MOST_COLUMNS = 48  # in the search: those that linear relations explain least
+MOST_COLUMNS = 120  # all pairs of which are tried; of a plant of more nothing is looked for
 MOST_ROWS = 6000  # in the search
-WORTH = 0.8  # of a column on runs not seen: where linear relations leave more, they are not taken off
+WORTH = 0.8  # of a column on runs not seen: where linear relations leave less, they have their own monitors
 GAIN = 0.1  # nats a tick that a table must tell of runs it has not seen, and more than nothing where it was not chosen
-FINEST = 0.1  # of what linear relations leave, below which no spread is taken for a cell's
+FINEST = 0.1  # of a column's spread, below which none is taken for a cell's
 DOUBT = 2.0  # visits of a cell that count as much as what is usual everywhere
 AWAY = 10  # ticks elsewhere, after which a visit is another: noise at the edge of two cells is none
 PENALTY = 1e-2
@@ -58,21 +57,15 @@ class ConditionalCarry:
 class Table:
     """Column ``target`` by columns ``first`` and ``second``, which may be the same.
 
-    ``weights`` [C] take off the target what the columns of other signals linearly tell of it, ``edges`` [2, Q - 1] cut
-    the two into levels; ``mean`` and ``spread`` [Q * Q] are those of what is left, by cell.
+    ``edges`` [2, Q - 1] cut the two into levels; ``mean`` and ``spread`` [Q * Q] are those of the target by cell.
     """
 
     target: int
     first: int
     second: int
-    weights: Floats
     edges: Floats
     mean: Floats
     spread: Floats
-
-    def left(self, value: Floats) -> Floats:
-        """What is left of the target [T], from columns [T, C]."""
-        return np.asarray(value @ self.weights)
 
     def cell(self, value: Floats) -> Ints:
         """The cell [T] in which columns [T, C] stand."""
@@ -82,23 +75,23 @@ class Table:
         return np.asarray(row * LEVELS + column)
 
     def off(self, value: Floats) -> Floats:
-        """How many spreads [T] what is left is off, either way: a blade out of step is so by turns."""
+        """How many spreads [T] the target is off, either way: a blade out of step is so by turns."""
         cell = self.cell(value)
-        return np.minimum(np.abs(self.left(value) - self.mean[cell]) / self.spread[cell], LARGEST)
+        return np.minimum(np.abs(value[:, self.target] - self.mean[cell]) / self.spread[cell], LARGEST)
 
-    def gain(self, value: Floats, spread: float) -> Floats:
-        """Nats [T] that the table tells beyond one ``spread`` for all."""
-        cell, left = self.cell(value), self.left(value)
-        apart = (left - self.mean[cell]) / self.spread[cell]
-        return np.asarray(np.log(spread / self.spread[cell]) + 0.5 * ((left / spread) ** 2 - apart**2))
+    def gain(self, value: Floats) -> Floats:
+        """Nats [T] that the table tells beyond what the target is usually like."""
+        cell, told = self.cell(value), value[:, self.target]
+        apart = (told - self.mean[cell]) / self.spread[cell]
+        return np.asarray(0.5 * (told**2 - apart**2) - np.log(self.spread[cell]))
 
-    def filled(self, value: Floats, spread: float) -> Table:
+    def filled(self, value: Floats) -> Table:
         """By columns [T, C]; a cell is believed by how often it was visited."""
-        cell, left = self.cell(value), self.left(value)
+        cell, told = self.cell(value), value[:, self.target]
         visits, count = (np.bincount(cell, w, LEVELS**2) for w in (_entered(cell), np.ones(len(cell))))
-        one, two = (np.bincount(cell, left**k, LEVELS**2) / np.maximum(count, 1.0) for k in (1, 2))
+        one, two = (np.bincount(cell, told**k, LEVELS**2) / np.maximum(count, 1.0) for k in (1, 2))
         share = visits / (visits + DOUBT)
-        return replace(self, mean=share * one, spread=np.sqrt(_variance(one, two, share, spread**2)))
+        return replace(self, mean=share * one, spread=np.sqrt(_variance(one, two, share)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +166,7 @@ class Conditionals:
         """From pieces of normal runs; each table is chosen on two thirds and kept by the third."""
         settled = _enough([_cut(piece, slice(WARM_UP_TICKS, None)) for piece in pieces])
         columns = Columns.fit(settled, media, plant)
-        enough = sum(map(len, settled)) >= FEWEST_TICKS and 0 < len(columns.signal) <= MOST_SIGNALS
+        enough = sum(map(len, settled)) >= FEWEST_TICKS and 0 < len(columns.signal) <= MOST_COLUMNS
         made = _found([(columns.of(p), columns.known(p)) for p in settled], columns) if enough else []
         process = range(len(plant.tags))
         tables, limits = {}, {}
@@ -259,19 +252,6 @@ def _components(values: Floats) -> Floats:
     return np.asarray(vectors[:, ::-1][:, :COMPONENTS])
 
 
-def _rest(value: Floats, signal: Ints) -> Floats:
-    """The matrix [C, C] that takes off columns what the columns of other signals linearly tell.
-
-    With P the inverse of the regularised second moments, what is left of a block N is inv(P_NN) (P x)_N.
-    """
-    precision = np.linalg.inv(value.T @ value / max(len(value), 1) + PENALTY * np.eye(len(signal)))
-    rest = np.zeros_like(precision)
-    for one in np.unique(signal):
-        block = np.flatnonzero(signal == one)
-        rest[:, block] = precision[:, block] @ np.linalg.inv(precision[np.ix_(block, block)])
-    return rest
-
-
 def _edges(value: Floats) -> Floats:
     """Where a column [T] is cut [Q - 1] so that levels are as narrow as can be: exact on 256 quantiles."""
     grain = np.quantile(value, (np.arange(256) + 0.5) / 256)
@@ -300,27 +280,33 @@ def _found(read: Sequence[tuple[Floats, Bools]], columns: Columns) -> list[tuple
     ``read`` are columns [T, C] of runs, and which are there.
     """
     fold = np.arange(len(read)) % FOLDS
-    whole = np.concatenate([value for value, _ in read])
-    rest = _rest(whole, columns.signal)
-    some, other = (
-        np.concatenate([value for (value, _), f in zip(read, fold, strict=True) if (f > 0) == w]) for w in (1, 0)
-    )
-    left = np.mean((other @ _rest(some, columns.signal)) ** 2, 0)
-    plain = left > WORTH * np.mean(other**2, 0)
-    rest[:, plain] = np.eye(len(rest))[:, plain]
-    spread = np.sqrt(np.mean((whole @ rest) ** 2, 0))
-    best = dict.fromkeys(range(len(spread)), GAIN)
+    best = dict.fromkeys(range(len(columns.signal)), GAIN)
     made: dict[int, tuple[Table, list[Floats]]] = {}
-    for rough in _search(_rows(read, fold > 0, np.flatnonzero(columns.medium)), rest, spread, columns):
-        size, own = float(spread[rough.target]), [rough.target, rough.first, rough.second]
-        folded = [rough.filled(_rows(read, fold != out, own), size) for out in range(FOLDS)]
-        gains = [folded[out].gain(_rows(read, fold == out, own), size) for out in range(FOLDS)]
+    targets = np.flatnonzero(columns.told & (_unexplained(read, fold, columns) > WORTH))
+    for rough in _search(_rows(read, fold > 0, np.flatnonzero(columns.medium)), targets, columns):
+        own = [rough.target, rough.first, rough.second]
+        folded = [rough.filled(_rows(read, fold != out, own)) for out in range(FOLDS)]
+        gains = [folded[out].gain(_rows(read, fold == out, own)) for out in range(FOLDS)]
         gain = float(np.concatenate(gains).mean())
         if len(gains[0]) and gains[0].mean() > 0.0 and gain > best[rough.target]:
             best[rough.target] = gain
             off = [_off(folded[f], *run) for f, run in zip(fold, read, strict=True)]
-            made[rough.target] = rough.filled(_rows(read, fold >= 0, own), size), off
+            made[rough.target] = rough.filled(_rows(read, fold >= 0, own)), off
     return list(made.values())
+
+
+def _unexplained(read: Sequence[tuple[Floats, Bools]], fold: Ints, columns: Columns) -> Floats:
+    """Share of each column [C] that linear relations to those of other signals leave of runs not seen.
+
+    With P the inverse of the regularised second moments, what is left of a block N is inv(P_NN) (P x)_N.
+    """
+    some, other = (np.concatenate([v for (v, _), f in zip(read, fold, strict=True) if (f > 0) == w]) for w in (1, 0))
+    precision = np.linalg.inv(some.T @ some / max(len(some), 1) + PENALTY * np.eye(some.shape[1]))
+    left = np.zeros_like(precision)
+    for one in np.unique(columns.signal):
+        block = np.flatnonzero(columns.signal == one)
+        left[:, block] = precision[:, block] @ np.linalg.inv(precision[np.ix_(block, block)])
+    return np.asarray(((other @ left) ** 2).mean(0) / np.maximum((other**2).mean(0), DULL))
 
 
 def _rows(read: Sequence[tuple[Floats, Bools]], which: Bools, columns: Sequence[int] | Ints) -> Floats:
@@ -329,27 +315,25 @@ def _rows(read: Sequence[tuple[Floats, Bools]], which: Bools, columns: Sequence[
     return np.concatenate(kept)
 
 
-def _search(value: Floats, rest: Floats, spread: Floats, columns: Columns) -> list[Table]:
-    """For each column the one and the two others whose cells tell most of it, without values."""
+def _search(value: Floats, targets: Ints, columns: Columns) -> list[Table]:
+    """For each target the one and the two other columns whose cells tell most of it, without values."""
     thin = max(1, -(-len(value) // MOST_ROWS))
-    thinned = value[::thin]
-    left, signal, medium = thinned @ rest, columns.signal, columns.medium
-    moving = np.flatnonzero(np.isfinite(columns.scale) & (spread > DULL))
-    used = np.sort(moving[np.argsort(-spread[moving], kind="stable")[:MOST_COLUMNS]]) if len(value) else moving[:0]
-    targets = used[columns.told[used]]
+    thinned, signal, medium = value[::thin], columns.signal, columns.medium
+    used = np.flatnonzero(np.isfinite(columns.scale)) if len(value) and len(targets) else targets[:0]
     edges = {c: _edges(value[:, c]) for c in used.tolist()}
     level = {c: np.searchsorted(edge, thinned[:, c]) for c, edge in edges.items()}
     best, pair = np.full((2, len(targets)), GAIN), np.zeros((2, len(targets), 2), np.int64)
     for first, second in itertools.combinations_with_replacement(used.tolist(), 2):
         fits = (signal[targets] != signal[first]) & (signal[targets] != signal[second])
         fits &= medium[targets] | ~(medium[first] | medium[second])
-        told = np.where(fits, _told(left[:, targets], level[first] * LEVELS + level[second], thin), -np.inf)
+        cell = level[first] * LEVELS + level[second]
+        told = np.where(fits, _told(thinned[:, targets], cell, thin), -np.inf)
         two = int(first != second)
         pair[two, told > best[two]] = first, second
         best[two] = np.maximum(best[two], told)
     nothing = np.zeros(0)
     return [
-        Table(int(targets[i]), a, b, rest[:, targets[i]], np.stack([edges[a], edges[b]]), nothing, nothing)
+        Table(int(targets[i]), a, b, np.stack([edges[a], edges[b]]), nothing, nothing)
         for two in range(2)
         for i, (a, b) in enumerate(pair[two].tolist())
         if best[two, i] > GAIN
@@ -365,22 +349,21 @@ def _entered(cell: Ints, thin: int = 1) -> Floats:
     return made
 
 
-def _told(left: Floats, cell: Ints, thin: int) -> Floats:
+def _told(value: Floats, cell: Ints, thin: int) -> Floats:
     """Nats a row that the cells [T] tell of each column [T, C], each cell believed by how often it was visited."""
     order = np.argsort(cell, kind="stable")
     starts = np.flatnonzero(np.diff(cell[order], prepend=-1))
     count = np.diff(np.append(starts, len(cell)))[:, None]
-    visits, rows = np.add.reduceat(_entered(cell, thin)[order], starts)[:, None], left[order]
-    spread2, share = (left**2).mean(0), visits / (visits + DOUBT)
-    within = _variance(np.add.reduceat(rows, starts) / count, np.add.reduceat(rows**2, starts) / count, share, spread2)
-    return np.asarray(0.5 * (np.log(spread2) - (count * np.log(within)).sum(0) / len(rows)))
+    visits, rows = np.add.reduceat(_entered(cell, thin)[order], starts)[:, None], value[order]
+    one, two = (np.add.reduceat(rows**k, starts) / count for k in (1, 2))
+    within = _variance(one, two, visits / (visits + DOUBT))
+    return np.asarray(-0.5 * (count * np.log(within)).sum(0) / len(rows))
 
 
-def _variance(one: Floats, two: Floats, share: Floats, spread2: Floats | float) -> Floats:
-    """About a cell's mean, of its first and second moments, so far as it is believed."""
+def _variance(one: Floats, two: Floats, share: Floats) -> Floats:
+    """About a cell's mean, of its first and second moments, so far as it is believed; columns are standardised."""
     mean = share * one
-    variance = share * (two - 2 * mean * one + mean**2) + (1 - share) * spread2
-    return np.maximum(variance, FINEST**2 * spread2)
+    return np.maximum(share * (two - 2 * mean * one + mean**2) + (1 - share), FINEST**2)
 
 
 def _cut(piece: Piece, part: slice) -> Piece:
