@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +14,8 @@ from connectors.buffer import Overflow
 from fusion.errors import ConfigError
 from fusion.files import beside
 from fusion.plant import Modality, Plant, Signal
+
+SECRET = re.compile(r"(?i)((?:pass(?:word|wd|phrase)?|pwd)=)[^&/]*")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -81,9 +84,9 @@ def take_beside(settings: Any, folder: Path, *names: str) -> None:
 
 
 def redacted(url: str) -> str:
-    """A URL without its credentials, fit for messages."""
+    """A URL without its credentials, fit for messages; some cameras have them in the path or the query."""
     parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return SECRET.sub(r"\1***", parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl())
 
 
 def utc_ns(key: str, text: str | None) -> int | None:

@@ -89,11 +89,20 @@ def learn(records: Path, store: ModelStore, plant: Plant, config: TrainConfig) -
 
 def only_growing(recordings: Sequence[Path]) -> list[str]:
     """Tags that rose often and never fell in all that was recorded."""
-    good = pl.col("quality") == Quality.GOOD
-    tables = [Recording(path).table().filter(good).select("signal", "value") for path in recordings]
-    step = pl.col("value").diff()
-    steps = pl.concat(tables).group_by("signal").agg(rises=(step > 0).sum(), falls=(step < 0).sum())
-    return sorted(steps.filter((pl.col("falls") == 0) & (pl.col("rises") >= FEWEST_RISES))["signal"].to_list())
+    value = pl.col("value")
+    steps = [value.first().alias("first"), value.last().alias("last")]
+    steps += [(value.diff() > 0).sum().alias("rises"), (value.diff() < 0).sum().alias("falls")]
+    parts = []
+    for path in recordings:  # one at a time: weeks of a thousand tags do not fit into memory
+        good = Recording(path).table().filter(pl.col("quality") == Quality.GOOD)
+        parts.append(good.group_by("signal").agg(steps))
+    between = pl.col("first") - pl.col("last").shift()
+    found = (
+        pl.concat(parts)
+        .group_by("signal", maintain_order=True)
+        .agg(rises=pl.col("rises").sum() + (between > 0).sum(), falls=pl.col("falls").sum() + (between < 0).sum())
+    )
+    return sorted(found.filter((pl.col("falls") == 0) & (pl.col("rises") >= FEWEST_RISES))["signal"].to_list())
 
 
 def _misled(counters: Sequence[str]) -> str:

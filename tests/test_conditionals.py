@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from fusion.plant import Plant, Role, Signal
+from fusion.plant import Modality, Plant, Role, Signal
 from fusion.state import dump_state, load_state
 from models.features.stem import FeatureStem
 from models.linear.fit import fit_core
@@ -22,6 +22,7 @@ PLANT = Plant(
         Signal(name="FC1.SP", role=Role.MANIPULATED, low=0.0, high=10.0),
     ),
 )
+CAMERA = Signal(name="cam", modality=Modality.VIDEO, shape=(8, 8))
 TICKS = 1500
 
 
@@ -75,6 +76,19 @@ def test_linear_relations_make_no_tables(core):
     none = Conditionals.fit(pieces, (), PLANT)
     assert none.tables == {"process": ()}
     assert not energy(none, core, ruled_run(50, slice(700, 800))).energy().any()
+
+
+def test_a_camera_that_came_late_costs_the_tags_no_table(core):
+    seen = dataclasses.replace(PLANT, signals=(*PLANT.signals, CAMERA))
+    pieces = []
+    for seed in range(6):
+        made = read(core, ruled_run(seed))
+        values = made.blocks.values | {"cam": np.random.default_rng(seed).normal(size=(TICKS, 8))}
+        blocks = dataclasses.replace(made.blocks, values=values, present={"cam": np.full(TICKS, seed == 0)})
+        pieces.append(dataclasses.replace(made, blocks=blocks))
+    found = Conditionals.fit(pieces, ("cam",), seen)
+    assert {table.target for table in found.tables["process"]} == {0, 1, 2}
+    assert found.tables["cam"] == ()
 
 
 def test_too_few_ticks_make_no_tables(core):

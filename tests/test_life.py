@@ -67,9 +67,18 @@ def test_what_is_left_is_told_by_the_ends_of_others(learned):
 def test_what_is_like_no_life_or_too_short_is_not_told(learned):
     assert learned.remaining(smoothed(learned.index(worn(1)[:5]))) is None
     assert learned.remaining(smoothed(learned.index(worn(1)[:100] + np.array([0.0, 5.0, 0.0, 0.0])))) is None
-    for lives in ([worn(0)] * 3, [np.ones((50, 4))] * 6, [worn(0), worn(1), worn(2), worn(3), worn(4)[:10]]):
+    short = [worn(seed, 8) for seed in range(6)]
+    for lives in ([worn(0)] * 3, [np.ones((50, 4))] * 6, [*[worn(seed) for seed in range(4)], worn(4)[:10]], short):
         with pytest.raises(ConfigError, match=r"^life: "):
             fit_life(lives, TAGS, POINT_S)
+
+
+def test_a_tag_that_never_had_a_value_tells_nothing():
+    never = np.array([1.0, 1.0, np.nan, 1.0])
+    made = fit_life([worn(seed) * never for seed in range(6)], TAGS, POINT_S)
+    assert made.weights[2] == 0.0
+    assert abs(made.weights[0]) > 0.0
+    assert np.isfinite(made.index(worn(9))).all()
 
 
 def test_tick_by_tick_gives_what_all_at_once_gives_and_missing_values_say_nothing(learned):

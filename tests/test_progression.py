@@ -32,7 +32,7 @@ from models.monitors.piece import piece
 from models.progression.history import KEPT_BLOCKS, NO_STATE, Grid, History
 from models.progression.quantities import Quantities
 from models.progression.trend import Course, daily, reached
-from models.progression.watch import DAY_NS, Said, last_jump, look, points_of
+from models.progression.watch import DAY_NS, Said, Trend, last_jump, look, points_of
 from tests.grid_runs import frame_of, from_process_grid
 
 GRID = Grid(60.0)
@@ -188,6 +188,15 @@ def test_missing_hours_and_other_states_are_no_obstacle():
 # --- quantities of a plant
 
 
+def test_many_states_that_were_seen_for_a_day_each_are_too_little():
+    far = np.concatenate([days * 24 + np.arange(6) for days in range(12)])
+    history = hours(np.arange(len(far) + 6)[:, None] * 0.01)
+    history.t_ns = T0 + np.append(far, 21 * 24 + np.arange(6)) * HOUR_NS
+    history.state = np.append(np.repeat(np.arange(1, 13), 6), np.zeros(6, np.int64))
+    assert points_of(history.t_ns, history.value[:, 0], history.state, GRID) is None
+    assert look(history, np.array([-np.inf]), np.array([1.0]), Said.nothing(1), GRID) == ()
+
+
 def monitors_of(plant):
     """Monitors with relations alone, and with the laws of the plant."""
     core, relations = fitted(plant)
@@ -301,6 +310,17 @@ def test_the_daemon_states_a_tag_that_goes_to_its_limit_and_goes_on_after_a_rest
     again.close()
 
 
+def test_what_was_said_long_before_a_restart_is_not_said_and_days_go_on_while_it_stands_still(drifted):
+    file, _ = drifted
+    found = {}
+    for hours_later in (1, 3, 48):
+        again = Progress(TANK, file, "tank 1")
+        (found[hours_later],) = lived(again, 1 / 288, first=5.0 + hours_later / 24)
+        again._writer.shutdown()
+    assert found[48].trends == ()
+    assert np.subtract(found[1].trends[0].days, found[3].trends[0].days) == pytest.approx(2 / 24)
+
+
 def test_what_another_plant_or_half_a_disk_has_left_is_not_used(drifted, tmp_path, caplog):
     file, _ = drifted
     for owner, content in (("other", file.read_bytes()), ("tank 1", file.read_bytes()[:2000]), ("tank 1", b"")):
@@ -324,6 +344,16 @@ def test_maintenance_and_new_limits_are_heard(drifted, tmp_path):
     later = frame_of(TANK, T0 + 5 * DAY_NS + 60 * NS_PER_S, {"LT1": 5.0, "TT1": 80.0, "FT1": 1.0})
     assert seat.step(later).progression.trends == ()
     seat.close()
+
+
+def test_the_hour_in_which_something_was_cleaned_is_of_neither(drifted):
+    file, _ = drifted
+    progress = Progress(TANK, file, "tank 1")
+    lived(progress, 1.5 / 24, first=5.0)
+    progress.begin_anew(T0 + 5 * DAY_NS + 3 * HOUR_NS // 2)
+    lived(progress, 1.5 / 24, first=5.0 + 1.5 / 24)
+    progress._writer.shutdown()
+    assert np.isnan(progress._history.known()).all()
 
 
 def test_a_mark_of_maintenance_reaches_the_trends_and_one_of_a_fault_does_not():
@@ -397,10 +427,13 @@ def test_a_trend_is_said_in_plain_words_on_the_page_and_in_the_terminal():
 
 
 def test_a_message_is_bounded_and_a_file_has_what_was_said(tmp_path):
-    progress = Progress(TANK)
-    lived(progress, 1 / 288)
+    plant = Plant(name="many", signals=tuple(Signal(name=f"T{i}", low=0.0, high=1.0) for i in range(12)))
+    progress = Progress(plant)
+    progress.step(None, None)
+    days, slope = (1.0, 2.0, 3.0), (0.1, 0.2, 0.3)
+    progress._said.trends = tuple(Trend(i, T0, T0, 0.5, slope, 1.0, days) for i in range(12))
     said = progress._told(T0, progress._limits(None))
-    assert len(said.trends) <= MOST_SAID
+    assert (len(said.trends), said.more) == (MOST_SAID, 12 - MOST_SAID)
     outlet = FileOutlet(tmp_path / "lines", TANK, "m")
     frame = frame_of(TANK, T0, {"LT1": 5.0, "TT1": 80.0, "FT1": 1.0})
     for trends in ((), (drift(),)):

@@ -11,6 +11,7 @@ from asyncua.crypto.cert_gen import setup_self_signed_certificate
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from connectors.mqtt.config import MqttConfig
+from connectors.settings import redacted
 from fusion.cli import main
 from fusion.daemon.settings import load_daemon_config
 from fusion.plant import Role
@@ -489,10 +490,23 @@ def test_spellings_of_units_are_ucum_or_unknown(said, unit, known):
         ("rtsp://pump-cam.plant.local/stream1", "pump_cam_stream1"),
         ("rtsp://plc/kiln", "kiln"),
         ("rtsp://10.0.0.5", "camera"),
+        ("rtsp://10.0.0.5/user=admin&password=geheim&channel=1&stream=0.sdp", "camera"),
     ],
 )
 def test_a_camera_is_called_by_what_tells_it_from_others(url, name):
     assert media_name(url) == name
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("rtsp://u:geheim@h:554/live?x=1", "rtsp://h:554/live?x=1"),
+        ("rtsp://h/user=a&password=geheim&channel=1", "rtsp://h/user=a&password=***&channel=1"),
+        ("rtsp://h/live?pwd=geheim&channel=1", "rtsp://h/live?pwd=***&channel=1"),
+    ],
+)
+def test_a_password_is_not_shown_wherever_it_is(url, shown):
+    assert redacted(url) == shown
 
 
 def test_codes_of_units_and_words_that_hold_one():

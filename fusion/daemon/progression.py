@@ -27,7 +27,7 @@ from models.operating.levels import TRANSITION
 from models.progression.history import NO_STATE, Grid, History
 from models.progression.life import LifeCarry, LifeIndex
 from models.progression.quantities import Limits, Quantities
-from models.progression.watch import DAY_NS, Said, Trend, look
+from models.progression.watch import AGE_DAYS, DAY_NS, Said, Trend, look
 from models.ticks import Ticks
 
 log = logging.getLogger(__name__)
@@ -91,8 +91,8 @@ class Progress:
         self._plant, self._basis = plant, None
 
     def begin_anew(self, t_ns: int) -> None:
-        """Forget what was before a time: something was repaired, cleaned or exchanged then."""
-        self._history.begin_anew(t_ns)
+        """Forget what was before a time, and its hour: something was repaired, cleaned or exchanged then."""
+        self._history.begin_anew(-(-t_ns // self._grid.block_ns) * self._grid.block_ns)
         self._said = Said.nothing(len(self._keys))
         self._life = LifeCarry.begin(len(self._plant.tags))
         self._told_once = False
@@ -115,14 +115,17 @@ class Progress:
         return self._quantities.limits({} if engine is None else alarming(engine))
 
     def _told(self, t_ns: int, limits: Limits) -> Progression:
-        """What stands, each cause once with what follows from it, the first to reach its limit first."""
+        """What stands, each cause once with what follows from it, the first to reach its limit first.
+
+        What stood long ago, before a restart, does not.
+        """
         self._told_once = True
         causes: dict[int, list[Trend]] = {}
-        trends = {trend.which: trend for trend in self._said.trends}
-        for trend in sorted(self._said.trends, key=lambda t: abs(t.slope[1]) / abs(t.limit or 1.0), reverse=True):
+        trends = {t.which: t for t in self._said.trends if t_ns - t.t_ns <= AGE_DAYS * DAY_NS}
+        for trend in sorted(trends.values(), key=lambda t: abs(t.slope[1]) / abs(t.limit or 1.0), reverse=True):
             cause = next((which for which in causes if self._quantities.akin(which, trend.which)), trend.which)
             causes.setdefault(cause, []).append(trend)
-        made = [self._drift(trends[which], limits, akin) for which, akin in causes.items()]
+        made = [self._drift(t_ns, trends[which], limits, akin) for which, akin in causes.items()]
         made.sort(key=lambda drift: drift.days[1])
         known = self._history.t_ns
         return Progression(
@@ -143,7 +146,8 @@ class Progress:
         low, expected, high = (points * index.point_s for points in (found.low, found.middle, found.high))
         return RemainingLife(low_s=low, expected_s=expected, high_s=high, capped=found.capped)
 
-    def _drift(self, trend: Trend, limits: Limits, akin: Sequence[Trend]) -> DriftTrend:
+    def _drift(self, t_ns: int, trend: Trend, limits: Limits, akin: Sequence[Trend]) -> DriftTrend:
+        soonest, expected, latest = (max(days - (t_ns - trend.t_ns) / DAY_NS, 0.0) for days in trend.days)
         signals = dict.fromkeys(self._quantities.all[other.which].signal for other in akin if other is not trend)
         quantity = self._quantities.all[trend.which]
         return DriftTrend(
@@ -152,7 +156,7 @@ class Progress:
             per_day=trend.slope,
             limit=trend.limit,
             limit_source=limits.source[trend.which],
-            days=trend.days,
+            days=(soonest, expected, latest),
             since_ns=trend.stated_ns,
             with_it=tuple(name for name in signals if name != quantity.signal)[:MOST_SAID],
         )

@@ -77,9 +77,12 @@ async def discover(config: MediaConfig, seconds: float) -> Found:
 
 
 def name_of(url: str) -> str:
-    """A name from the end of a path that says something, else from the host, but for a bare address."""
+    """A name from the end of a path that says something, else from the host, but for a bare address.
+
+    What is set in a path is no name: some cameras have their password there.
+    """
     parts = urlsplit(url)
-    steps = [_word(step) for step in PurePosixPath(parts.path).parts if _word(step)]
+    steps = [_word(step) for step in PurePosixPath(parts.path).parts if _word(step) and "=" not in step]
     last = next((i for i in reversed(range(len(steps))) if not SAYS_NOTHING.fullmatch(steps[i])), None)
     host = _word((parts.hostname or "").partition(".")[0])
     if last is not None:

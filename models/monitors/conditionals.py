@@ -13,7 +13,7 @@ Shape letters: T ticks, C columns, G signals, Q levels, K tables.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -246,7 +246,9 @@ def _limits(residuals: Sequence[Sequence[Floats]]) -> Limits:
 
 
 def _components(values: Floats) -> Floats:
-    """Leading principal components [F, k] of a medium's features [T, F]."""
+    """Leading principal components [F, k] of a medium's features [T, F]; none where it was never there."""
+    if not len(values):
+        return np.zeros((values.shape[1], 0))
     centred = values - values.mean(0)
     _, vectors = np.linalg.eigh(centred.T @ centred)
     return np.asarray(vectors[:, ::-1][:, :COMPONENTS])
@@ -283,7 +285,7 @@ def _found(read: Sequence[tuple[Floats, Bools]], columns: Columns) -> list[tuple
     best = dict.fromkeys(range(len(columns.signal)), GAIN)
     made: dict[int, tuple[Table, list[Floats]]] = {}
     targets = np.flatnonzero(columns.told & (_unexplained(read, fold, columns) > WORTH))
-    for rough in _search(_rows(read, fold > 0, np.flatnonzero(columns.medium)), targets, columns):
+    for rough in _candidates(read, fold > 0, targets, columns):
         own = [rough.target, rough.first, rough.second]
         folded = [rough.filled(_rows(read, fold != out, own)) for out in range(FOLDS)]
         gains = [folded[out].gain(_rows(read, fold == out, own)) for out in range(FOLDS)]
@@ -315,17 +317,26 @@ def _rows(read: Sequence[tuple[Floats, Bools]], which: Bools, columns: Sequence[
     return np.concatenate(kept)
 
 
-def _search(value: Floats, targets: Ints, columns: Columns) -> list[Table]:
-    """For each target the one and the two other columns whose cells tell most of it, without values."""
+def _candidates(read: Sequence[tuple[Floats, Bools]], which: Bools, targets: Ints, columns: Columns) -> Iterator[Table]:
+    """Tables of tags by tags and actions, also where a medium is absent, then those of media by all there is."""
+    medium, moves = columns.medium, np.isfinite(columns.scale)
+    for of_media in (False, True):
+        own, others = targets[medium[targets] == of_media], moves & (of_media | ~medium)
+        if len(own):
+            value = _rows(read, which, np.flatnonzero(medium & of_media))
+            yield from _search(value, own, np.flatnonzero(others), columns)
+
+
+def _search(value: Floats, targets: Ints, others: Ints, columns: Columns) -> list[Table]:
+    """For each target the one and the two of the ``others`` whose cells tell most of it, without values."""
     thin = max(1, -(-len(value) // MOST_ROWS))
-    thinned, signal, medium = value[::thin], columns.signal, columns.medium
-    used = np.flatnonzero(np.isfinite(columns.scale)) if len(value) and len(targets) else targets[:0]
+    thinned, signal = value[::thin], columns.signal
+    used = others if len(value) else others[:0]
     edges = {c: _edges(value[:, c]) for c in used.tolist()}
     level = {c: np.searchsorted(edge, thinned[:, c]) for c, edge in edges.items()}
     best, pair = np.full((2, len(targets)), GAIN), np.zeros((2, len(targets), 2), np.int64)
     for first, second in itertools.combinations_with_replacement(used.tolist(), 2):
         fits = (signal[targets] != signal[first]) & (signal[targets] != signal[second])
-        fits &= medium[targets] | ~(medium[first] | medium[second])
         cell = level[first] * LEVELS + level[second]
         told = np.where(fits, _told(thinned[:, targets], cell, thin), -np.inf)
         two = int(first != second)

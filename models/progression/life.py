@@ -171,11 +171,12 @@ def fit_life(lives: Sequence[Floats], tags: Sequence[str], point_s: float, cap: 
         raise ConfigError(f"life: {len(lives)} lives that have ended; expected at least {FEWEST}")
     usual = float(np.median([len(life) for life in lives]))
     end = max(round(ENDS * usual), 2)
-    if min(len(life) for life in lives) < 2 * end:
-        raise ConfigError(f"life: a life of fewer than {2 * end} points; expected lives of about {usual:.0f}")
+    least = max(2 * end, LEAST_POINTS + 1)
+    if min(len(life) for life in lives) < least:
+        raise ConfigError(f"life: a life of fewer than {least} points; expected lives of about {usual:.0f}")
     everything = np.concatenate(lives)
-    centre, scale = np.nanmean(everything, 0), np.nanstd(everything, 0)
-    moves = np.isfinite(scale) & (scale > 1e-9 * (1.0 + np.abs(centre)))
+    centre, scale = _usual(everything)
+    moves = scale > 1e-9 * (1.0 + np.abs(centre))
     if not moves.any():
         raise ConfigError("life: no tag moves in these lives")
     centre, scale = np.where(moves, centre, 0.0), np.where(moves, scale, np.inf)
@@ -197,6 +198,14 @@ def fit_life(lives: Sequence[Floats], tags: Sequence[str], point_s: float, cap: 
         width=WIDTHS[0],
     )
     return _tuned(rough, courses, usual)
+
+
+def _usual(points: Floats) -> tuple[Floats, Floats]:
+    """Mean and deviation [S] of the values [N, S] that are there; zero of a tag that has none."""
+    there = np.isfinite(points)
+    count = np.maximum(there.sum(0), 1)
+    centre = np.where(there, points, 0.0).sum(0) / count
+    return centre, np.sqrt((np.where(there, points - centre, 0.0) ** 2).sum(0) / count)
 
 
 def _weights(lives: Sequence[Floats], end: int, moves: Bools) -> Floats:

@@ -20,6 +20,7 @@ from models.scaling import Bools, Floats
 DAY_NS = 86400 * NS_PER_S
 LEAST_DAYS = 2.0  # a daily swing must have been seen twice
 LEAST_POINTS = 36
+SPARE_POINTS = 6  # beyond as many as there are coefficients: states that were seen for a day each have one each
 RECENT_DAYS = 1.0  # of single blocks; older ones are pooled
 POOLS = ((RECENT_DAYS, 0.25), (7.0, 1.0))  # [days]: from which age on values are means over how long
 AGE_DAYS = 0.25  # of the newest value, above which nothing is said
@@ -134,6 +135,8 @@ def points_of(t_ns: Ints, value: Floats, state: Ints, grid: Grid) -> Points | No
         return None
     offsets = [(state == other).astype(float) for other in others]
     swing = daily(t) if grid.block_ns * 4 <= DAY_NS else np.zeros((len(t), 0))
+    if len(t) < 2 + swing.shape[1] + len(others) + SPARE_POINTS:
+        return None
     return Points(t, y, weight, np.column_stack([swing, *offsets]), swing.shape[1])
 
 
