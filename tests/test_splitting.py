@@ -3,7 +3,7 @@ import pytest
 
 from fusion.errors import ConfigError
 from fusion.training.settings import TrainConfig
-from fusion.training.splitting import FEW, GAP_TICKS, crossing, split_runs
+from fusion.training.splitting import GAP_SHARE, GAP_TICKS, split_runs
 from models.actions import HORIZONS
 from models.ticks import Ticks
 
@@ -52,8 +52,14 @@ def test_a_long_training_run_has_pieces_that_the_closed_forms_can_hold_out():
     assert np.array_equal(np.diff(whole.t_ns), np.full(len(whole) - 1, STEP_NS))
 
 
+def test_of_little_time_little_is_gap():
+    split = split_runs([run(0, 3_700)], TrainConfig())
+    for earlier, later in ((split.training, split.held_out), (split.held_out, split.calibration)):
+        assert 120 < gap_ticks(earlier, later) <= GAP_SHARE * 3_700 + 1
+
+
 def test_the_gap_is_counted_in_ticks():
-    split = split_runs([run(0, 6_000, step_ns=10 * STEP_NS)], TrainConfig())
+    split = split_runs([run(0, 18_000, step_ns=10 * STEP_NS)], TrainConfig())
     assert gap_ticks(split.training, split.held_out, 10 * STEP_NS) > GAP_TICKS
 
 
@@ -93,10 +99,3 @@ def test_the_least_that_is_cut_and_one_tick_less():
 def test_no_normal_recording_is_said():
     with pytest.raises(ConfigError, match="all that were given hold faults"):
         split_runs([], TrainConfig())
-
-
-def test_runs_of_tags_set_limits_as_well_where_there_are_many_and_long_enough():
-    many = [run(2_000 * i, 600) for i in range(FEW)]
-    assert len(crossing(many)) == FEW
-    assert crossing([*many[1:], run(20_000, 200)]) == []
-    assert crossing([*many, run(20_000, 600, media=True)]) == []

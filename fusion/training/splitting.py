@@ -2,9 +2,10 @@
 
 Runs with media and runs of tags alone are split each by themselves. Five recordings of a kind or more are dealt out
 whole; fewer are cut by time. Between the parts lies a gap of the longest horizon, so that nothing a part is asked to
-foresee happened in the part before. The slow averages of the past start anew with every part: no part remembers the
-one before, and none is so short that they could not settle. Where a plant has several operating states, what calibrates
-reaches back until it holds its share of each: a standstill at the end sets no limits for a plant that runs.
+foresee happened in the part before; of less than five hours it is a thirtieth, of which a gap would take too much. The
+slow averages of the past start anew with every part: no part remembers the one before, and none is so short that they
+could not settle. Where a plant has several operating states, what calibrates reaches back until it holds its share of
+each: a standstill at the end sets no limits for a plant that runs.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ import numpy as np
 from fusion.errors import ConfigError
 from fusion.training.settings import TrainConfig
 from models.actions import HORIZONS
-from models.monitors.residual import WARM_UP_TICKS
 from models.operating.states import OperatingStates
 from models.ticks import Ticks
 
 GAP_TICKS = max(HORIZONS)
+GAP_SHARE = 1 / 30  # of all ticks of a kind, where that is less: of a first hour a third would be gap
 FEW = 5  # recordings of a kind, below which they are cut
 LEAST_TRAINING, LEAST_HELD_OUT = 900, 300  # ticks
 LEAST_CALIBRATION_TICKS, LEAST_CALIBRATION_S = 180, 900.0  # to warm up, and to see each energy long enough
@@ -122,12 +123,6 @@ def _by_run(kind: Sequence[Ticks], wanted_h: float, config: TrainConfig) -> Spli
     return Split(training=training, held_out=held_out, calibration=_apart([*training, *held_out], kind[earlier:]))
 
 
-def crossing(fitted: Sequence[Ticks]) -> list[Ticks]:
-    """The runs among those fitted on that may set limits as well, each judged by monitors fitted on others."""
-    found = [run for run in fitted if len(run) > 2 * WARM_UP_TICKS]
-    return found if len(found) >= FEW and not any(run.media for run in fitted) else []
-
-
 def _apart(earlier: Sequence[Ticks], later: Sequence[Ticks]) -> list[Ticks]:
     """Later runs without what lies less than the gap after an earlier one has ended."""
     kept = []
@@ -142,15 +137,17 @@ def _by_time(kind: Sequence[Ticks], wanted_h: float, config: TrainConfig) -> Spl
     """The kind's ticks one after the other, cut in three with gaps; None where there are too few."""
     step_s = _step_ns(kind[0]) / 1e9
     least = _least_calibration(step_s)
-    free = sum(map(len, kind)) - 2 * GAP_TICKS
-    if free < least + LEAST_HELD_OUT + LEAST_TRAINING:
+    total = sum(map(len, kind))
+    if total - 2 * GAP_TICKS < least + LEAST_HELD_OUT + LEAST_TRAINING:
         return None
+    gap = int(np.clip(GAP_SHARE * total, SHORTEST, GAP_TICKS))
+    free = total - 2 * gap
     calibrate = int(np.clip(wanted_h * 3600 / step_s, least, free - LEAST_HELD_OUT - LEAST_TRAINING))
     decide = max(LEAST_HELD_OUT, int((free - calibrate) * config.validation_share))
     decide = min(decide, free - calibrate - LEAST_TRAINING)
     train = free - calibrate - decide
-    second = train + GAP_TICKS
-    third = second + decide + GAP_TICKS
+    second = train + gap
+    third = second + decide + gap
     return Split(
         training=_pieces(_between(kind, 0, train)),
         held_out=_between(kind, second, second + decide),
