@@ -183,6 +183,13 @@ def test_what_few_exceedances_predict_comes_as_often_as_they_say():
     assert true == pytest.approx(0.5, rel=0.25)
 
 
+def test_the_fewer_are_known_the_higher_the_level():
+    rng = np.random.default_rng(2)
+    made = rng.exponential(1.0, (400, 12))
+    levels = [np.median([fit_tail(row[:n], 0.5, 10.0).level(0.5) for row in made]) for n in (2, 4, 6, 12)]
+    assert levels == sorted(levels, reverse=True)
+
+
 def test_blocks_and_sustained_levels():
     assert block_maxima(np.array([1.0, 5.0, 2.0, 3.0, 9.0]), 2).tolist() == [5.0, 3.0, 9.0]
     config = SurpriseConfig(on_delay_s=3)

@@ -51,9 +51,8 @@ def fit_tail(values: Floats, quantile: float, rate: float) -> Tail:
     start = float(np.quantile(values, quantile))
     excess = np.sort(values[values > start] - start)
     share = len(excess) / len(values)
-    if len(excess) < 3:
-        spread = float(np.std(values)) or max(abs(start), 1.0) * 1e-3
-        return Tail(start=start, rate=rate * max(share, 1 / len(values)), scale=spread, shape=0.0)
+    if not len(excess):
+        return Tail(start=start, rate=rate / len(values), scale=max(abs(start), 1.0) * 1e-3, shape=0.0)
     shape = min(max(_shape(excess), 0.0), _LARGEST_SHAPE) * len(excess) / (len(excess) + _SHRINK)
     scale = max(float(excess.mean()) * (1 - shape), 1e-12)
     return Tail(start=start, rate=rate * share, scale=scale, shape=shape + 1 / len(excess))

@@ -98,8 +98,7 @@ def prepare(members: Sequence[Member], config: FleetTraining, say: Say) -> Prepa
         ConfigError: as ``train_fleet``.
     """
     members = _usable(members)
-    count = max(1, round(config.held_out_share * len(members)))
-    training, held_out = members[:-count], members[-count:]
+    training, held_out = _dealt(members, config.held_out_share)
     say(f"ridge of {len(training)} plants, {sum(m.ticks for m in training) * members[0].plant.step_s / 3600:.1f} h")
     kinds = Kinds.of([m.plant for m in training])
     views = [(m.plant, _views(kinds, m)) for m in training]
@@ -123,6 +122,13 @@ def train_network(prepared: Prepared, config: FleetTraining, device: torch.devic
     network = fit_network(prepared.rows, config.size, config.fit, device, follow)
     usual = measure(prepared.ridge, network, prepared.held_out, config.own_s)
     return FleetModel(ridge=prepared.ridge, network=network, usual=usual)
+
+
+def _dealt(members: Sequence[Member], held_out_share: float) -> tuple[list[Member], list[Member]]:
+    """Members to train on, and those held out: one in so many, so that each kind of plant is among both."""
+    count = max(1, round(held_out_share * len(members)))
+    out = {(2 * i + 1) * len(members) // (2 * count) for i in range(count)}
+    return [m for i, m in enumerate(members) if i not in out], [members[i] for i in sorted(out)]
 
 
 def _usable(members: Sequence[Member]) -> list[Member]:
