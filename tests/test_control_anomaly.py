@@ -315,18 +315,42 @@ def test_no_id_is_used_twice_whatever_was_before(calibration):
     assert len(set(ids)) == 3
 
 
-def test_a_sense_that_dies_is_an_event_of_its_own_while_another_stands_in_it(calibration):
+@pytest.fixture
+def dying(calibration):
+    """A detector that hears when the camera dies, and the rows of a strange and of a dead camera."""
     energies = (*FAST[:4], alive("camera", Modality.VIDEO))
     detector = Detector(DetectorConfig(), dataclasses.replace(calibration, energies=energies), small_plant(), "m1")
     strange = row(calibration, camera=3.0)
-    drive(detector, strange, 20, contributions=contributions(camera=1.0))
     dead = strange.copy()
     dead[4] += 50.0 * calibration.threshold * calibration.scale[4]
+    return detector, strange, dead
+
+
+def test_a_sense_that_dies_is_an_event_of_its_own_while_another_stands_in_it(dying, calibration):
+    detector, strange, dead = dying
+    drive(detector, strange, 20, contributions=contributions(camera=1.0))
+    assert [a.kind for a in detector.open] == [AnomalyKind.PROCESS]
     told = drive(detector, dead, 15, start=20, contributions=contributions(camera=1.0))
     second = next(a for _, a in told if a.state is RAISED)
     assert (second.kind, second.t_onset_ns) == (AnomalyKind.SENSOR, 20 * S)
-    assert [a.kind for a in detector.open] == [AnomalyKind.PROCESS, AnomalyKind.SENSOR]
     ended = drive(detector, row(calibration), 40, start=35, contributions=contributions(camera=1.0))
     assert {a.id for _, a in ended if a.state is CLEARED} == {a.id for _, a in told if a.state is RAISED} | {
         "small-19700101T000000-1"
     }
+
+
+@pytest.mark.parametrize(
+    ("after", "blamed", "kind"),
+    [(60, "camera", AnomalyKind.SENSOR), (300, "camera", AnomalyKind.PROCESS), (60, "T", AnomalyKind.PROCESS)],
+)
+def test_a_sign_of_life_explains_what_has_just_been_raised_of_the_same_signal(dying, after, blamed, kind):
+    detector, strange, dead = dying
+    drive(detector, strange, after, contributions=contributions(**{blamed: 1.0}))
+    told = drive(detector, dead, 60, start=after, contributions=contributions(camera=1.0))
+    raised_s, second = next((t, a) for t, a in told if a.state is RAISED)
+    first = detector.open[0]
+    assert first.kind is kind
+    assert (second.id in first.revision) == (kind is AnomalyKind.SENSOR)
+    assert ((raised_s, first.id) in [(t, a.id) for t, a in told if a.kind is AnomalyKind.SENSOR]) == bool(
+        second.id in first.revision
+    )

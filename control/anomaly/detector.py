@@ -43,11 +43,12 @@ class DetectorConfig:
     """Delays and hysteresis of the life cycle; the on-delay is that of the calibration.
 
     Cleared below ``deadband`` of the limit for ``off_delay_s``: all energies of the event's senses, or the fast ones
-    where they had been above, for the slow ones remember the fault longer than it lasts. Within ``join_s`` of its raise
-    another sense or signal joins an event. Kind and blame follow the moment at which it stands out most for
-    ``decide_s``; later they are revised only where it stands out ``revise`` times as much. Held events are reported
-    every ``update_s``. An event whose energies are all absent stays open for ``blind_s``. What slow energies still hold
-    of an event that was cleared raises nothing for ``residue_s``.
+    where they had been above, for the slow ones remember the fault longer than it lasts. Within ``join_s`` of its
+    raise another sense or signal joins an event. Kind and blame follow the moment at which it stands out most for
+    ``decide_s``; later they are revised only where it stands out ``revise`` times as much, or where a sign of life
+    within ``join_s`` shows that the signal blamed first is itself at fault. Held events are reported every
+    ``update_s``. An event whose energies are all absent stays open for ``blind_s``. What slow energies still hold of
+    an event that was cleared raises nothing for ``residue_s``.
 
     While the flag ``settling`` is given, for ``settling_s`` after a move of the operator, energies of the origins in
     ``settling`` are judged by a limit larger by ``settling_factor``: a move takes the whole plant somewhere else, while
@@ -211,7 +212,8 @@ class Detector:
             return []
         onset_ns, self._above_since_ns = self._above_since_ns, None
         groups = {group for group, value in peaks.items() if value >= 1}
-        return [self._raise(t_ns, onset_ns, groups, free)]
+        raised = self._raise(t_ns, onset_ns, groups, free)
+        return [raised, *self._explained(raised, t_ns)]
 
     def _uncovered(self, factor: Floats, contributions: Contributions | None) -> Floats:
         """Factors [E] without what open events explain: their senses, but for signals that they have no part in.
@@ -266,6 +268,23 @@ class Detector:
             foreign = float(np.median(free[np.isfinite(free) & self._mine(fresh)])) >= STRANGE
             fresh.anomaly = replace(fresh.anomaly, revision=FOREIGN if foreign else STANDING)
         return self._tell(fresh, t_ns, AnomalyState.RAISED)
+
+    def _explained(self, raised: Anomaly, t_ns: int) -> list[Anomaly]:
+        """Recent events that blame first what a sign of life has now shown to be wrong are the instrument's."""
+        sign, known = self._open[-1], self._contributions
+        if not sign.dead or sign.anomaly.id != raised.id or sign.blame is None or known is None:
+            return []
+        at_least = self._config.evidence.agreeing * float(sign.blame.max())
+        wrong = {name for name, share in zip(known.signals, sign.blame, strict=True) if share >= at_least}
+        changes = []
+        for o in self._open[:-1]:
+            recent = t_ns - o.raised_ns <= self._config.join_s * NS_PER_S
+            if recent and not o.dead and o.anomaly.kind is AnomalyKind.PROCESS and first_blamed(o.anomaly) in wrong:
+                o.explained = True
+                said = f"{o.anomaly.kind} -> {AnomalyKind.SENSOR} at {first_blamed(o.anomaly)}: see {raised.id}"
+                o.anomaly = replace(o.anomaly, kind=AnomalyKind.SENSOR, revision=said)
+                changes.append(self._tell(o, t_ns, AnomalyState.HELD))
+        return changes
 
     def _blamed(self, factor: Floats) -> Bools | None:
         """The signals [G] that take part in factors [E]; None where that is not known."""
@@ -350,7 +369,7 @@ class Detector:
         if not found.energies:
             return
         o.best = strength
-        before, o.anomaly = o.anomaly, told(o.anomaly, found)
+        before, o.anomaly = o.anomaly, told(o, found)
         if not young and (before.kind is not o.anomaly.kind or first_blamed(before) != first_blamed(o.anomaly)):
             name, size = found.energies[0]
             said = f"{before.kind} at {first_blamed(before)} -> {o.anomaly.kind} at {first_blamed(o.anomaly)}"

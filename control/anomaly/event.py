@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from control.anomaly.evidence import Finding
-from fusion.records import Anomaly
+from fusion.records import Anomaly, AnomalyKind
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -19,7 +19,8 @@ class Event:
     """An event in progress: the senses and signals [G] it covers, and averages of its evidence.
 
     ``best`` is how far it stood out at most, ``loud`` whether fast energies were above their limit, ``dead`` whether it
-    is of a sense that has died, which is an event of its own whatever else stands.
+    is of a sense that has died, which is an event of its own whatever else stands; ``explained`` whether such an event
+    has shown that the instrument blamed here was to blame.
     """
 
     anomaly: Anomaly
@@ -33,14 +34,16 @@ class Event:
     best: float = 0.0
     loud: bool = False
     dead: bool = False
+    explained: bool = False
     below_since_ns: int | None = None
 
 
-def told(anomaly: Anomaly, found: Finding) -> Anomaly:
-    """The anomaly with the kind and blame that were found."""
+def told(event: Event, found: Finding) -> Anomaly:
+    """The anomaly of an event with the kind and blame that were found."""
+    anomaly = event.anomaly
     return replace(
         anomaly,
-        kind=found.kind,
+        kind=AnomalyKind.SENSOR if event.explained else found.kind,
         by_modality=found.by_modality,
         top_signals=found.top_signals or anomaly.top_signals,
         energies=found.energies,
