@@ -18,7 +18,7 @@ from fusion.plant_file import load_plant
 from fusion.simulator.instruments import other_instruments
 from models.actions import HORIZONS
 from models.fleet.kinds import Kinds
-from models.fleet.model import PRETRAINED, FleetModel
+from models.fleet.model import SHIPPED, FleetModel, host, shipped
 from models.fleet.network import FleetNetwork
 from models.fleet.ridge import recorded, rows
 from models.fleet.rows import plant_rows, stacked
@@ -146,7 +146,7 @@ def test_the_network_adds_nothing_before_it_is_trained_and_padding_counts_nothin
 
 
 def test_ten_minutes_of_a_new_plant_are_enough_to_forecast(fleet, stranger):
-    judged = [judged_plants(fleet, [stranger], 600.0)[0]]
+    judged = [judged_plants([fleet], [stranger], 600.0)[0]]
     row = HORIZONS.index(32)
     assert judged[0].skill[FLEET][row] > 0.3
     assert judged[0].error[FLEET][row] < judged[0].error["persistence"][row]
@@ -312,7 +312,7 @@ def test_what_flowsheets_have_not_is_refused(tmp_path, capsys):
 
 def test_the_crossing_is_told_by_hours_of_own_data(fleet):
     member = small_member(78, 3000)
-    found = crossing(fleet, [member], [0.2, 0.4], 1000.0)
+    found = crossing([fleet], [member], [0.2, 0.4], 1000.0)
     assert [one.horizon_s for one in found] == [8.0, 32.0, 64.0, 128.0, 256.0]
     assert set(found[0].ratio) == {0.2, 0.4}
 
@@ -320,11 +320,29 @@ def test_the_crossing_is_told_by_hours_of_own_data(fleet):
 # --- the one that is shipped
 
 
-def test_the_shipped_model_is_small_loads_and_knows_the_line():
-    assert sum(file.stat().st_size for file in PRETRAINED.iterdir()) < 20e6
-    model = FleetModel.load()
-    assert model.model_id in (PRETRAINED / "MODEL_CARD.md").read_text()
+def line_member():
     (member,) = simulated(LINE, Simulated(plants=1, minutes=16.0, first=UNSEEN - 1), lambda text: None)
-    judged = judge(model, member, 600.0, (600.0, 960.0))
+    return member
+
+
+def test_the_shipped_models_are_small_and_have_cards():
+    assert sum(file.stat().st_size for file in SHIPPED.rglob("*")) < 20e6
+    for folder in shipped():
+        assert FleetModel.load(folder).model_id in (folder / "MODEL_CARD.md").read_text()
+
+
+def test_the_shipped_models_know_the_line():
+    judged = judge([FleetModel.load(folder) for folder in shipped()], line_member(), 600.0, (600.0, 960.0))
     row = HORIZONS.index(32)
     assert judged.error[FLEET][row] < 0.8 * judged.error["persistence"][row]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_of_several_models_the_own_minutes_choose(fleet, first):
+    known = (dataclasses.replace(fleet, model_id="small plants"), FleetModel.load(SHIPPED / "lines"))
+    models = known[first:] + known[:first]
+    for member, expected in ((small_member(78, 900), known[0]), (line_member(), known[1])):
+        runs = [member.runs[0][:600]]
+        guest = host(models, member.plant, runs)
+        assert guest.model_id == expected.model_id
+        assert guest.worth >= max(model.welcome(member.plant, runs).worth for model in models)

@@ -57,7 +57,7 @@ def believed(monkeypatch):
 
 def seated(fleet, own=None, **settings):
     plant = small_plant(77)
-    forecaster = FleetForecaster(fleet, plant, FleetForecastConfig(**settings))
+    forecaster = FleetForecaster([fleet], plant, FleetForecastConfig(**settings))
     return plant, forecaster, Seat(plant, own, fleet=forecaster)
 
 
@@ -151,7 +151,8 @@ def test_the_fleet_is_off_by_a_setting_and_where_it_has_nothing_to_say(fleet, tm
     assert fleet_forecaster(config, dataclasses.replace(small_plant(1), step_s=60.0), 5.0) is None
     assert "its step is 60 s" in caplog.text
     forecaster = fleet_forecaster(config, small_plant(1), 5.0)
-    assert forecaster.model_id.startswith("fleet-")
+    assert isinstance(forecaster, FleetForecaster)
+    assert not forecaster.model_id
     forecaster.close()
     shutil.rmtree(tmp_path / "m")
     with pytest.raises(ConfigError, match=r"missing; expected a model folder"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,9 @@ from numpy.typing import NDArray
 from fusion.errors import ConfigError
 from fusion.plant import Plant
 from fusion.records import NS_PER_S, Forecast, Frame
+from models.actions import HORIZONS
 from models.fleet.guest import Guest
-from models.fleet.model import PRETRAINED, FleetModel
+from models.fleet.model import FleetModel, host, shipped
 from models.fleet.view import View, ViewCarry, missing_words, view
 from models.ticks import TickBuilder, Ticks
 
@@ -39,8 +41,9 @@ FEWEST_COMPARED = 40
 class FleetForecastConfig:
     """Whether a fleet model forecasts while a plant has no model of its own that is better.
 
-    ``model`` is its folder; "" takes the one that is shipped. It speaks after ``first_min`` minutes of the plant's own
-    data, bends to them, and does so again whenever there are twice as many; the last ``most_h`` hours are kept.
+    ``model`` is its folder; "" takes those that are shipped, of which the plant's own minutes choose. It speaks after
+    ``first_min`` of these, bends to them, and does so again whenever there are twice as many; the last ``most_h`` hours
+    are kept.
     """
 
     enabled: bool = True
@@ -57,9 +60,11 @@ class FleetForecastConfig:
 class FleetForecaster:
     """Minutes in, forecasts out; ``waiting`` says what it waits for, ``crossing_h`` when the own model was better."""
 
-    def __init__(self, model: FleetModel, plant: Plant, config: FleetForecastConfig, every_s: float = 5.0) -> None:
+    def __init__(
+        self, models: Sequence[FleetModel], plant: Plant, config: FleetForecastConfig, every_s: float = 5.0
+    ) -> None:
         self.crossing_h: float | None = None
-        self._model, self._plant, self._every_ns = model, plant, round(every_s * NS_PER_S)
+        self._models, self._plant, self._every_ns = models, plant, round(every_s * NS_PER_S)
         self._first = round(config.first_min * 60 / plant.step_s)
         self._builder = TickBuilder(plant)
         self._own: deque[Ticks] = deque(maxlen=round(config.most_h * 3600 / plant.step_s))
@@ -70,12 +75,12 @@ class FleetForecaster:
         self._here: View | None = None
         self._fitter = ThreadPoolExecutor(1, thread_name_prefix="fleet")
         self._fitting: Future[Guest] | None = None
-        self._duel = Duel(model.horizon_s)
+        self._duel = Duel(tuple(k * plant.step_s for k in HORIZONS))
 
     @property
     def model_id(self) -> str:
-        """The fleet's model."""
-        return self._model.model_id
+        """The fleet's model, of several the one that knows this plant best; "" before that is known."""
+        return "" if self._guest is None else self._guest.model_id
 
     @property
     def leads(self) -> bool:
@@ -134,7 +139,7 @@ class FleetForecaster:
         due = max(self._first, 2 * self._fitted_ticks)
         if self._fitting is None and self._seen_ticks >= due and len(self._own) >= self._first:
             self._fitted_ticks = self._seen_ticks
-            self._fitting = self._fitter.submit(self._model.welcome, self._plant, [Ticks.concat(list(self._own))])
+            self._fitting = self._fitter.submit(host, self._models, self._plant, [Ticks.concat(list(self._own))])
 
     def _sit(self, guest: Guest) -> None:
         """Go on with a guest that knows the plant better."""
@@ -157,7 +162,7 @@ class FleetForecaster:
             return None
         return Forecast(
             t_ns=t_ns,
-            horizon_s=self._model.horizon_s,
+            horizon_s=self._guest.horizon_s,
             signals=tuple(s.name for s in self._plant.tags),
             mean=mean,
             low=mean - half,
@@ -224,13 +229,14 @@ def fleet_forecaster(config: FleetForecastConfig, plant: Plant, every_s: float) 
     """
     if not config.enabled:
         return None
-    if not config.model and not (PRETRAINED / "model.json").is_file():
+    folders = [Path(config.model)] if config.model else shipped()
+    if not folders:
         log.warning("no fleet model is shipped with this installation: no forecasts before the plant's own model")
         return None
-    model = FleetModel.load(Path(config.model) if config.model else PRETRAINED)
-    if reason := model.unfit(plant):
+    models = [FleetModel.load(folder) for folder in folders]
+    if all(reason := model.unfit(plant) for model in models):
         log.warning("no forecasts before the plant's own model: %s", reason)
         return None
     if missing := missing_words(plant):
         log.warning("the fleet model reads the plant's description, which says less than it could: %s", missing)
-    return FleetForecaster(model, plant, config, every_s)
+    return FleetForecaster(models, plant, config, every_s)

@@ -22,7 +22,7 @@ from fusion.fleet.plants import Simulated, flowsheets, recorded, simulated
 from fusion.plain import decode, plain
 from fusion.plant_file import load_plant
 from models import distributed
-from models.fleet.model import FleetModel
+from models.fleet.model import FleetModel, shipped
 from models.fleet.training import FleetTraining, Member, train_fleet
 
 UNSEEN = 900_000  # the first seed of the plants that are judged on; training takes others
@@ -105,18 +105,18 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if arguments.json is not None:
         check_place("--json", arguments.json)
     torch.set_num_threads(1)
-    model = FleetModel.load(arguments.model)
+    models = [FleetModel.load(folder) for folder in arguments.model or shipped()]
     plan = Simulated(
         plants=arguments.plants, first=UNSEEN, spread=arguments.spread, share=arguments.share, alike=arguments.alike
     )
     members = recorded(arguments.recordings) if arguments.recordings else _unseen(arguments, plan)
-    judged = judged_plants(model, members, arguments.minutes * 60)
-    rows = table(judged, model.ridge.step_s)
+    judged = judged_plants(models, members, arguments.minutes * 60)
+    rows = table(judged, models[0].ridge.step_s)
     show(judged, rows)
-    found = _crossing(model, arguments) if arguments.crossing else []
+    found = _crossing(models, arguments) if arguments.crossing else []
     if arguments.json is not None:
         told = {
-            "model": model.model_id,
+            "models": [model.model_id for model in models],
             "rows": plain(rows),
             "coverage": plain(coverage(judged)),
             "crossing": plain(found),
@@ -131,23 +131,23 @@ def _unseen(arguments: argparse.Namespace, plan: Simulated) -> list[Member]:
     return flowsheets(plan, say) if arguments.flowsheets else simulated(load_plant(LINE), plan, say)
 
 
-def judged_plants(model: FleetModel, members: Sequence[Member], own_s: float) -> list[Judged]:
+def judged_plants(models: Sequence[FleetModel], members: Sequence[Member], own_s: float) -> list[Judged]:
     """Each plant after its own first seconds, on what comes later."""
     ends = [min(JUDGED_S[1], len(m.runs[0]) * m.plant.step_s) for m in members]
     starts = [
         min(JUDGED_S[0], own_s + (end - own_s) / 4) if end < JUDGED_S[1] else max(JUDGED_S[0], own_s) for end in ends
     ]
-    return [judge(model, m, own_s, (a, b)) for m, a, b in zip(members, starts, ends, strict=True)]
+    return [judge(models, m, own_s, (a, b)) for m, a, b in zip(members, starts, ends, strict=True)]
 
 
-def _crossing(model: FleetModel, arguments: argparse.Namespace) -> list[Crossing]:
+def _crossing(models: Sequence[FleetModel], arguments: argparse.Namespace) -> list[Crossing]:
     """When the own core of a plant is better: on fewer plants, for it takes hours of each."""
     hours = [h for h in (*HOURS, arguments.crossing) if h <= arguments.crossing]
     plan = Simulated(
         plants=max(3, arguments.plants // 4), first=UNSEEN + 500, spread=arguments.spread, share=arguments.share,
         alike=arguments.alike, minutes=60 * max(hours) + JUDGED_LAST_S / 60,
     )  # fmt: skip
-    found = crossing(model, _unseen(arguments, plan), sorted(set(hours)), JUDGED_LAST_S)
+    found = crossing(models, _unseen(arguments, plan), sorted(set(hours)), JUDGED_LAST_S)
     for one in found:
         told = ", ".join(f"{h:.2g} h {r:.2f}" for h, r in one.ratio.items())
         met = "not yet" if one.hours is None else f"after {one.hours:.2g} h"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fusion.errors import ConfigError
 from models.actions import HORIZONS
 from models.fleet.guest import WARM_UP_TICKS, Guest, OwnRows, own_ridge, own_views
-from models.fleet.model import FleetModel
+from models.fleet.model import FleetModel, host
 from models.fleet.ridge import PlantRidge, recorded
 from models.fleet.training import Member
 from models.fleet.view import View
@@ -44,8 +44,8 @@ class Judged:
     fits: bool
 
 
-def judge(model: FleetModel, member: Member, own_s: float, judged_s: tuple[float, float]) -> Judged:
-    """One plant, known for its first ``own_s`` and judged on what comes between two times [s] of the same run.
+def judge(models: Sequence[FleetModel], member: Member, own_s: float, judged_s: tuple[float, float]) -> Judged:
+    """One plant, known for its first ``own_s`` by the best of some models, judged between two times [s] of a run.
 
     Raises:
         ConfigError: where the run is too short.
@@ -56,11 +56,11 @@ def judge(model: FleetModel, member: Member, own_s: float, judged_s: tuple[float
         raise ConfigError(
             f"plant {member.plant.name!r}: {len(run)} ticks are too few to judge from {judged_s[0]:g} s on"
         )
-    guest = model.welcome(member.plant, [run[:own]])
+    guest = host(models, member.plant, [run[:own]])
     seen = own_views([run[:last]], guest.scaling)[0]
     at = np.arange(first - WARM_UP_TICKS, len(seen), EVERY)
     summary, came = recorded(seen, at, step_s)
-    told = _told(model, guest, run, own, seen, at, summary)
+    told = _told(guest, run, own, seen, at, summary)
     within = np.abs(came - told[FLEET]) <= guest.half_width
     known = np.isfinite(came)
     return Judged(
@@ -72,9 +72,7 @@ def judge(model: FleetModel, member: Member, own_s: float, judged_s: tuple[float
     )
 
 
-def _told(
-    model: FleetModel, guest: Guest, run: Ticks, own: int, seen: View, at: NDArray[np.int64], summary: Floats
-) -> dict[str, Floats]:
+def _told(guest: Guest, run: Ticks, own: int, seen: View, at: NDArray[np.int64], summary: Floats) -> dict[str, Floats]:
     """Scaled changes [R, H, S] by arm."""
     here = seen.at(at)
     by_ridge = guest.ridge.change(here, summary)
@@ -186,17 +184,19 @@ class Crossing:
     hours: float | None
 
 
-def crossing(model: FleetModel, members: Sequence[Member], hours: Sequence[float], judged_s: float) -> list[Crossing]:
+def crossing(
+    models: Sequence[FleetModel], members: Sequence[Member], hours: Sequence[float], judged_s: float
+) -> list[Crossing]:
     """Both models on ever more own data, judged on the last ``judged_s`` of each run."""
     found: dict[float, list[Judged]] = {}
     for own_h in hours:
         for member in members:
             end_s = len(member.runs[0]) * member.plant.step_s
             if own_h * 3600 <= end_s - judged_s:
-                found.setdefault(own_h, []).append(judge(model, member, own_h * 3600, (end_s - judged_s, end_s)))
+                found.setdefault(own_h, []).append(judge(models, member, own_h * 3600, (end_s - judged_s, end_s)))
     made = []
     for row, horizon in enumerate(HORIZONS):
-        seconds = horizon * model.ridge.step_s
+        seconds = horizon * models[0].ridge.step_s
         if seconds in SHOWN_S:
             ratio = {
                 h: float(np.median([j.error["own core"][row] / j.error[FLEET][row] for j in js]))

@@ -7,8 +7,6 @@ from pathlib import Path
 
 from fusion.command import Verb, finite
 
-PACKAGED = Path(__file__).resolve().parents[2] / "models" / "fleet" / "pretrained"
-
 
 def _fleet(verb: argparse.ArgumentParser) -> None:
     what = verb.add_subparsers(title="what", required=True, metavar="WHAT", dest="what")
@@ -24,7 +22,8 @@ def _fleet(verb: argparse.ArgumentParser) -> None:
     train.add_argument("overrides", nargs="*", help="settings, e.g. seed=1 steps=500 spread=1")
     text = "what a fleet model is worth on plants that it never saw"
     judge = what.add_parser("evaluate", help=text, description=text)
-    judge.add_argument("--model", type=Path, default=PACKAGED, help="model folder; default: the one that is shipped")
+    text = "model folders, of which each plant's own minutes choose; default: those that are shipped"
+    judge.add_argument("--model", type=Path, nargs="+", metavar="DIR", help=text)
     judge.add_argument("--plants", type=int, default=20, help="how many unseen plants are simulated")
     judge.add_argument("--minutes", type=finite, default=10.0, help="own data of each plant")
     judge.add_argument("--spread", type=finite, default=3.0, help="factor in which the plants differ; 1: one kind")

@@ -66,6 +66,7 @@ class Guest:
 
     ``own`` is its ridge on what the gated fleet leaves, None where that is no use; it was fitted on ``own_minutes``.
     ``worth`` is the skill over persistence that the fleet's word had in these, of the median tag; NaN of too few.
+    ``model_id`` says whose word it is.
     """
 
     plant: Plant
@@ -78,6 +79,12 @@ class Guest:
     half_width: Floats
     own_minutes: float
     worth: float
+    model_id: str = ""
+
+    @property
+    def horizon_s(self) -> tuple[float, ...]:
+        """Times ahead of the forecasts [s]."""
+        return tuple(k * self.plant.step_s for k in HORIZONS)
 
     @property
     def fits(self) -> bool:

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from fusion.checkpoint import Checkpoint, flatten, load_checkpoint, save_checkpoint
 from fusion.errors import CheckpointError, ConfigError
 from fusion.plant import Plant
 from fusion.state import dump_state, load_state
-from models.actions import HORIZONS
 from models.fleet.guest import Guest, Usual, welcome
 from models.fleet.network import FleetNetwork, FleetSize
 from models.fleet.ridge import FleetRidge
 from models.ticks import Ticks
 
 FLEET = Plant(name="fleet", signals=())
-PRETRAINED = Path(__file__).parent / "pretrained"
+SHIPPED = Path(__file__).parent / "pretrained"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,8 @@ class FleetModel:
         """
         if reason := self.unfit(plant):
             raise ConfigError(f"plant {plant.name!r}: {reason}")
-        return welcome(self.ridge, self.network, self.usual, plant, runs, bend=bend)
+        guest = welcome(self.ridge, self.network, self.usual, plant, runs, bend=bend)
+        return replace(guest, model_id=self.model_id)
 
     def unfit(self, plant: Plant) -> str:
         """Why nothing can be said of a plant; "" where something can."""
@@ -50,11 +51,6 @@ class FleetModel:
         if plant.step_s != self.ridge.step_s:
             return f"its step is {plant.step_s:g} s, that of the fleet model {self.ridge.step_s:g} s"
         return ""
-
-    @property
-    def horizon_s(self) -> tuple[float, ...]:
-        """Times ahead of the forecasts [s]."""
-        return tuple(k * self.ridge.step_s for k in HORIZONS)
 
     # --- at rest
 
@@ -66,8 +62,8 @@ class FleetModel:
         return save_checkpoint(folder, FLEET, flatten({"ridge": told, "usual": usual, "network": weights}), meta)
 
     @classmethod
-    def load(cls, folder: Path = PRETRAINED, device: torch.device | str = "cpu") -> FleetModel:
-        """Read a checkpoint; default: the one that this package brings.
+    def load(cls, folder: Path, device: torch.device | str = "cpu") -> FleetModel:
+        """Read a checkpoint.
 
         Raises:
             ConfigError: where it is missing, damaged, of another version or no fleet model.
@@ -98,3 +94,20 @@ class FleetModel:
             card=checkpoint.tree("card"),
             model_id=checkpoint.model_id,
         )
+
+
+def shipped() -> list[Path]:
+    """Folders of the models that this package brings, one for each kind of fleet."""
+    return sorted(file.parent for file in SHIPPED.glob("*/model.json"))
+
+
+def host(models: Sequence[FleetModel], plant: Plant, runs: Sequence[Ticks]) -> Guest:
+    """A plant as the one of several models knows it that its own ``runs`` bear out best; of too few, the first.
+
+    Raises:
+        ConfigError: where none can say anything of it, in one sentence.
+    """
+    able = [model for model in models if not model.unfit(plant)] or models[:1]
+    return max(
+        (model.welcome(plant, runs) for model in able), key=lambda guest: np.nan_to_num(guest.worth, nan=-np.inf)
+    )

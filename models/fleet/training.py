@@ -54,7 +54,7 @@ class FleetTraining:
     its tags; ``own_s`` is how much of a plant is known before it is judged, ``every`` of its ticks one is a row.
     """
 
-    penalties: tuple[float, ...] = (1e-3, 1e-2, 1e-1)
+    penalties: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
     held_out_share: float = 0.15
     partial_share: float = 0.6
     own_s: float = 600.0

@@ -102,7 +102,7 @@ def main() -> None:
             if place is not None:
                 model.save(place)
         for name, fleet in judges.items():
-            judged = judged_plants(model, fleet, OWN_S)
+            judged = judged_plants([model], fleet, OWN_S)
             rows = table(judged, model.ridge.step_s)
             print(f"seed {seed}: {name}", flush=True)
             show(judged, rows)
@@ -113,7 +113,7 @@ def main() -> None:
         hours = [h for h in HOURS if h <= asked.crossing]
         minutes = 60 * max(hours) + JUDGED_LAST_S / 60
         plan = Simulated(plants=5, first=asked.first + 500, spread=3.0, minutes=minutes)
-        crossed = crossing(model, simulated(line, plan, say), hours, JUDGED_LAST_S)
+        crossed = crossing([model], simulated(line, plan, say), hours, JUDGED_LAST_S)
         print(json.dumps(plain(crossed), indent=1))
     write(asked.json, found, crossed)
 

@@ -1,1 +1,1 @@
-"""The fleet model that this package brings; see MODEL_CARD.md beside it."""
+"""The fleet models that this package brings; see the MODEL_CARD.md of each."""
