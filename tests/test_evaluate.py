@@ -234,6 +234,18 @@ def test_a_recording_of_another_plant_is_refused_before_any_replay(tmp_path):
         evaluate(tmp_path / "model", [foreign])
 
 
+def test_a_recording_that_has_more_than_the_model_knows_is_played_without_it(tmp_path, monkeypatch):
+    engines = []
+    monkeypatch.setattr(Ablation, "engine", lambda self, found: engines.append(Scripted(found)) or engines[-1])
+    monkeypatch.setattr("fusion.evaluation.evaluate.foresee", lambda model, run: run.tags.shape)
+    save_checkpoint(tmp_path / "model", tiny(), {"x": np.zeros(1)}, {})
+    more = dataclasses.replace(tiny(), signals=(Signal(name="P", unit="bar"), *tiny().signals))
+    sited = dataclasses.replace(tiny(), signals=(dataclasses.replace(tiny().signals[0], high=150.0),))
+    paths = [write(tmp_path / "more", more), write(tmp_path / "sited", sited)]
+    assert [played.forecast[1] for played in play_all(tmp_path / "model", paths, workers=1)] == [1, 1]
+    assert [engine.plant.signals[0].high for engine in engines] == [100.0, 150.0]
+
+
 def test_without_recordings_there_is_nothing_to_evaluate(tmp_path):
     save_checkpoint(tmp_path / "model", tiny(), {"x": np.zeros(1)}, {})
     with pytest.raises(ConfigError, match="at least one recording"):

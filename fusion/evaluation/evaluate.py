@@ -21,12 +21,11 @@ from typing import Any
 import torch
 
 from control.anomaly.detector import FOREIGN
-from fusion.checkpoint import Checkpoint, load_checkpoint
-from fusion.errors import ConfigError, PlantMismatch
+from fusion.checkpoint import Checkpoint, checkpoint_for, load_checkpoint
+from fusion.errors import ConfigError
 from fusion.evaluation.ablation import NOTHING_MISSING, Ablation
 from fusion.evaluation.forecast_scores import ForecastSums, foresee, skills
 from fusion.inference import KNOWS_LITTLE, TICKS_AT_ONCE
-from fusion.plant import difference
 from fusion.recordings import normal
 from fusion.recordings.recording import Event, Recording
 from fusion.records import NS_PER_S, Anomaly, AnomalyState
@@ -84,13 +83,7 @@ def check_plant(checkpoint: Checkpoint, recordings: Sequence[Path]) -> None:
     if not recordings:
         raise ConfigError("evaluation needs at least one recording")
     for path in recordings:
-        plant = Recording(path).plant
-        if plant.fingerprint != checkpoint.plant.fingerprint:
-            raise PlantMismatch(
-                f"{path}: recorded on plant {plant.name!r} ({plant.fingerprint[:12]}), the model was trained on "
-                f"{checkpoint.plant.name!r} ({checkpoint.plant.fingerprint[:12]}): "
-                f"{difference(checkpoint.plant, plant)}; use a model of the recorded plant"
-            )
+        Recording(path).of(checkpoint.plant)
 
 
 # --- replay
@@ -114,7 +107,8 @@ def play_all(
 def play(model: Path, path: Path, ablation: Ablation = NOTHING_MISSING) -> Played:
     """One recording through a fresh engine, as it would have gone live; a normal one is also forecast."""
     recording = Recording.verified(path)
-    engine = ablation.engine(load_checkpoint(model, recording.plant))
+    checkpoint = checkpoint_for(model, recording.plant)
+    recording, engine = recording.of(checkpoint.plant), ablation.engine(checkpoint)
     seen = (ablation.seen(frame, engine.plant) for frame in frames(recording))
     changes: list[Anomaly] = []
     ticks_ns: list[int] = []
