@@ -25,7 +25,7 @@ from fusion.model_store import VERDICT, ModelStore
 from fusion.plain import plain
 from fusion.plant import Plant, clause, difference, unrecorded
 from fusion.recordings import normal
-from fusion.recordings.recording import FAULT, Recording
+from fusion.recordings.recording import Recording
 from fusion.records import Quality
 from fusion.training.settings import TrainConfig
 from fusion.training.train import train
@@ -63,7 +63,7 @@ def normal_recordings(folder: Path, plant: Plant) -> tuple[list[Path], str]:
             continue
         if why := clause(unrecorded(plant, recording.plant)):
             lacking.setdefault(why, []).append(recording)
-        elif recording.kind != FAULT:
+        elif normal.of(recording):
             found.append(path)
     left_out = [
         f"{normal.hours(some):.2f} h are left out: {why} in {len(some)} of the recordings"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fusion.recordings.recording import FAULT, LABELLED, Event, Recording
+from fusion.recordings.recording import FAULT, NORMAL, Event, Recording
 from fusion.records import NS_PER_S
 
 SETTLING_S = 300.0
@@ -28,7 +28,7 @@ def of(recording: Recording) -> list[tuple[int, int]]:
     """Stretches [UTC ns] of a recording that may be learned from."""
     if recording.kind == FAULT:
         return []
-    return spans(*recording.span_ns, recording.events if recording.kind == LABELLED else ())
+    return spans(*recording.span_ns, () if recording.kind == NORMAL else recording.events)
 
 
 def hours(recordings: Iterable[Recording]) -> float:

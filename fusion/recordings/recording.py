@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import heapq
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -35,7 +35,7 @@ from fusion.recordings.tables import (
 from fusion.records import NS_PER_S, Columns, Item, Quality, Sample
 
 FORMAT = "fusion-recording/1"
-NORMAL, FAULT, LABELLED = "normal", "fault", "labelled"
+NORMAL, FAULT, LABELLED, MARKED = "normal", "fault", "labelled", "marked"
 SOFTWARE = "0.1.0"
 MANIFEST, PLANT, SCENARIO = "manifest.json", "plant.yaml", "scenario.yaml"
 PROCESS, HEARTBEATS, TRUTH = "process.parquet", "heartbeats.parquet", "truth.parquet"
@@ -53,7 +53,8 @@ _DESCRIBED: dict[str, Plant] = {}
 class Event:
     """One fault or nuisance: times are UTC nanoseconds, severity 0..1.
 
-    One that was entered by hand has a name and its times; without an end it lasts to that of the recording.
+    One that was entered by hand has a name and its times; without an end it lasts to that of the recording. What is to
+    be ignored is neither normal nor a fault to be found: maintenance, or an alarm on which nobody has decided.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Event:
     ramp_s: float = 0.0
     severity: float = 1.0
     nuisance: bool = False
+    ignore: bool = False
     kind: str = ""
     modalities: tuple[str, ...] = ()
     signals: tuple[str, ...] = ()
@@ -182,7 +184,10 @@ class Recording:
 
     @property
     def kind(self) -> str:
-        """What the recording shows: ``normal``, ``fault``, or ``labelled``, where its events are all that was wrong."""
+        """What the recording shows: ``normal``, ``fault``, or ``labelled``, where its events are all that was wrong.
+
+        ``marked`` is labelled by people and alarms while it ran, so that its beginning is that of nothing.
+        """
         return self._manifest.kind
 
     @property
@@ -339,6 +344,15 @@ def _stamped(sample: Sample, quality: int, clock: str) -> Sample:
         clock=clock,
         replayed=True,
     )
+
+
+def recordings_in(places: Sequence[Path]) -> list[Path]:
+    """Folders of recordings; one that holds some, such as a recorder's, stands for all that are closed there."""
+    found: list[Path] = []
+    for place in places:
+        parts = sorted(manifest.parent for manifest in place.glob(f"*/{MANIFEST}") if not manifest.parent.suffix)
+        found += [place] if (place / MANIFEST).is_file() or not parts else parts
+    return found
 
 
 def arrival_ns(item: Item) -> int:

@@ -17,7 +17,7 @@ from fusion.errors import ConfigError
 from fusion.files import whole_file
 from fusion.plant import Modality, Plant
 from fusion.recordings import normal
-from fusion.recordings.recording import FAULT, LABELLED, LAST_NS, MANIFEST, Recording
+from fusion.recordings.recording import FAULT, LAST_NS, MANIFEST, NORMAL, Recording
 from fusion.records import NS_PER_S
 from fusion.timeline.history import frames, process_grid
 from fusion.timeline.process import ProcessGrid
@@ -64,7 +64,7 @@ def _grid_ticks(plant: Plant, grid: ProcessGrid) -> Ticks:
 def cache_ticks(recordings: Sequence[Recording], plant: Plant, cache: Path, bar: Progress) -> list[Path]:
     """Files with the normal ticks of recordings in order of time; computed on all cores, cached by content.
 
-    All have the columns of the plant. Of a labelled recording each stretch without faults is a file.
+    All have the columns of the plant. Of a labelled or marked recording each normal stretch is a file.
     """
     used = sorted((r for r in recordings if r.kind != FAULT), key=lambda r: r.manifest["t0_ns"])
     if len(used) < len(recordings):
@@ -82,7 +82,7 @@ def cache_ticks(recordings: Sequence[Recording], plant: Plant, cache: Path, bar:
 
 def _pieces(recording: Recording, place: Path) -> dict[Path, tuple[int, int]]:
     """A file for each normal stretch of a recording, and the stretch [UTC ns]."""
-    if recording.kind != LABELLED:
+    if recording.kind == NORMAL:
         return {place.with_suffix(".npz"): ALL}
     least_ns = SHORTEST * round(recording.plant.step_s * NS_PER_S)
     found = [span for span in normal.of(recording) if span[1] - span[0] > least_ns]

@@ -33,7 +33,7 @@ from fusion.files import whole_file
 from fusion.plain import plain
 from fusion.plant import Plant
 from fusion.progress import Bars
-from fusion.recordings.recording import LABELLED, LAST_NS, Recording
+from fusion.recordings.recording import LABELLED, LAST_NS, Recording, recordings_in
 from fusion.records import NS_PER_S
 from fusion.state import dump_state
 from fusion.training.baselines import floor_skills
@@ -103,7 +103,7 @@ def run(arguments: argparse.Namespace) -> None:
     with distributed.one_voice():
         config = train_config(arguments.overrides)
         with distributed.joined(distributed.device(config.device), config.timeout_s):
-            train(arguments.recording, arguments.out, config)
+            train(recordings_in(arguments.recording), arguments.out, config)
 
 
 def train(
