@@ -12,7 +12,7 @@ from pathlib import Path
 
 from connectors.base import Source, SourceEnded
 from connectors.settings import Supervision, take_beside
-from fusion.errors import ConfigError, PlantMismatch
+from fusion.errors import ConfigError
 from fusion.plant import Plant
 from fusion.recordings.recording import Recording, arrival_ns
 from fusion.records import NS_PER_S, Item
@@ -46,12 +46,7 @@ def replay_source(config: ReplayConfig, plant: Plant, name: str = "replay") -> S
         PlantMismatch: the recording is of another plant.
         RecordingError: it is missing or damaged.
     """
-    recording = Recording.verified(Path(config.path))
-    if recording.plant.fingerprint != plant.fingerprint:
-        raise PlantMismatch(
-            f"replay.path: {config.path} was recorded from another plant ({recording.plant.name!r}, fingerprint "
-            f"{recording.plant.fingerprint[:12]}) than {plant.name!r} ({plant.fingerprint[:12]})"
-        )
+    recording = Recording.verified(Path(config.path)).of(plant)
     waiting = replace(config.supervision, overflow="wait")
     return Source(name, plant.signals, lambda: Player(recording, config.speed), waiting)
 

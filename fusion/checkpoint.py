@@ -131,6 +131,16 @@ def load_checkpoint(path: Path, plant: Plant | None = None, key: Path | None = N
     return Checkpoint(plant=trained_on, arrays=arrays, meta=meta, model_id=model_id, words=words)
 
 
+def checkpoint_for(path: Path, recorded: Plant) -> Checkpoint:
+    """A checkpoint for what was recorded of a plant: with that plant's limits, words and targets where it is the same.
+
+    A plant that was changed since or before gives way to the one of the training; see ``Recording.of``.
+    """
+    found = load_checkpoint(path)
+    same = found.plant.fingerprint == recorded.fingerprint
+    return replace(found, plant=_as_trained(path, found.plant, recorded)) if same else found
+
+
 def _as_trained(path: Path, trained_on: Plant, plant: Plant) -> Plant:
     """The plant with its signals in the order of the training."""
     if trained_on.fingerprint != plant.fingerprint:

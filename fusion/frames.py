@@ -13,7 +13,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fusion.checkpoint import load_checkpoint
-from fusion.errors import PlantMismatch
 from fusion.evaluation.whatif import advance, answer
 from fusion.inference import Engine
 from fusion.plant import Modality, Plant, parse_moves
@@ -101,10 +100,7 @@ class Model:
         return Engine(self._checkpoint)
 
     def _recorded(self, path: Path) -> Recording:
-        recorded = Recording.verified(path)
-        if recorded.plant.fingerprint != self.plant.fingerprint:
-            raise PlantMismatch(f"{path}: of plant {recorded.plant.name!r}, not the {self.plant.name!r} of the model")
-        return recorded
+        return Recording.verified(path).of(self.plant)
 
     def _run(self, path: Path) -> Ticks:
         return ticks(self._recorded(path), self.plant)

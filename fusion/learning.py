@@ -23,8 +23,9 @@ from fusion.files import whole_file
 from fusion.inference import calibration_of
 from fusion.model_store import VERDICT, ModelStore
 from fusion.plain import plain
-from fusion.plant import Plant
-from fusion.recordings.recording import FAULT, Recording
+from fusion.plant import Plant, clause, difference, unrecorded
+from fusion.recordings import normal
+from fusion.recordings.recording import Recording
 from fusion.records import Quality
 from fusion.training.settings import TrainConfig
 from fusion.training.train import train
@@ -48,20 +49,27 @@ class Verdict:
     raises_in_use: int | None = None
 
 
-def normal_recordings(folder: Path, plant: Plant) -> list[Path]:
-    """What may be learned from: whole, of this plant and normal but for what is labelled, oldest first."""
-    found = []
+def normal_recordings(folder: Path, plant: Plant) -> tuple[list[Path], str]:
+    """What may be learned from: whole, with all of this plant and normal but for what is labelled, oldest first.
+
+    With it goes what is left out for what it lacks of the plant, in words; "" where nothing is.
+    """
+    found, lacking = list[Path](), dict[str, list[Recording]]()
     for path in sorted(p for p in folder.iterdir() if (p / "manifest.json").is_file()):
         try:
             recording = Recording.verified(path)
         except (RecordingError, ConfigError) as error:
             log.warning("left out: %s", error)
             continue
-        if recording.plant.fingerprint != plant.fingerprint:
-            log.warning("%s: left out, it is of another plant", path)
-        elif recording.kind != FAULT:
+        if why := clause(unrecorded(plant, recording.plant)):
+            lacking.setdefault(why, []).append(recording)
+        elif normal.of(recording):
             found.append(path)
-    return found
+    left_out = [
+        f"{normal.hours(some):.2f} h are left out: {why} in {len(some)} of the recordings"
+        for why, some in lacking.items()
+    ]
+    return found, "; ".join(left_out)
 
 
 def learn(records: Path, store: ModelStore, plant: Plant, config: TrainConfig) -> Verdict:
@@ -70,15 +78,18 @@ def learn(records: Path, store: ModelStore, plant: Plant, config: TrainConfig) -
     Raises:
         ConfigError: where there is too little normal data; the message says how much is needed.
     """
-    found = normal_recordings(records, plant)
+    found, left_out = normal_recordings(records, plant)
     if not found:
-        raise ConfigError(f"{records}: no normal recording of plant {plant.name!r}; record first, or take marks back")
+        said = f"{records}: no normal recording of plant {plant.name!r}; record first, or take marks back"
+        raise ConfigError("; ".join(filter(None, (said, left_out))))
+    if left_out:
+        log.warning("%s", left_out)
     kept_back = found[-1:] if len(found) >= LEAST_KEPT_BACK else []
     place = store.next_place()
-    train(found[: len(found) - len(kept_back)], place, config)
-    verdict = _tried(place, store, kept_back)
-    if counters := only_growing(found):
-        verdict = replace(verdict, reason=f"{verdict.reason}; {_misled(counters)}")
+    train(found[: len(found) - len(kept_back)], place, config, plant=plant)
+    verdict = _tried(place, store, plant, kept_back)
+    for more in (left_out, _misled(only_growing(found, plant))):
+        verdict = replace(verdict, reason="; ".join(filter(None, (verdict.reason, more))))
     with whole_file(place / VERDICT) as aside:
         aside.write_text(json.dumps(plain(verdict), indent=1))
     if verdict.taken:
@@ -87,14 +98,14 @@ def learn(records: Path, store: ModelStore, plant: Plant, config: TrainConfig) -
     return verdict
 
 
-def only_growing(recordings: Sequence[Path]) -> list[str]:
+def only_growing(recordings: Sequence[Path], plant: Plant) -> list[str]:
     """Tags that rose often and never fell in all that was recorded."""
     value = pl.col("value")
     steps = [value.first().alias("first"), value.last().alias("last")]
     steps += [(value.diff() > 0).sum().alias("rises"), (value.diff() < 0).sum().alias("falls")]
     parts = []
     for path in recordings:  # one at a time: weeks of a thousand tags do not fit into memory
-        good = Recording(path).table().filter(pl.col("quality") == Quality.GOOD)
+        good = Recording(path).of(plant).table().filter(pl.col("quality") == Quality.GOOD)
         parts.append(good.group_by("signal").agg(steps))
     between = pl.col("first") - pl.col("last").shift()
     found = (
@@ -106,9 +117,11 @@ def only_growing(recordings: Sequence[Path]) -> list[str]:
 
 
 def _misled(counters: Sequence[str]) -> str:
+    if not counters:
+        return ""
     return (
         f"{', '.join(counters)} only grew in all that was recorded: a model is misled by a counter, whose next value "
-        "nothing has shown; take it out of the plant's description and of the daemon's, and record anew"
+        "nothing has shown; take it out of the plant's description and of the daemon's"
     )
 
 
@@ -122,7 +135,7 @@ def _strange(limits: Calibration) -> str:
     )
 
 
-def _tried(place: Path, store: ModelStore, kept_back: Sequence[Path]) -> Verdict:
+def _tried(place: Path, store: ModelStore, plant: Plant, kept_back: Sequence[Path]) -> Verdict:
     """The new model beside the one in use, on what was kept back."""
     limits = calibration_of(load_checkpoint(place))
     proven = f"{limits.hours:.1f} h behind its limits, at most {limits.bound_per_day:.0f} false raises a day excluded"
@@ -130,6 +143,10 @@ def _tried(place: Path, store: ModelStore, kept_back: Sequence[Path]) -> Verdict
     present = store.current
     if present is None or not kept_back:
         return Verdict(model=place.name, taken=True, reason=f"the first one: {proven}")
+    if other := difference(load_checkpoint(present).plant, plant):
+        return Verdict(
+            model=place.name, taken=True, reason=f"the first one since the plant was changed ({other}): {proven}"
+        )
     new, old = play_all(place, kept_back), play_all(present, kept_back)
     hours = sum(map(normal_hours, new))
     raises, before = (sum(len(false_raises(played)) for played in runs) for runs in (new, old))

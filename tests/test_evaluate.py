@@ -15,6 +15,7 @@ from fusion.evaluation.evaluate import (
     event_row,
     evidence,
     false_raises,
+    ignored_raises,
     in_words,
     normal_hours,
     normal_spans,
@@ -123,6 +124,20 @@ def test_normal_time_begins_after_the_warm_up_and_leaves_out_faults_and_settling
     assert normal_hours(run) == pytest.approx((120 + 900) / 3600)
 
 
+def test_what_is_ignored_is_neither_normal_nor_to_be_found():
+    """Maintenance, or an alarm on which nobody has decided; a fault in it is to be found all the same."""
+    ignored = fault(300, 600, name="cleaned", ignore=True)
+    run = played([change(400), change(550, name="b"), change(1000, name="c")], [ignored, fault(500, 520)])
+    assert [event.name for event in run.faults] == ["leak"]
+    assert normal_spans(run) == [(at(180), at(300)), (at(900), at(1800))]
+    assert (detection(run, run.faults[0]).id, [a.id for a in false_raises(run)]) == ("b", ["c"])
+    assert [a.id for a in ignored_raises(run)] == ["a", "b"]
+    report = summary([run], {"gauges": {}})
+    assert (len(report["events"]), report["ignored_raises"]) == (1, 2)
+    assert "2 raises in maintenance" in in_words(report)
+    assert played(events=[fault(-500, -100)]).faults == ()  # of a recording before
+
+
 def test_overlapping_faults_leave_no_normal_time_between_them():
     run = played(events=[fault(700, 1000), fault(300, 500), fault(350, 400)])
     assert normal_spans(run) == [(at(180), at(300)), (at(1300), at(1800))]
@@ -158,7 +173,7 @@ def test_the_report_has_its_keys_and_is_json():
     report = summary(runs, {"gauges": {"rank_me": 3.0}})
     assert set(report) == {
         *("events", "false_raises_per_day", "normal_hours", "false_raises", "forecast", "gauges"),
-        "knows_little",
+        *("knows_little", "ignored_raises"),
     }
     assert report["false_raises"] == 1
     assert report["false_raises_per_day"] == pytest.approx(24 / report["normal_hours"], abs=1e-2)
@@ -232,6 +247,18 @@ def test_a_recording_of_another_plant_is_refused_before_any_replay(tmp_path):
     foreign = write(tmp_path / "foreign", tiny("K"))
     with pytest.raises(PlantMismatch, match=r"foreign: recorded on plant 'tiny'"):
         evaluate(tmp_path / "model", [foreign])
+
+
+def test_a_recording_that_has_more_than_the_model_knows_is_played_without_it(tmp_path, monkeypatch):
+    engines = []
+    monkeypatch.setattr(Ablation, "engine", lambda self, found: engines.append(Scripted(found)) or engines[-1])
+    monkeypatch.setattr("fusion.evaluation.evaluate.foresee", lambda model, run: run.tags.shape)
+    save_checkpoint(tmp_path / "model", tiny(), {"x": np.zeros(1)}, {})
+    more = dataclasses.replace(tiny(), signals=(Signal(name="P", unit="bar"), *tiny().signals))
+    sited = dataclasses.replace(tiny(), signals=(dataclasses.replace(tiny().signals[0], high=150.0),))
+    paths = [write(tmp_path / "more", more), write(tmp_path / "sited", sited)]
+    assert [played.forecast[1] for played in play_all(tmp_path / "model", paths, workers=1)] == [1, 1]
+    assert [engine.plant.signals[0].high for engine in engines] == [100.0, 150.0]
 
 
 def test_without_recordings_there_is_nothing_to_evaluate(tmp_path):

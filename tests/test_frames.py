@@ -66,7 +66,7 @@ def test_a_disturbed_tag_stands_out_by_name(site, tmp_path):
 def test_a_recording_of_another_plant_and_a_move_that_cannot_be_are_refused(site, tmp_path):
     model, other = Model(site / "models" / "0001"), replace(SMALL, name="other")
     recording = write_recording(tmp_path / "other", other, small_values(0, 100))
-    with pytest.raises(PlantMismatch, match="of plant 'other', not the 'small' of the model"):
+    with pytest.raises(PlantMismatch, match="recorded on plant 'other' .* than 'small' .*: name: other, not small"):
         model.latents(recording)
     with pytest.raises(ConfigError, match="'TT1' cannot be moved; accepted: FT1.SP"):
         model.what_if(site / "records" / "21", 600, {"TT1": 1.0})

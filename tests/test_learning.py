@@ -14,18 +14,20 @@ from test_prospect import running
 from wire_examples import until as wait_until
 
 from control.anomaly.calibration import Calibration
+from fusion.checkpoint import load_checkpoint
 from fusion.cli import main
 from fusion.daemon.audit import AUDIT, Audit
 from fusion.daemon.desk import AlarmDesk
-from fusion.daemon.learning import NICE, LearnConfig, Learner, too_early
+from fusion.daemon.learning import NICE, LearnConfig, Learner, learnable_hours, too_early
 from fusion.daemon.memory import TickMemory
 from fusion.daemon.resume import columns_of
 from fusion.daemon.seat import Seat
 from fusion.daemon.settings import DaemonConfig
-from fusion.daemon.succession import Succession, first_model
-from fusion.errors import ConfigError
+from fusion.daemon.succession import Succession, first_checkpoint, first_model
+from fusion.errors import ConfigError, PlantMismatch
 from fusion.learning import _strange, normal_recordings, only_growing
 from fusion.model_store import ModelStore
+from fusion.plant import Target
 from fusion.plant_file import dump_plant
 from fusion.recordings.recorder import Recorder, RecorderConfig
 from fusion.recordings.recording import Recording
@@ -134,17 +136,73 @@ def test_only_what_is_normal_whole_and_of_this_plant_is_learned_from(tmp_path):
     relabel(tmp_path / "fault", "fault", [])
     relabel(tmp_path / "labelled", "labelled", [])
     (tmp_path / "torn" / "process.parquet").write_bytes(b"half")
-    assert [path.name for path in normal_recordings(tmp_path, SMALL)] == ["good", "labelled"]
+    found, left_out = normal_recordings(tmp_path, SMALL)
+    assert [path.name for path in found] == ["good", "labelled"]
+    assert left_out == "0.03 h are left out: name: other, not small in 1 of the recordings"
+
+
+def without_pressure(**changes):
+    """The plant without PT1, and with its limits, prices, words and order changed."""
+    kept = [replace(s, description=f"my {s.name}") for s in SMALL.signals if s.name != "PT1"]
+    kept[-1] = replace(kept[-1], high=20.0)
+    return replace(SMALL, signals=tuple(reversed(kept)), targets=(Target(signal="FT1", price=2.0),), **changes)
+
+
+def test_recordings_of_a_plant_that_was_changed_since_are_learned_from(site, tmp_path):
+    """Without a tag they hold all of it; with one more, those that hold it are used and the others are counted."""
+    shutil.copytree(site, tmp_path, dirs_exist_ok=True)
+    dump_plant(without_pressure(), tmp_path / "plant.yaml")
+    assert learned(tmp_path) == 0
+    store, names = ModelStore(tmp_path / "models"), ModelStore(site / "models").names()
+    assert store.names() == [*names, f"{len(names) + 1:04d}"]
+    assert store.history()[-1].reason.startswith("the first one since the plant was changed (signal PT1 is missing): ")
+    made = load_checkpoint(store.current)
+    assert [tag.name for tag in made.plant.tags] == ["FT1", "TT1"]
+    assert made.plant.by_name["FT1.SP"].high == 20.0
+    assert sum(made.meta["hours"].values()) > 1.5
+
+    lost = write_recording(tmp_path / "records" / "9", without_pressure(), small_values(9, 1800), START_S + 9 * HOUR_S)
+    dump_plant(SMALL, tmp_path / "plant.yaml")
+    assert learned(tmp_path) == 0
+    last = store.history()[-1]
+    assert last.reason.endswith("0.50 h are left out: signal PT1 is missing in 1 of the recordings")
+    assert [tag.name for tag in load_checkpoint(store.current).plant.tags] == ["TT1", "FT1", "PT1"]
+    assert Recording(lost).plant.by_name.keys() == {"FT1.SP", "FT1", "TT1"}
+
+
+def test_a_daemon_whose_plant_was_changed_learns_anew_and_says_why(site, tmp_path):
+    learning = LearnConfig(models=str(site / "models"))
+    config = DaemonConfig(plant="", record=RecorderConfig(folder=str(tmp_path)), learn=learning)
+    place, checkpoint = first_checkpoint(config, SMALL)
+    assert (place, checkpoint.plant.fingerprint) == (ModelStore(site / "models").current, SMALL.fingerprint)
+    changed = without_pressure()
+    assert first_checkpoint(config, changed) == (None, None)
+    with pytest.raises(PlantMismatch, match="signal PT1 is missing"):
+        first_checkpoint(replace(config, model=str(place), learn=LearnConfig()), changed)
+    segments = [Recording(path) for path in sorted((site / "records").iterdir())]
+    assert learnable_hours(segments, changed) == pytest.approx(2.5, abs=0.01)
+    assert learnable_hours(segments, replace(SMALL, step_s=2.0)) == 0.0
+    succession = Succession(config, Seat(changed), Idle(), AlarmDesk(), None, None)
+
+    async def life():
+        watching = asyncio.create_task(succession.watch())
+        await until(lambda: succession.trouble)
+        watching.cancel()
+
+    asyncio.run(life())
+    assert "is not used" in succession.trouble
+    assert "signal PT1 is missing" in succession.trouble
 
 
 def test_tags_that_only_grew_are_named(tmp_path):
     values = small_values(0, 200)
     grown = values | {"PT1": np.arange(200) / 360}
     first, second = (write_recording(tmp_path / name, SMALL, grown) for name in "ab")
-    assert only_growing([first, second]) == []  # it began anew
+    assert only_growing([first, second], SMALL) == []  # it began anew
     later = write_recording(tmp_path / "c", SMALL, grown | {"PT1": 1 + np.arange(200) / 360})
-    assert only_growing([first, later]) == ["PT1"]
-    assert only_growing([write_recording(tmp_path / "d", SMALL, values)]) == []
+    assert only_growing([first, later], SMALL) == ["PT1"]
+    assert only_growing([first, later], without_pressure()) == []
+    assert only_growing([write_recording(tmp_path / "d", SMALL, values)], SMALL) == []
 
 
 def test_too_little_is_said_and_nothing_is_put_to_use(tmp_path, capsys):

@@ -14,6 +14,7 @@ import pytest
 
 from fusion.errors import ConfigError
 from fusion.plant import Modality, Plant, Signal
+from fusion.recordings import normal
 from fusion.recordings.held import CLOCK
 from fusion.recordings.marks import Journal, Mark, MarkKind, kind_of
 from fusion.recordings.recorder import OPEN, WAKE_S, Recorder, RecorderConfig
@@ -205,7 +206,7 @@ def test_the_oldest_unmarked_segments_go_when_the_budget_is_spent(tmp_path):
         left = recorded(tmp_path, 10, clock, slice_s=5, budget_gib=3.2 * first.bytes / 2**30).segments()
     assert len(left) == 3
     assert left[0].path.name == first.path.name
-    assert left[0].kind == "fault"
+    assert left[0].kind == "marked"
     assert [event.name for event in left[0].events] == ["pump changed"]
 
 
@@ -224,7 +225,7 @@ def test_marks_say_what_may_be_learned_from(tmp_path):
     journal = Journal(tmp_path / "marks.jsonl")
     alarm = Mark(name="own-1", kind=MarkKind.ALARM, onset_ns=100, end_ns=200, verdict="sensor", signals=("T",))
     journal.add(alarm)
-    assert kind_of(journal.within(150, 300)) == "fault"
+    assert kind_of(journal.within(150, 300)) == "marked"
     assert kind_of(journal.within(201, 300)) == "normal"
     journal.add(Mark(name="own-1 good", kind=MarkKind.GOOD, onset_ns=90, end_ns=250, by="kim"))
     with (tmp_path / "marks.jsonl").open("a") as stream:
@@ -324,8 +325,9 @@ def test_a_segment_may_be_closed_before_its_time_and_its_normal_part_is_told(tmp
     assert recorder.open_s == pytest.approx(7.0, abs=1.0)
     recorder.cut()
     deadline = time.monotonic() + 10
-    while not recorder.segments() and time.monotonic() < deadline:
+    while recorder.open_s and time.monotonic() < deadline:
         time.sleep(0.05)
+    assert len(recorder.segments()) == 1
     assert recorder.open_s == 0.0
     recorder.mark(Mark(name="trip", kind=MarkKind.FAULT, onset_ns=clock.t_ns))
     recorder.add(value(clock.t_ns, 2))
@@ -333,7 +335,31 @@ def test_a_segment_may_be_closed_before_its_time_and_its_normal_part_is_told(tmp
     clock.t_ns += 7 * NS_PER_S
     assert recorder.open_s == 0.0
     recorder.close()
-    assert [s.kind for s in recorder.segments()] == ["normal", "fault"]
+    assert [s.kind for s in recorder.segments()] == ["normal", "marked"]
+
+
+def test_a_mark_costs_what_it_covers_and_what_settles_after_it(tmp_path):
+    """The plant settles in the recording that follows; where the mark is moved, both are normal again."""
+    clock = Hands()
+    recorded(tmp_path, 10, clock)
+    first, second = recorded(tmp_path, 10, clock).segments()
+    recorder = Recorder(RecorderConfig(folder=str(tmp_path)), PLANT, clock)
+    recorder.start()
+    start_ns, end_ns = first.span_ns
+    cleaned = Mark(
+        name="cleaned", kind=MarkKind.MAINTENANCE, onset_ns=start_ns + 2 * NS_PER_S, end_ns=end_ns - NS_PER_S
+    )
+    recorder.mark(cleaned)
+    settle(recorder)
+    marked = recorder.segments()
+    assert [(s.kind, s.events[0].ignore) for s in marked] == [("marked", True)] * 2
+    assert normal.of(marked[0]) == [(start_ns, cleaned.onset_ns)]
+    assert normal.of(marked[1]) == []
+    assert normal.hours(marked) == pytest.approx(2 / 3600)
+    recorder.mark(replace(cleaned, onset_ns=end_ns + 10**12, end_ns=end_ns + 2 * 10**12))
+    recorder.close()
+    assert [s.kind for s in recorder.segments()] == ["normal", "normal"]
+    assert normal.of(recorder.segments()[1]) == [second.span_ns]
 
 
 def test_two_processes_do_not_record_into_one_folder(tmp_path):
@@ -354,5 +380,5 @@ def test_a_manifest_says_what_was_marked_and_hashes_stay_true(tmp_path):
     again.mark(Mark(name="leak at P1", kind=MarkKind.FAULT, onset_ns=T0 + 3 * NS_PER_S, by="kim", verdict="process"))
     again.close()
     marked = Recording.verified(segment.path)
-    assert (marked.kind, marked.events[0].name, marked.events[0].kind) == ("fault", "leak at P1", "process")
+    assert (marked.kind, marked.events[0].name, marked.events[0].kind) == ("marked", "leak at P1", "process")
     assert json.loads((segment.path / "manifest.json").read_text())["files"]

@@ -9,13 +9,14 @@ from foxglove_schemas_protobuf.PointCloud_pb2 import PointCloud
 from mcap.reader import make_reader
 
 from fusion.errors import ConfigError, PlantMismatch, RecordingError
-from fusion.plant import Plant
+from fusion.plant import Modality, Plant, Signal
 from fusion.plant_file import dump_plant, load_plant
 from fusion.recordings import tables
 from fusion.recordings.codec import PictureDecoder, PictureEncoder
 from fusion.recordings.recording import Event, Recording, arrival_ns
 from fusion.recordings.writer import RecordingWriter
 from fusion.records import NS_PER_S, Columns, Item, Quality, Sample
+from fusion.timeline.history import frames
 from tests.timeline_streams import PLANT, at, cloud, later, picture, rows, seconds, sound
 
 FAULT = Event(
@@ -191,6 +192,42 @@ def test_the_media_file_is_plain_foxglove_mcap(recording: Recording):
     body.ParseFromString(message.data)
     assert (body.point_stride, [field.name for field in body.fields]) == (16, ["x", "y", "z", "intensity"])
     assert message.publish_time == at(0.13)
+
+
+def test_a_recording_is_read_as_one_of_a_plant_that_has_less(recording: Recording):
+    """A tag and a camera were taken out, another camera is new: it is as if they had been silent."""
+    kept = [s for s in PLANT.signals if s.name not in ("FT101", "camera")]
+    new = Signal(name="gate", modality=Modality.VIDEO, shape=(8, 8), period_s=0.1)
+    plant = Plant(name="small", signals=(new, *reversed(kept)))
+    seen, items = recording.of(plant), list(recording.of(plant).items())
+    assert {name for name, *_ in values(items)} == {"TT101", "LIC101.SP"}
+    assert values(items) == [row for row in values(seconds(0, 5)) if row[0] != "FT101"]
+    assert {item.signal for item in items if isinstance(item, Sample)} == {"microphone", "scanner"}
+    assert (
+        media(items, "microphone")[3].value.tolist() == media(list(recording.items()), "microphone")[3].value.tolist()
+    )
+    assert len(seen.table()) == len(seen.columns()) == len(values(items))
+    whole, less = list(frames(recording)), list(frames(seen))
+    assert [frame.t_ns for frame in less] == [frame.t_ns for frame in whole]
+    assert [frame.values["TT101"] for frame in less] == [frame.values["TT101"] for frame in whole]
+    assert recording.of(PLANT).has_media
+    assert not recording.of(Plant(name="small", signals=(new, *kept[:2]))).has_media
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"name": "PT101"}, "signal PT101 is missing"),
+        ({"unit": "K"}, "signal TT101: unit Cel, not K"),
+        ({"modality": Modality.AUDIO, "shape": (16,)}, "signal TT101: modality process, not audio"),
+    ],
+)
+def test_a_recording_of_other_signals_is_none_of_the_plant(recording: Recording, change: dict[str, object], said: str):
+    plant = Plant(name="small", signals=(replace(PLANT.signals[0], **change),))  # type: ignore[arg-type]
+    with pytest.raises(PlantMismatch, match=said):
+        recording.of(plant)
+    with pytest.raises(PlantMismatch, match=r"step_s: 1.0, not 2.0"):
+        recording.of(replace(PLANT, step_s=2.0))
 
 
 def test_an_existing_recording_is_only_overwritten_when_asked(tmp_path: Path):

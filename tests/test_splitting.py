@@ -58,6 +58,14 @@ def test_of_little_time_little_is_gap():
         assert 120 < gap_ticks(earlier, later) <= GAP_SHARE * 3_700 + 1
 
 
+def test_an_hour_that_marks_cut_into_short_runs_still_calibrates_for_long_enough():
+    runs = [run(start, 540) for start in range(0, 7 * 900, 900)]
+    split = split_runs(runs, TrainConfig())
+    assert sum(map(len, split.calibration)) >= 1080
+    assert sum(map(len, split.held_out)) >= 300
+    assert sum(map(len, split.training)) >= 900
+
+
 def test_the_gap_is_counted_in_ticks():
     split = split_runs([run(0, 18_000, step_ns=10 * STEP_NS)], TrainConfig())
     assert gap_ticks(split.training, split.held_out, 10 * STEP_NS) > GAP_TICKS

@@ -130,7 +130,7 @@ def test_a_site_is_up_learns_takes_marks_and_ends_in_order(site, capsys):
     assert not listening(running.page)
     recorded = [Recording.verified(place) for place in set((site / "records").glob("2*")) - before]
     assert [(one.kind, one.events[0].name, one.events[0].end_ns) for one in recorded] == [
-        ("fault", "trip of the pump", None)
+        ("marked", "trip of the pump", None)
     ]
     assert mark(site, "trip of the pump", "--kind", "good", "--to", "now", "--by", "kim") == 0
     assert "no daemon runs" in capsys.readouterr().out

@@ -11,14 +11,15 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from fusion.errors import ConfigError
-from fusion.plant import Plant
+from fusion.plant import Plant, unrecorded
+from fusion.recordings import normal
 from fusion.recordings.recorder import Recorder
-from fusion.records import NS_PER_S
+from fusion.recordings.recording import Recording
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,11 @@ def too_early(config: LearnConfig, plant: Plant) -> str:
     return f"{said} {needed_h:.3g} h at least" if config.first_h < needed_h else ""
 
 
+def learnable_hours(segments: Iterable[Recording], plant: Plant) -> float:
+    """Hours of normal operation in recordings that hold all of a plant."""
+    return normal.hours(segment for segment in segments if not unrecorded(plant, segment.plant))
+
+
 class Learner:
     """Decides when to learn, and runs the process; ``waiting`` says what for, ``trouble`` why it failed."""
 
@@ -81,7 +87,7 @@ class Learner:
             if self._clock_s() >= self._due_s:
                 await self._start(f"seconds={self._config.seconds:g}")
             return ""
-        hours = await asyncio.to_thread(self._normal_hours)
+        hours = await asyncio.to_thread(learnable_hours, self._recorder.segments(), self._recorder.plant)
         open_h, needed_h = self._recorder.open_s / 3600, first_hours(self._config, self._recorder.plant)
         if hours + open_h >= needed_h > hours:
             self._recorder.cut()
@@ -96,10 +102,6 @@ class Learner:
             with contextlib.suppress(ProcessLookupError):
                 self._process.terminate()
             await self._process.wait()
-
-    def _normal_hours(self) -> float:
-        spans = [segment.span_ns for segment in self._recorder.segments() if segment.kind == "normal"]
-        return sum(end - start for start, end in spans) / NS_PER_S / 3600
 
     async def _start(self, *settings: str) -> None:
         folders = ("--records", str(self._recorder.folder), "--models", self._config.models)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from connectors.kinds import made_sources
 from connectors.replay import ReplayConfig, replay_source
-from fusion.checkpoint import load_checkpoint
+from fusion.checkpoint import checkpoint_for
 from fusion.clock import Clock
 from fusion.daemon.allocator import keep_memory_low
 from fusion.daemon.audit import AUDIT, Audit
@@ -26,7 +26,7 @@ from fusion.daemon.service import Daemon
 from fusion.daemon.settings import DaemonConfig
 from fusion.daemon.status import Statistics
 from fusion.daemon.store import Store
-from fusion.daemon.succession import Succession, first_model, load_model
+from fusion.daemon.succession import Succession, first_checkpoint
 from fusion.ending import ignore_hangup, stop_on_signals
 from fusion.errors import ConfigError
 from fusion.files import check_place, sha256_of
@@ -49,8 +49,7 @@ def run(config: DaemonConfig) -> None:
     plant = load_plant(Path(config.plant))
     sources = made_sources(config.connectors, plant)
     set_apart()
-    place = first_model(config)
-    checkpoint = None if place is None else load_model(config, place, plant)
+    place, checkpoint = first_checkpoint(config, plant)
     life = load_life(Path(config.life), plant) if config.life else None
     fleet = fleet_forecaster(config.fleet, plant, config.forecast_every_s) if checkpoint is None else None
 
@@ -96,8 +95,8 @@ def replay(
     """`fusion replay`: a recording through the daemon path; returns what the daemon counted."""
     if lines is not None:
         check_place("--json", lines)
-    plant = Recording(recording).plant
-    checkpoint = load_checkpoint(model, plant)
+    checkpoint = checkpoint_for(model, Recording(recording).plant)
+    plant = checkpoint.plant
     daemons: list[Daemon] = []
 
     def build() -> Daemon:

@@ -20,7 +20,7 @@ from fusion.daemon.memory import TickMemory
 from fusion.daemon.resume import columns_of, fresh
 from fusion.daemon.seat import Seat
 from fusion.daemon.settings import DaemonConfig
-from fusion.errors import ConfigError, ModelError
+from fusion.errors import ConfigError, ModelError, PlantMismatch
 from fusion.inference import Engine
 from fusion.model_store import ModelStore
 from fusion.plant import Plant
@@ -130,6 +130,30 @@ def first_model(config: DaemonConfig) -> Path | None:
     if place is None and not config.learn.models:
         raise ConfigError("model: missing; name a model folder, or let it be learned: learn.models and record.folder")
     return place
+
+
+def first_checkpoint(config: DaemonConfig, plant: Plant) -> tuple[Path | None, Checkpoint | None]:
+    """The model to begin with, and where it lies; None while one is to be learned.
+
+    A learned one gives way where the plant's description was changed since: another is learned from the recordings.
+
+    Raises:
+        ConfigError: where it cannot be used, or there is none and nothing is learned.
+    """
+    place = first_model(config)
+    if place is None:
+        return None, None
+    try:
+        return place, load_model(config, place, plant)
+    except PlantMismatch:
+        if not learned(config, place):
+            raise
+        return None, None
+
+
+def learned(config: DaemonConfig, place: Path) -> bool:
+    """Whether a model is one of those that are learned in place."""
+    return bool(config.learn.models) and place.parent == Path(config.learn.models)
 
 
 def load_model(config: DaemonConfig, place: Path, plant: Plant) -> Checkpoint:

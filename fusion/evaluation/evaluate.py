@@ -11,7 +11,7 @@ import logging
 import multiprocessing
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import islice, repeat
@@ -21,15 +21,14 @@ from typing import Any
 import torch
 
 from control.anomaly.detector import FOREIGN
-from fusion.checkpoint import Checkpoint, load_checkpoint
-from fusion.errors import ConfigError, PlantMismatch
+from fusion.checkpoint import Checkpoint, checkpoint_for, load_checkpoint
+from fusion.errors import ConfigError
 from fusion.evaluation.ablation import NOTHING_MISSING, Ablation
 from fusion.evaluation.forecast_scores import ForecastSums, foresee, skills
 from fusion.inference import KNOWS_LITTLE, TICKS_AT_ONCE
-from fusion.plant import difference
 from fusion.recordings import normal
-from fusion.recordings.recording import Event, Recording
-from fusion.records import NS_PER_S, Anomaly, AnomalyState
+from fusion.recordings.recording import NORMAL, Event, Recording
+from fusion.records import NS_PER_S, Anomaly, AnomalyState, Frame
 from fusion.timeline.history import frames
 from models.ticks import Ticks
 
@@ -38,11 +37,12 @@ log = logging.getLogger(__name__)
 WARM_UP_S = 180.0
 AFTER_S = 60.0
 BLAME_S = 60.0
+JOINED_S = 60.0  # between two recordings that follow each other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Played:
-    """One recording from its first to its last tick: what was put in, and every change of an anomaly, in order.
+    """A run from its first to its last tick: what was put in, and every change of an anomaly, in order.
 
     ``knows_little`` is why the model can tell little of it, in words.
     """
@@ -58,7 +58,7 @@ class Played:
     @property
     def faults(self) -> tuple[Event, ...]:
         """What was put in and should be found."""
-        return tuple(event for event in self.events if not event.nuisance)
+        return tuple(e for e in self.events if not (e.nuisance or e.ignore) and _end_ns(self, e) >= self.t0_ns)
 
 
 def evaluate(
@@ -84,13 +84,7 @@ def check_plant(checkpoint: Checkpoint, recordings: Sequence[Path]) -> None:
     if not recordings:
         raise ConfigError("evaluation needs at least one recording")
     for path in recordings:
-        plant = Recording(path).plant
-        if plant.fingerprint != checkpoint.plant.fingerprint:
-            raise PlantMismatch(
-                f"{path}: recorded on plant {plant.name!r} ({plant.fingerprint[:12]}), the model was trained on "
-                f"{checkpoint.plant.name!r} ({checkpoint.plant.fingerprint[:12]}): "
-                f"{difference(checkpoint.plant, plant)}; use a model of the recorded plant"
-            )
+        Recording(path).of(checkpoint.plant)
 
 
 # --- replay
@@ -99,23 +93,52 @@ def check_plant(checkpoint: Checkpoint, recordings: Sequence[Path]) -> None:
 def play_all(
     model: Path, recordings: Sequence[Path], workers: int = 0, ablation: Ablation = NOTHING_MISSING
 ) -> list[Played]:
-    """Every recording on its own, in the order given."""
-    workers = min(workers or os.cpu_count() or 1, len(recordings))
+    """Every run on its own, in the order given: a recording, or several that a fault reaches across."""
+    runs = _runs(recordings)
+    workers = min(workers or os.cpu_count() or 1, len(runs))
     if workers <= 1:
-        return [play(model, path, ablation) for path in recordings]
+        return [play(model, run, ablation) for run in runs]
     spawn = multiprocessing.get_context("spawn")
     with (
         _one_thread_each(),
         ProcessPoolExecutor(workers, mp_context=spawn, initializer=torch.set_num_threads, initargs=(1,)) as pool,
     ):
-        return list(pool.map(play, repeat(model), recordings, repeat(ablation)))
+        return list(pool.map(play, repeat(model), runs, repeat(ablation)))
 
 
-def play(model: Path, path: Path, ablation: Ablation = NOTHING_MISSING) -> Played:
-    """One recording through a fresh engine, as it would have gone live; a normal one is also forecast."""
-    recording = Recording.verified(path)
-    engine = ablation.engine(load_checkpoint(model, recording.plant))
-    seen = (ablation.seen(frame, engine.plant) for frame in frames(recording))
+def _runs(recordings: Sequence[Path]) -> list[list[Path]]:
+    """Recordings as they are played: where a fault goes on from one to the next, so does the engine."""
+    runs: list[list[Path]] = []
+    ended_ns = 0
+    for path in recordings:
+        recording = Recording(path)
+        start_ns, end_ns = recording.span_ns
+        faults = (event for event in recording.events if not (event.nuisance or event.ignore))
+        reached = any(fault.onset_ns < start_ns <= (fault.end_ns or end_ns) for fault in faults)
+        if runs and reached and 0 <= start_ns - ended_ns <= JOINED_S * NS_PER_S:
+            runs[-1].append(path)
+        else:
+            runs.append([path])
+        ended_ns = end_ns
+    return runs
+
+
+def _frames(recordings: Sequence[Recording]) -> Iterator[Frame]:
+    """The ticks of recordings that follow each other; one that two of them have counts as the first has it."""
+    last_ns = 0
+    for recording in recordings:
+        for frame in frames(recording):
+            if frame.t_ns > last_ns:
+                last_ns = frame.t_ns
+                yield frame
+
+
+def play(model: Path, run: Sequence[Path], ablation: Ablation = NOTHING_MISSING) -> Played:
+    """One run through a fresh engine, as it would have gone live; a normal one is also forecast."""
+    read = [Recording.verified(path) for path in run]
+    checkpoint = checkpoint_for(model, read[-1].plant)
+    engine = ablation.engine(checkpoint)
+    seen = (ablation.seen(frame, engine.plant) for frame in _frames([one.of(checkpoint.plant) for one in read]))
     changes: list[Anomaly] = []
     ticks_ns: list[int] = []
     parts: list[Ticks] = []
@@ -123,19 +146,20 @@ def play(model: Path, path: Path, ablation: Ablation = NOTHING_MISSING) -> Playe
         ticks_ns.extend(frame.t_ns for frame in some)
         ticks, changed = engine.catch_up(some)
         changes.extend(changed)
-        parts.extend([ticks] if ticks is not None and recording.kind == "normal" else [])
+        parts.extend([ticks] if ticks is not None and all(one.kind == NORMAL for one in read) else [])
+    name = " ".join(map(str, run))
     if not ticks_ns:
-        raise ConfigError(f"{path}: holds no tick; nothing can be evaluated on it")
+        raise ConfigError(f"{name}: holds no tick; nothing can be evaluated on it")
     played = Played(
-        recording=str(path),
+        recording=name,
         t0_ns=ticks_ns[0],
         t1_ns=ticks_ns[-1],
-        events=tuple(recording.events),
+        events=tuple(dict.fromkeys(event for one in read for event in one.events)),
         changes=tuple(changes),
         forecast=foresee(engine.model, Ticks.concat(parts)) if parts else None,
         knows_little=_knows_little(changes, engine.flags),
     )
-    log.info("%s: %d ticks, %d raises", path, len(ticks_ns), len(raises(changes)))
+    log.info("%s: %d ticks, %d raises", name, len(ticks_ns), len(raises(changes)))
     return played
 
 
@@ -228,6 +252,16 @@ def false_raises(played: Played) -> list[Anomaly]:
     return [a for a in raises(played.changes) if any(start <= a.t_ns < end for start, end in spans)]
 
 
+def ignored_raises(played: Played) -> list[Anomaly]:
+    """Raises in what is to be ignored, and in no fault."""
+
+    def within(t_ns: int, events: Iterable[Event]) -> bool:
+        return any(event.onset_ns <= t_ns <= _end_ns(played, event) for event in events)
+
+    ignored = [event for event in played.events if event.ignore]
+    return [a for a in raises(played.changes) if within(a.t_ns, ignored) and not within(a.t_ns, played.faults)]
+
+
 def normal_hours(played: Played) -> float:
     """Duration of normal time [h]."""
     return sum(end - start for start, end in normal_spans(played)) / NS_PER_S / 3600.0
@@ -248,6 +282,11 @@ def in_words(report: Mapping[str, Any]) -> str:
         f"{found} of {len(rows)} faults found, {report['false_raises']} false raises in {report['normal_hours']:g} h "
         "of normal operation"
     )
+    if report["ignored_raises"]:
+        text += (
+            f"; {report['ignored_raises']} raises in maintenance, or where an alarm stood that nobody has called good"
+        )
+        text += " or a fault (fusion mark), count as neither"
     if stood:
         text += (
             f"; at {stood} of those that were not found an anomaly stood already: the plant was not as in training "
@@ -269,6 +308,7 @@ def summary(played: Sequence[Played], meta: Mapping[str, Any], step_s: float = 1
         "false_raises_per_day": round(24.0 * len(wrong) / hours, 3) if hours > 0 else None,
         "normal_hours": round(hours, 3),
         "false_raises": len(wrong),
+        "ignored_raises": sum(len(ignored_raises(p)) for p in played),
         "knows_little": {p.recording: p.knows_little for p in played if p.knows_little},
         "forecast": skills([p.forecast for p in played if p.forecast is not None], step_s),
         "gauges": dict(meta["gauges"]),

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fusion.checkpoint import load_checkpoint
+from fusion.checkpoint import checkpoint_for
 from fusion.errors import ConfigError
 from fusion.evaluation.ablation import NOTHING_MISSING, Ablation
 from fusion.recordings.recording import Recording
@@ -72,7 +72,8 @@ def _judge(model: Path, folder: Path, pair: Mapping[str, Any], ablation: Ablatio
 
 def _side(model: Path, path: Path, t_ns: int, ablation: Ablation) -> float:
     recording = Recording.verified(path)
-    engine = ablation.engine(load_checkpoint(model, recording.plant), with_silent=True)
+    engine = ablation.engine(checkpoint_for(model, recording.plant), with_silent=True)
+    recording = recording.of(engine.plant)
     builder = TickBuilder(engine.plant, engine.model.stem)
     for frame in frames(recording):
         builder.add(ablation.seen(frame, recording.plant))

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator  # type: ignore[import-untyped]
 
-from fusion.checkpoint import load_checkpoint
+from fusion.checkpoint import checkpoint_for
 from fusion.errors import ConfigError
 from fusion.inference import TICKS_AT_ONCE, Engine
 from fusion.plant import parse_moves
@@ -36,7 +36,8 @@ def whatif(model: Path, path: Path, at_s: float, moves: Sequence[str], horizon_s
         RecordingError: where it is missing or damaged.
     """
     recording = Recording.verified(path)
-    engine = Engine(load_checkpoint(model, recording.plant))
+    engine = Engine(checkpoint_for(model, recording.plant))
+    recording = recording.of(engine.plant)
     wanted = parse_moves(moves, recording.plant)
     longest = engine.model.world_model.horizon_s[-1]
     if not ACTION_STEP_S <= horizon_s <= longest:

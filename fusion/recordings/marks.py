@@ -16,7 +16,7 @@ from pathlib import Path
 from fusion.alarms import MarkKind, MarkOrder
 from fusion.errors import ConfigError
 from fusion.plain import decode, plain
-from fusion.recordings.recording import LAST_NS, Event
+from fusion.recordings.recording import LAST_NS, MARKED, NORMAL, Event
 from fusion.records import Anomaly, AnomalyState
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ class Mark:
             onset_ns=self.onset_ns,
             end_ns=self.end_ns,
             nuisance=self.kind is MarkKind.GOOD,
+            ignore=self.kind in (MarkKind.MAINTENANCE, MarkKind.ALARM),
             kind=self.verdict,
             modalities=self.modalities,
             signals=self.signals,
@@ -114,6 +115,10 @@ class Journal:
             os.fsync(stream.fileno())
         self._marks[mark.name] = mark
 
+    def named(self, name: str) -> Mark | None:
+        """The mark that has a name."""
+        return self._marks.get(name)
+
     def ordered(self, order: MarkOrder, now_ns: int) -> Mark:
         """The mark that an order asks for.
 
@@ -122,7 +127,7 @@ class Journal:
         """
         if not order.by.strip():
             raise ConfigError(f"mark {order.name!r}: by is missing; say who says so")
-        before = self._marks.get(order.name)
+        before = self.named(order.name)
         begun_ns = now_ns if before is None or before.end_ns is not None else before.onset_ns
         onset_ns = begun_ns if order.t_from_ns is None else order.t_from_ns
         return Mark(name=order.name, kind=order.kind, onset_ns=onset_ns, end_ns=order.t_to_ns, by=order.by)
@@ -140,5 +145,5 @@ def holding(marks: Sequence[Mark], t0_ns: int, t1_ns: int) -> list[Mark]:
 
 
 def kind_of(marks: Sequence[Mark]) -> str:
-    """What a recording with these marks shows: ``normal``, to train on, or ``fault``."""
-    return "normal" if all(mark.kind is MarkKind.GOOD for mark in marks) else "fault"
+    """What a recording with these marks shows: ``normal``, or ``marked``, of which the rest may be trained on."""
+    return NORMAL if all(mark.kind is MarkKind.GOOD for mark in marks) else MARKED

@@ -76,7 +76,7 @@ class MediaWriter:
 
 
 class MediaReader:
-    """Iterates the samples of an MCAP file in the order in which they were written."""
+    """Iterates the samples of an MCAP file of a plant's signals, in the order in which they were written."""
 
     def __init__(self, file: Path, plant: Plant) -> None:
         self._file = file
@@ -90,6 +90,8 @@ class MediaReader:
         """
         decoders: dict[str, PictureDecoder] = {}
         for topic, message, log_ns, publish_ns in _messages(self._file):
+            if topic not in self._plant.by_name:
+                continue
             try:
                 value = self._decode(topic, message, decoders)
             except (av.FFmpegError, KeyError, ValueError) as error:

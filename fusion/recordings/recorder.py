@@ -24,6 +24,7 @@ from fusion.clock import CLOCK
 from fusion.errors import ConfigError, RecordingError
 from fusion.files import hold
 from fusion.plant import Modality, Plant
+from fusion.recordings import normal
 from fusion.recordings.held import Held
 from fusion.recordings.marks import Journal, Mark, kind_of
 from fusion.recordings.recording import Event, Recording, arrival_ns
@@ -171,8 +172,8 @@ class Recorder:
     def open_s(self) -> float:
         """Time of normal operation in the segment that is open [s]."""
         since_ns, now_ns = self._segment_ns, self._now_ns()
-        normal = since_ns and kind_of(self._journal.within(since_ns, now_ns)) == "normal"
-        return (now_ns - since_ns) / NS_PER_S if normal else 0.0
+        spans = normal.spans(since_ns, now_ns, self._label((since_ns, now_ns))[1]) if since_ns else []
+        return sum(end_ns - start_ns for start_ns, end_ns in spans) / NS_PER_S
 
     def cut(self) -> None:
         """Close the open segment before its time."""
@@ -214,9 +215,10 @@ class Recorder:
                 return
 
     def _note(self, mark: Mark) -> None:
+        said = [before for before in (self._journal.named(mark.name), mark) if before is not None]
         self._journal.add(mark)
         for segment in self.segments():
-            if mark.overlaps(*segment.span_ns):
+            if any(one.overlaps(*_settling(segment.span_ns)) for one in said):
                 relabel(segment.path, *self._label(segment.span_ns))
 
     def _write(self, item: Item | Mark) -> None:
@@ -278,7 +280,7 @@ class Recorder:
         return place
 
     def _label(self, span_ns: tuple[int, int]) -> tuple[str, list[Event]]:
-        marks = self._journal.within(*span_ns)
+        marks = self._journal.within(*_settling(span_ns))
         return kind_of(marks), [mark.event() for mark in marks]
 
     def _make_room(self) -> None:
@@ -337,6 +339,11 @@ class Recorder:
         if torn is not None:
             with contextlib.suppress(OSError):
                 torn.abandon()
+
+
+def _settling(span_ns: tuple[int, int]) -> tuple[int, int]:
+    """A span [UTC ns] and the time before it from which on a plant may still settle in it."""
+    return span_ns[0] - round(normal.SETTLING_S * NS_PER_S), span_ns[1]
 
 
 def _first_ns(item: Item) -> int:

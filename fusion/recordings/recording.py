@@ -8,9 +8,10 @@ time = source time, log time = arrival), ``media.parquet`` one row per media mes
 
 from __future__ import annotations
 
+import copy
 import heapq
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -21,7 +22,7 @@ import polars as pl
 from fusion.errors import ConfigError, PlantMismatch, RecordingError
 from fusion.files import sha256_of, within
 from fusion.plain import decode, plain
-from fusion.plant import Plant
+from fusion.plant import Plant, clause, unrecorded
 from fusion.plant_file import load_plant
 from fusion.recordings.media import MediaReader
 from fusion.recordings.tables import (
@@ -34,7 +35,7 @@ from fusion.recordings.tables import (
 from fusion.records import NS_PER_S, Columns, Item, Quality, Sample
 
 FORMAT = "fusion-recording/1"
-NORMAL, FAULT, LABELLED = "normal", "fault", "labelled"
+NORMAL, FAULT, LABELLED, MARKED = "normal", "fault", "labelled", "marked"
 SOFTWARE = "0.1.0"
 MANIFEST, PLANT, SCENARIO = "manifest.json", "plant.yaml", "scenario.yaml"
 PROCESS, HEARTBEATS, TRUTH = "process.parquet", "heartbeats.parquet", "truth.parquet"
@@ -52,7 +53,8 @@ _DESCRIBED: dict[str, Plant] = {}
 class Event:
     """One fault or nuisance: times are UTC nanoseconds, severity 0..1.
 
-    One that was entered by hand has a name and its times; without an end it lasts to that of the recording.
+    One that was entered by hand has a name and its times; without an end it lasts to that of the recording. What is to
+    be ignored is neither normal nor a fault to be found: maintenance, or an alarm on which nobody has decided.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Event:
     ramp_s: float = 0.0
     severity: float = 1.0
     nuisance: bool = False
+    ignore: bool = False
     kind: str = ""
     modalities: tuple[str, ...] = ()
     signals: tuple[str, ...] = ()
@@ -115,7 +118,7 @@ class Recording:
         self.path = path
         self._manifest = read_manifest(path / MANIFEST)
         self._check_files()
-        self.plant = self._described()
+        self.plant = self._recorded = self._described()
 
     def _described(self) -> Plant:
         """The plant as it was; the recordings of a folder share it, so that many are opened in no time."""
@@ -154,6 +157,21 @@ class Recording:
         recording.verify()
         return recording
 
+    def of(self, plant: Plant) -> Self:
+        """The same recording as one of a plant whose description was changed since: without what that no longer has.
+
+        Raises:
+            PlantMismatch: naming what of the plant was not recorded, or was otherwise.
+        """
+        if lacking := unrecorded(plant, self._recorded):
+            raise PlantMismatch(
+                f"{self.path}: recorded on plant {self._recorded.name!r} ({self._recorded.fingerprint[:12]}), another "
+                f"plant than {plant.name!r} ({plant.fingerprint[:12]}): {clause(lacking)}"
+            )
+        seen = copy.copy(self)
+        seen.plant = plant
+        return seen
+
     @property
     def manifest(self) -> dict[str, Any]:
         """What the recording says of itself, as plain values."""
@@ -161,12 +179,15 @@ class Recording:
 
     @property
     def has_media(self) -> bool:
-        """Whether pictures, sound or point clouds were recorded."""
-        return MEDIA in self._manifest.files
+        """Whether pictures, sound or point clouds of the plant were recorded."""
+        return MEDIA in self._manifest.files and any(s.name in self._recorded.by_name for s in self.plant.media)
 
     @property
     def kind(self) -> str:
-        """What the recording shows: ``normal``, ``fault``, or ``labelled``, where its events are all that was wrong."""
+        """What the recording shows: ``normal``, ``fault``, or ``labelled``, where its events are all that was wrong.
+
+        ``marked`` is labelled by people and alarms while it ran, so that its beginning is that of nothing.
+        """
         return self._manifest.kind
 
     @property
@@ -204,7 +225,7 @@ class Recording:
 
     def table(self) -> pl.DataFrame:
         """All process values, one row each, in order of arrival."""
-        return read_table(self.path / PROCESS, PROCESS_SCHEMA).cast(PROCESS_SCHEMA)  # type: ignore[arg-type]
+        return self._process().cast(PROCESS_SCHEMA)  # type: ignore[arg-type]
 
     def newest_ns(self) -> dict[str, int]:
         """The last time stamp of each tag that has a value [UTC ns].
@@ -264,13 +285,22 @@ class Recording:
             yield min([start, *(arrival_ns(beat) for beat in found[:1])]), [*batches, *found]
 
     def _process_table(self) -> ProcessTable:
-        return ProcessTable(read_table(self.path / PROCESS, PROCESS_SCHEMA))
+        return ProcessTable(self._process())
+
+    def _process(self) -> pl.DataFrame:
+        return self._own(read_table(self.path / PROCESS, PROCESS_SCHEMA))
+
+    def _own(self, table: pl.DataFrame) -> pl.DataFrame:
+        """The rows of signals that the plant has."""
+        if self.plant.by_name.keys() >= self._recorded.by_name.keys():
+            return table
+        return table.filter(pl.col("signal").cast(pl.String).is_in(list(self.plant.by_name)))
 
     def heartbeats(self) -> pl.DataFrame:
         """Which signals were known to be alive when, without a change; empty where none was recorded."""
         if HEARTBEATS not in self._manifest.files:
             return pl.DataFrame(schema=HEARTBEAT_SCHEMA)
-        return read_table(self.path / HEARTBEATS, HEARTBEAT_SCHEMA)
+        return self._own(read_table(self.path / HEARTBEATS, HEARTBEAT_SCHEMA))
 
     def _beats(self) -> list[Columns]:
         return heartbeats(self.heartbeats())
@@ -279,7 +309,7 @@ class Recording:
         """Signal, times, quality and clock of each picture, chunk and cloud; empty where there is none."""
         if not self.has_media:
             return pl.DataFrame(schema=INDEX_SCHEMA)
-        return read_table(self.path / MEDIA_INDEX, INDEX_SCHEMA)
+        return self._own(read_table(self.path / MEDIA_INDEX, INDEX_SCHEMA))
 
     def _media_items(self, index: pl.DataFrame) -> Iterator[Sample]:
         """Media in order of arrival; what was written out of order waits until its turn is certain."""
@@ -314,6 +344,15 @@ def _stamped(sample: Sample, quality: int, clock: str) -> Sample:
         clock=clock,
         replayed=True,
     )
+
+
+def recordings_in(places: Sequence[Path]) -> list[Path]:
+    """Folders of recordings; one that holds some, such as a recorder's, stands for all that are closed there."""
+    found: list[Path] = []
+    for place in places:
+        parts = sorted(manifest.parent for manifest in place.glob(f"*/{MANIFEST}") if not manifest.parent.suffix)
+        found += [place] if (place / MANIFEST).is_file() or not parts else parts
+    return found
 
 
 def arrival_ns(item: Item) -> int:

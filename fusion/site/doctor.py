@@ -13,10 +13,10 @@ from typing import Any
 from connectors.kinds import source_of
 from fusion.certificates import read_certificate
 from fusion.clock import CLOCK, iso_time
-from fusion.daemon.learning import first_hours, too_early
+from fusion.daemon.learning import first_hours, learnable_hours, too_early
 from fusion.daemon.settings import DaemonConfig, load_daemon_config
-from fusion.daemon.succession import first_model, load_model
-from fusion.errors import BrokerError, ConfigError, FusionError
+from fusion.daemon.succession import first_model, learned, load_model
+from fusion.errors import BrokerError, ConfigError, FusionError, PlantMismatch
 from fusion.model_store import ModelStore
 from fusion.mqtt.broker import Broker
 from fusion.mqtt.connection import Connection
@@ -220,8 +220,8 @@ def _model(config: DaemonConfig, plant: Plant) -> Check:
     except ConfigError as error:
         return Check(State.FAIL, "model", str(error), "let it be learned, or name one")
     if place is None:
-        hours = sum((r.span_ns[1] - r.span_ns[0]) / NS_PER_S / 3600 for r in kept(config) if r.kind == "normal")
-        text = f"none yet: {hours:.2f} of {first_hours(config.learn, plant):.3g} h of normal operation recorded"
+        hours, needed_h = learnable_hours(kept(config), plant), first_hours(config.learn, plant)
+        text = f"none yet: {hours:.2f} of {needed_h:.3g} h of normal operation recorded"
         said = "; ".join(filter(None, (text, too_early(config.learn, plant))))
         return Check(State.WARN, "model", said, "it comes by itself while `fusion up` or `fusion run` records")
     if not place.exists():
@@ -229,10 +229,14 @@ def _model(config: DaemonConfig, plant: Plant) -> Check:
         return Check(State.WARN, "model", f"{place}: none yet", advice)
     try:
         checkpoint = load_model(config, place, plant)
+    except PlantMismatch as error:
+        if not learned(config, place):
+            return Check(State.FAIL, "model", str(error), "train again, or undo the change of the plant")
+        hours = learnable_hours(kept(config), plant)
+        advice = f"another is learned from the {hours:.2f} h that are recorded, or undo the change of the plant"
+        return Check(State.WARN, "model", str(error), advice)
     except ConfigError as error:
-        return Check(
-            State.FAIL, "model", str(error), "train again, go back to another, or undo the change of the plant"
-        )
+        return Check(State.FAIL, "model", str(error), "train again, or go back to another")
     return Check(State.OK, "model", f"{checkpoint.model_id} fits the plant{_chosen(config)}")
 
 

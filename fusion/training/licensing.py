@@ -12,7 +12,7 @@ from control.advice.excitation import excitations
 from control.advice.gains import response_times
 from control.advice.licence import Licence
 from control.advice.steptest import StepTest, StepTestConfig, propose
-from fusion.checkpoint import Checkpoint, load_checkpoint
+from fusion.checkpoint import Checkpoint, checkpoint_for, load_checkpoint
 from fusion.errors import ConfigError
 from fusion.plain import plain
 from fusion.recordings.recording import Recording
@@ -74,7 +74,7 @@ def step_tests(model: Path, recordings: Sequence[Path], config: StepTestConfig |
 
 def _read(model: Path, recordings: Sequence[Path]) -> tuple[Checkpoint, list[Ticks]]:
     read = [Recording.verified(path) for path in recordings]
-    checkpoint = load_checkpoint(model, one_plant(read))
+    checkpoint = checkpoint_for(model, one_plant(read))
     runs = [run for r in read if len(run := ticks(r, checkpoint.plant)) >= LEAST_TICKS]
     if not runs:
         raise ConfigError(f"licence: no recording has {LEAST_TICKS} ticks; nothing can be said of shorter ones")

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fusion.errors import PlantMismatch
 from fusion.files import check_place
-from fusion.plant import Modality, Plant, difference
+from fusion.plant import Modality
 from fusion.recordings.recording import Recording
 from fusion.records import NS_PER_S
 from fusion.timeline.history import process_grid
+from fusion.training.ticks import one_plant
 from models.progression.life import LifeIndex, fit_life
 from models.progression.life_file import save_life
 from models.scaling import Floats
@@ -26,15 +26,12 @@ def train_life(lives: Sequence[Sequence[Path]], out: Path, point_s: float | None
     """An index from lives, each of one or more recordings that end with it; written to a file.
 
     Raises:
-        ConfigError: where there are too few, they are of several plants, or the file cannot be written.
+        ConfigError: where there are too few, one is of another plant than the latest, or the file cannot be written.
     """
     check_place("--out", out)
     read = [[Recording.verified(folder) for folder in life] for life in lives]
-    plant = read[0][0].plant
-    for folder, recording in zip((f for life in lives for f in life), (r for life in read for r in life), strict=True):
-        if recording.plant.fingerprint != plant.fingerprint:
-            raise PlantMismatch(f"{folder}: of another plant: {difference(plant, recording.plant)}")
-    found = [[_rows(recording, plant) for recording in life] for life in read]
+    plant = one_plant([recording for life in read for recording in life])
+    found = [[_rows(recording.of(plant)) for recording in life] for life in read]
     if point_s is None:
         lengths = [sum(len(t_ns) for t_ns, _ in life) * plant.step_s for life in found]
         point_s = max(float(np.median(lengths)) / POINTS, plant.step_s)
@@ -44,10 +41,10 @@ def train_life(lives: Sequence[Sequence[Path]], out: Path, point_s: float | None
     return made
 
 
-def _rows(recording: Recording, plant: Plant) -> tuple[np.ndarray, Floats]:
+def _rows(recording: Recording) -> tuple[np.ndarray, Floats]:
     """Times [T] and tags [T, S] of a recording; NaN where there is no usable value."""
     grid = process_grid(recording)
-    columns, _ = process_columns(plant, [s.name for s in recording.plant.of(Modality.PROCESS)])
+    columns, _ = process_columns(recording.plant, [s.name for s in recording.plant.of(Modality.PROCESS)])
     return grid.t_ns, np.where(grid.observed, grid.value, np.nan)[:, columns]
 
 

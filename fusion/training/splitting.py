@@ -1,11 +1,11 @@
 """Normal runs by use: the latest calibrate, the ones before decide on the networks, the rest train.
 
-Runs with media and runs of tags alone are split each by themselves. Five recordings of a kind or more are dealt out
-whole; fewer are cut by time. Between the parts lies a gap of the longest horizon, so that nothing a part is asked to
-foresee happened in the part before; of less than five hours it is a thirtieth, of which a gap would take too much. The
-slow averages of the past start anew with every part: no part remembers the one before, and none is so short that they
-could not settle. Where a plant has several operating states, what calibrates reaches back until it holds its share of
-each: a standstill at the end sets no limits for a plant that runs.
+Runs with media and runs of tags alone are split each by themselves. Five runs of a kind or more are dealt out whole;
+fewer, or such as are too short for it, are cut by time. Between the parts lies a gap of the longest horizon, so that
+nothing a part is asked to foresee happened in the part before; of less than five hours it is a thirtieth, of which a
+gap would take too much. The slow averages of the past start anew with every part: no part remembers the one before, and
+none is so short that they could not settle. Where a plant has several operating states, what calibrates reaches back
+until it holds its share of each: a standstill at the end sets no limits for a plant that runs.
 """
 
 from __future__ import annotations
@@ -96,8 +96,17 @@ def _split(kind: Sequence[Ticks], config: TrainConfig, states: OperatingStates, 
     """Runs of one kind, by use; ``limiting`` are those that limits rest on."""
     wanted_h = calibration_hours(hours(kind), config, media=bool(kind[0].media), limiting=limiting)
     reach_h = _reach_h(kind, wanted_h, states)
-    cut = _by_time(kind, reach_h, config) if len(kind) < FEW else None
-    return cut or _by_run(kind, reach_h, config)
+    dealt = _by_run(kind, reach_h, config)
+    if len(kind) >= FEW and _enough(dealt, _step_ns(kind[0]) / 1e9):
+        return dealt
+    return _by_time(kind, reach_h, config) or dealt
+
+
+def _enough(split: Split, step_s: float) -> bool:
+    """Whether each use has the ticks it needs, which runs between marks may be too short for."""
+    least = LEAST_TRAINING, LEAST_HELD_OUT, _least_calibration(step_s)
+    parts = split.training, split.held_out, split.calibration
+    return all(sum(map(len, part)) >= ticks for part, ticks in zip(parts, least, strict=True))
 
 
 def _reach_h(kind: Sequence[Ticks], wanted_h: float, states: OperatingStates) -> float:

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from rich.progress import Progress
 
-from fusion.errors import ConfigError, PlantMismatch
+from fusion.errors import ConfigError
 from fusion.files import whole_file
-from fusion.plant import Modality, Plant, difference
+from fusion.plant import Modality, Plant
 from fusion.recordings import normal
-from fusion.recordings.recording import FAULT, LABELLED, LAST_NS, MANIFEST, Recording
+from fusion.recordings.recording import FAULT, LAST_NS, MANIFEST, NORMAL, Recording
 from fusion.records import NS_PER_S
 from fusion.timeline.history import frames, process_grid
 from fusion.timeline.process import ProcessGrid
@@ -33,20 +33,21 @@ ALL = (0, LAST_NS)
 def ticks(recording: Recording, plant: Plant | None = None) -> Ticks:
     """A recording as model input: features and patches of all media, one row per tick.
 
-    Columns are in the order of ``plant``, which may list the recorded signals otherwise; default: as recorded.
+    It is read as one of ``plant``, whose description may have changed since; default: as recorded.
     """
-    plant = plant or recording.plant
+    recording = recording if plant is None else recording.of(plant)
+    plant = recording.plant
     if not recording.has_media:
-        return _grid_ticks(recording, plant, process_grid(recording))
+        return _grid_ticks(plant, process_grid(recording))
     builder = TickBuilder(plant, FeatureStem(plant))
     for frame in frames(recording):
         builder.add(frame)
     return builder.ticks()
 
 
-def _grid_ticks(recording: Recording, plant: Plant, grid: ProcessGrid) -> Ticks:
+def _grid_ticks(plant: Plant, grid: ProcessGrid) -> Ticks:
     """Bulk way for process values alone; the same masks as a ``Frame`` has."""
-    tags, actions = process_columns(plant, [s.name for s in recording.plant.of(Modality.PROCESS)])
+    tags, actions = process_columns(plant, [s.name for s in plant.of(Modality.PROCESS)])
     return Ticks(
         t_ns=grid.t_ns,
         tags=grid.value.take(tags, axis=1),
@@ -60,15 +61,14 @@ def _grid_ticks(recording: Recording, plant: Plant, grid: ProcessGrid) -> Ticks:
     )
 
 
-def cache_ticks(recordings: Sequence[Recording], cache: Path, bar: Progress) -> list[Path]:
+def cache_ticks(recordings: Sequence[Recording], plant: Plant, cache: Path, bar: Progress) -> list[Path]:
     """Files with the normal ticks of recordings in order of time; computed on all cores, cached by content.
 
-    All have the columns of the first recording's plant. Of a labelled recording each stretch without faults is a file.
+    All have the columns of the plant. Of a labelled or marked recording each normal stretch is a file.
     """
     used = sorted((r for r in recordings if r.kind != FAULT), key=lambda r: r.manifest["t0_ns"])
     if len(used) < len(recordings):
         log.info("%d recordings hold faults and are left out of training", len(recordings) - len(used))
-    plant = recordings[0].plant
     jobs = [(r.path, plant, _pieces(r, cache / digest(r, plant))) for r in used]
     missing = [job for job in jobs if not all(file.is_file() for file in job[2])]
     task = bar.add_task("reading recordings", total=len(missing))
@@ -82,11 +82,10 @@ def cache_ticks(recordings: Sequence[Recording], cache: Path, bar: Progress) -> 
 
 def _pieces(recording: Recording, place: Path) -> dict[Path, tuple[int, int]]:
     """A file for each normal stretch of a recording, and the stretch [UTC ns]."""
-    if recording.kind != LABELLED:
+    if recording.kind == NORMAL:
         return {place.with_suffix(".npz"): ALL}
-    start_ns, end_ns = recording.span_ns
     least_ns = SHORTEST * round(recording.plant.step_s * NS_PER_S)
-    found = [span for span in normal.spans(start_ns, end_ns, recording.events) if span[1] - span[0] > least_ns]
+    found = [span for span in normal.of(recording) if span[1] - span[0] > least_ns]
     return {place.with_name(f"{place.name}-{i}.npz"): span for i, span in enumerate(found)}
 
 
@@ -100,24 +99,20 @@ def _cache_ticks(job: tuple[Path, Plant, Mapping[Path, tuple[int, int]]]) -> Non
 
 
 def digest(recording: Recording, plant: Plant) -> str:
-    """Names what is recorded and the order of the columns it is read to."""
-    order = "\n".join(signal.name for signal in plant.signals)
-    return hashlib.sha256((recording.path / MANIFEST).read_bytes() + order.encode()).hexdigest()[:24]
+    """Names what is recorded and the columns it is read to."""
+    columns = "\n".join(map(repr, plant.signals))
+    return hashlib.sha256((recording.path / MANIFEST).read_bytes() + columns.encode()).hexdigest()[:24]
 
 
 def one_plant(recordings: Sequence[Recording]) -> Plant:
-    """The plant of all recordings.
+    """The plant of all recordings, as the latest describes it.
 
     Raises:
         ConfigError: where there is none, PlantMismatch: naming one of another plant.
     """
     if not recordings:
         raise ConfigError("training needs at least one recording")
-    plant = recordings[0].plant
+    plant = max(recordings, key=lambda recording: recording.span_ns).plant
     for recording in recordings:
-        if recording.plant.fingerprint != plant.fingerprint:
-            raise PlantMismatch(
-                f"{recording.path}: another plant than {recordings[0].path}: {difference(plant, recording.plant)}; "
-                "train on one plant at a time"
-            )
+        recording.of(plant)
     return plant

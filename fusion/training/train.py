@@ -33,7 +33,7 @@ from fusion.files import whole_file
 from fusion.plain import plain
 from fusion.plant import Plant
 from fusion.progress import Bars
-from fusion.recordings.recording import LABELLED, LAST_NS, Recording
+from fusion.recordings.recording import LABELLED, LAST_NS, Recording, recordings_in
 from fusion.records import NS_PER_S
 from fusion.state import dump_state
 from fusion.training.baselines import floor_skills
@@ -103,11 +103,15 @@ def run(arguments: argparse.Namespace) -> None:
     with distributed.one_voice():
         config = train_config(arguments.overrides)
         with distributed.joined(distributed.device(config.device), config.timeout_s):
-            train(arguments.recording, arguments.out, config)
+            train(recordings_in(arguments.recording), arguments.out, config)
 
 
-def train(recordings: Sequence[Path], out: Path, config: TrainConfig, ticks: Path | None = None) -> None:
+def train(
+    recordings: Sequence[Path], out: Path, config: TrainConfig, ticks: Path | None = None, plant: Plant | None = None
+) -> None:
     """Train on recordings of one plant and write the model folder ``out`` with its report and logs.
+
+    ``plant`` is as it is described now; default: as the latest recording describes it.
 
     What is not finished lies in ``OUT.work``. With ``seconds=inf`` the loss curve follows from recordings, seed and
     settings alone, whether or not a kill came between; see ``models.training.fitter.Fitter`` for what a bound in
@@ -122,7 +126,7 @@ def train(recordings: Sequence[Path], out: Path, config: TrainConfig, ticks: Pat
     torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // distributed.local("WORLD_SIZE", 1)))
     work = out.with_name(out.name + ".work")
     with _bar() as bar:
-        basis, own = distributed.led(lambda: prepare(recordings, config, work, ticks or work, bar))
+        basis, own = distributed.led(lambda: prepare(recordings, config, work, ticks or work, bar, plant))
         split = own[0] if own else split_runs([Ticks.load(file) for file in basis.files], config, basis.states)
         trained = fit(basis, split, config, work, bar)
 
@@ -185,9 +189,9 @@ def decisive(config: TrainConfig) -> dict[str, Any]:
     return settings
 
 
-def _claim(work: Path, recordings: Sequence[Recording], config: TrainConfig) -> None:
+def _claim(work: Path, recordings: Sequence[Recording], plant: Plant, config: TrainConfig) -> None:
     """Drop the state of another training than this one."""
-    claim = json.dumps([decisive(config), [digest(recording, recordings[0].plant) for recording in recordings]])
+    claim = json.dumps([decisive(config), [digest(recording, plant) for recording in recordings]])
     file = work / "claim.json"
     if not file.is_file() or file.read_text() != claim:
         (work / STATE).unlink(missing_ok=True)
@@ -199,15 +203,20 @@ def _claim(work: Path, recordings: Sequence[Recording], config: TrainConfig) -> 
 
 
 def prepare(
-    recordings: Sequence[Path], config: TrainConfig, work: Path, ticks: Path, bar: Progress
+    recordings: Sequence[Path],
+    config: TrainConfig,
+    work: Path,
+    ticks: Path,
+    bar: Progress,
+    plant: Plant | None = None,
 ) -> tuple[Basis, tuple[Split, Monitors]]:
     """Recordings to ticks, linear core and monitors: what comes before the networks."""
     found = [Recording(path) for path in recordings]
-    plant = one_plant(found)
+    plant = plant or one_plant(found)
     for folder in (work, ticks):
         folder.mkdir(parents=True, exist_ok=True)
-    _claim(work, found, config)
-    files = cache_ticks(found, ticks, bar)
+    _claim(work, found, plant, config)
+    files = cache_ticks(found, plant, ticks, bar)
     runs = [Ticks.load(file) for file in files]
     states = fit_states(runs, plant)
     _say_states(states)

@@ -32,9 +32,10 @@ def run_train(arguments: argparse.Namespace) -> None:
 def _sweep(arguments: argparse.Namespace) -> None:
     from rich.console import Console
 
+    from fusion.recordings.recording import recordings_in
     from fusion.training.sweep import sweep, table
 
-    rows = sweep(arguments.recording, arguments.out, arguments.overrides)
+    rows = sweep(recordings_in(arguments.recording), arguments.out, arguments.overrides)
     Console().print(table(rows))
 
 

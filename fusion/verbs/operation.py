@@ -76,7 +76,9 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     from fusion.evaluation.evaluate import evaluate, in_words
     from fusion.evaluation.pairs import judge_pairs
     from fusion.progress import working
+    from fusion.recordings.recording import recordings_in
 
+    recordings = recordings_in(arguments.recording)
     if arguments.json:
         check_place("--json", arguments.json)
     if arguments.licence:
@@ -84,17 +86,17 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
 
         if arguments.pairs is not None or arguments.without or arguments.only:
             raise ConfigError("evaluate --licence takes --model and --recording alone")
-        write_report(licence_report(arguments.model, arguments.recording), arguments.json)
+        write_report(licence_report(arguments.model, recordings), arguments.json)
         return
     ablation = Ablation.parse(arguments.without, arguments.only)
     if arguments.pairs is not None:
-        if arguments.recording:
+        if recordings:
             raise ConfigError("evaluate takes --recording or --pairs, not both")
         with working(f"judging {arguments.pairs}"):
             report = judge_pairs(arguments.model, arguments.pairs, ablation=ablation)
     else:
-        with working(f"evaluating {len(arguments.recording)} recordings"):
-            report = evaluate(arguments.model, arguments.recording, ablation=ablation)
+        with working(f"evaluating {len(recordings)} recordings"):
+            report = evaluate(arguments.model, recordings, ablation=ablation)
         if arguments.json:
             say(in_words(report))
     write_report(report, arguments.json)
@@ -108,11 +110,12 @@ def _steptest(verb: argparse.ArgumentParser) -> None:
 
 def run_steptest(arguments: argparse.Namespace) -> None:
     """The smallest tests that would let the licence be granted; proposed, never run."""
+    from fusion.recordings.recording import recordings_in
     from fusion.training.licensing import step_tests
 
     if arguments.json:
         check_place("--json", arguments.json)
-    write_report({"tests": step_tests(arguments.model, arguments.recording)}, arguments.json)
+    write_report({"tests": step_tests(arguments.model, recordings_in(arguments.recording))}, arguments.json)
 
 
 def _whatif(verb: argparse.ArgumentParser) -> None:
