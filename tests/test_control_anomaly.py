@@ -8,7 +8,7 @@ from control.anomaly.calibration import SurpriseConfig, calibrate
 from control.anomaly.detector import FOREIGN, STANDING, Contributions, Detector, DetectorConfig
 from control.anomaly.evidence import EvidenceConfig, decide_kind, find
 from fusion.errors import ConfigError
-from fusion.plant import Modality
+from fusion.plant import Modality, Plant, Signal
 from fusion.records import AnomalyKind, AnomalyState, Energy, Origin, SignalBlame, Statistic
 
 
@@ -354,3 +354,21 @@ def test_a_sign_of_life_explains_what_has_just_been_raised_of_the_same_signal(dy
     assert ((raised_s, first.id) in [(t, a.id) for t, a in told if a.kind is AnomalyKind.SENSOR]) == bool(
         second.id in first.revision
     )
+
+
+def test_an_event_of_all_tags_stands_beside_another_in_the_same_sense(calibration):
+    names = tuple(f"T{i}" for i in range(20))
+    plant = Plant(name="wide", signals=tuple(Signal(name=n) for n in names), edges=(("T0", "T1"),))
+    energies = (*FAST[:4], alive("process", Modality.PROCESS))
+    detector = Detector(DetectorConfig(), dataclasses.replace(calibration, energies=energies), plant, "m1")
+    strange = row(calibration, **{"cross.process": 3.0})
+    replayed = strange.copy()
+    replayed[4] += 50.0 * calibration.threshold * calibration.scale[4]
+    shares = np.zeros((5, 20))
+    shares[:4, 0], shares[4] = 1.0, 0.05
+    known = Contributions(signals=names, shares=shares, residual=np.zeros(20))
+    drive(detector, strange, 20, contributions=known)
+    told = drive(detector, replayed, 200, start=20, contributions=known)
+    assert [a.kind for _, a in told if a.state is RAISED] == [AnomalyKind.SENSOR]
+    assert not [a for _, a in told if a.state is CLEARED]
+    assert [a.kind for a in detector.open] == [AnomalyKind.SENSOR] * 2

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from control.anomaly.belonging import Belonging, either
 from control.anomaly.calibration import STRANGE, Calibration, Surprise
 from control.anomaly.event import Event, blend, first_blamed, told
-from control.anomaly.evidence import Contributions, EvidenceConfig, Finding, blame_signals, by_group, find
+from control.anomaly.evidence import Contributions, EvidenceConfig, Finding, blame_signals, by_group, find, partakers
 from fusion.errors import ConfigError
 from fusion.plant import Plant
 from fusion.records import NS_PER_S, Anomaly, AnomalyKind, AnomalyState, Origin
@@ -290,7 +290,8 @@ class Detector:
         """The signals [G] that take part in factors [E]; None where that is not known."""
         if self._contributions is None:
             return None
-        return blame_signals(factor, self._contributions, self._config.evidence) >= self._config.evidence.partaking
+        config = self._config.evidence
+        return partakers(blame_signals(factor, self._contributions, config), config)
 
     def _looks_like(self, anomaly: Anomaly) -> str:
         """The id of the latest event of the same kind that blames the same signal most; "" without one."""
@@ -356,7 +357,7 @@ class Detector:
             blame = blame_signals(factor, self._contributions, self._config.evidence)
             o.blame = blend(o.blame, blame, alpha) if blame.any() else o.blame
             if t_ns - o.raised_ns <= self._config.join_s * NS_PER_S:
-                o.signals = either(o.signals, blame >= self._config.evidence.partaking)
+                o.signals = either(o.signals, partakers(blame, self._config.evidence))
         self._decide(o, t_ns)
 
     def _decide(self, o: Event, t_ns: int) -> None:

@@ -16,6 +16,7 @@ from fusion.errors import ConfigError
 from fusion.records import AnomalyKind, Energy, Origin, SignalBlame, Statistic
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 LEAST_SHARE = 1e-3  # of the blame, below which a signal is not named
 
 
@@ -26,7 +27,7 @@ class EvidenceConfig:
     Another modality agrees from ``agreeing`` of the strongest one's factor. What energies say of the instrument,
     averaged by their weight, decides from ``alone``. Factors below ``faint`` of the limit are no evidence.
     Energies that compare modalities say best which one is wrong: they count ``locating`` times in the blame. A signal
-    takes part in an event from a blame of ``partaking``.
+    takes part in an event from a blame of ``partaking``, or from half the largest where many share it.
     """
 
     agreeing: float = 0.6
@@ -94,6 +95,11 @@ def blame_signals(factor: Floats, contributions: Contributions, config: Evidence
     blamed = weights(factor, config) @ np.nan_to_num(contributions.shares)
     total = float(blamed.sum())
     return np.asarray(blamed / total if total > 0 else blamed)
+
+
+def partakers(blame: Floats, config: EvidenceConfig) -> Bools:
+    """The signals [G] that take part in what they are blamed for; none where nothing is."""
+    return np.asarray((blame > 0) & (blame >= min(config.partaking, 0.5 * float(blame.max(initial=0.0)))))
 
 
 def find(
