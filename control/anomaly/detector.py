@@ -157,6 +157,7 @@ class Detector:
             self._first_ns = t_ns
         changes = [change for o in list(self._open) for change in self._follow(o, t_ns, self._part(o, factor))]
         changes += self._watch(t_ns, factor, contributions)
+        changes += self._explained(t_ns, factor)
         self._last_ns = t_ns
         return changes
 
@@ -212,8 +213,7 @@ class Detector:
             return []
         onset_ns, self._above_since_ns = self._above_since_ns, None
         groups = {group for group, value in peaks.items() if value >= 1}
-        raised = self._raise(t_ns, onset_ns, groups, free)
-        return [raised, *self._explained(raised, t_ns)]
+        return [self._raise(t_ns, onset_ns, groups, free)]
 
     def _uncovered(self, factor: Floats, contributions: Contributions | None) -> Floats:
         """Factors [E] without what open events explain: their senses, but for signals that they have no part in.
@@ -269,19 +269,21 @@ class Detector:
             fresh.anomaly = replace(fresh.anomaly, revision=FOREIGN if foreign else STANDING)
         return self._tell(fresh, t_ns, AnomalyState.RAISED)
 
-    def _explained(self, raised: Anomaly, t_ns: int) -> list[Anomaly]:
-        """Recent events that blame first what a sign of life has now shown to be wrong are the instrument's."""
-        sign, known = self._open[-1], self._contributions
-        if not sign.dead or sign.anomaly.id != raised.id or sign.blame is None or known is None:
+    def _explained(self, t_ns: int, factor: Floats) -> list[Anomaly]:
+        """Events that blame first what a sign of life shows to be wrong, soon after them, are the instrument's."""
+        sign, known = next((o for o in self._open if o.dead), None), self._contributions
+        shown = np.where(self._alive, np.nan_to_num(factor), 0.0)
+        if sign is None or known is None or not (shown >= 1).any():
             return []
-        at_least = self._config.evidence.agreeing * float(sign.blame.max())
-        wrong = {name for name, share in zip(known.signals, sign.blame, strict=True) if share >= at_least}
+        blame = blame_signals(shown, known, self._config.evidence)
+        at_least = self._config.evidence.agreeing * float(blame.max())
+        wrong = {name for name, share in zip(known.signals, blame, strict=True) if share >= at_least}
         changes = []
-        for o in self._open[:-1]:
-            recent = t_ns - o.raised_ns <= self._config.join_s * NS_PER_S
+        for o in self._open:
+            recent = sign.raised_ns - o.raised_ns <= self._config.join_s * NS_PER_S
             if recent and not o.dead and o.anomaly.kind is AnomalyKind.PROCESS and first_blamed(o.anomaly) in wrong:
                 o.explained = True
-                said = f"{o.anomaly.kind} -> {AnomalyKind.SENSOR} at {first_blamed(o.anomaly)}: see {raised.id}"
+                said = f"{o.anomaly.kind} -> {AnomalyKind.SENSOR} at {first_blamed(o.anomaly)}: see {sign.anomaly.id}"
                 o.anomaly = replace(o.anomaly, kind=AnomalyKind.SENSOR, revision=said)
                 changes.append(self._tell(o, t_ns, AnomalyState.HELD))
         return changes
