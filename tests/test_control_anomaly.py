@@ -356,6 +356,17 @@ def test_a_sign_of_life_explains_what_has_just_been_raised_of_the_same_signal(dy
     )
 
 
+@pytest.mark.parametrize(("since", "kind"), [(0, AnomalyKind.SENSOR), (-400, AnomalyKind.PROCESS)])
+def test_what_begins_to_arrive_late_is_the_instruments_and_a_clock_that_is_long_known_excuses_nothing(
+    quick, calibration, since, kind
+):
+    known, late = contributions(camera=1.0), ("clock:camera",)
+    drive(quick, row(calibration), 400 + since, contributions=known)
+    drive(quick, row(calibration), -since, start=400 + since, contributions=known, flags=late)
+    drive(quick, row(calibration, camera=3.0), 60, start=400, contributions=known, flags=late)
+    assert [a.kind for a in quick.open] == [kind]
+
+
 def test_an_event_of_all_tags_stands_beside_another_in_the_same_sense(calibration):
     names = tuple(f"T{i}" for i in range(20))
     plant = Plant(name="wide", signals=tuple(Signal(name=n) for n in names), edges=(("T0", "T1"),))

@@ -28,6 +28,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 UNCALIBRATED = "uncalibrated:"
 SETTLING = "settling"
+CLOCK = "clock:"
 STANDING = "it stood when judging began: a fault, or a new operating level, which you may accept as normal"
 FOREIGN = (
     "it stood when judging began, far beyond all that the model was trained on: another operating point rather than a "
@@ -45,10 +46,10 @@ class DetectorConfig:
     Cleared below ``deadband`` of the limit for ``off_delay_s``: all energies of the event's senses, or the fast ones
     where they had been above, for the slow ones remember the fault longer than it lasts. Within ``join_s`` of its
     raise another sense or signal joins an event. Kind and blame follow the moment at which it stands out most for
-    ``decide_s``; later they are revised only where it stands out ``revise`` times as much, or where a sign of life
-    within ``join_s`` shows that the signal blamed first is itself at fault. Held events are reported every
-    ``update_s``. An event whose energies are all absent stays open for ``blind_s``. What slow energies still hold of
-    an event that was cleared raises nothing for ``residue_s``.
+    ``decide_s``; later they are revised only where it stands out ``revise`` times as much, or where a sign of life or
+    a clock flag within ``join_s`` shows that the signal blamed first is itself at fault. Held events are reported
+    every ``update_s``. An event whose energies are all absent stays open for ``blind_s``. What slow energies still
+    hold of an event that was cleared raises nothing for ``residue_s``.
 
     While the flag ``settling`` is given, for ``settling_s`` after a move of the operator, energies of the origins in
     ``settling`` are judged by a limit larger by ``settling_factor``: a move takes the whole plant somewhere else, while
@@ -120,6 +121,7 @@ class Detector:
         self._fast = np.array([e.speed >= FAST and e.origin not in REMEMBERING for e in energies], bool)
         self._alive = np.array([e.origin is Origin.ALIVE for e in energies], bool)
         self._residue_until_ns = np.zeros(len(energies), np.int64)
+        self._clocks: dict[str, int] = {}
         self._belonging = Belonging(plant)
         self.surprise: Surprise | None = None
         settling = [energy.origin in config.settling for energy in energies]
@@ -146,7 +148,8 @@ class Detector:
         """Take the raw energies [E] of a tick (NaN where absent) and tell what changed.
 
         Flags: ``uncalibrated:<modality>`` excludes the energies of a modality, ``settling`` widens the limit of fast
-        energies. Returned are events raised, held (at a slow rate) and cleared, in that order of age.
+        energies, ``clock:<signal>`` says that stamps or arrivals of a signal are not what they were. Returned are
+        events raised, held (at a slow rate) and cleared, in that order of age.
         """
         factor = self._judge(energies_row, flags)
         largest_gap_s = max(self._config.largest_gap_s, 1.5 * self._calibration.step_s)
@@ -157,6 +160,8 @@ class Detector:
             self._first_ns = t_ns
         changes = [change for o in list(self._open) for change in self._follow(o, t_ns, self._part(o, factor))]
         changes += self._watch(t_ns, factor, contributions)
+        doubted = (flag.removeprefix(CLOCK) for flag in flags if flag.startswith(CLOCK))
+        self._clocks = {name: self._clocks.get(name, t_ns) for name in doubted}
         changes += self._explained(t_ns, factor)
         self._last_ns = t_ns
         return changes
@@ -270,23 +275,32 @@ class Detector:
         return self._tell(fresh, t_ns, AnomalyState.RAISED)
 
     def _explained(self, t_ns: int, factor: Floats) -> list[Anomaly]:
-        """Events that blame first what a sign of life shows to be wrong, soon after them, are the instrument's."""
-        sign, known = next((o for o in self._open if o.dead), None), self._contributions
-        shown = np.where(self._alive, np.nan_to_num(factor), 0.0)
-        if sign is None or known is None or not (shown >= 1).any():
-            return []
-        blame = blame_signals(shown, known, self._config.evidence)
-        at_least = self._config.evidence.agreeing * float(blame.max())
-        wrong = {name for name, share in zip(known.signals, blame, strict=True) if share >= at_least}
+        """Events that blame first what is shown to be wrong about when they were raised are the instrument's."""
+        wrong = self._signs(factor)
         changes = []
         for o in self._open:
-            recent = sign.raised_ns - o.raised_ns <= self._config.join_s * NS_PER_S
-            if recent and not o.dead and o.anomaly.kind is AnomalyKind.PROCESS and first_blamed(o.anomaly) in wrong:
+            blamed = first_blamed(o.anomaly)
+            if o.dead or o.anomaly.kind is not AnomalyKind.PROCESS or blamed not in wrong:
+                continue
+            shown_ns, why = wrong[blamed]
+            if abs(shown_ns - o.raised_ns) <= self._config.join_s * NS_PER_S:
                 o.explained = True
-                said = f"{o.anomaly.kind} -> {AnomalyKind.SENSOR} at {first_blamed(o.anomaly)}: see {sign.anomaly.id}"
+                said = f"{o.anomaly.kind} -> {AnomalyKind.SENSOR} at {blamed}: {why}"
                 o.anomaly = replace(o.anomaly, kind=AnomalyKind.SENSOR, revision=said)
                 changes.append(self._tell(o, t_ns, AnomalyState.HELD))
         return changes
+
+    def _signs(self, factor: Floats) -> dict[str, tuple[int, str]]:
+        """What is wrong with signals now, by name: since when, and in words."""
+        found = {name: (since_ns, "its clock, or when it arrives") for name, since_ns in self._clocks.items()}
+        sign, known = next((o for o in self._open if o.dead), None), self._contributions
+        shown = np.where(self._alive, np.nan_to_num(factor), 0.0)
+        if sign is not None and known is not None and (shown >= 1).any():
+            blame = blame_signals(shown, known, self._config.evidence)
+            at_least = self._config.evidence.agreeing * float(blame.max())
+            names = (name for name, share in zip(known.signals, blame, strict=True) if share >= at_least)
+            found |= dict.fromkeys(names, (sign.raised_ns, f"see {sign.anomaly.id}"))
+        return found
 
     def _blamed(self, factor: Floats) -> Bools | None:
         """The signals [G] that take part in factors [E]; None where that is not known."""
