@@ -22,6 +22,7 @@ from fusion.errors import ModelError
 from fusion.plant import Plant
 from fusion.records import ACTION_STEPS, NS_PER_S, Energy
 from fusion.state import dump_state, load_state
+from models.features.eye import Eye
 from models.features.stem import FeatureStem
 from models.linear.core import Encoding, LinearCore
 from models.linear.past import PastCarry, begun_anew
@@ -34,6 +35,7 @@ from models.networks.latent_energies import MASKED
 from models.networks.stream import Trail
 from models.operating.levels import Operating
 from models.operating.states import OperatingStates, StateCarry
+from models.perception.backbone import same_backbone
 from models.region import WARM_UP_TICKS, Region
 from models.ticks import Ticks
 from models.training.calibration import calibrate, fit_energies
@@ -136,6 +138,16 @@ class PlantModel:
     def energies(self) -> tuple[Energy, ...]:
         """What is made of each tick: E columns."""
         return (*self.monitors.energies, *self.latent)
+
+    @property
+    def eye(self) -> Eye | None:
+        """What looks at the pictures, where that is heard.
+
+        Raises:
+            ConfigError: where the backbone of the training is not here, or has other weights.
+        """
+        seen = self.monitors.perception
+        return None if seen is None else Eye(same_backbone(seen.backbone, seen.sha256))
 
     @property
     def core(self) -> LinearCore:
