@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
@@ -151,7 +152,7 @@ def test_what_cannot_be_used_is_refused_by_its_name(tmp_path, monkeypatch):
     (tmp_path / "torn.pth").write_bytes(b"no weights")
     torch.save({"weights": ConfigError("code")}, tmp_path / "code.pth")
     torch.save(["a list"], tmp_path / "list.pth")
-    save_file({"patch_embed.proj.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
+    save_file({"conv1.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
     save_file({n: v for n, v in state.items() if not n.startswith("_blocks.4")}, tmp_path / "short.safetensors")
     save_file(state | {"_blocks.0._project_conv.weight": torch.zeros(3)}, tmp_path / "shape.safetensors")
     reasons = {
@@ -159,7 +160,7 @@ def test_what_cannot_be_used_is_refused_by_its_name(tmp_path, monkeypatch):
         "torn.pth": "damaged",
         "code.pth": "no weights alone",
         "list.pth": "something else than named weights",
-        "other.safetensors": "no EfficientNet-Lite0",
+        "other.safetensors": "of no network that is known here",
         "short.safetensors": "not the weights",
         "shape.safetensors": "not the weights",
     }
@@ -176,6 +177,86 @@ def test_the_weights_of_the_package_are_those_of_a_trained_network():
     edge[..., 48:] = 200.0
     moved = np.abs(trained.features(edge) - trained.features(flat))[0].mean((0, 2))
     assert moved[5:7].min() > 2 * moved[:3].max()
+
+
+def transformer_weights(width=128, patch=14, depth=2, side=5, registers=0, scaled=True):
+    """Random weights under the names and in the shapes of DINOv2, or of DINO where not ``scaled``."""
+    rng = torch.Generator().manual_seed(0)
+    shapes = {
+        "cls_token": (1, 1, width),
+        "pos_embed": (1, 1 + side * side, width),
+        "mask_token": (1, width),
+        "patch_embed.proj.weight": (width, 3, patch, patch),
+        "patch_embed.proj.bias": (width,),
+        "norm.weight": (width,),
+        "norm.bias": (width,),
+    }
+    shapes |= {"register_tokens": (1, registers, width)} if registers else {}
+    layer = {
+        **{f"norm{i}.{part}": (width,) for i in (1, 2) for part in ("weight", "bias")},
+        **({"ls1.gamma": (width,), "ls2.gamma": (width,)} if scaled else {}),
+        "attn.qkv.weight": (3 * width, width),
+        "attn.qkv.bias": (3 * width,),
+        "attn.proj.weight": (width, width),
+        "attn.proj.bias": (width,),
+        "mlp.fc1.weight": (4 * width, width),
+        "mlp.fc1.bias": (4 * width,),
+        "mlp.fc2.weight": (width, 4 * width),
+        "mlp.fc2.bias": (width,),
+    }
+    shapes |= {f"blocks.{i}.{name}": shape for i in range(depth) for name, shape in layer.items()}
+    return {name: 0.1 * torch.randn(shape, generator=rng) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize(("registers", "scaled"), [(0, False), (0, True), (4, True)])
+def test_a_transformer_of_a_file_says_what_its_layers_say(tmp_path, registers, scaled):
+    weights, file = transformer_weights(registers=registers, scaled=scaled), tmp_path / "dino.safetensors"
+    save_file(weights, file)
+    net, rng = backbone(str(file)), np.random.default_rng(0)
+    assert (net.stride, net.channels) == (14, 128)
+    assert net.features(rng.uniform(0, 255, (1, 3, 96, 150)).astype(np.float32)).shape == (1, 7, 11, 128)
+    seen = rng.uniform(0, 255, (1, 3, 70, 70)).astype(np.float32)
+    np.testing.assert_allclose(net.features(seen)[0].reshape(25, 128), by_hand(weights, seen[0]), rtol=1e-3, atol=1e-4)
+
+
+def by_hand(weights, picture):
+    """The tokens [N, K] of the patches of one picture [3, 70, 70], written out once more."""
+    w = {name: value.double().numpy() for name, value in weights.items()}
+
+    def norm(x, name):
+        return (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-6) * w[f"{name}.weight"] + w[
+            f"{name}.bias"
+        ]
+
+    def linear(x, name):
+        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+
+    mean, spread = np.array([0.485, 0.456, 0.406]) * 255, np.array([0.229, 0.224, 0.225]) * 255
+    scaled = (picture - mean[:, None, None]) / spread[:, None, None]
+    patches = scaled.reshape(3, 5, 14, 5, 14).transpose(1, 3, 0, 2, 4).reshape(25, -1)
+    x = patches @ w["patch_embed.proj.weight"].reshape(128, -1).T + w["patch_embed.proj.bias"] + w["pos_embed"][0, 1:]
+    registers = w.get("register_tokens", np.zeros((1, 0, 128)))[0]
+    x = np.concatenate([w["cls_token"][0] + w["pos_embed"][0, :1], registers, x])
+    for i in range(2):
+        query, key, value = np.split(linear(norm(x, f"blocks.{i}.norm1"), f"blocks.{i}.attn.qkv"), 3, axis=1)
+        found = []
+        for q, k, v in zip(*(np.split(part, 2, axis=1) for part in (query, key, value)), strict=True):
+            weight = np.exp(q @ k.T / 8)
+            found.append(weight / weight.sum(1, keepdims=True) @ v)
+        added = linear(np.concatenate(found, 1), f"blocks.{i}.attn.proj")
+        x = x + added * w.get(f"blocks.{i}.ls1.gamma", 1.0)
+        inner = linear(norm(x, f"blocks.{i}.norm2"), f"blocks.{i}.mlp.fc1")
+        inner = inner * (1 + np.vectorize(math.erf)(inner / np.sqrt(2))) / 2
+        x = x + linear(inner, f"blocks.{i}.mlp.fc2") * w.get(f"blocks.{i}.ls2.gamma", 1.0)
+    return norm(x, "norm")[-25:]
+
+
+def test_a_transformer_that_is_not_whole_is_refused(tmp_path):
+    weights = transformer_weights()
+    for name, left in {"place": "pos_embed", "layer": "blocks.1.attn.qkv.bias"}.items():
+        save_file({n: value for n, value in weights.items() if n != left}, tmp_path / f"{name}.safetensors")
+        with pytest.raises(ConfigError, match=rf"{name}.safetensors: not the weights of a whole VisionTransformer"):
+            backbone(str(tmp_path / f"{name}.safetensors"))
 
 
 # --- pictures

