@@ -21,7 +21,7 @@ from fusion.checkpoint import Checkpoint
 from fusion.errors import ModelError
 from fusion.plant import Plant
 from fusion.records import ACTION_STEPS, NS_PER_S, Energy
-from fusion.state import dump_state, load_state
+from fusion.state import CLASS, dump_state, load_state
 from models.features.eye import Eye
 from models.features.stem import FeatureStem
 from models.linear.core import Encoding, LinearCore
@@ -29,6 +29,7 @@ from models.linear.past import PastCarry, begun_anew
 from models.linear.standing import Lately, trail_ticks
 from models.monitors.crossmodal import OBSERVED_SHARE
 from models.monitors.monitors import Energies, MonitorCarry, Monitors
+from models.monitors.perception import Perception
 from models.monitors.relief import LocalCarry
 from models.networks.jepa import Jepa
 from models.networks.latent_energies import MASKED
@@ -327,6 +328,17 @@ class PlantModel:
         world = WorldModel.from_state(plant, core, checkpoint.part("world"), trees["world"])
         operating = load_state(Operating, checkpoint.part("operating"), trees["operating"])
         return cls(world, monitors, region, operating=operating)
+
+
+def check_backbone(checkpoint: Checkpoint) -> None:
+    """Refuse a checkpoint whose cameras are seen by what is not here, without making a model of it.
+
+    Raises:
+        ConfigError: what is missing, or other.
+    """
+    for part in checkpoint.meta.get("model", {}).get("monitors", {}).get("others", ()):
+        if part[CLASS] == Perception.__name__:
+            same_backbone(part["backbone"], part["sha256"])
 
 
 class PresentWorld:

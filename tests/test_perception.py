@@ -11,7 +11,9 @@ from safetensors.torch import save_file
 
 from fusion.checkpoint import load_checkpoint
 from fusion.daemon.memory import TickMemory
+from fusion.daemon.settings import DaemonConfig
 from fusion.daemon.start import replay
+from fusion.daemon.succession import load_model
 from fusion.dashboard.places import place
 from fusion.errors import ConfigError
 from fusion.evaluation.evaluate import evaluate
@@ -445,12 +447,16 @@ def test_live_a_restarted_engine_goes_on_with_what_was_perceived(folders):
 
 
 def test_a_daemon_without_these_weights_says_so_and_does_not_start(folders, weights, monkeypatch):
-    checkpoint = load_checkpoint(folders[0] / "model")
+    place = folders[0] / "model"
+    checkpoint = load_checkpoint(place)
+    assert load_model(DaemonConfig(plant="", model=str(place)), place, WATCHED).model_id == checkpoint.model_id
     with pytest.raises(ConfigError, match="are not those that the model was trained with"):
         same_backbone(weights, "0" * 64)
     monkeypatch.setattr("models.plant_model.same_backbone", lambda name, digest: same_backbone("/gone.pth", digest))
     with pytest.raises(ConfigError, match="this model sees with the backbone .*, which is not here"):
         Engine(checkpoint)
+    with pytest.raises(ConfigError, match="this model sees with the backbone .*, which is not here"):
+        load_model(DaemonConfig(plant="", model=str(place)), place, WATCHED)
 
 
 def test_a_backbone_without_a_camera_is_refused(weights, tmp_path):
