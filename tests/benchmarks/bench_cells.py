@@ -2,7 +2,8 @@
 
 Run: python -m tests.benchmarks.bench_cells --json OUT [--ticks DIR] [--perception]
 Normal runs fit, calibrate and are judged, in thirds and in that order of seeds; limits come from one budget. Faults are
-in two halves of other seeds: choices were made on the first, the second is what to report. DIR keeps what was recorded.
+in parts of other seeds: choices were made on the first, the second is what to report, the third what is faint to a
+camera. DIR keeps what was recorded.
 """
 
 from __future__ import annotations
@@ -52,12 +53,16 @@ PASSING = ("torn_edge", "belt_chirp")  # once a turn of the belt: hard to see at
 OLD = (("dirty_camera", 1.0), ("belt_slip", 1.0), ("belt_drift", 0.3), ("scale_drift", 1.0))
 LARGE = tuple((name, severity) for severity in (1.0, 0.3) for name in LOCAL) + OLD
 SMALL = tuple((name, size if name not in PASSING else big) for size, big in ((0.3, 1.0), (0.1, 0.3)) for name in LOCAL)
-EPISODES = {"choose": LARGE, "report": (*SMALL, *OLD)[::-1]}
+TO_A_CAMERA = LOCAL[:10]
+FAINT = tuple(
+    (name, size if name not in PASSING else big) for size, big in ((0.1, 0.7), (0.05, 0.5)) for name in TO_A_CAMERA
+)
+EPISODES = {"choose": LARGE, "report": (*SMALL, *OLD)[::-1], "faint": FAINT}
 ORDINARY = ("demand_step", "setpoint_step", "rate_change", "mode_change")
 DURATION_S, EVERY_S, LASTS_S, RAMP_S = 1800.0, 300.0, 120.0, 5.0
 NORMAL = 7000  # first seeds
-HALVES = {"choose": 7100, "report": 7200}
-RUNS = 6  # recordings of each half
+HALVES = {"choose": 7100, "report": 7200, "faint": 7300}
+RUNS = 6  # recordings of each part
 Run = tuple[Scenario, Ticks]
 CHUNK, TIMED = 60, 200  # ticks judged at once, and one by one for their price
 
@@ -72,7 +77,7 @@ def normal(seed: int) -> Scenario:
 
 
 def faulty(half: str, run: int) -> Scenario:
-    """Half an hour with five short faults of one half of the seeds."""
+    """Half an hour with up to five short faults of one part of the seeds."""
     own = EPISODES[half][run::RUNS]
     onsets = [EVERY_S * (i + 1) for i in range(len(own))]
     faults = tuple(
@@ -306,7 +311,7 @@ def main() -> None:
         names = tuple(SEEN) if arguments.perception else ()
         report = judge(plant, folder, arguments.normal, arguments.faulty, names)
     arguments.json.write_text(json.dumps(report, indent=1))
-    for half in ("choose", "report"):
+    for half in HALVES:
         print(f"\n{half}\n{table(report, half)}\n")
         for arm, made in report["arms"].items():
             print(f"- {arm}: {made['tick_ms']} ms a tick; {made[half]['sums']}")
