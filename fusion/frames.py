@@ -103,7 +103,7 @@ class Model:
         return Recording.verified(path).of(self.plant)
 
     def _run(self, path: Path) -> Ticks:
-        return ticks(self._recorded(path), self.plant)
+        return ticks(self._recorded(path), self.plant, self._judge.eye)
 
 
 def _timed(t_ns: NDArray[np.int64], names: list[str] | tuple[str, ...], rows: NDArray[np.float64]) -> pl.DataFrame:

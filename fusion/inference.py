@@ -142,7 +142,7 @@ class Engine:
             clock_ns or self.now_ns,
         )
         self._settling_ns = round(config.settling_s * NS_PER_S)
-        self._builder = TickBuilder(self.plant, self.model.stem)
+        self._builder = TickBuilder(self.plant, self.model.stem, self.model.eye)
         self._state = ModelState()
         self._now_ns = 0
         self._seen: Present | None = None

@@ -350,7 +350,7 @@ PROCESS = "process"
 
 FAMILIES = (
     "innovation", "state", "discarded", "unexplained", "redundancy", "joint",  # ahead
-    "cross", "feature", "cell", "band", "spot",  # across
+    "cross", "feature", "cell", "band", "spot", "perception",  # across
     "relation", "accumulation", "lagged",  # beside
     "conditional",  # beside tags, across senses
     "balance", "health", "replay", "resolution", "noise",  # law, alive

@@ -21,19 +21,22 @@ from fusion.checkpoint import Checkpoint
 from fusion.errors import ModelError
 from fusion.plant import Plant
 from fusion.records import ACTION_STEPS, NS_PER_S, Energy
-from fusion.state import dump_state, load_state
+from fusion.state import CLASS, dump_state, load_state
+from models.features.eye import Eye
 from models.features.stem import FeatureStem
 from models.linear.core import Encoding, LinearCore
 from models.linear.past import PastCarry, begun_anew
 from models.linear.standing import Lately, trail_ticks
 from models.monitors.crossmodal import OBSERVED_SHARE
 from models.monitors.monitors import Energies, MonitorCarry, Monitors
+from models.monitors.perception import Perception
 from models.monitors.relief import LocalCarry
 from models.networks.jepa import Jepa
 from models.networks.latent_energies import MASKED
 from models.networks.stream import Trail
 from models.operating.levels import Operating
 from models.operating.states import OperatingStates, StateCarry
+from models.perception.backbone import same_backbone
 from models.region import WARM_UP_TICKS, Region
 from models.ticks import Ticks
 from models.training.calibration import calibrate, fit_energies
@@ -136,6 +139,16 @@ class PlantModel:
     def energies(self) -> tuple[Energy, ...]:
         """What is made of each tick: E columns."""
         return (*self.monitors.energies, *self.latent)
+
+    @property
+    def eye(self) -> Eye | None:
+        """What looks at the pictures, where that is heard.
+
+        Raises:
+            ConfigError: where the backbone of the training is not here, or has other weights.
+        """
+        seen = self.monitors.perception
+        return None if seen is None else Eye(same_backbone(seen.backbone, seen.sha256))
 
     @property
     def core(self) -> LinearCore:
@@ -315,6 +328,17 @@ class PlantModel:
         world = WorldModel.from_state(plant, core, checkpoint.part("world"), trees["world"])
         operating = load_state(Operating, checkpoint.part("operating"), trees["operating"])
         return cls(world, monitors, region, operating=operating)
+
+
+def check_backbone(checkpoint: Checkpoint) -> None:
+    """Refuse a checkpoint whose cameras are seen by what is not here, without making a model of it.
+
+    Raises:
+        ConfigError: what is missing, or other.
+    """
+    for part in checkpoint.meta.get("model", {}).get("monitors", {}).get("others", ()):
+        if part[CLASS] == Perception.__name__:
+            same_backbone(part["backbone"], part["sha256"])
 
 
 class PresentWorld:

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.plant import Plant
+from fusion.plant import Modality, Plant
 from fusion.records import Frame, MediaTick, Quality
+from models.features.eye import Eye
 from models.scaling import Bools, Floats
 
 Media = NDArray[np.generic]
@@ -40,7 +41,8 @@ class Ticks:
     ``tags`` [T, S] hold the last usable value (0 before the first); ``observed`` is False where this tick has none.
     ``action`` [T, A] is the last usable one, mid-range before the first. ``media`` [T, F], ``present``
     [T] and ``patches`` [T, ...] are by signal name; rows of an absent signal are zero. ``doubted`` [T] is what is
-    present and its source is not sure of: a black picture, digital silence. A tags-only run has no media.
+    present and its source is not sure of: a black picture, digital silence. ``perceived`` [T, N, K] is what an eye
+    makes of cameras, by its keys. A tags-only run has no media.
     """
 
     t_ns: NDArray[np.int64]
@@ -53,6 +55,7 @@ class Ticks:
     present: Mapping[str, Bools]
     patches: Mapping[str, NDArray[np.float16]]
     doubted: Mapping[str, Bools] = field(default_factory=dict)
+    perceived: Mapping[str, NDArray[np.float16]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.t_ns)
@@ -69,11 +72,15 @@ class Ticks:
 
     @classmethod
     def concat(cls, parts: Sequence[Ticks]) -> Ticks:
-        """Consecutive parts as one run; all must carry the same signals."""
+        """Consecutive parts as one run; all must carry the same signals, but what was perceived may be of a part only.
+
+        Then it is left out: another model, with another eye or none, has made the other parts.
+        """
         if not parts:
             raise ValueError("Ticks.concat: at least one part is required")
         arrays = [part.arrays() for part in parts]
-        return _rebuild(lambda name: np.concatenate([a[name] for a in arrays]), arrays[0])
+        kept = [n for n in arrays[0] if not is_perceived(n) or all(n in other for other in arrays)]
+        return _rebuild(lambda name: np.concatenate([a[name] for a in arrays]), kept)
 
     def without_media(self) -> Ticks:
         """The same run as if no camera, microphone or LiDAR existed."""
@@ -93,7 +100,12 @@ class Ticks:
 
 
 _FIXED = ("t_ns", "tags", "observed", "age_s", "quality", "action")
-_BY_SIGNAL = ("media", "present", "patches", "doubted")
+_BY_SIGNAL = ("media", "present", "patches", "doubted", "perceived")
+
+
+def is_perceived(name: str) -> bool:
+    """Whether an array of ``Ticks.arrays`` is what some eye has seen, and not what all models are given alike."""
+    return name.startswith("perceived/")
 
 
 def _rebuild(value: Callable[[str], Any], names: Iterable[str]) -> Ticks:
@@ -109,12 +121,14 @@ class TickBuilder:
     """Frames in order in, ``Ticks`` out: one at a time live, many in bulk.
 
     Knows no scaling and holds no value: a frame does. Without a stem the media are ignored, with ``patches=False``
-    only their features are made. Columns follow ``plant``, in whatever order a frame lists its signals.
+    only their features are made; an ``eye`` also looks at pictures. Columns follow ``plant``, in whatever order a frame
+    lists its signals.
     """
 
-    def __init__(self, plant: Plant, stem: Stem | None = None, *, patches: bool = True) -> None:
+    def __init__(self, plant: Plant, stem: Stem | None = None, eye: Eye | None = None, *, patches: bool = True) -> None:
         self._plant = plant
         self._stem = stem
+        self._eye = eye
         self._patches = patches
         self._signals: tuple[str, ...] = ()
         self._tags = self._actions = np.zeros(0, np.int64)
@@ -131,7 +145,11 @@ class TickBuilder:
         row = self._process(frame)
         if self._stem is not None:
             for signal in self._plant.media:
-                row |= self._media(self._stem, signal.name, frame.media.get(signal.name, MediaTick()))
+                medium = frame.media.get(signal.name, MediaTick())
+                row |= self._media(self._stem, signal.name, medium)
+                if self._eye is not None and signal.modality is Modality.VIDEO:
+                    there = medium.value is not None and bool(row[f"present/{signal.name}"])
+                    row |= self._perceived(self._eye, signal.name, medium.value if there else None)
         self._rows.append(row)
 
     def tick(self, frame: Frame) -> Ticks:
@@ -153,14 +171,18 @@ class TickBuilder:
         return _stack(self._rows)
 
     def makes(self, ticks: Ticks) -> bool:
-        """Whether ticks have the columns that are made here: as many tags and actions, and the stem's features."""
+        """Whether ticks have the columns that are made here: as many tags and actions, and the stem's features.
+
+        What an eye has seen may be missing, or another one's.
+        """
         wide: dict[str, tuple[int, ...]] = {"t_ns": (), "action": (len(self._plant.actions),)}
         wide |= dict.fromkeys(("tags", "observed", "age_s", "quality"), (len(self._plant.tags),))
         if (stem := self._stem) is not None:
             for name in (signal.name for signal in self._plant.media):
                 wide |= {f"present/{name}": (), f"doubted/{name}": (), f"media/{name}": (len(stem.names(name)),)}
                 wide |= {f"patches/{name}": stem.patch_shape(name)} if self._patches else {}
-        return {name: array.shape[1:] for name, array in ticks.arrays().items()} == wide
+        given = {name: array.shape[1:] for name, array in ticks.arrays().items() if not is_perceived(name)}
+        return given == wide
 
     def _process(self, frame: Frame) -> dict[str, NDArray[Any]]:
         return {
@@ -182,6 +204,10 @@ class TickBuilder:
             patches = made[1] if made else np.zeros(stem.patch_shape(signal))
             row[f"patches/{signal}"] = np.asarray(patches, np.float16)
         return row
+
+    def _perceived(self, eye: Eye, signal: str, value: Media | None) -> dict[str, NDArray[Any]]:
+        seen = np.zeros(eye.shape, np.float16) if value is None else eye.perceive(value)
+        return {f"perceived/{eye.key(signal)}": seen}
 
 
 def process_columns(plant: Plant, signals: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -20,7 +20,7 @@ from fusion.records import FAMILIES, NS_PER_S, AnomalyKind
 from models.features import audio, video
 from models.features.stem import stem_of
 from models.monitors import balance, crossmodal, innovation, relations, two_ticks
-from models.monitors.cells import energies_of
+from models.monitors.places import energies_of
 from models.networks.latent_energies import latent_energies
 
 STORY = Story(1_800_000_000 * NS_PER_S)
@@ -43,8 +43,10 @@ def real_energies():
     media = ("camera", "microphone", "silo_lidar")
     names = [*innovation.HORIZON, *two_ticks.SHRINKAGES]
     names += [f"{family}.0.02" for family in ("state", "discarded", "unexplained", "redundancy", "joint")]
-    names += [e.name for e in (*crossmodal._energies(media, PLANT), *energies_of(media, PLANT), *relations._energies())]
-    names += [balance._name(Balance(name="tank", flows={}), 120.0), "health.process", "health.camera"]
+    families = dict(zip(media, ("cell", "band", "spot"), strict=True))
+    local = (*energies_of(families, PLANT), *energies_of({"camera": "perception"}, PLANT))
+    names += [e.name for e in (*crossmodal._energies(media, PLANT), *local, *relations._energies())]
+    names += [balance.energy_name(Balance(name="tank", flows={}), 120.0), "health.process", "health.camera"]
     names += [
         "replay.process",
         "resolution.process",

@@ -224,15 +224,27 @@ class Process:
         return self.returncode
 
 
-def learner(folder, monkeypatch, process, started, clock=lambda: 0.0):
+def learner(folder, monkeypatch, process, started, clock=lambda: 0.0, **settings):
     async def start(*command, **_):
         started.append(command)
         return process
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
     recorder = Recorder(RecorderConfig(folder=str(folder)), SMALL)
-    config = LearnConfig(models=str(folder / "models"), first_h=0.4, every_h=1.0)
+    config = LearnConfig(models=str(folder / "models"), first_h=0.4, every_h=1.0, **settings)
     return Learner(config, folder / "plant.yaml", recorder, clock)
+
+
+def test_a_backbone_sees_for_every_model_that_is_learned(tmp_path, monkeypatch):
+    started, now = [], [0.0]
+    teacher = learner(tmp_path, monkeypatch, Process(0), started, lambda: now[0], backbone="efficientnet_lite0")
+
+    async def life():
+        for now[0] in (0.0, 3601.0):
+            await teacher.turn(True)
+        assert started[0][-2:] == ("seconds=600", "backbone=efficientnet_lite0")
+
+    asyncio.run(life())
 
 
 def test_the_first_model_is_learned_when_there_is_enough_and_others_in_their_time(tmp_path, monkeypatch):

@@ -33,13 +33,15 @@ class LearnConfig:
 
     ``models`` is the folder of models; "" learns nothing, and `model` names the one in use. The first is fitted in
     closed form after ``first_h`` hours of normal operation (or what the plant's step makes the least), later ones every
-    ``every_h`` hours, with networks trained for ``seconds``.
+    ``every_h`` hours, with networks trained for ``seconds``. Cameras are seen by ``backbone``, if any, as for
+    `fusion train`.
     """
 
     models: str = ""
     first_h: float = 1.0
     every_h: float = 24.0
     seconds: float = 600.0
+    backbone: str | None = None
 
     def __post_init__(self) -> None:
         """Reject times that are none."""
@@ -105,6 +107,7 @@ class Learner:
 
     async def _start(self, *settings: str) -> None:
         folders = ("--records", str(self._recorder.folder), "--models", self._config.models)
+        settings += () if self._config.backbone is None else (f"backbone={self._config.backbone}",)
         command = (sys.executable, "-m", "fusion.cli", "learn", *folders, "--plant", str(self._plant_file), *settings)
         log.info("learning from %s", self._recorder.folder)
         more = max(NICE - os.getpriority(os.PRIO_PROCESS, 0), 0)

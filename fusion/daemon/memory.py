@@ -17,7 +17,7 @@ import numpy as np
 from fusion.errors import ConfigError
 from fusion.files import whole_file
 from fusion.records import NS_PER_S
-from models.ticks import Ticks
+from models.ticks import Ticks, is_perceived
 
 log = logging.getLogger(__name__)
 
@@ -147,4 +147,4 @@ class TickMemory:
 
 
 def _columns(ticks: Ticks) -> dict[str, tuple[int, ...]]:
-    return {name: array.shape[1:] for name, array in ticks.arrays().items()}
+    return {name: array.shape[1:] for name, array in ticks.arrays().items() if not is_perceived(name)}

@@ -24,6 +24,7 @@ from fusion.errors import ConfigError, ModelError, PlantMismatch
 from fusion.inference import Engine
 from fusion.model_store import ModelStore
 from fusion.plant import Plant
+from models.plant_model import check_backbone
 from models.ticks import Ticks
 
 log = logging.getLogger(__name__)
@@ -160,6 +161,8 @@ def load_model(config: DaemonConfig, place: Path, plant: Plant) -> Checkpoint:
     """A model as the settings accept it.
 
     Raises:
-        ConfigError: where it is damaged, of another plant, or not signed with ``model_key``.
+        ConfigError: where it is damaged, of another plant, not signed with ``model_key``, or its backbone is not here.
     """
-    return load_checkpoint(place, plant, Path(config.model_key) if config.model_key else None)
+    found = load_checkpoint(place, plant, Path(config.model_key) if config.model_key else None)
+    check_backbone(found)
+    return found

@@ -22,6 +22,7 @@ CELL = {
     "change spread": "unevenness of the movement",
     "peak": "peaks above the loudness",
     "level": "loudness",
+    "look": "appearance",
 }
 VIDEO = {
     "brightness mean": "brightness",

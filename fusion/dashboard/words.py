@@ -54,6 +54,7 @@ FAMILY_TEXTS = {
     "cell": "one place in {about} does not fit the rest of it",
     "band": "one pitch in {about} does not fit the rest of it",
     "spot": "one spot in {about} does not fit the rest of it",
+    "perception": "one place in {about} looks like nothing that it showed while normal",
     "relation": "a tag contradicts the tags that it goes with",
     "accumulation": "a balance of the tags does not close: something is lost, added or measured wrongly",
     "conditional": "what two signals together say of {about} does not hold: an interlock, a mode or a phase is broken",

@@ -74,7 +74,7 @@ def _side(model: Path, path: Path, t_ns: int, ablation: Ablation) -> float:
     recording = Recording.verified(path)
     engine = ablation.engine(checkpoint_for(model, recording.plant), with_silent=True)
     recording = recording.of(engine.plant)
-    builder = TickBuilder(engine.plant, engine.model.stem)
+    builder = TickBuilder(engine.plant, engine.model.stem, engine.model.eye)
     for frame in frames(recording):
         builder.add(ablation.seen(frame, recording.plant))
     run = builder.ticks()

@@ -34,6 +34,8 @@ class TrainConfig:
     Where ``begins_well`` holds, what the first minutes of a stream are like is usual; None: where labels say
     so of all runs.
 
+    ``backbone`` names the frozen image network that looks at cameras (``models.perception.backbone``); None: none does.
+
     ``device`` is `cpu`, `cuda` or `auto`: a GPU for each process where there are any. None waits for another's part of
     a step for more than ``timeout_s``. State is written every ``checkpoint_every_s``; ``threads`` 0 takes all cores.
     """
@@ -49,6 +51,7 @@ class TrainConfig:
     training_hours: float = 4.0
     validation_share: float = 0.2
     begins_well: bool | None = None
+    backbone: str | None = None
     checkpoint_every_s: float = 15.0
     threads: int = 0
     device: str = "auto"

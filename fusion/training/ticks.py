@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import torch
 from rich.progress import Progress
 
 from fusion.errors import ConfigError
@@ -22,7 +23,9 @@ from fusion.records import NS_PER_S
 from fusion.timeline.history import frames, process_grid
 from fusion.timeline.process import ProcessGrid
 from fusion.training.splitting import SHORTEST
+from models.features.eye import Eye
 from models.features.stem import FeatureStem
+from models.perception.backbone import backbone
 from models.ticks import TickBuilder, Ticks, process_columns
 
 log = logging.getLogger(__name__)
@@ -30,8 +33,8 @@ log = logging.getLogger(__name__)
 ALL = (0, LAST_NS)
 
 
-def ticks(recording: Recording, plant: Plant | None = None) -> Ticks:
-    """A recording as model input: features and patches of all media, one row per tick.
+def ticks(recording: Recording, plant: Plant | None = None, eye: Eye | None = None) -> Ticks:
+    """A recording as model input: features and patches of all media, one row per tick, and what an ``eye`` sees.
 
     It is read as one of ``plant``, whose description may have changed since; default: as recorded.
     """
@@ -39,7 +42,7 @@ def ticks(recording: Recording, plant: Plant | None = None) -> Ticks:
     plant = recording.plant
     if not recording.has_media:
         return _grid_ticks(plant, process_grid(recording))
-    builder = TickBuilder(plant, FeatureStem(plant))
+    builder = TickBuilder(plant, FeatureStem(plant), eye)
     for frame in frames(recording):
         builder.add(frame)
     return builder.ticks()
@@ -61,23 +64,27 @@ def _grid_ticks(plant: Plant, grid: ProcessGrid) -> Ticks:
     )
 
 
-def cache_ticks(recordings: Sequence[Recording], plant: Plant, cache: Path, bar: Progress) -> list[Path]:
+def cache_ticks(
+    recordings: Sequence[Recording], plant: Plant, cache: Path, bar: Progress, name: str | None = None
+) -> list[Path]:
     """Files with the normal ticks of recordings in order of time; computed on all cores, cached by content.
 
-    All have the columns of the plant. Of a labelled or marked recording each normal stretch is a file.
+    All have the columns of the plant. Of a labelled or marked recording each normal stretch is a file. Where a backbone
+    has a ``name``, it sees the pictures.
     """
     used = sorted((r for r in recordings if r.kind != FAULT), key=lambda r: r.manifest["t0_ns"])
     if len(used) < len(recordings):
         log.info("%d recordings hold faults and are left out of training", len(recordings) - len(used))
-    jobs = [(r.path, plant, _pieces(r, cache / digest(r, plant))) for r in used]
-    missing = [job for job in jobs if not all(file.is_file() for file in job[2])]
+    jobs = [(r.path, plant, name, _pieces(r, cache / digest(r, plant, name))) for r in used]
+    missing = [job for job in jobs if not all(file.is_file() for file in job[3])]
     task = bar.add_task("reading recordings", total=len(missing))
     if missing:
         spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(os.cpu_count() or 1, len(missing)), mp_context=spawn) as pool:
+        count = min(os.cpu_count() or 1, len(missing))
+        with ProcessPoolExecutor(count, spawn, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             for _ in pool.map(_cache_ticks, missing):
                 bar.advance(task)
-    return [file for _, _, pieces in jobs for file in pieces]
+    return [file for _, _, _, pieces in jobs for file in pieces]
 
 
 def _pieces(recording: Recording, place: Path) -> dict[Path, tuple[int, int]]:
@@ -89,18 +96,19 @@ def _pieces(recording: Recording, place: Path) -> dict[Path, tuple[int, int]]:
     return {place.with_name(f"{place.name}-{i}.npz"): span for i, span in enumerate(found)}
 
 
-def _cache_ticks(job: tuple[Path, Plant, Mapping[Path, tuple[int, int]]]) -> None:
-    path, plant, pieces = job
-    whole = ticks(Recording.verified(path), plant)
+def _cache_ticks(job: tuple[Path, Plant, str | None, Mapping[Path, tuple[int, int]]]) -> None:
+    path, plant, name, pieces = job
+    whole = ticks(Recording.verified(path), plant, None if name is None else Eye(backbone(name)))
     for file, (start_ns, end_ns) in pieces.items():
         first, last = np.searchsorted(whole.t_ns, (start_ns, end_ns))
         with whole_file(file) as aside:
             whole[first:last].save(aside)
 
 
-def digest(recording: Recording, plant: Plant) -> str:
-    """Names what is recorded and the columns it is read to."""
+def digest(recording: Recording, plant: Plant, name: str | None = None) -> str:
+    """Names what is recorded, the columns it is read to, and by which backbone it is seen."""
     columns = "\n".join(map(repr, plant.signals))
+    columns += "" if name is None else f"\n{name}#{backbone(name).sha256}"
     return hashlib.sha256((recording.path / MANIFEST).read_bytes() + columns.encode()).hexdigest()[:24]
 
 

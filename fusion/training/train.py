@@ -29,6 +29,7 @@ from safetensors.torch import load_file, save_file
 from control.anomaly.calibration import Calibration, calibrate
 from fusion.checkpoint import flatten, save_checkpoint
 from fusion.command import carry_out, start_logging, training_arguments
+from fusion.errors import ConfigError
 from fusion.files import whole_file
 from fusion.plain import plain
 from fusion.plant import Plant
@@ -51,6 +52,7 @@ from models.linear.core import LinearConfig, LinearCore
 from models.linear.fit import fit_core
 from models.monitors.fit import beginning_well, fit_monitors, widened
 from models.monitors.monitors import Monitors
+from models.monitors.perception import FEWEST_TICKS
 from models.monitors.relief import FIRST_TICKS
 from models.networks.jepa import Jepa
 from models.operating.fit import fit_states
@@ -191,7 +193,8 @@ def decisive(config: TrainConfig) -> dict[str, Any]:
 
 def _claim(work: Path, recordings: Sequence[Recording], plant: Plant, config: TrainConfig) -> None:
     """Drop the state of another training than this one."""
-    claim = json.dumps([decisive(config), [digest(recording, plant) for recording in recordings]])
+    read = [digest(recording, plant, config.backbone) for recording in recordings]
+    claim = json.dumps([decisive(config), read])
     file = work / "claim.json"
     if not file.is_file() or file.read_text() != claim:
         (work / STATE).unlink(missing_ok=True)
@@ -216,12 +219,17 @@ def prepare(
     for folder in (work, ticks):
         folder.mkdir(parents=True, exist_ok=True)
     _claim(work, found, plant, config)
-    files = cache_ticks(found, plant, ticks, bar)
+    files = cache_ticks(found, plant, ticks, bar, config.backbone)
     runs = [Ticks.load(file) for file in files]
     states = fit_states(runs, plant)
     _say_states(states)
     split = split_runs(runs, config, states)
     core, monitors = fit_closed_form(plant, split, config.linear, bar)
+    if config.backbone is not None and monitors.perception is None:
+        raise ConfigError(
+            f"backbone: {config.backbone} has seen too little to know what is normal; expected a plant with a camera, "
+            f"and at least {FEWEST_TICKS} ticks of it to train on"
+        )
     if begin_well(found, config):
         monitors = beginning_well(monitors)
     return Basis(plant=plant, files=files, core=core, states=states), (split, monitors)

@@ -52,7 +52,7 @@ class VideoStem:
         if pictures.size == 0:
             return None
         factor = max(1, round(max(pictures.shape[1:]) / LARGEST_SIDE))
-        small = _shrunk(pictures.astype(np.float32), factor)
+        small = shrunk(pictures.astype(np.float32), factor)
         change = small[1:] - small[:-1]
         np.abs(change, out=change)  # in place, as fresh memory costs more than the arithmetic
         mean_change = change.mean(0) if len(change) else np.zeros_like(small[0])
@@ -68,6 +68,24 @@ class VideoStem:
         bright = [_binned(light - picture.mean(), PROFILE_BINS) for light, _ in profiles]
         moving = [np.log1p(_binned(moved, PROFILE_BINS)) for _, moved in profiles]
         return np.concatenate([scalars, shapes, *bright, *moving]).astype(np.float64)
+
+
+def shrunk(pictures: Array, factor: int) -> Array:
+    """Pictures [N, H, W] averaged over squares of ``factor`` pixels."""
+    if factor == 1:
+        return pictures
+    n, rows, columns = (pictures.shape[0], pictures.shape[1] // factor, pictures.shape[2] // factor)
+    blocks = pictures[:, : rows * factor, : columns * factor].reshape(n, rows, factor, columns, factor)
+    return np.asarray(blocks.mean((2, 4), dtype=np.float32))
+
+
+@functools.lru_cache(maxsize=16)
+def averaging(length: int, bins: int) -> Array:
+    """The matrix [bins, length] that averages a line into bins, splitting the elements a border cuts."""
+    edges = np.linspace(0, length, bins + 1)
+    element = np.arange(length)
+    overlap = np.minimum(edges[1:, None], element + 1) - np.maximum(edges[:-1, None], element)
+    return np.asarray(np.maximum(overlap, 0) * bins / length, np.float32)
 
 
 def _brightness(small: Array, picture: Array) -> tuple[float, ...]:
@@ -142,19 +160,11 @@ def _spread(energy: Array) -> tuple[float, float]:
 
 
 def _binned(profile: Array, bins: int) -> Array:
-    return np.asarray(_averaging(len(profile), bins) @ profile)
-
-
-def _shrunk(pictures: Array, factor: int) -> Array:
-    if factor == 1:
-        return pictures
-    n, rows, columns = (pictures.shape[0], pictures.shape[1] // factor, pictures.shape[2] // factor)
-    blocks = pictures[:, : rows * factor, : columns * factor].reshape(n, rows, factor, columns, factor)
-    return np.asarray(blocks.mean((2, 4), dtype=np.float32))
+    return np.asarray(averaging(len(profile), bins) @ profile)
 
 
 def _resized(picture: Array, side: int) -> Array:
-    rows, columns = _averaging(picture.shape[0], side), _averaging(picture.shape[1], side)
+    rows, columns = averaging(picture.shape[0], side), averaging(picture.shape[1], side)
     return np.asarray(rows @ picture @ columns.T)
 
 
@@ -168,12 +178,3 @@ def _positions(length: int) -> NDArray[np.float64]:
 def _taper(rows: int, columns: int) -> Array:
     """A window [H, W] that falls to zero outside of the picture."""
     return np.asarray(np.outer(np.hanning(rows + 2)[1:-1], np.hanning(columns + 2)[1:-1]), np.float32)
-
-
-@functools.lru_cache(maxsize=16)
-def _averaging(length: int, bins: int) -> Array:
-    """The matrix [bins, length] that averages a line into bins, splitting the elements a border cuts."""
-    edges = np.linspace(0, length, bins + 1)
-    element = np.arange(length)
-    overlap = np.minimum(edges[1:, None], element + 1) - np.maximum(edges[:-1, None], element)
-    return np.asarray(np.maximum(overlap, 0) * bins / length, np.float32)

@@ -23,6 +23,7 @@ from models.monitors.health import SignsOfLife
 from models.monitors.innovation import Innovations
 from models.monitors.joint_variates import Joint
 from models.monitors.monitors import MonitorCarry, Monitors
+from models.monitors.perception import fit_perception
 from models.monitors.piece import piece
 from models.monitors.relations import Relations
 from models.monitors.relief import Local
@@ -55,7 +56,7 @@ def fit_monitors(
     read = [piece(r, e, core.scaling, t, {}) for r, e, t in zip(runs, encodings, there, strict=False)]
     cross = CrossModal.fit([p.blocks for p in read], media, plant, stem)
     joint = Joint.fit(cross, read, plant.step_s)
-    cells = fit_cells(read, media, plant)
+    cells, perception = fit_cells(read, media, plant), fit_perception(read, media, plant)
     lagged, laws = Lagged.fit(encodings, plant), Laws.fit(everything, plant)
     found = Accumulations.fit(known, plant)
     relations = Relations.fit(known, plant, core.past_scaler.scale)
@@ -68,7 +69,7 @@ def fit_monitors(
         ahead=Innovations.fit(core, known, plant),
         others=(
             cross,
-            *(p for p in (joint, cells) if p is not None),
+            *(p for p in (joint, cells, perception) if p is not None),
             relations,
             found,
             conditionals,

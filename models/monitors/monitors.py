@@ -26,7 +26,9 @@ from models.monitors.crossmodal import CrossModal
 from models.monitors.health import SignsOfLife
 from models.monitors.innovation import InnovationCarry, Innovations
 from models.monitors.joint_variates import Joint
+from models.monitors.perception import Perception
 from models.monitors.piece import piece
+from models.monitors.places import Places
 from models.monitors.relations import Relations
 from models.monitors.relief import Local, LocalCarry
 from models.monitors.residual import WARM_UP_TICKS, Generator, Residual, hearing, signals_of
@@ -98,7 +100,17 @@ class Monitors:
     stem: StemFacts
     ahead: Innovations
     others: tuple[
-        CrossModal | Joint | Cells | Relations | Accumulations | Conditionals | Lagged | Laws | SignsOfLife, ...
+        CrossModal
+        | Joint
+        | Cells
+        | Perception
+        | Relations
+        | Accumulations
+        | Conditionals
+        | Lagged
+        | Laws
+        | SignsOfLife,
+        ...,
     ]
     local: Local
     ranges: Mapping[str, FeatureRange]
@@ -107,6 +119,11 @@ class Monitors:
     def signals(self) -> tuple[str, ...]:
         """The signals that can be blamed: tags, then media, then actions: G columns."""
         return signals_of(self.plant)
+
+    @property
+    def perception(self) -> Perception | None:
+        """What is judged as a frozen image network sees it, where one was asked for."""
+        return next((other for other in self.others if isinstance(other, Perception)), None)
 
     @property
     def energies(self) -> tuple[Energy, ...]:
@@ -218,7 +235,7 @@ class Monitors:
     def _where(self, apart: Floats, carry: MonitorCarry) -> tuple[tuple[str, ...], ...]:
         """By tick, what of each medium stands out, in words; fills in how far [T, G] it is off.
 
-        A cell is named where it stands out more than any feature of the whole.
+        A place is named where it stands out more than any feature of the whole.
         """
         words = [[""] * len(self.signals) for _ in range(len(apart))]
         for generator, left in zip(self.others, carry.others, strict=True):
@@ -229,7 +246,7 @@ class Monitors:
                     for row, column in enumerate(columns):
                         words[row][place] = names[column].replace("_", " ")
         for generator, left in zip(self.others, carry.others, strict=True):
-            if isinstance(generator, Cells):
+            if isinstance(generator, Places):
                 for medium in generator.media:
                     place = self.signals.index(medium)
                     for row, (spreads, said) in enumerate(generator.stands_out(medium, left)):

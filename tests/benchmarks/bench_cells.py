@@ -1,8 +1,9 @@
-"""What the cells of media are worth: local faults drawn by the line's sensors, found with and without them.
+"""What cells and perception are worth: local faults drawn by the line's sensors, found with and without them.
 
-Run: python -m tests.benchmarks.bench_cells --json OUT [--ticks DIR]
+Run: python -m tests.benchmarks.bench_cells --json OUT [--ticks DIR] [--perception]
 Normal runs fit, calibrate and are judged, in thirds and in that order of seeds; limits come from one budget. Faults are
-in two halves of other seeds: choices were made on the first, the second is what to report. DIR keeps what was recorded.
+in parts of other seeds: choices were made on the first, the second is what to report, the third what is faint to a
+camera. DIR keeps what was recorded.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,14 @@ from fusion.simulator.record import record
 from fusion.simulator.scenario import FaultEvent, NuisanceEvent, Scenario, load_scenario
 from fusion.training.ticks import ticks
 from models.features.cells import CUTS
+from models.features.eye import Eye
 from models.features.stem import FeatureStem
 from models.linear.core import LinearConfig, LinearCore
 from models.linear.fit import fit_core
 from models.monitors.fit import fit_monitors
 from models.monitors.monitors import Energies, MonitorCarry, Monitors
+from models.monitors.perception import FAMILY
+from models.perception.backbone import LITE0, RANDOM, backbone
 from models.ticks import Ticks
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -49,12 +53,16 @@ PASSING = ("torn_edge", "belt_chirp")  # once a turn of the belt: hard to see at
 OLD = (("dirty_camera", 1.0), ("belt_slip", 1.0), ("belt_drift", 0.3), ("scale_drift", 1.0))
 LARGE = tuple((name, severity) for severity in (1.0, 0.3) for name in LOCAL) + OLD
 SMALL = tuple((name, size if name not in PASSING else big) for size, big in ((0.3, 1.0), (0.1, 0.3)) for name in LOCAL)
-EPISODES = {"choose": LARGE, "report": (*SMALL, *OLD)[::-1]}
+TO_A_CAMERA = LOCAL[:10]
+FAINT = tuple(
+    (name, size if name not in PASSING else big) for size, big in ((0.1, 0.7), (0.05, 0.5)) for name in TO_A_CAMERA
+)
+EPISODES = {"choose": LARGE, "report": (*SMALL, *OLD)[::-1], "faint": FAINT}
 ORDINARY = ("demand_step", "setpoint_step", "rate_change", "mode_change")
 DURATION_S, EVERY_S, LASTS_S, RAMP_S = 1800.0, 300.0, 120.0, 5.0
 NORMAL = 7000  # first seeds
-HALVES = {"choose": 7100, "report": 7200}
-RUNS = 6  # recordings of each half
+HALVES = {"choose": 7100, "report": 7200, "faint": 7300}
+RUNS = 6  # recordings of each part
 Run = tuple[Scenario, Ticks]
 CHUNK, TIMED = 60, 200  # ticks judged at once, and one by one for their price
 
@@ -69,7 +77,7 @@ def normal(seed: int) -> Scenario:
 
 
 def faulty(half: str, run: int) -> Scenario:
-    """Half an hour with five short faults of one half of the seeds."""
+    """Half an hour with up to five short faults of one part of the seeds."""
     own = EPISODES[half][run::RUNS]
     onsets = [EVERY_S * (i + 1) for i in range(len(own))]
     faults = tuple(
@@ -80,14 +88,16 @@ def faulty(half: str, run: int) -> Scenario:
     return replace(base, name="faulty", seed=HALVES[half] + run, duration_s=DURATION_S, nuisances=(), faults=faults)
 
 
-def recorded(scenario: Scenario, plant: Plant, folder: Path) -> Ticks:
-    """The run as model input, from ``folder`` where it is there."""
-    file = folder / f"{scenario.name}-{scenario.seed}.npz"
+def recorded(scenario: Scenario, plant: Plant, folder: Path, eyes: Sequence[Eye] = ()) -> Ticks:
+    """The run as model input and as all eyes see it, from ``folder`` where it is there."""
+    file = folder / f"{scenario.name}-{scenario.seed}{'-seen' * bool(eyes)}.npz"
     if not file.is_file():
         with tempfile.TemporaryDirectory(dir=folder) as place:
             record(scenario, plant, Path(place) / "run")
             made = Path(place) / "ticks.npz"
-            ticks(Recording(Path(place) / "run"), plant).save(made)
+            seen = [ticks(Recording(Path(place) / "run"), plant, eye) for eye in eyes or (None,)]
+            perceived = {key: value for run in seen for key, value in run.perceived.items()}
+            replace(seen[0], perceived=perceived).save(made)
             made.rename(file)
         print(f"recorded {file.name}", flush=True)
     return Ticks.load(file)
@@ -105,8 +115,8 @@ class Arm:
 
     @classmethod
     def of(cls, monitors: Monitors, every: Sequence[Energies], cells: Sequence[str]) -> Arm:
-        """With these families of cells alone; ``every`` are all energies of calibration runs."""
-        others = {cut.family for cut in CUTS.values()} - set(cells)
+        """With these families of places alone; ``every`` are all energies of calibration runs."""
+        others = {*(cut.family for cut in CUTS.values()), FAMILY} - set(cells)
         kept = [i for i, e in enumerate(monitors.energies) if e.family not in others]
         energies = [monitors.energies[i] for i in kept]
         settings = SurpriseConfig().closed(energies)
@@ -276,6 +286,8 @@ def measure(arm: Arm, quiet: Sequence[Run], halves: dict[str, list[Run]]) -> dic
 
 
 ARMS = {"global": (), "and pictures' cells": ("cell",), "and all cells": ("cell", "band", "spot")}
+SEEN = {LITE0: {"and perception": (FAMILY,), "and both": ("cell", FAMILY)}, RANDOM: {"untrained": ("cell", FAMILY)}}
+"""By the backbone that sees the pictures."""
 
 
 def fitted(runs: Sequence[Ticks], plant: Plant) -> tuple[LinearCore, Monitors]:
@@ -288,6 +300,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--ticks", type=Path, help="folder that keeps what was recorded")
+    parser.add_argument("--perception", action="store_true", help="also as frozen networks see it; takes their weights")
     parser.add_argument("--normal", type=int, default=12, help="runs of half an hour: to fit, to calibrate, to judge")
     parser.add_argument("--faulty", type=int, default=RUNS, help="runs of each half, five faults in each")
     arguments = parser.parse_args()
@@ -295,27 +308,41 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.ticks or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        report = judge(plant, folder, arguments.normal, arguments.faulty)
+        names = tuple(SEEN) if arguments.perception else ()
+        report = judge(plant, folder, arguments.normal, arguments.faulty, names)
     arguments.json.write_text(json.dumps(report, indent=1))
-    for half in ("choose", "report"):
+    for half in HALVES:
         print(f"\n{half}\n{table(report, half)}\n")
         for arm, made in report["arms"].items():
             print(f"- {arm}: {made['tick_ms']} ms a tick; {made[half]['sums']}")
 
 
-def judge(plant: Plant, folder: Path, count: int, runs: int) -> dict[str, Any]:
-    """All arms on the same runs, under the same budget."""
-    calm = [(s := normal(NORMAL + i), recorded(s, plant, folder)) for i in range(count)]
-    halves = {half: [(s := faulty(half, i), recorded(s, plant, folder)) for i in range(runs)] for half in HALVES}
-    third = (count + 1) // 3
-    begun = time.process_time()
-    core, monitors = fitted([run for _, run in calm[:third]], plant)
-    report: dict[str, Any] = {"fit_cpu_s": round(time.process_time() - begun, 1), "arms": {}}
-    every = [monitors.step(run, core.encode(run)[0])[0] for _, run in calm[third : 2 * third]]
-    for name, cells in ARMS.items():
-        arm = Arm.of(monitors, every, cells)
-        report["arms"][name] = measure(arm, calm[2 * third :], halves)
+def judge(plant: Plant, folder: Path, count: int, runs: int, names: Sequence[str] = ()) -> dict[str, Any]:
+    """All arms on the same runs, under the same budget; ``names`` of backbones that see them."""
+    eyes = [Eye(backbone(name)) for name in names]
+    calm = [(s := normal(NORMAL + i), recorded(s, plant, folder, eyes)) for i in range(count)]
+    halves = {half: [(s := faulty(half, i), recorded(s, plant, folder, eyes)) for i in range(runs)] for half in HALVES}
+    report: dict[str, Any] = {"arms": {}}
+    for eye in eyes or (None,):
+        arms = {**(ARMS if eye is None or eye is eyes[0] else {}), **(SEEN[eye.backbone.name] if eye else {})}
+        own = {half: [(s, by(eye, run)) for s, run in some] for half, some in halves.items()}
+        report["arms"] |= compare(plant, arms, [(s, by(eye, run)) for s, run in calm], own)
     return report
+
+
+def by(eye: Eye | None, run: Ticks) -> Ticks:
+    """A run as one eye sees it, or none."""
+    return replace(run, perceived={} if eye is None else {eye.key("camera"): run.perceived[eye.key("camera")]})
+
+
+def compare(
+    plant: Plant, arms: Mapping[str, Sequence[str]], calm: Sequence[Run], halves: dict[str, list[Run]]
+) -> dict[str, Any]:
+    """Monitors of the first third of the normal runs, calibrated on the second, judged on the rest and on faults."""
+    third = (len(calm) + 1) // 3
+    core, monitors = fitted([run for _, run in calm[:third]], plant)
+    every = [monitors.step(run, core.encode(run)[0])[0] for _, run in calm[third : 2 * third]]
+    return {name: measure(Arm.of(monitors, every, cells), calm[2 * third :], halves) for name, cells in arms.items()}
 
 
 if __name__ == "__main__":
