@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fusion.checkpoint import load_checkpoint
+from fusion.errors import ConfigError
 from fusion.evaluation.whatif import advance, answer
 from fusion.inference import Engine
 from fusion.plant import Modality, Plant, parse_moves
@@ -34,6 +35,22 @@ def values(recording: Folder) -> pl.DataFrame:
     grid = process_grid(recorded)
     seen = np.where(grid.observed, grid.value, np.nan)
     return _timed(grid.t_ns, [s.name for s in recorded.plant.of(Modality.PROCESS)], seen)
+
+
+def surprise(recording: Folder) -> pl.DataFrame:
+    """How unusual the model of the daemon found each tick, one column `SENSE.FAMILY`, over the limit; null where not.
+
+    Raises:
+        RecordingError: the recording is missing or damaged.
+        ConfigError: no daemon with a model has recorded it.
+    """
+    rows = Recording.verified(Path(recording)).surprise()
+    if not len(rows):
+        raise ConfigError(f"{recording}: nothing was judged while this was recorded; name a model to judge it now")
+    named = rows.with_columns(name=pl.col("sense") + "." + pl.col("family")).sort("t_ns", "name")
+    wide = named.pivot("name", index="t_ns", values="factor", aggregate_function="max").sort("t_ns")
+    names = sorted(column for column in wide.columns if column != "t_ns")
+    return _timed(wide["t_ns"].to_numpy(), names, wide.select(names).cast(pl.Float64).fill_null(np.nan).to_numpy())
 
 
 class Model:

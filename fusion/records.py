@@ -377,3 +377,17 @@ class Energy:
     speed: float = 1.0
     relative: bool = False
     raises: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peaks:
+    """How unusual a tick was, as it is recorded: of each sense and family the largest energy over its limit.
+
+    ``factor`` [N] goes with ``senses`` (a modality each) and ``families``; above 1 it is beyond the limit.
+    """
+
+    t_ns: int
+    senses: tuple[str, ...]
+    families: tuple[str, ...]
+    factor: NDArray[np.float32]
+    model_id: str

@@ -97,7 +97,7 @@ def test_a_gap_that_is_over_goes_out():
     ],
 )
 def test_a_connector_that_does_not_fit_the_plant_is_named(monkeypatch, override, message):
-    monkeypatch.setattr(start, "load_model", lambda *_: None)
+    monkeypatch.setattr(start, "first_checkpoint", lambda *_: (None, None))
     with pytest.raises(FusionError, match=f"^{message}"):
         start.run(load_daemon_config(DEMO, [override]))
 

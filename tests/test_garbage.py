@@ -72,7 +72,7 @@ def test_the_daemon_sets_apart_its_libraries_and_no_model(monkeypatch, nothing_a
     seen = []
     monkeypatch.setattr(start, "load_plant", lambda _: seen.append(gc.get_freeze_count()))
     monkeypatch.setattr(start, "made_sources", lambda *_: seen.append(gc.get_freeze_count()))
-    monkeypatch.setattr(start, "first_model", reached)
+    monkeypatch.setattr(start, "first_checkpoint", reached)
     with pytest.raises(ReachedError) as found:
         start.run(DaemonConfig(plant="plant.yaml"))
     assert seen == [0, 0]

@@ -142,7 +142,7 @@ def test_tags_of_a_recording_are_exported(tmp_path):
     ("arguments", "message"),
     [
         (["alarms", "--out", "x.csv"], "export alarms: --records is required"),
-        (["energies", "--recording", "x", "--out", "x.csv"], "export energies: --model is required"),
+        (["energies", "--model", "x", "--out", "x.csv"], "export energies: --recording is required"),
         (["acts", "--state", "nowhere", "--out", "x.txt"], "expected a name that ends with .csv or .parquet"),
         (["acts", "--state", "nowhere", "--out", "x.csv"], "audit.jsonl: cannot be read"),
     ],

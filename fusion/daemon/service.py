@@ -26,6 +26,7 @@ from fusion.daemon.http import HttpConfig, serving
 from fusion.daemon.inquiries import Inquiries
 from fusion.daemon.memory import TickMemory
 from fusion.daemon.outlet import Outlet
+from fusion.daemon.peaks import Peaking
 from fusion.daemon.progression import Progress
 from fusion.daemon.seat import Seat
 from fusion.daemon.status import Statistics, Status, Watched
@@ -89,7 +90,7 @@ class Daemon:
         self._desk = desk or AlarmDesk()
         self._memory = memory
         self._audit = audit or Audit()
-        self._recorder = recorder
+        self._recorder, self._peaking = recorder, Peaking()
         self._succession = succession
         self._http = http or HttpConfig()
         self._lossless = lossless
@@ -231,6 +232,8 @@ class Daemon:
             if (advice := outcome.recommendation) is not None and advice.verdict is Verdict.ADVISE:
                 await self._clerk.kept("advice", id=advice.id, moves={m.signal: m.recommended for m in advice.moves})
             await self._clerk.tell(changed, outcome.frame.t_ns)
+        if self._recorder is not None and (peaks := self._peaking.of(outcome, self._engine)) is not None:
+            self._recorder.note(peaks)
         for anomaly in outcome.anomalies:
             if self._recorder is not None and anomaly.state is not AnomalyState.HELD:
                 self._recorder.mark(alarm_mark(anomaly))

@@ -22,7 +22,7 @@ from fusion.errors import RecordingError
 from fusion.plant import Modality, Plant, Signal
 from fusion.recordings.marks import Mark, holding, marks_of
 from fusion.recordings.recorder import MARKS, OPEN
-from fusion.recordings.recording import HEARTBEATS, MANIFEST, MEDIA, MEDIA_INDEX, PROCESS, read_manifest
+from fusion.recordings.recording import HEARTBEATS, MANIFEST, MEDIA, MEDIA_INDEX, PROCESS, SURPRISE, read_manifest
 from fusion.records import NS_PER_S, Quality
 from fusion.timeline.process import UNSEEN_NS, Heartbeats, Held, Rows, hold
 
@@ -52,6 +52,8 @@ class Kept:
     end: tuple[int, float, int, int, float]
 
 
+Judged = dict[str, tuple[NDArray[np.int64], NDArray[np.float32]]]
+"""Of each sense the ticks that a model has judged, and how unusual it found them, over the limit."""
 UNSEEN = (UNSEEN_NS, 0.0, 0, UNSEEN_NS, 0.0)
 
 
@@ -63,6 +65,7 @@ class Archive:
     plant: Plant
     _blocks: dict[Path, Block | None] = field(default_factory=dict)
     _kept: OrderedDict[tuple[Path, str], Kept] = field(default_factory=OrderedDict)
+    _surprises: dict[Path, Judged] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _marks: dict[str, Mark] = field(default_factory=dict)
     _marks_at: int = 0
@@ -93,6 +96,20 @@ class Archive:
                 for name, course in kept.items():
                     buckets[name].add(ticks, course.value)
         return {name: found.points() for name, found in buckets.items()}
+
+    def surprise(self, t0_ns: int, t1_ns: int, points: int) -> dict[str, Data]:
+        """How unusual each sense was in a span, over the limit, as the courses of tags are given."""
+        found: dict[str, Buckets] = {}
+        with self._lock:
+            blocks = self._found()
+            self._surprises = {path: judged for path, judged in self._surprises.items() if path in self._blocks}
+            for block in blocks:
+                if block.t0_ns <= t1_ns and t0_ns <= block.t1_ns + JOINED_NS:  # a tick is judged after it has arrived
+                    for sense, (t_ns, factor) in self._judged(block).items():
+                        if sense not in found:
+                            found[sense] = Buckets.over(t0_ns, t1_ns, points, self.step_ns)
+                        found[sense].add(t_ns, factor)
+        return {sense: buckets.points() for sense, buckets in found.items()}
 
     def marks(self, t0_ns: int, t1_ns: int) -> list[Mark]:
         """What people and alarms said of stretches that reach into a span."""
@@ -229,6 +246,13 @@ class Archive:
             missing = [name for name in missing if name not in found]
         return found
 
+    # -- surprise
+
+    def _judged(self, block: Block) -> Judged:
+        if block.path not in self._surprises:
+            self._surprises[block.path] = _judged(block.path / SURPRISE)
+        return self._surprises[block.path]
+
     # -- media
 
     def _read_media(self, block: Block, signal: Signal, t_ns: int, length_s: float) -> list[NDArray[np.generic]]:
@@ -248,6 +272,19 @@ class Archive:
         since_ns = min(index[-min(needed, len(index))], t_ns - round(length_s * NS_PER_S))
         found = [sample.value for sample in samples_between(file, signal, since_ns, index[-1] + 1)]
         return found if length_s else found[-1:]
+
+
+def _judged(file: Path) -> Judged:
+    if not file.is_file():
+        return {}
+    largest = pl.col("factor").max()
+    try:
+        rows = pl.scan_parquet(file).group_by("sense", "t_ns").agg(largest).sort("t_ns").collect()
+    except SHEETS as error:
+        log.warning("history: %s is left out: %s", file, str(error).partition("\n")[0])
+        return {}
+    senses = rows.partition_by("sense", as_dict=True)
+    return {str(sense): (own["t_ns"].to_numpy(), own["factor"].to_numpy()) for (sense,), own in senses.items()}
 
 
 def _folders(place: Path) -> list[Path]:

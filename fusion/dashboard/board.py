@@ -273,7 +273,7 @@ class Board:
             history.popleft()
 
     def _note_peak(self, name: str, t_ns: int, value: float | None) -> None:
-        """The largest surprise of each ten seconds of a day; a recording does not hold it."""
+        """The largest surprise of each ten seconds of a day, for a page without recordings."""
         peaks = self.peaks.setdefault(name, deque(maxlen=PEAKS_KEPT))
         t_ms = t_ns // PEAK_NS * PEAK_NS // 1_000_000
         if peaks and peaks[-1][0] == t_ms:

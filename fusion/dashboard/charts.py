@@ -29,12 +29,13 @@ CAP = 10.0
 class Past:
     """What is known of the time before the page's memory, and which stretch [ms] is looked at where it is chosen.
 
-    ``at_ms`` is the moment whose pictures are shown; None is now.
+    ``at_ms`` is the moment whose pictures are shown; None is now. ``surprise`` by sense is in multiples of the limit.
     """
 
     span_ms: tuple[float, float] | None = None
     at_ms: float | None = None
     courses: Mapping[str, Data] = field(default_factory=dict)
+    surprise: Mapping[str, Data] = field(default_factory=dict)
     marks: Sequence[Mark] = ()
 
 
@@ -80,16 +81,26 @@ def surprise_options(board: Board, look: Look = PLAIN, past: Past = NOTHING) -> 
         name = said.modality or said.name
         colour = palette.alarm if exceeds(said) else palette.ink
         limit = said.limit or 0.0
-        known = course(board.surprise.get(name, ()), board.peaks.get(name, ()), span_ms) if limit > 0 else []
-        points: Data = [[t, None if v is None else min(CAP, max(1 / CAP, v / limit))] for t, v in known]
+        known = _unusual(board, name, limit, past, span_ms) if limit > 0 else []
+        points: Data = [[t, None if v is None else min(CAP, max(1 / CAP, v))] for t, v in known]
         level = [{"yAxis": 1.0, "lineStyle": {"color": colour, "width": 1, "type": "dashed"}}]
         at = [] if past.at_ms is None else [_upright(past.at_ms, palette.ink)]
         rows.append([line(f"{name}.value", i, points, colour, 1.6) | {"markLine": still([*level, *at])}])
-        shown = said if past.at_ms is None else replace(said, value=value_at(known, past.at_ms))
+        then = None if past.at_ms is None else value_at(known, past.at_ms)
+        shown = said if past.at_ms is None else replace(said, value=None if then is None else then * limit)
         titles.append((sense_text(name), _surprise_text(shown), colour))
     option = strips(titles, rows, span_ms, SENSE_PX, palette)
     scale = {"type": "log", "min": 1 / CAP, "max": CAP, "scale": False}
     return option | {"yAxis": [axis | scale for axis in option["yAxis"]], "movable": not look.narrow}
+
+
+def _unusual(board: Board, name: str, limit: float, past: Past, span_ms: tuple[float, float]) -> Data:
+    """The surprise of a sense over its limit: what the page remembers, and before that what was recorded."""
+    peaks = board.peaks.get(name, ())
+    recorded = past.surprise.get(name, [])
+    older = [point for point in recorded if not peaks or (point[0] or 0) < peaks[0][0]]
+    remembered = course(board.surprise.get(name, ()), peaks, span_ms)
+    return [*older, *([t, None if v is None else v / limit] for t, v in remembered)]
 
 
 def course(

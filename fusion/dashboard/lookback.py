@@ -40,13 +40,14 @@ class LookBack:
     def __init__(self, board: Board, archive: Archive | None, done: Callable[[], None]) -> None:
         self._board, self._archive = board, archive
         self._courses: Fetch[dict[str, Data]] = Fetch({}, done)
+        self._surprise: Fetch[dict[str, Data]] = Fetch({}, done)
         self._scene: Fetch[Scene] = Fetch(Scene(), done)
         self._last, self._last_ns = Scene(), 0
 
     @property
     def busy(self) -> bool:
         """Whether something is still being read."""
-        return self._courses.busy or self._scene.busy
+        return self._courses.busy or self._surprise.busy or self._scene.busy
 
     def past(self, names: Sequence[str], sight: Sight, future_s: float) -> Past:
         """What is known of these tags in the stretch that is looked at."""
@@ -58,7 +59,7 @@ class LookBack:
         chosen = not sight.live or sight.length_s != board.window_s
         span_ms = (span_ns[0] / PER_MS, span_ns[1] / PER_MS + ahead_ms) if chosen else None
         marks = self._archive.marks(*span_ns) if self._archive else []
-        return Past(span_ms, at_ms, self._read(whole, span_ns), tuple(marks))
+        return Past(span_ms, at_ms, self._read(whole, span_ns), self._unusual(span_ns), tuple(marks))
 
     def _read(self, names: Sequence[str], span_ns: tuple[int, int]) -> dict[str, Data]:
         archive, (t0_ns, t1_ns) = self._archive, span_ns
@@ -66,6 +67,14 @@ class LookBack:
             return {}
         key = tuple(names), t0_ns // AGAIN_NS, t1_ns // AGAIN_NS
         return self._courses.get(key, lambda: archive.courses(names, t0_ns, t1_ns, POINTS))
+
+    def _unusual(self, span_ns: tuple[int, int]) -> dict[str, Data]:
+        archive, (t0_ns, t1_ns) = self._archive, span_ns
+        began = [peaks[0][0] * PER_MS for peaks in self._board.peaks.values() if peaks]
+        if archive is None or (began and max(began) <= t0_ns + AGAIN_NS):
+            return {}
+        key = t0_ns // AGAIN_NS, t1_ns // AGAIN_NS
+        return self._surprise.get(key, lambda: archive.surprise(t0_ns, t1_ns, POINTS))
 
     def _remembered(self, names: Sequence[str], t0_ns: int) -> bool:
         """Whether the page's memory reaches back so far."""

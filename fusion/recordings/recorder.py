@@ -29,13 +29,14 @@ from fusion.recordings.held import Held
 from fusion.recordings.marks import Journal, Mark, kind_of
 from fusion.recordings.recording import Event, Recording, arrival_ns
 from fusion.recordings.writer import RecordingWriter, relabel
-from fusion.records import NS_PER_S, Columns, Item, Sample
+from fusion.records import NS_PER_S, Columns, Item, Peaks, Sample
 
 log = logging.getLogger(__name__)
 
 OPEN, MARKS, LOCK = "open", "marks.jsonl", "lock"
 GIB = 2**30
 MOST_WAITING = GIB // 4  # bytes between the intake and the disk
+MOST_PEAKS = 3600  # ticks that wait for a slice
 WAKE_S = 0.5
 
 
@@ -92,7 +93,8 @@ class Recorder:
         self.folder = Path(config.folder)
         self._lock = _locked(self.folder)
         self._journal = Journal(self.folder / MARKS)
-        self._waiting: deque[Item | Mark] = deque()
+        self._waiting: deque[Item | Mark | Peaks] = deque()
+        self._peaks: deque[Peaks] = deque(maxlen=MOST_PEAKS)
         self._size = 0
         self._counted: dict[str, int] = {}
         self._guard = threading.Condition()
@@ -153,6 +155,11 @@ class Recorder:
         """Keep what is said of a stretch of time; closed recordings of it will say so too."""
         with self._guard:
             self._waiting.append(mark)
+
+    def note(self, peaks: Peaks) -> None:
+        """Keep how unusual a tick was, with what arrived about then."""
+        with self._guard:
+            self._waiting.append(peaks)
 
     def obey(self, order: MarkOrder) -> Mark:
         """Mark what somebody orders; returns the mark.
@@ -221,9 +228,12 @@ class Recorder:
             if any(one.overlaps(*_settling(segment.span_ns)) for one in said):
                 relabel(segment.path, *self._label(segment.span_ns))
 
-    def _write(self, item: Item | Mark) -> None:
+    def _write(self, item: Item | Mark | Peaks) -> None:
         if isinstance(item, Mark):
             self._note(item)
+            return
+        if isinstance(item, Peaks):
+            self._peaks.append(item)
             return
         if self._slice is None:
             self._slice_ns = self._now_ns()
@@ -242,6 +252,9 @@ class Recorder:
         now_ns = self._now_ns()
         stopping = stopping or self._cutting
         if self._slice is not None and (stopping or now_ns - self._slice_ns >= self._config.slice_s * NS_PER_S):
+            if self._peaks:
+                self._slice.surprise(self._peaks)
+                self._peaks.clear()
             self._slice.close()
             self._slice, self._in_slice, self._failed = None, 0, ""
             if self._free() < self._config.free_gib * GIB:

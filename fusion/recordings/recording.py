@@ -3,7 +3,8 @@
 ``process.parquet`` holds process values in order of arrival, ``heartbeats.parquet`` which signals were known to be
 alive without a change, ``media.mcap`` pictures, sound and point clouds as Foxglove messages (topic = signal, publish
 time = source time, log time = arrival), ``media.parquet`` one row per media message with its quality and clock,
-``truth.parquet`` hidden states and faults by tick. Written aside, renamed when whole.
+``truth.parquet`` hidden states and faults by tick, ``surprise.parquet`` how unusual the model of a daemon found each.
+Written aside, renamed when whole.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from fusion.recordings.media import MediaReader
 from fusion.recordings.tables import (
     HEARTBEAT_SCHEMA,
     PROCESS_SCHEMA,
+    SURPRISE_SCHEMA,
     ProcessTable,
     heartbeats,
     read_table,
@@ -40,7 +42,7 @@ SOFTWARE = "0.1.0"
 MANIFEST, PLANT, SCENARIO = "manifest.json", "plant.yaml", "scenario.yaml"
 PROCESS, HEARTBEATS, TRUTH = "process.parquet", "heartbeats.parquet", "truth.parquet"
 MEDIA, MEDIA_INDEX = "media.mcap", "media.parquet"
-STATES = "states.parquet"
+STATES, SURPRISE = "states.parquet", "surprise.parquet"
 STATES_SCHEMA = {"t_ns": pl.Int64, "signal": pl.String, "state": pl.String, "text": pl.String}
 SLICE_NS = NS_PER_S
 LAST_NS = 2**63 - 1
@@ -249,6 +251,12 @@ class Recording:
         if TRUTH not in self._manifest.files:
             return pl.DataFrame(schema={"t_ns": pl.Int64})
         return read_table(self.path / TRUTH, {"t_ns": pl.Int64})
+
+    def surprise(self) -> pl.DataFrame:
+        """How unusual the model in use found each tick, by sense and family; empty where none was recorded."""
+        if SURPRISE not in self._manifest.files:
+            return pl.DataFrame(schema=SURPRISE_SCHEMA)
+        return read_table(self.path / SURPRISE, SURPRISE_SCHEMA)
 
     def states(self) -> pl.DataFrame:
         """Why process values were no numbers, from a historian; empty where none was recorded."""

@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fusion.errors import RecordingError
-from fusion.records import Columns
+from fusion.records import Columns, Peaks
 
 Ints = NDArray[np.int64]
 SPILL_ROWS = 4_000_000
@@ -23,6 +23,13 @@ PROCESS_SCHEMA = {
     "value": pl.Float64,
     "quality": pl.UInt8,
     "clock": pl.String,
+}
+SURPRISE_SCHEMA = {
+    "t_ns": pl.Int64,
+    "sense": pl.String,
+    "family": pl.String,
+    "factor": pl.Float32,
+    "model_id": pl.String,
 }
 HEARTBEAT_SCHEMA = {"received_ns": pl.Int64, "signal": pl.String, "clock": pl.String}
 
@@ -78,6 +85,16 @@ def process_frame(columns: Columns) -> pl.DataFrame:
         },
         schema=PROCESS_SCHEMA,
     )
+
+
+def surprise_frame(peaks: Sequence[Peaks]) -> pl.DataFrame:
+    """How unusual ticks were, one row for each sense and family of each."""
+    rows = [
+        (tick.t_ns, sense, family, factor, tick.model_id)
+        for tick in peaks
+        for sense, family, factor in zip(tick.senses, tick.families, tick.factor.tolist(), strict=True)
+    ]
+    return pl.DataFrame(rows, schema=SURPRISE_SCHEMA, orient="row")
 
 
 def heartbeat_frame(columns: Columns) -> pl.DataFrame:

@@ -31,6 +31,7 @@ from fusion.recordings.recording import (
     SOFTWARE,
     STATES,
     STATES_SCHEMA,
+    SURPRISE,
     TRUTH,
     Event,
     FileEntry,
@@ -44,8 +45,9 @@ from fusion.recordings.tables import (
     TableWriter,
     heartbeat_frame,
     process_frame,
+    surprise_frame,
 )
-from fusion.records import Columns, Item, Sample
+from fusion.records import Columns, Item, Peaks, Sample
 
 
 class _Abandoned(Exception):
@@ -84,6 +86,7 @@ class RecordingWriter:
         self._index: list[tuple[str, int, int, int, str]] = []
         self._truth: list[pl.DataFrame] = []
         self._states: list[pl.DataFrame] = []
+        self._surprise: list[pl.DataFrame] = []
         self._span: tuple[int, int] | None = None
 
     def write(self, item: Item) -> None:
@@ -114,6 +117,10 @@ class RecordingWriter:
         """Append why process values were no numbers: ``t_ns``, ``signal``, ``state`` (a kind), ``text``."""
         self._states.append(rows.select(*STATES_SCHEMA))
 
+    def surprise(self, peaks: Sequence[Peaks]) -> None:
+        """Append how unusual ticks were."""
+        self._surprise.append(surprise_frame(peaks))
+
     def media(self, sample: Sample) -> None:
         """Append a picture, an audio chunk or a point cloud."""
         if self._media is None:
@@ -130,6 +137,8 @@ class RecordingWriter:
             self._heartbeats.append(beats)
         if len(states := recording.states()):
             self.states(states)
+        if len(surprise := recording.surprise()):
+            self._surprise.append(surprise)
         if recording.has_media:
             self._media = self._media or MediaWriter(self._aside / MEDIA, self._plant)
             self._media.copy(recording.path / MEDIA)
@@ -162,6 +171,8 @@ class RecordingWriter:
             pl.concat(self._truth).write_parquet(self._aside / TRUTH)
         if self._states:
             pl.concat(self._states).write_parquet(self._aside / STATES)
+        if self._surprise:
+            pl.concat(self._surprise).write_parquet(self._aside / SURPRISE)
 
     def _write_manifest(self) -> None:
         start, end = self._span or (0, 0)

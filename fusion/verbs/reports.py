@@ -57,7 +57,7 @@ def _export(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--records", type=Path, metavar="FOLDER", help="record.folder of the daemon: alarms")
     verb.add_argument("--state", type=Path, metavar="FOLDER", help="state of the daemon: acts, advice")
     verb.add_argument("--recording", type=Path, metavar="FOLDER", help="one recording: tags, energies")
-    verb.add_argument("--model", type=Path, metavar="FOLDER", help="the model that judges: energies")
+    verb.add_argument("--model", type=Path, metavar="FOLDER", help="the model that judges: energies; else as recorded")
 
 
 def run_export(arguments: argparse.Namespace) -> None:
@@ -66,7 +66,7 @@ def run_export(arguments: argparse.Namespace) -> None:
     from fusion.progress import working
 
     needs = {"alarms": ("records",), "acts": ("state",), "advice": ("state",), "tags": ("recording",)}
-    for name in needs.get(arguments.what, ("recording", "model")):
+    for name in needs.get(arguments.what, ("recording",)):
         if getattr(arguments, name) is None:
             raise ConfigError(f"export {arguments.what}: --{name} is required")
     if arguments.out.suffix not in (".csv", ".parquet"):
@@ -89,10 +89,12 @@ def _table(arguments: argparse.Namespace) -> Any:
             return tables.acts(arguments.state)
         case "advice":
             return tables.advice(arguments.state)
-    from fusion.frames import Model, values
+    from fusion.frames import Model, surprise, values
 
     if arguments.what == "tags":
         return values(arguments.recording)
+    if arguments.model is None:
+        return surprise(arguments.recording)
     return Model(arguments.model).energies(arguments.recording)
 
 
