@@ -39,6 +39,17 @@ def test_files_and_modules_that_a_page_names_are_there(page):
     assert missing == []
 
 
+def test_each_word_of_the_glossary_is_used_and_explained_once():
+    """In order of the alphabet, so that a word is found; and no other page has a table of words of its own."""
+    words = re.findall(r"^\| ([^|]+?) \|", (ROOT / "docs/glossary.md").read_text(), re.MULTILINE)[1:]
+    assert len(words) > 40
+    assert words == sorted(set(words))
+    others = {page.name: page.read_text() for page in PAGES if page.name != "glossary.md"}
+    used = "\n".join(others.values())
+    assert [word for word in words if not re.search(rf"\b{re.escape(word)}", used, re.IGNORECASE)] == []
+    assert [name for name, text in others.items() if "| word | meaning |" in text] == []
+
+
 def module(name):
     """Whether a dotted name begins with a module and goes on with at most a name within it."""
     return any(
