@@ -176,22 +176,24 @@ def test_a_daemon_whose_plant_was_changed_learns_anew_and_says_why(site, tmp_pat
     place, checkpoint = first_checkpoint(config, SMALL)
     assert (place, checkpoint.plant.fingerprint) == (ModelStore(site / "models").current, SMALL.fingerprint)
     changed = without_pressure()
-    assert first_checkpoint(config, changed) == (None, None)
+    assert first_checkpoint(config, changed) == (place, None)
     with pytest.raises(PlantMismatch, match="signal PT1 is missing"):
         first_checkpoint(replace(config, model=str(place), learn=LearnConfig()), changed)
     segments = [Recording(path) for path in sorted((site / "records").iterdir())]
     assert learnable_hours(segments, changed) == pytest.approx(2.5, abs=0.01)
     assert learnable_hours(segments, replace(SMALL, step_s=2.0)) == 0.0
-    succession = Succession(config, Seat(changed), Idle(), AlarmDesk(), None, None)
+    seat = Seat(changed)
+    succession = Succession(config, seat, Idle(), AlarmDesk(), None, place)
 
     async def life():
         watching = asyncio.create_task(succession.watch())
-        await until(lambda: succession.trouble)
+        await until(lambda: seat.waiting)
         watching.cancel()
 
     asyncio.run(life())
-    assert "is not used" in succession.trouble
-    assert "signal PT1 is missing" in succession.trouble
+    why = f"{place.name} is of the plant before it was changed: signal PT1 is missing"
+    assert seat.flags == (f"no model: waiting for hours; {why}",)
+    assert succession.trouble == ""
 
 
 def test_tags_that_only_grew_are_named(tmp_path):

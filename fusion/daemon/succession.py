@@ -23,7 +23,7 @@ from fusion.daemon.settings import DaemonConfig
 from fusion.errors import ConfigError, ModelError, PlantMismatch
 from fusion.inference import Engine
 from fusion.model_store import ModelStore
-from fusion.plant import Plant
+from fusion.plant import Plant, difference
 from models.plant_model import check_backbone
 from models.ticks import Ticks
 
@@ -48,6 +48,7 @@ class Succession:
         self._config, self._seat, self._learner, self._desk, self._memory = config, seat, learner, desk, memory
         self._store = ModelStore(Path(config.learn.models))
         self._place = place
+        self._outgrown = _outgrown(place, seat.plant) if place is not None and seat.engine is None else ""
         self._ready: tuple[Engine, int] | None = None
         self._refused = ""
 
@@ -60,7 +61,8 @@ class Succession:
         """Learn what is due, and make ready what was chosen, for ever."""
         while True:
             made = self._store.note  # by somebody else: there is nothing to learn meanwhile
-            self._seat.waiting = made or await self._learner.turn(self._seat.engine is not None)
+            waiting = made or await self._learner.turn(self._seat.engine is not None)
+            self._seat.waiting = "; ".join(filter(None, (waiting, self._outgrown)))
             try:
                 place = self._store.current
             except ConfigError as error:
@@ -136,7 +138,7 @@ def first_model(config: DaemonConfig) -> Path | None:
 def first_checkpoint(config: DaemonConfig, plant: Plant) -> tuple[Path | None, Checkpoint | None]:
     """The model to begin with, and where it lies; None while one is to be learned.
 
-    A learned one gives way where the plant's description was changed since: another is learned from the recordings.
+    A learned one stays where it lies if the plant was changed since: another is learned from the recordings.
 
     Raises:
         ConfigError: where it cannot be used, or there is none and nothing is learned.
@@ -149,7 +151,12 @@ def first_checkpoint(config: DaemonConfig, plant: Plant) -> tuple[Path | None, C
     except PlantMismatch:
         if not learned(config, place):
             raise
-        return None, None
+        return place, None
+
+
+def _outgrown(place: Path, plant: Plant) -> str:
+    """Why a learned model is not used, in words."""
+    return f"{place.name} is of the plant before it was changed: {difference(load_checkpoint(place).plant, plant)}"
 
 
 def learned(config: DaemonConfig, place: Path) -> bool:
