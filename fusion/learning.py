@@ -135,18 +135,25 @@ def _strange(limits: Calibration) -> str:
     )
 
 
+def _unfit(present: Path, plant: Plant) -> str:
+    """Why the model in use cannot serve a plant, in words; "" where it can."""
+    try:
+        return difference(load_checkpoint(present).plant, plant)
+    except ConfigError as error:
+        return str(error)
+
+
 def _tried(place: Path, store: ModelStore, plant: Plant, kept_back: Sequence[Path]) -> Verdict:
     """The new model beside the one in use, on what was kept back."""
     limits = calibration_of(load_checkpoint(place))
     proven = f"{limits.hours:.1f} h behind its limits, at most {limits.bound_per_day:.0f} false raises a day excluded"
     proven += _strange(limits)
     present = store.current
+    if present is not None and (unfit := _unfit(present, plant)):
+        reason = f"the first one that fits the plant as it is ({unfit}): {proven}"
+        return Verdict(model=place.name, taken=True, reason=reason)
     if present is None or not kept_back:
         return Verdict(model=place.name, taken=True, reason=f"the first one: {proven}")
-    if other := difference(load_checkpoint(present).plant, plant):
-        return Verdict(
-            model=place.name, taken=True, reason=f"the first one since the plant was changed ({other}): {proven}"
-        )
     new, old = play_all(place, kept_back), play_all(present, kept_back)
     hours = sum(map(normal_hours, new))
     raises, before = (sum(len(false_raises(played)) for played in runs) for runs in (new, old))

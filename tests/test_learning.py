@@ -155,7 +155,7 @@ def test_recordings_of_a_plant_that_was_changed_since_are_learned_from(site, tmp
     assert learned(tmp_path) == 0
     store, names = ModelStore(tmp_path / "models"), ModelStore(site / "models").names()
     assert store.names() == [*names, f"{len(names) + 1:04d}"]
-    assert store.history()[-1].reason.startswith("the first one since the plant was changed (signal PT1 is missing): ")
+    assert store.history()[-1].reason.startswith("the first one that fits the plant as it is (signal PT1 is missing): ")
     made = load_checkpoint(store.current)
     assert [tag.name for tag in made.plant.tags] == ["FT1", "TT1"]
     assert made.plant.by_name["FT1.SP"].high == 20.0
