@@ -35,7 +35,7 @@ class FleetRidge:
     kinds: Kinds
     step_s: float
     xx: NDArray[np.float32]
-    xy: Floats
+    xy: NDArray[np.float32]
     yy: Floats
     alone: Floats
     left: Floats
@@ -68,8 +68,8 @@ class FleetRidge:
         """Weights [H, P', S'] of the columns that there are, and the squared error [H, S'] that they leave."""
         made, left = [], []
         for xx, xy, yy in zip(self.xx, self.xy, self.yy, strict=True):
-            within = xx[np.ix_(columns, columns)].astype(np.float64)
-            moments = Moments(within, xy[np.ix_(columns, kinds)], yy[kinds], 1, yy[kinds])
+            within, across = (m.astype(np.float64) for m in (xx[np.ix_(columns, columns)], xy[np.ix_(columns, kinds)]))
+            moments = Moments(within, across, yy[kinds], 1, yy[kinds])
             made.append(_solve(moments, self.penalty))
             left.append(moments.error(made[-1]))
         return np.stack(made), np.stack(left)
@@ -110,7 +110,7 @@ def fit_ridge(kinds: Kinds, members: Sequence[tuple[Plant, Sequence[View]]], pen
         kinds=kinds,
         step_s=members[0][0].step_s,
         xx=np.stack([_sound(total.mean("xx")) for total in sums]).astype(np.float32),
-        xy=np.stack([total.mean("xy") for total in sums]),
+        xy=np.stack([total.mean("xy") for total in sums]).astype(np.float32),
         yy=np.stack([total.mean("yy") for total in sums]),
         alone=np.stack([weights for weights, _ in alone]),
         left=np.array([left for _, left in alone]),
