@@ -285,21 +285,23 @@ class Detector:
             shown_ns, why = wrong[blamed]
             if abs(shown_ns - o.raised_ns) <= self._config.join_s * NS_PER_S:
                 o.explained = True
-                said = f"{o.anomaly.kind} -> {AnomalyKind.SENSOR} at {blamed}: {why}"
+                said = f"an instrument, not the process: {blamed} {why}"
                 o.anomaly = replace(o.anomaly, kind=AnomalyKind.SENSOR, revision=said)
                 changes.append(self._tell(o, t_ns, AnomalyState.HELD))
         return changes
 
     def _signs(self, factor: Floats) -> dict[str, tuple[int, str]]:
         """What is wrong with signals now, by name: since when, and in words."""
-        found = {name: (since_ns, "its clock, or when it arrives") for name, since_ns in self._clocks.items()}
+        found = {
+            name: (since_ns, "began to arrive late, or its clock to differ") for name, since_ns in self._clocks.items()
+        }
         sign, known = next((o for o in self._open if o.dead), None), self._contributions
         shown = np.where(self._alive, np.nan_to_num(factor), 0.0)
         if sign is not None and known is not None and (shown >= 1).any():
             blame = blame_signals(shown, known, self._config.evidence)
             at_least = self._config.evidence.agreeing * float(blame.max())
             names = (name for name, share in zip(known.signals, blame, strict=True) if share >= at_least)
-            found |= dict.fromkeys(names, (sign.raised_ns, f"see {sign.anomaly.id}"))
+            found |= dict.fromkeys(names, (sign.raised_ns, f"itself shows a fault, see {sign.anomaly.id}"))
         return found
 
     def _blamed(self, factor: Floats) -> Bools | None:
