@@ -367,6 +367,42 @@ def test_what_begins_to_arrive_late_is_the_instruments_and_a_clock_that_is_long_
     assert [a.kind for a in quick.open] == [kind]
 
 
+def test_what_is_known_to_arrive_late_excuses_no_other_signal(quick, calibration):
+    late = ("clock:T",)
+    drive(quick, row(calibration, process=3.0), 60, contributions=contributions(T=1.0), flags=late)
+    assert [a.kind for a in quick.open] == [AnomalyKind.SENSOR]
+    drive(quick, row(calibration, process=40.0), 200, start=60, contributions=contributions(L=1.0), flags=late)
+    assert [(a.kind, a.top_signals[0].signal) for a in quick.open] == [(AnomalyKind.PROCESS, "L")]
+
+
+def test_an_event_that_a_clock_explained_is_the_instruments_after_a_restart(quick, calibration):
+    known, late = contributions(camera=1.0), ("clock:camera",)
+    drive(quick, row(calibration, camera=3.0), 60, contributions=known, flags=late)
+    again = Detector(DetectorConfig(), quick._calibration, small_plant(), "m1")
+    again.resume(quick.open)
+    drive(again, row(calibration, camera=40.0), 200, start=300, contributions=known, flags=late)
+    assert [(a.kind, a.top_signals[0].signal) for a in again.open] == [(AnomalyKind.SENSOR, "camera")]
+
+
+def test_a_signal_that_dies_while_another_has_long_been_dead_explains_its_own_event(calibration):
+    names = ("T0", "T1", "T2", "T3")
+    edges = (("T0", "T1"), ("T2", "T3"))
+    plant = Plant(name="wide", signals=tuple(Signal(name=n) for n in names), edges=edges)
+    energies = (FAST[0], alive("T0", Modality.PROCESS), alive("T2", Modality.PROCESS), *FAST[3:])
+    detector = Detector(DetectorConfig(), dataclasses.replace(calibration, energies=energies), plant, "m1")
+    shares = np.zeros((5, 4))
+    shares[:, 2], shares[1] = 1.0, (1.0, 0.0, 0.0, 0.0)
+    known = Contributions(signals=names, shares=shares, residual=np.zeros(4))
+    said = row(calibration)
+    for e, factor, since, seconds in ((1, 50.0, 0, 400), (0, 3.0, 400, 60), (2, 9.0, 460, 60)):
+        said[e] += factor * calibration.threshold * calibration.scale[e]
+        drive(detector, said, seconds, start=since, contributions=known)
+    first, event, second = detector.open
+    assert [a.top_signals[0].signal for a in (first, event, second)] == ["T0", "T2", "T2"]
+    assert event.kind is AnomalyKind.SENSOR
+    assert second.id in event.revision
+
+
 def test_an_event_of_all_tags_stands_beside_another_in_the_same_sense(calibration):
     names = tuple(f"T{i}" for i in range(20))
     plant = Plant(name="wide", signals=tuple(Signal(name=n) for n in names), edges=(("T0", "T1"),))

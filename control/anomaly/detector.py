@@ -29,6 +29,7 @@ Bools = NDArray[np.bool_]
 UNCALIBRATED = "uncalibrated:"
 SETTLING = "settling"
 CLOCK = "clock:"
+LATE = "began to arrive late, or its clock to differ"
 STANDING = "it stood when judging began: a fault, or a new operating level, which you may accept as normal"
 FOREIGN = (
     "it stood when judging began, far beyond all that the model was trained on: another operating point rather than a "
@@ -174,6 +175,7 @@ class Detector:
                 signs = {e.name for e in self._calibration.energies if e.origin is Origin.ALIVE}
                 known.dead = not signs.isdisjoint(name for name, _ in a.energies)
                 known.best = max((factor for _, factor in a.energies), default=0.0)
+                known.explained = first_blamed(a) if a.revision.endswith(LATE) else ""
                 self._open.append(known)
 
     def own(self, anomaly_id: str) -> Bools:
@@ -284,7 +286,7 @@ class Detector:
                 continue
             shown_ns, why = wrong[blamed]
             if abs(shown_ns - o.raised_ns) <= self._config.join_s * NS_PER_S:
-                o.explained = True
+                o.explained = blamed
                 said = f"an instrument, not the process: {blamed} {why}"
                 o.anomaly = replace(o.anomaly, kind=AnomalyKind.SENSOR, revision=said)
                 changes.append(self._tell(o, t_ns, AnomalyState.HELD))
@@ -292,16 +294,15 @@ class Detector:
 
     def _signs(self, factor: Floats) -> dict[str, tuple[int, str]]:
         """What is wrong with signals now, by name: since when, and in words."""
-        found = {
-            name: (since_ns, "began to arrive late, or its clock to differ") for name, since_ns in self._clocks.items()
-        }
-        sign, known = next((o for o in self._open if o.dead), None), self._contributions
-        shown = np.where(self._alive, np.nan_to_num(factor), 0.0)
-        if sign is not None and known is not None and (shown >= 1).any():
-            blame = blame_signals(shown, known, self._config.evidence)
-            at_least = self._config.evidence.agreeing * float(blame.max())
-            names = (name for name, share in zip(known.signals, blame, strict=True) if share >= at_least)
-            found |= dict.fromkeys(names, (sign.raised_ns, f"itself shows a fault, see {sign.anomaly.id}"))
+        found = {name: (since_ns, LATE) for name, since_ns in self._clocks.items()}
+        known = self._contributions
+        for sign in (o for o in self._open if o.dead):
+            shown = np.where(self._alive & self._mine(sign), np.nan_to_num(self._part(sign, factor)), 0.0)
+            if known is not None and (shown >= 1).any():
+                blame = blame_signals(shown, known, self._config.evidence)
+                at_least = self._config.evidence.agreeing * float(blame.max())
+                names = (name for name, share in zip(known.signals, blame, strict=True) if share >= at_least)
+                found |= dict.fromkeys(names, (sign.raised_ns, f"itself shows a fault, see {sign.anomaly.id}"))
         return found
 
     def _blamed(self, factor: Floats) -> Bools | None:

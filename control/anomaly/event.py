@@ -19,8 +19,8 @@ class Event:
     """An event in progress: the senses and signals [G] it covers, and averages of its evidence.
 
     ``best`` is how far it stood out at most, ``loud`` whether fast energies were above their limit, ``dead`` whether it
-    is of a sense that has died, which is an event of its own whatever else stands; ``explained`` whether such an event
-    has shown that the instrument blamed here was to blame.
+    is of a sense that has died, which is an event of its own whatever else stands; ``explained`` names the signal that
+    such an event, or a clock, has shown to be at fault: while that is blamed first, the event is the instrument's.
     """
 
     anomaly: Anomaly
@@ -34,20 +34,21 @@ class Event:
     best: float = 0.0
     loud: bool = False
     dead: bool = False
-    explained: bool = False
+    explained: str = ""
     below_since_ns: int | None = None
 
 
 def told(event: Event, found: Finding) -> Anomaly:
     """The anomaly of an event with the kind and blame that were found."""
     anomaly = event.anomaly
-    return replace(
+    said = replace(
         anomaly,
-        kind=AnomalyKind.SENSOR if event.explained else found.kind,
+        kind=found.kind,
         by_modality=found.by_modality,
         top_signals=found.top_signals or anomaly.top_signals,
         energies=found.energies,
     )
+    return replace(said, kind=AnomalyKind.SENSOR) if first_blamed(said) == event.explained else said
 
 
 def first_blamed(anomaly: Anomaly) -> str:
