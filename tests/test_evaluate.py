@@ -195,6 +195,19 @@ def test_faults_that_nobody_could_find_since_an_anomaly_stood_already_are_said()
     assert "stood already" not in in_words(summary([played([change(320)], [fault()])], {"gauges": {}}))
 
 
+@pytest.mark.parametrize("found", [(True, True), (True, False), (False, True), (False, False)])
+def test_a_fault_that_goes_on_after_a_gap_is_one(found):
+    """As where a daemon was restarted in it; one of the same name and time in a run of its own is another."""
+    leak = fault(300, 2600)
+    first = played([change(320)] if found[0] else [], [leak])
+    later = Played(
+        recording="l", t0_ns=at(2000), t1_ns=at(3000), events=(leak,), changes=(change(2100),) if found[1] else ()
+    )
+    (row,) = summary([first, later], {"gauges": {}})["events"]
+    assert (row["detected"], row["delay_s"]) == (any(found), 20.0 if found[0] else 1800.0 if found[1] else None)
+    assert len(summary([first, first], {"gauges": {}})["events"]) == 2
+
+
 def test_without_normal_time_there_is_no_rate():
     assert summary([played(length_s=100)], {"gauges": {}})["false_raises_per_day"] is None
 

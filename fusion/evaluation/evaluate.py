@@ -241,6 +241,18 @@ def event_row(played: Played, event: Event) -> dict[str, Any]:
     }
 
 
+def event_rows(played: Sequence[Played]) -> list[dict[str, Any]]:
+    """One row for each fault; of one that goes on in a later run, that of the first in which it is found."""
+    rows: dict[tuple[int, Event], dict[str, Any]] = {}
+    for i, run in enumerate(played):
+        for event in run.faults:
+            before = (key for key in rows if key[1] == event and event.onset_ns < run.t0_ns)
+            key, row = next(before, (i, event)), event_row(run, event)
+            if key not in rows or (row["detected"] and not rows[key]["detected"]):
+                rows[key] = row
+    return list(rows.values())
+
+
 def normal_spans(played: Played) -> list[tuple[int, int]]:
     """Stretches [UTC ns] after the warm-up in which there is no fault and the plant does not settle after one."""
     return normal.spans(played.t0_ns + round(WARM_UP_S * NS_PER_S), played.t1_ns, played.events)
@@ -304,7 +316,7 @@ def summary(played: Sequence[Played], meta: Mapping[str, Any], step_s: float = 1
         log.info("%s: false raise at %.0f s: %s", p.recording, (a.t_ns - p.t0_ns) / NS_PER_S, a.energies[:3])
     hours = sum(normal_hours(p) for p in played)
     return {
-        "events": [event_row(p, event) for p in played for event in p.faults],
+        "events": event_rows(played),
         "false_raises_per_day": round(24.0 * len(wrong) / hours, 3) if hours > 0 else None,
         "normal_hours": round(hours, 3),
         "false_raises": len(wrong),
