@@ -159,6 +159,14 @@ def test_a_recording_from_before_has_none_and_a_damaged_one_costs_itself(folder,
     assert "is left out" in caplog.text
 
 
+def test_a_page_that_looks_back_for_long_forgets_what_it_read_first(folder, monkeypatch):
+    whole = Archive(folder / "of", PLANT).surprise(T0, T0 + 150 * NS_PER_S, 150)
+    monkeypatch.setattr("fusion.dashboard.archive.SURPRISES_KEPT", 2)
+    archive = Archive(folder / "of", PLANT)
+    assert [archive.surprise(T0, T0 + 150 * NS_PER_S, 150) for _ in range(2)] == [whole] * 2
+    assert len(archive._surprises) == 2
+
+
 class Fetched:
     """What takes time, at once."""
 

@@ -29,6 +29,7 @@ from fusion.timeline.process import UNSEEN_NS, Heartbeats, Held, Rows, hold
 log = logging.getLogger(__name__)
 
 COURSES_KEPT = 4096
+SURPRISES_KEPT = 512  # recordings, of half an hour as a rule: some ten days
 JOINED_NS = 60 * NS_PER_S
 FOREIGN_NS = 60 * NS_PER_S
 KEY_EVERY = 10
@@ -250,6 +251,8 @@ class Archive:
 
     def _judged(self, block: Block) -> Judged:
         if block.path not in self._surprises:
+            if len(self._surprises) >= SURPRISES_KEPT:
+                del self._surprises[next(iter(self._surprises))]
             self._surprises[block.path] = _judged(block.path / SURPRISE)
         return self._surprises[block.path]
 
