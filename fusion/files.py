@@ -12,6 +12,8 @@ from pathlib import Path
 
 from fusion.errors import ConfigError
 
+PARTIAL, OLD = ".partial", ".old"  # ends of the names of what is being made, and of what it takes the place of
+
 
 def sha256_of(file: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal digits."""
@@ -97,7 +99,7 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         ConfigError: where ``path`` exists, at the beginning or at the end, and is not to be overwritten.
     """
     _free(path, overwrite)
-    aside, old = _aside(path), path.with_name(path.name + ".old")
+    aside, old = _aside(path), path.with_name(path.name + OLD)
     shutil.rmtree(aside, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
@@ -116,7 +118,7 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def _aside(path: Path) -> Path:
-    return path.with_name(path.name + ".partial")
+    return path.with_name(path.name + PARTIAL)
 
 
 def _free(path: Path, overwrite: bool) -> None:

@@ -146,6 +146,20 @@ def test_every_tick_is_in_one_recording_and_what_a_kill_leaves_is_read(folder):
         assert next(t_ms for t_ms, v in found["process"] if v == 3.0) == (T0 + 31 * NS_PER_S) // 1_000_000
 
 
+def test_a_slice_that_lasts_for_long_has_all_its_peaks(tmp_path, monkeypatch):
+    monkeypatch.setattr("fusion.recordings.recorder.MOST_PEAKS", 3)
+    clock = Hands()
+    recorder = Recorder(RecorderConfig(folder=str(tmp_path), slice_s=60, segment_s=60), PLANT, clock)
+    recorder.start()
+    for second in range(10):
+        clock.t_ns += NS_PER_S
+        recorder.add(value(clock.t_ns, second))
+        recorder.note(peaks(clock.t_ns, 0.5, 0.25, 0.1))
+    recorder.close()
+    (segment,) = recorder.segments()
+    assert segment.surprise()["t_ns"].unique().to_list() == [T0 + s * NS_PER_S for s in range(1, 11)]
+
+
 def test_a_recording_from_before_has_none_and_a_damaged_one_costs_itself(folder, tmp_path, caplog):
     (old,) = recorded(tmp_path / "old", 5).segments()
     assert SURPRISE not in old.manifest["files"]

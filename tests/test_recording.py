@@ -13,7 +13,7 @@ from fusion.plant import Modality, Plant, Signal
 from fusion.plant_file import dump_plant, load_plant
 from fusion.recordings import tables
 from fusion.recordings.codec import PictureDecoder, PictureEncoder
-from fusion.recordings.recording import Event, Recording, arrival_ns
+from fusion.recordings.recording import Event, Recording, arrival_ns, recordings_in
 from fusion.recordings.writer import RecordingWriter
 from fusion.records import NS_PER_S, Columns, Item, Quality, Sample
 from fusion.timeline.history import frames
@@ -228,6 +228,13 @@ def test_a_recording_of_other_signals_is_none_of_the_plant(recording: Recording,
         recording.of(plant)
     with pytest.raises(PlantMismatch, match=r"step_s: 1.0, not 2.0"):
         recording.of(replace(PLANT, step_s=2.0))
+
+
+def test_a_folder_stands_for_its_recordings_whatever_they_are_called(tmp_path: Path):
+    for name in ("week.2", "week.1", "torn.partial", "torn.old"):
+        write(tmp_path / name, [])
+    assert recordings_in([tmp_path]) == [tmp_path / "week.1", tmp_path / "week.2"]
+    assert recordings_in([tmp_path / "week.2"]) == [tmp_path / "week.2"]
 
 
 def test_an_existing_recording_is_only_overwritten_when_asked(tmp_path: Path):

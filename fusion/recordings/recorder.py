@@ -234,6 +234,8 @@ class Recorder:
             return
         if isinstance(item, Peaks):
             self._peaks.append(item)
+            if self._slice is not None and len(self._peaks) == MOST_PEAKS:
+                self._write_peaks(self._slice)
             return
         if self._slice is None:
             self._slice_ns = self._now_ns()
@@ -247,14 +249,17 @@ class Recorder:
         if isinstance(item, Columns):
             self._held.take(item)
 
+    def _write_peaks(self, place: RecordingWriter) -> None:
+        place.surprise(self._peaks)
+        self._peaks.clear()
+
     def _turn(self, stopping: bool) -> None:
         """Close the slice, and the segment, when their time is over."""
         now_ns = self._now_ns()
         stopping = stopping or self._cutting
         if self._slice is not None and (stopping or now_ns - self._slice_ns >= self._config.slice_s * NS_PER_S):
             if self._peaks:
-                self._slice.surprise(self._peaks)
-                self._peaks.clear()
+                self._write_peaks(self._slice)
             self._slice.close()
             self._slice, self._in_slice, self._failed = None, 0, ""
             if self._free() < self._config.free_gib * GIB:

@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 
 from fusion.errors import ConfigError, PlantMismatch, RecordingError
-from fusion.files import sha256_of, within
+from fusion.files import OLD, PARTIAL, sha256_of, within
 from fusion.plain import decode, plain
 from fusion.plant import Plant, clause, unrecorded
 from fusion.plant_file import load_plant
@@ -358,7 +358,7 @@ def recordings_in(places: Sequence[Path]) -> list[Path]:
     """Folders of recordings; one that holds some, such as a recorder's, stands for all that are closed there."""
     found: list[Path] = []
     for place in places:
-        parts = sorted(manifest.parent for manifest in place.glob(f"*/{MANIFEST}") if not manifest.parent.suffix)
+        parts = sorted(m.parent for m in place.glob(f"*/{MANIFEST}") if m.parent.suffix not in (PARTIAL, OLD))
         found += [place] if (place / MANIFEST).is_file() or not parts else parts
     return found
 
