@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,13 +28,14 @@ from fusion.timeline.history import frames
 from fusion.training.settings import train_config
 from fusion.training.ticks import ticks
 from fusion.training.train import train
+from models.features.cells import SIDES
 from models.features.eye import Eye
 from models.features.stem import FeatureStem
 from models.linear.core import LinearConfig
 from models.linear.fit import fit_core
 from models.monitors.fit import fit_monitors
 from models.monitors.monitors import MonitorCarry
-from models.monitors.perception import Perception, principal
+from models.monitors.perception import Perception, fit_perception, principal
 from models.monitors.residual import WARM_UP_TICKS
 from models.perception import backbone as backbones
 from models.perception.backbone import LITE0, backbone, same_backbone
@@ -465,3 +467,21 @@ def test_a_backbone_without_a_camera_is_refused(weights, tmp_path):
         train([recording], tmp_path / "model", train_config(["steps=2", "seconds=inf", f"backbone={weights}"]))
     with pytest.raises(ConfigError, match="backbone: nonsense is not accepted"):
         train([recording], tmp_path / "other", train_config(["steps=2", "seconds=inf", "backbone=nonsense"]))
+
+
+class Seen:
+    """A run in which one camera was seen."""
+
+    def __init__(self, key, camera, length):
+        features = np.random.default_rng(0).standard_normal((length, SIDES * SIDES, 2)).astype(np.float16)
+        self.ticks = SimpleNamespace(perceived={key: features})
+        self.blocks = SimpleNamespace(present={camera: np.ones(length, bool)})
+
+    def __len__(self):
+        return len(next(iter(self.ticks.perceived.values())))
+
+
+def test_a_camera_may_be_called_as_a_device_at_a_place():
+    plant = dataclasses.replace(WATCHED, signals=(*SMALL.signals, dataclasses.replace(WATCHED.media[0], name="a@gate")))
+    made = fit_perception([Seen("a@gate@random:net@2#ab", "a@gate", 1500)], ["a@gate"], plant)
+    assert (made.media, made.backbone, made.sha256) == (("a@gate",), "random:net@2", "ab")

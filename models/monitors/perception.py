@@ -80,11 +80,12 @@ def projected(features: NDArray[np.float16], components: Floats) -> Floats:
 
 def fit_perception(runs: Sequence[Piece], media: Sequence[str], plant: Plant) -> Perception | None:
     """From normal runs in which one backbone saw the pictures; None where none did for long enough."""
-    keys = {key.partition("@")[0]: key for run in runs for key in run.ticks.perceived}
-    sights = {m: sight for m in media if m in keys and (sight := _fit_sight(runs, m, keys[m])) is not None}
+    keys = {m: key for m in media for run in runs for key in run.ticks.perceived if key.startswith(f"{m}@")}
+    sights = {m: sight for m in keys if (sight := _fit_sight(runs, m, keys[m])) is not None}
     if not sights:
         return None
-    name, _, sha256 = next(iter(keys.values())).partition("@")[2].rpartition("#")
+    camera = next(iter(sights))
+    name, _, sha256 = keys[camera].removeprefix(f"{camera}@").rpartition("#")
     energies = energies_of(dict.fromkeys(sights, FAMILY), plant)
     return Perception(energies=energies, plant=plant, fields=sights, backbone=name, sha256=sha256)
 
