@@ -24,6 +24,8 @@ from models.fleet.ridge import recorded, rows
 from models.fleet.rows import plant_rows, stacked
 from models.fleet.training import train_fleet, with_fewer_tags
 from models.fleet.view import range_scaling, view
+from tests.benchmarks import fleet_gains
+from tests.benchmarks.control_whatif import counterfactual
 
 LINE = load_plant(CONFIGS / "plant" / "lime.yaml")
 
@@ -346,3 +348,13 @@ def test_of_several_models_the_own_minutes_choose(fleet, first):
         guest = host(models, member.plant, runs)
         assert guest.model_id == expected.model_id
         assert guest.worth >= max(model.welcome(member.plant, runs).worth for model in models)
+
+
+def test_what_a_move_does_is_known_of_a_plant_that_no_training_saw():
+    truth = counterfactual(LINE, fleet_gains.days(1))
+    told = fleet_gains.ratios([FleetModel.load(folder) for folder in shipped()], LINE, truth, 0)
+    found = {arm: fleet_gains.summed(ratios[None]) for arm, ratios in told.items()}
+    assert found["fleet ridge"]["effects"] >= 8
+    assert found["fleet ridge"]["signs"] > 0.9
+    assert found["fleet model"]["signs"] > 0.9
+    assert found["own core"]["signs"] < 0.9  # ten minutes do not tell

@@ -6,13 +6,14 @@ Shape letters: T seconds, C process signals, B lines, P days, H horizons, S tags
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 
-from fusion.plant import Plant
+from fusion.plant import Modality, Plant
 from fusion.plant_file import load_plant
 from fusion.records import ACTION_STEPS
 from fusion.simulator.fleet import Fleet
@@ -37,9 +38,9 @@ FIRST_SEED, FIRST_DAY = 40, 700
 
 @dataclass(frozen=True)
 class Counterfactual:
-    """Days of ticks before the moves, sign and size of each move, and the true effects [P, H, S] by setpoint."""
+    """What was read [P][T, C] before the moves, the size of each move, and its true effects [P, H, C] by setpoint."""
 
-    before: list[Ticks]
+    before: list[Floats]
     step: dict[str, Floats]
     effect: dict[str, Floats]
 
@@ -59,7 +60,7 @@ def excited_runs(plant: Plant, runs: int, seconds: int) -> list[Ticks]:
 
 def as_ticks(plant: Plant, values_TC: Floats) -> Ticks:
     """Readings of process signals in plant order."""
-    names = [s.name for s in plant.of(plant.tags[0].modality)]
+    names = [s.name for s in plant.of(Modality.PROCESS)]
     columns = [[names.index(s.name) for s in part] for part in (plant.tags, plant.actions)]
     return ticks_of(*(values_TC[:, part] for part in columns))
 
@@ -69,13 +70,13 @@ def _day(seed: int, excitation: ExcitationSettings | None = None) -> Scenario:
     return Scenario(name="tags", seed=seed, media=False, excitation=excitation, duration_s=1e6)
 
 
-def counterfactual(plant: Plant, days: int) -> Counterfactual:
+def counterfactual(plant: Plant, days: Sequence[Scenario]) -> Counterfactual:
     """Each day once without a move, and once for each setpoint moved towards the middle of its range."""
     count = 1 + len(PAIRS)
-    fleet = Fleet([_day(FIRST_DAY + day) for day, _ in product(range(days), range(count))], plant)
+    fleet = Fleet([day for day, _ in product(days, range(count))], plant)
     before_TCB = readings(fleet, BEFORE_S)
     step: dict[str, list[float]] = {name: [] for name in PAIRS}
-    for day, (move, name) in product(range(days), enumerate(PAIRS, 1)):
+    for day, (move, name) in product(range(len(days)), enumerate(PAIRS, 1)):
         signal, row = plant.by_name[name], day * count + move
         low, high, now = float(signal.low or 0), float(signal.high or 0), float(fleet.line.sp[name][row])
         size = STEP * (high - low) * (1.0 if (day + move) % 2 else -1.0)
@@ -83,12 +84,10 @@ def counterfactual(plant: Plant, days: int) -> Counterfactual:
         fleet.set(row, name, now + size)
         step[name].append(size)
     after_TCB = readings(fleet, AFTER_S)
-    names = [s.name for s in plant.of(plant.tags[0].modality)]
-    tags = [names.index(s.name) for s in plant.tags]
     at = [HORIZONS[row] - 1 for row in ROWS]
-    still = after_TCB[at][:, tags][:, :, ::count]
-    effect = {n: (after_TCB[at][:, tags][:, :, m::count] - still).transpose(2, 0, 1) for m, n in enumerate(PAIRS, 1)}
-    before = [as_ticks(plant, before_TCB[:, :, day * count]) for day in range(days)]
+    still = after_TCB[at][:, :, ::count]
+    effect = {n: (after_TCB[at][:, :, m::count] - still).transpose(2, 0, 1) for m, n in enumerate(PAIRS, 1)}
+    before = [before_TCB[:, :, day * count] for day in range(len(days))]
     return Counterfactual(before, {name: np.array(sizes) for name, sizes in step.items()}, effect)
 
 
@@ -97,7 +96,8 @@ def foretold(core: LinearCore, plant: Plant, truth: Counterfactual) -> dict[str,
     names, made = [s.name for s in plant.actions], {}
     for name in PAIRS:
         days = []
-        for run, size in zip(truth.before, truth.step[name], strict=True):
+        for values, size in zip(truth.before, truth.step[name], strict=True):
+            run = as_ticks(plant, values)
             encoding = core.encode(run)[0]
             paths = np.repeat(run.action[-1][None, None], 2, 0).repeat(ACTION_STEPS, 1)
             paths[1, :, names.index(name)] += size
@@ -109,10 +109,11 @@ def foretold(core: LinearCore, plant: Plant, truth: Counterfactual) -> dict[str,
 
 def judged(plant: Plant, truth: Counterfactual, made: dict[str, Floats]) -> dict[str, object]:
     """Ratios of foretold to true effect by pair and horizon, over the days, and how many are close."""
-    tags, told = [s.name for s in plant.tags], {}
+    tags, columns, told = [s.name for s in plant.tags], [s.name for s in plant.of(Modality.PROCESS)], {}
     for name, tag in PAIRS.items():
-        s, sign = tags.index(tag), np.sign(truth.step[name])[:, None]
-        true, found = ((effect[name][..., s] * sign).mean(0) for effect in (truth.effect, made))
+        sign = np.sign(truth.step[name])[:, None]
+        true = (truth.effect[name][..., columns.index(tag)] * sign).mean(0)
+        found = (made[name][..., tags.index(tag)] * sign).mean(0)
         told[f"{name} {tag}"] = np.round(found / true, 2).tolist()
     ratios = np.array(list(told.values()))
     return {"within_20": int((np.abs(ratios - 1) <= CLOSE).sum()), "of": ratios.size, "ratio": told}
@@ -122,7 +123,7 @@ def whatif(quick: bool) -> dict[str, object]:
     """Effects fitted where actuators are free, beside those over all ticks; with horizons [s] of the columns."""
     plant = lime()
     runs = excited_runs(plant, *((4, 1800) if quick else (12, 3600)))
-    truth = counterfactual(plant, 2 if quick else DAYS)
+    truth = counterfactual(plant, [_day(FIRST_DAY + day) for day in range(2 if quick else DAYS)])
     core = fit_core(runs, plant)
     saturated = {s.name: round(share, 3) for s, share in zip(plant.tags, _at_ends(runs), strict=True) if share > 0.01}
     over_all = replace(core, planned_weights=core.action_weights)
