@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fusion.training.crossing import ENOUGH_H, FOLDS, LEAST_TICKS, Part, _without, crossed, folds
+from fusion.training import crossing
+from fusion.training.crossing import ENOUGH_H, FOLDS, FOLDS_OF_MANY, LEAST_TICKS, Part, _without, crossed, folds
 from fusion.training.settings import TrainConfig
 from fusion.training.splitting import FEW, SHORTEST, Split
 from models.features.stem import FeatureStem
@@ -35,13 +36,13 @@ def model(runs):
 
 
 def test_many_runs_are_left_out_whole_and_few_by_quarters_of_the_time():
-    assert folds([500] * FEW) == [[Part(0, 0, 500), Part(1, 0, 500)], *([Part(i, 0, 500)] for i in (2, 3, 4))]
-    assert folds([4000]) == [[Part(0, 1000 * i, 1000 * (i + 1))] for i in range(FOLDS)]
-    two = folds([1500, 2500])
+    assert folds([500] * FEW, FOLDS) == [[Part(0, 0, 500), Part(1, 0, 500)], *([Part(i, 0, 500)] for i in (2, 3, 4))]
+    assert folds([4000], FOLDS) == [[Part(0, 1000 * i, 1000 * (i + 1))] for i in range(FOLDS)]
+    two = folds([1500, 2500], FOLDS)
     assert two[1] == [Part(0, 1000, 1500), Part(1, 0, 500)]
     assert sum(p.end - p.start for fold in two for p in fold) == 4000
-    assert folds([]) == []
-    assert all(p.end - p.start >= SHORTEST for fold in folds([SHORTEST * 4 + 10, 90]) for p in fold)
+    assert folds([], FOLDS) == []
+    assert all(p.end - p.start >= SHORTEST for fold in folds([SHORTEST * 4 + 10, 90], FOLDS) for p in fold)
 
 
 def test_what_is_left_without_a_fold_is_runs_of_their_own():
@@ -62,6 +63,17 @@ def test_two_runs_of_a_first_hour_set_limits_by_all_their_ticks(runs, model):
     )
     assert np.isfinite(known).sum() == np.isfinite(own).sum()
     assert np.nanquantile(known, 0.99) > np.nanquantile(own, 0.99)
+
+
+@pytest.mark.parametrize(("many", "fits"), [(1, FOLDS_OF_MANY), (len(SMALL.tags), FOLDS)])
+def test_many_tags_are_fitted_on_halves_and_all_ticks_judged_all_the_same(runs, model, monkeypatch, many, fits):
+    count = []
+    fitted = crossing._fitted
+    monkeypatch.setattr(crossing, "MANY_TAGS", many)
+    monkeypatch.setattr(crossing, "_fitted", lambda *given: count.append(1) or fitted(*given))
+    found = crossed(model, Split(training=runs, calibration=[]), TrainConfig())
+    assert len(count) == fits
+    assert sum(map(len, found)) == sum(map(len, runs))
 
 
 def test_an_hour_that_calibrates_is_enough(runs, model):

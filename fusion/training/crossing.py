@@ -3,7 +3,8 @@
 Of many short runs, or of a first hour, little is left to calibrate, and a tail read from minutes is a guess. Monitors
 in closed form cost seconds, so that those of each fold are fitted on the others. What they say of a part they have not
 seen is, if anything, stronger than what the model says that was fitted on all. Many runs are left out whole; of few,
-which may be one stream, a quarter of the time, judged in the course of its run. Shape letters: T ticks, E energies.
+which may be one stream, a quarter of the time, judged in the course of its run; of many tags, whose fits cost minutes,
+half of it. Shape letters: T ticks, E energies.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from models.monitors.fit import beginning_well, fit_monitors, widened
 from models.monitors.monitors import Monitors
 from models.monitors.residual import WARM_UP_TICKS
 from models.plant_model import PlantModel
-from models.scaling import Floats
+from models.scaling import MANY_TAGS, Floats
 from models.ticks import Ticks
 
-FOLDS = 4
+FOLDS, FOLDS_OF_MANY = 4, 2
 ENOUGH_H = 1.0  # of runs that calibrate: then they are enough
 LEAST_TICKS = 2 * WARM_UP_TICKS + 1  # of a run that monitors are fitted on
 
@@ -50,7 +51,8 @@ def crossed(model: PlantModel, split: Split, config: TrainConfig) -> list[Floats
     tags = [run for run in split.fitted if not run.media] if with_media else []
     runs = [run for run in with_media or split.fitted if len(run) >= LEAST_TICKS]
     found: list[Floats] = []
-    for fold in folds([len(run) for run in runs]):
+    count = FOLDS_OF_MANY if len(model.plant.tags) > MANY_TAGS else FOLDS
+    for fold in folds([len(run) for run in runs], count):
         others = _without(runs, fold)
         if not others:
             return []
@@ -59,12 +61,12 @@ def crossed(model: PlantModel, split: Split, config: TrainConfig) -> list[Floats
     return found
 
 
-def folds(lengths: Sequence[int]) -> list[list[Part]]:
-    """Parts of runs of so many ticks by fold: runs as they are where there are ``FEW``, else a quarter of the time."""
+def folds(lengths: Sequence[int], count: int) -> list[list[Part]]:
+    """Parts of runs of so many ticks by fold: runs as they are where there are ``FEW``, else a share of the time."""
     if len(lengths) >= FEW:
-        return [[Part(int(i), 0, lengths[i]) for i in fold] for fold in np.array_split(np.arange(len(lengths)), FOLDS)]
+        return [[Part(int(i), 0, lengths[i]) for i in fold] for fold in np.array_split(np.arange(len(lengths)), count)]
     begins = np.cumsum([0, *lengths])
-    cuts = np.linspace(0, begins[-1], FOLDS + 1).astype(int)
+    cuts = np.linspace(0, begins[-1], count + 1).astype(int)
     made = []
     for first, last in itertools.pairwise(cuts.tolist()):
         parts = [

@@ -90,9 +90,9 @@ def _followed(ticks: Ticks, carry: NoveltyCarry) -> tuple[NDArray[np.int64], Flo
     runs, distinct = np.zeros(ticks.tags.shape, np.int64), np.full(ticks.tags.shape, np.inf)
     for row, (now, observed) in enumerate(zip(ticks.tags, ticks.observed, strict=True)):
         moved = observed & (now != carry.last)
-        turn = np.arange(carry.age % TURNS, len(now), TURNS)
+        turn = slice(carry.age % TURNS, None, TURNS)
         lost = _follow(now, moved, carry) | (carry.lag == 0)
-        _search(now, turn[moved[turn] & lost[turn]], carry)
+        _search(now, turn, moved & lost, carry)
         carry.ring[:, carry.age % MEMORY_TICKS] = carry.last = np.where(observed, now, carry.last)
         carry.age += 1
         if carry.age >= WINDOW_TICKS:
@@ -111,26 +111,27 @@ def _follow(now: Floats, moved: Bools, carry: NoveltyCarry) -> Bools:
     return np.asarray(followed & (then != now))
 
 
-def _search(now: Floats, tags: NDArray[np.intp], carry: NoveltyCarry) -> None:
-    """The last time that each of some tags went from the value before to the one now.
+def _search(now: Floats, turn: slice, asked: Bools, carry: NoveltyCarry) -> None:
+    """The last time that each of the tags asked for whose turn it is went from the value before to the one now.
 
     One that followed another time until now keeps what has matched: a replay begins again, or leaps.
     """
-    if not len(tags):
-        return
+    known = (carry.ring[turn] == now[turn, None]).any(1)  # of few tags where values are fine, and it costs no copy
+    every = np.arange(len(now))[turn]
+    tags = every[asked[turn] & known]
     past = carry.ring[tags]
     same = (past[:, 1:] == now[tags, None]) & (past[:, :-1] == carry.last[tags, None])
     newest = carry.age - 1
     when = newest - (newest - np.arange(1, MEMORY_TICKS)) % MEMORY_TICKS
     latest = np.where(same, when, -1).max(1)
-    carry.run[tags] = np.where(carry.lag[tags] > 0, carry.run[tags], 0)
+    carry.run[every[asked[turn] & (carry.lag[turn] == 0)]] = 0
     carry.lag[tags] = np.where(latest >= 0, carry.age - latest, carry.lag[tags])
 
 
-def _count(tags: NDArray[np.intp], carry: NoveltyCarry) -> None:
-    """How many values some tags took in the last window."""
+def _count(turn: slice, carry: NoveltyCarry) -> None:
+    """How many values the tags whose turn it is took in the last window."""
     window = np.arange(carry.age - WINDOW_TICKS, carry.age) % MEMORY_TICKS
-    values = np.sort(carry.ring[tags[:, None], window], axis=1)
-    carry.distinct[tags] = 1.0 + (np.diff(values, axis=1) > 0).sum(1)
+    values = np.sort(carry.ring[turn, window], axis=1)
+    carry.distinct[turn] = 1.0 + (np.diff(values, axis=1) > 0).sum(1)
     if carry.age < FIRST_TICKS + TURNS:
-        carry.usual[tags] = np.minimum(carry.usual[tags], carry.distinct[tags])
+        carry.usual[turn] = np.minimum(carry.usual[turn], carry.distinct[turn])
