@@ -10,7 +10,7 @@ import contextlib
 import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,64 +19,30 @@ from numpy.typing import NDArray
 
 from control.advice.advisor import AdvisorConfig
 from control.advice.licence import Level, Licence
-from control.anomaly.calibration import STRANGE, Calibration, Surprise
+from control.anomaly.calibration import STRANGE, Calibration
 from control.anomaly.detector import Detector, DetectorConfig
 from control.anomaly.evidence import Contributions
-from control.anomaly.seam import Seam
 from fusion.checkpoint import Checkpoint
+from fusion.continuity import WARMING_UP, Continuity
 from fusion.errors import CheckpointError, ConfigError, ModelError
 from fusion.ledger import Entry
+from fusion.outcome import Outcome
 from fusion.outlook import Cadence, Outlook
 from fusion.plant import Plant
 from fusion.prospects import Prospect, Question, Refusal, refused
 from fusion.records import NS_PER_S, Anomaly, Answer, Energy, Forecast, Frame, Recommendation
 from fusion.state import load_state
-from fusion.trends import Progression
 from models.monitors.relief import FIRST_TICKS
 from models.monitors.residual import WARM_UP_TICKS
 from models.plant_model import ModelState, PlantModel, Seen
-from models.ticks import TickBuilder, Ticks, process_columns
+from models.ticks import TickBuilder, Ticks
 
 log = logging.getLogger(__name__)
 
-PATIENCE_TICKS = 30
-"""How many ticks inference waits for the first value of every process signal."""
-WARMING_UP = "warming up"
-"""The flag of the time in which nothing is judged yet."""
 KNOWS_LITTLE = "knows little"
 """The flag of a model that can tell little of what it sees, with the reason."""
 TICKS_AT_ONCE = 120
 """What a replay hands over at once: enough to be quick, little enough to stay in the cache."""
-SKIPPED_S = 120.0
-"""How long ticks that were skipped are said to be missing."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What one tick produced: ``anomalies`` are changes, ``open_anomalies`` what stands, advice what is new.
-
-    ``ticks`` is what the model was given, None where the tick was not judged; ``ledger`` the advices where one changed;
-    ``manual`` the share of the last day in which the loop of a signal took no setpoint, told with them; ``progression``
-    where slow quantities go, once an hour.
-    """
-
-    frame: Frame
-    surprise: Surprise | None
-    anomalies: tuple[Anomaly, ...]
-    open_anomalies: tuple[Anomaly, ...]
-    forecast: Forecast | None
-    recommendation: Recommendation | None
-    flags: tuple[str, ...]
-    ticks: Ticks | None = None
-    ledger: tuple[Entry, ...] | None = None
-    manual: Mapping[str, float] = field(default_factory=dict)
-    progression: Progression | None = None
-
-    @classmethod
-    def empty(cls, frame: Frame, flags: tuple[str, ...]) -> Outcome:
-        """Of a tick that was not judged."""
-        nothing: dict[str, Any] = {"surprise": None, "forecast": None, "recommendation": None}
-        return cls(frame=frame, anomalies=(), open_anomalies=(), flags=flags, **nothing)
 
 
 def calibration_of(checkpoint: Checkpoint) -> Calibration:
@@ -131,7 +97,7 @@ class Engine:
         if not networks:
             self.model.world_model.shut()
         self.model_id = checkpoint.model_id
-        config = detector or DetectorConfig()
+        config = (detector or DetectorConfig()).of_step(self.plant.step_s)
         self.detector = Detector(config, self.calibration, self.plant, self.model_id, sequence)
         self.outlook = Outlook(
             self.plant,
@@ -149,12 +115,7 @@ class Engine:
         self._missing: tuple[str, ...] = ()
         self._last_action: NDArray[np.float64] | None = None
         self._settling_until_ns = 0
-        self._waiting_ticks = PATIENCE_TICKS
-        self._absent: frozenset[str] = frozenset()
-        self._skipped_until_ns = 0
-        self._seam = Seam(self.calibration.energies)
-        self._recalled_ns: int | None = None
-        self._unheard: NDArray[np.float64] | None = None
+        self._stream = Continuity(self.plant, self.calibration.energies)
         self.flags: tuple[str, ...] = ()
 
     @property
@@ -170,10 +131,10 @@ class Engine:
     def step(self, frame: Frame, newest: bool = True) -> Outcome:
         """Take one tick; with ``newest`` also forecast and advise when their time has come."""
         self._now_ns, self._missing = frame.t_ns, frame.missing
-        if self._incomplete(frame):
+        if self._stream.incomplete(frame):
             self.flags = (*frame.flags, "waiting for first values")
             return Outcome.empty(frame, self.flags)
-        ticks = self._continued(frame, self._builder.tick(frame))
+        ticks = self._stream.continued(frame, self._builder.tick(frame))
         (seen,) = self.model.step(ticks, self._state, explain=self.detector.attentive)
         changes = self._judge(frame, ticks, seen)
         if self._turned():
@@ -203,7 +164,7 @@ class Engine:
 
         Returned with them are the ticks as the model saw them; None where all are still waiting for first values.
         """
-        complete = [frame for frame in frames if not self._incomplete(frame)]
+        complete = [frame for frame in frames if not self._stream.incomplete(frame)]
         if not complete:
             return None, []
         for frame in complete:
@@ -251,7 +212,7 @@ class Engine:
             *self._warming_up(),
             *self._settling(tick.action[-1]),
             *self._relieved(),
-            *self._patched(),
+            *self._stream.flags(self._now_ns),
             *self._knows_little(),
         )
         own += ("drift",) if self.outlook.drifted else ()
@@ -266,15 +227,7 @@ class Engine:
                 seen=np.concatenate([tick.tags[-1], np.full(len(self.model.signals) - tick.tags.shape[1], np.nan)]),
                 where=seen.where,
             )
-        return self.detector.step(frame.t_ns, self._seam.trusted(seen.energies, frame.t_ns), evidence, self.flags)
-
-    def _incomplete(self, frame: Frame) -> bool:
-        """At the start, averages must not begin on values that have not arrived yet; what was dead is not awaited."""
-        if self._waiting_ticks and not self._absent.issuperset(frame.missing):
-            self._waiting_ticks -= 1
-            return True
-        self._waiting_ticks = 0
-        return False
+        return self.detector.step(frame.t_ns, self._stream.trusted(seen.energies, frame.t_ns), evidence, self.flags)
 
     def _present(self) -> Present:
         if self._seen is None:
@@ -310,12 +263,6 @@ class Engine:
         beyond = self._state.carry.local.beyond(self.calibration.raising)
         far = f"{KNOWS_LITTLE}: what is usual here lies {beyond:.0f} times beyond what it was trained on"
         return (far,) if beyond >= STRANGE else ()
-
-    def _patched(self) -> tuple[str, ...]:
-        """Ticks are missing: some were skipped, or there is a gap behind those of an earlier run."""
-        left_s = self._seam.left_s(self._now_ns)
-        resumed = (f"{WARMING_UP}, {left_s:.0f} s left",) if left_s else ()
-        return (*resumed, "skipped") if self._now_ns < self._skipped_until_ns else resumed
 
     def _look_ahead(self, frame: Frame) -> tuple[Forecast | None, Recommendation | None]:
         if not self._state.ready:
@@ -389,7 +336,7 @@ class Engine:
         self.model.heed(bool(self.detector.open), self._state)
         notes = notes or {}
         local = self._state.carry.local
-        if self.detector.open or (notes and self._recalled_ns is not None):
+        if self.detector.open or (notes and self._stream.recalled):
             local.begins_well = False  # the stream began before
         if accepted := notes.get("accepted"):
             self._relieve(accepted)
@@ -411,39 +358,16 @@ class Engine:
         """
         if self._seen is not None or not self._builder.makes(ticks):
             raise ModelError("these are not ticks of this plant as this version makes them, or they come too late")
-        whole = ticks.observed.all(1)
-        ticks = ticks[min(int(whole.argmax()) if whole.any() else len(ticks) - 1, PATIENCE_TICKS) :]
+        ticks = self._stream.judged(ticks)
         for start in range(0, len(ticks), TICKS_AT_ONCE):
             self.model.step(ticks[start : start + TICKS_AT_ONCE], self._state)
         for self._now_ns, action in zip(ticks.t_ns.tolist(), ticks.action, strict=True):
             self._settling(action)
-        self._recalled_ns, self._unheard = self._now_ns, ticks.action[-1]
-        tags = zip(self.plant.tags, ticks.observed[-1], strict=True)
-        self._absent = frozenset(signal.name for signal, observed in tags if not observed)
-        gaps = np.flatnonzero(np.diff(ticks.t_ns) > 1.5 * self.plant.step_s * NS_PER_S)
-        if len(gaps):
-            self._seam.begin(int(ticks.t_ns[gaps[-1] + 1]))
+        self._stream.recall(ticks)
 
     def note_skipped(self) -> None:
         """Hear that ticks are missing now: what looks back over them, forecasts and balances, says nothing a while."""
-        self._skipped_until_ns = self._now_ns + round(SKIPPED_S * NS_PER_S)
-        self._seam.begin(self._now_ns)
-
-    def _continued(self, frame: Frame, tick: Ticks) -> Ticks:
-        """A tick with what an earlier run knew of the actions that nothing has been heard of since.
-
-        Where ticks are missing between that run and this one, the seam begins.
-        """
-        if self._recalled_ns is not None:
-            if (frame.t_ns - self._recalled_ns) / NS_PER_S > 1.5 * self.plant.step_s:
-                self._seam.begin(frame.t_ns)
-            self._recalled_ns = None
-        if self._unheard is None:
-            return tick
-        missing = np.isinf(frame.age_s_S[process_columns(self.plant, frame.signals)[1]])
-        action = np.where(missing, self._unheard, tick.action)
-        self._unheard = self._unheard if missing.any() else None
-        return replace(tick, action=action)
+        self._stream.skip(self._now_ns)
 
     @property
     def ready(self) -> bool:

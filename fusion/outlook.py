@@ -162,8 +162,9 @@ class Outlook:
     def whatif(self, question: Question, world: PresentWorld, t_ns: int, stale: tuple[str, ...]) -> Prospect:
         """The answer to a question; none where what it would rest on is old."""
         age_s = (self._clock_ns() - t_ns) / NS_PER_S
-        if age_s > self._config.largest_age_s:
-            text = f"the latest tick is {age_s:.0f} s old, {self._config.largest_age_s:g} s allowed"
+        allowed_s = self._config.oldest_s(self._plant.step_s)
+        if age_s > allowed_s:
+            text = f"the latest tick is {age_s:.0f} s old, {allowed_s:g} s allowed"
             found = refused(question, t_ns, Refusal.STALE_DATA, text)
         elif lost := [name for name in stale if name in question.moves or self._targeted(name)]:
             found = refused(question, t_ns, Refusal.STALE_DATA, f"stale or missing: {', '.join(lost)}")

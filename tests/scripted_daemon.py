@@ -20,7 +20,7 @@ from fusion.daemon.memory import TickMemory
 from fusion.daemon.outlet import MqttOutlet
 from fusion.daemon.service import Daemon
 from fusion.daemon.store import Store
-from fusion.inference import Outcome
+from fusion.outcome import Outcome
 from fusion.plant import Plant, Signal
 from fusion.publish.publisher import MqttPublisher, PublisherConfig
 from fusion.records import NS_PER_S, Anomaly, AnomalyKind, AnomalyState

@@ -14,7 +14,7 @@ from connectors.columns import ColumnsBuilder
 from connectors.settings import Supervision
 from fusion.clock import CLOCK, Clock
 from fusion.daemon.service import Daemon
-from fusion.inference import Outcome
+from fusion.outcome import Outcome
 from fusion.plant import Plant, Role, Signal
 from fusion.records import NS_PER_S
 from fusion.timeline.timeline import Timeline

@@ -125,6 +125,14 @@ def test_hold_for_stale_data():
     assert "more than 5 s old" in late.text
 
 
+def test_a_tick_is_fresh_until_the_next_one_may_be_late():
+    desk = Desk(plant=replace(small_plant(), step_s=60.0))
+    for age_s, fresh in ((59, True), (89, True), (91, False)):
+        desk.now_ns = 1000 * S
+        desk.advisor.advise(desk.world, Situation(t_ns=(1000 - age_s) * S))
+        assert (desk.advisor.said.reason is not HoldReason.STALE_DATA) == fresh
+
+
 def test_what_stands_is_said_once():
     desk = Desk()
     assert desk.ask(0) is desk.news

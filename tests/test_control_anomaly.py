@@ -7,6 +7,7 @@ from control_worlds import small_plant
 from control.anomaly.calibration import SurpriseConfig, calibrate
 from control.anomaly.detector import FOREIGN, STANDING, Contributions, Detector, DetectorConfig
 from control.anomaly.evidence import EvidenceConfig, decide_kind, find
+from control.anomaly.seam import Seam
 from fusion.errors import ConfigError
 from fusion.plant import Modality, Plant, Signal
 from fusion.records import AnomalyKind, AnomalyState, Energy, Origin, SignalBlame, Statistic
@@ -148,6 +149,43 @@ def test_a_lost_sensor_raises_nothing_and_does_not_clear_what_it_showed(detector
     assert {a.state for _, a in blind} == {HELD}
     assert len(detector.open) == 1
     assert [a.state for _, a in drive(detector, lost, 400, start=410)][-1] is CLEARED
+
+
+@pytest.mark.parametrize("step_s", [60.0, 3600.0])
+def test_on_a_plant_of_long_steps_one_tick_that_is_lost_clears_nothing(calibration, step_s):
+    detector = Detector(DetectorConfig(), dataclasses.replace(calibration, step_s=step_s), small_plant(), "m1")
+    shown, lost, now = row(calibration, camera=3.0), row(calibration), 0
+    lost[1] = np.nan
+    for energies, ticks, states in (
+        (shown, 1, [RAISED]),
+        (lost, 5, [HELD]),
+        (shown, 2, [HELD]),
+        (lost, 12, [HELD, CLEARED]),
+    ):
+        found = []
+        for now in range(now + 1, now + 1 + ticks):  # noqa: B020  # time goes on
+            found += [change.state for change in detector.step(round(now * step_s) * S, energies)]
+        assert list(dict.fromkeys(found)) == states
+    assert [found.index(CLEARED)] == [9]
+
+
+def test_delays_last_ticks_where_steps_are_long_and_seconds_where_they_are_short():
+    usual = DetectorConfig()
+    assert usual.of_step(1.0) == usual
+    assert usual.of_step(0.1) == usual
+    slow = usual.of_step(60.0)
+    assert (slow.residue_s, slow.join_s, slow.settling_s, slow.off_delay_s) == (3000.0, 300.0, 600.0, usual.off_delay_s)
+
+
+@pytest.mark.parametrize(("step_s", "ahead", "law"), [(1.0, 120, 600), (60.0, 40, 40)])
+def test_what_looks_ahead_is_not_trusted_for_as_many_ticks_as_it_looks_back(step_s, ahead, law):
+    seam = Seam(ENERGIES, step_s)
+    seam.begin(0)
+    distrusted = np.zeros(len(ENERGIES))
+    for tick in range(700):
+        distrusted += np.isnan(seam.trusted(np.ones(len(ENERGIES)), round(tick * step_s * S)))
+    assert distrusted.tolist() == [0, 0, 0, ahead, law]
+    assert seam.left_s(0) == ahead * step_s
 
 
 def test_everything_absent_is_no_anomaly(detector):

@@ -9,8 +9,9 @@ import pytest
 
 from fusion.checkpoint import load_checkpoint
 from fusion.cli import main
+from fusion.continuity import WARMING_UP
 from fusion.evaluation.evaluate import in_words
-from fusion.inference import KNOWS_LITTLE, WARMING_UP, Engine
+from fusion.inference import KNOWS_LITTLE, Engine
 from fusion.recordings.recording import Recording
 from fusion.timeline.history import frames
 

@@ -28,7 +28,7 @@ from fusion.dashboard.board import Board
 from fusion.dashboard.lookback import LookBack
 from fusion.dashboard.sight import Sight
 from fusion.frames import surprise
-from fusion.inference import Outcome
+from fusion.outcome import Outcome
 from fusion.publish.encoding import to_message
 from fusion.publish.messages import encode
 from fusion.recordings.recorder import OPEN, Recorder, RecorderConfig

@@ -19,7 +19,7 @@ from fusion.daemon.progression import FILE, MOST_SAID, Progress, alarming
 from fusion.daemon.seat import Seat
 from fusion.dashboard.board import Board
 from fusion.dashboard.progression import progression, progression_lines, trend_text
-from fusion.inference import Outcome
+from fusion.outcome import Outcome
 from fusion.plant import Balance, Plant, Signal, Target
 from fusion.publish.messages import decode, encode
 from fusion.publish.progression import progression_message

@@ -236,7 +236,7 @@ def test_an_action_that_is_not_heard_of_again_is_as_it_was(model, never_stopped)
     engine.recall(Ticks.concat([o.ticks for o in never_stopped[:120] if o.ticks is not None]))
     frame = never_stopped[120].frame
     unheard = np.array([name == "TIC101.SP" for name in frame.signals])
-    engine._waiting_ticks = 0
+    engine._stream._waiting_ticks = 0
     dumb = replace(
         frame,
         value_S=np.where(unheard, 0.0, frame.value_S),

@@ -35,6 +35,8 @@ from fusion.records import (
     Verdict,
 )
 
+OLDEST_STEPS = 1.5  # a tick is the latest for one step, and the next may come late
+
 _KEPT = 1e-6
 _RELIEF = 0.5
 
@@ -44,9 +46,9 @@ class AdvisorConfig:
     """How long an advice holds, how often one may come, and how fresh the data must be.
 
     ``level`` is the most that an operator may ask for; the licence may grant less. It is what is asked for at first,
-    but supervised, which somebody has to ask for. A tick older than ``largest_age_s``, a stale target or move, or more
-    than ``stale_share`` of the tags stale is no ground for advice. Moves below ``deadband`` (share of range) are not
-    sent, nor is a gain below ``least_gain`` per hour. An anomaly touches a signal from ``touching`` of its blame.
+    but supervised, which somebody has to ask for. A tick older than ``oldest_s`` allows, a stale target or move, or
+    more than ``stale_share`` of the tags stale is no ground for advice. Moves below ``deadband`` (share of range) are
+    not sent, nor is a gain below ``least_gain`` per hour. An anomaly touches a signal from ``touching`` of its blame.
     """
 
     level: Level = Level.ADVISE
@@ -66,6 +68,10 @@ class AdvisorConfig:
     def first(self) -> Level:
         """The mode of the start: nothing is followed unasked before somebody says so."""
         return Level.ADVISE if self.level is Level.SUPERVISED else self.level
+
+    def oldest_s(self, step_s: float) -> float:
+        """The largest age of a tick that may be looked ahead from: it is the latest until the next is there."""
+        return max(self.largest_age_s, OLDEST_STEPS * step_s)
 
     def __post_init__(self) -> None:
         """Reject what could flood an operator or never speak."""
@@ -181,8 +187,9 @@ class Advisor:
 
     def _stale(self, situation: Situation) -> str:
         age_s = (self._clock_ns() - situation.t_ns) / NS_PER_S
-        if age_s > self._config.largest_age_s:
-            return f"the latest tick is more than {self._config.largest_age_s:g} s old"
+        allowed_s = self._config.oldest_s(self._plant.step_s)
+        if age_s > allowed_s:
+            return f"the latest tick is more than {allowed_s:g} s old"
         needed = {t.signal for t in self._plant.targets} | set(self._planner.box.names)
         if missing := [name for name in situation.stale if name in needed]:
             return f"stale or missing: {', '.join(missing)}"

@@ -36,6 +36,10 @@ FOREIGN = (
     "fault, of which the model can tell little; train on normal time that is like it, or accept it as normal"
 )
 REMEMBERING = (Origin.AHEAD, Origin.LAW, Origin.LATER)  # what they compare reaches back minutes, whatever their speed
+FEWEST_TICKS = {
+    "join_s": 5, "decide_s": 5, "blind_s": 10, "residue_s": 50, "largest_gap_s": 1.5, "evidence_s": 5, "settling_s": 10
+}  # fmt: skip
+"""The least that a delay lasts on a plant of a long step: what energies remember are ticks, whatever their length."""
 FAST = 0.04  # weight of the newest tick from which an average has forgotten a fault within half a minute
 EARLIER = 50  # events of the past among which one that looks the same is looked for
 
@@ -55,6 +59,8 @@ class DetectorConfig:
     While the flag ``settling`` is given, for ``settling_s`` after a move of the operator, energies of the origins in
     ``settling`` are judged by a limit larger by ``settling_factor``: a move takes the whole plant somewhere else, while
     relations, balances and senses still have to agree.
+
+    No delay is shorter than ``FEWEST_TICKS`` of the plant.
     """
 
     deadband: float = 0.7
@@ -97,6 +103,10 @@ class DetectorConfig:
             if getattr(self, name) <= 0:
                 raise ConfigError(f"detector.{name}: {getattr(self, name)} must be positive")
 
+    def of_step(self, step_s: float) -> DetectorConfig:
+        """The delays of a plant with a step of so many seconds."""
+        return replace(self, **{name: max(getattr(self, name), n * step_s) for name, n in FEWEST_TICKS.items()})
+
 
 class Detector:
     """Follows the energies tick by tick; ``open`` are the events that stand, ``sequence`` how many there ever were."""
@@ -104,7 +114,7 @@ class Detector:
     def __init__(
         self, config: DetectorConfig, calibration: Calibration, plant: Plant, model_id: str, sequence: int = 0
     ) -> None:
-        self._config = config
+        self._config = config = config.of_step(calibration.step_s)
         self._calibration = calibration
         self._plant = plant
         self._model_id = model_id
@@ -153,8 +163,7 @@ class Detector:
         events raised, held (at a slow rate) and cleared, in that order of age.
         """
         factor = self._judge(energies_row, flags)
-        largest_gap_s = max(self._config.largest_gap_s, 1.5 * self._calibration.step_s)
-        if self._last_ns is None or t_ns - self._last_ns > largest_gap_s * NS_PER_S:
+        if self._last_ns is None or t_ns - self._last_ns > self._config.largest_gap_s * NS_PER_S:
             self._above_since_ns = None
         self._remember(t_ns, factor, contributions)
         if self._first_ns is None and np.isfinite(factor).any():

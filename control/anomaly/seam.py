@@ -14,13 +14,16 @@ from fusion.records import NS_PER_S, Energy, Origin
 
 Floats = NDArray[np.float64]
 LOOKS_BACK_S = {Origin.AHEAD: 120.0, Origin.LATER: 120.0, Origin.LAW: 600.0}
+LOOKS_BACK_TICKS = 40  # at least: as far as the forecasts that are judged reach, and their averages
 
 
 class Seam:
     """Where ticks are missing in a stream; energies that look back over it would say that the gap is a fault."""
 
-    def __init__(self, energies: Sequence[Energy]) -> None:
-        self._back_s = np.array([LOOKS_BACK_S.get(energy.origin, 0.0) for energy in energies])
+    def __init__(self, energies: Sequence[Energy], step_s: float) -> None:
+        back_s = {origin: max(known_s, LOOKS_BACK_TICKS * step_s) for origin, known_s in LOOKS_BACK_S.items()}
+        self._ahead_s = back_s[Origin.AHEAD]
+        self._back_s = np.array([back_s.get(energy.origin, 0.0) for energy in energies])
         self._t_ns: int | None = None
 
     def begin(self, t_ns: int) -> None:
@@ -29,7 +32,7 @@ class Seam:
 
     def left_s(self, t_ns: int) -> float:
         """For how long forecasts still take no part; 0 where they do."""
-        return max(LOOKS_BACK_S[Origin.AHEAD] - self._since_s(t_ns), 0.0)
+        return max(self._ahead_s - self._since_s(t_ns), 0.0)
 
     def trusted(self, energies: Floats, t_ns: int) -> Floats:
         """Energies [E] of a tick without those that look back over the seam."""

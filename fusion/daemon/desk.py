@@ -11,7 +11,7 @@ from typing import Any
 from control.anomaly.alarms import AlarmConfig, AlarmLog
 from fusion.alarms import Alarm, AlarmOrder
 from fusion.daemon.store import Kept, Store
-from fusion.inference import Outcome
+from fusion.outcome import Outcome
 from fusion.records import Anomaly, AnomalyState
 
 log = logging.getLogger(__name__)

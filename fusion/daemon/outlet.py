@@ -13,7 +13,8 @@ from fusion.alarms import Alarm, Order
 from fusion.daemon.follower import Heard
 from fusion.daemon.seat import Seat
 from fusion.health import Health
-from fusion.inference import Engine, Outcome
+from fusion.inference import Engine
+from fusion.outcome import Outcome
 from fusion.plain import plain
 from fusion.plant import Modality, Plant, Role
 from fusion.prospects import Prospect, Question

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from control.anomaly.calibration import Calibration
 from fusion.daemon.seat import Seat
-from fusion.inference import Engine, Outcome
+from fusion.inference import Engine
+from fusion.outcome import Outcome
 from fusion.records import Peaks
 
 

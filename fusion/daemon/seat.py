@@ -15,7 +15,8 @@ from control.anomaly.calibration import Calibration
 from fusion.daemon.fleet import FleetForecaster
 from fusion.daemon.progression import Progress
 from fusion.errors import ConfigError
-from fusion.inference import Engine, Outcome
+from fusion.inference import Engine
+from fusion.outcome import Outcome
 from fusion.plant import Plant
 from fusion.prospects import Prospect, Question, Refusal, refused
 from fusion.records import Answer, Frame

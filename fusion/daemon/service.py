@@ -33,8 +33,9 @@ from fusion.daemon.status import Statistics, Status, Watched
 from fusion.daemon.succession import Succession
 from fusion.ending import dead_thread
 from fusion.health import Health
-from fusion.inference import Engine, Outcome
+from fusion.inference import Engine
 from fusion.notify import notify
+from fusion.outcome import Outcome
 from fusion.plant import Plant
 from fusion.prospects import Prospect, Question, Refusal, refused
 from fusion.recordings.marks import alarm_mark
