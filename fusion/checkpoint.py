@@ -21,7 +21,8 @@ from safetensors.numpy import load_file, save_file
 from fusion.errors import CheckpointError, ConfigError, PlantMismatch
 from fusion.files import sha256_of, whole_folder, within
 from fusion.plain import plain
-from fusion.plant import Plant, difference, plant_to_dict
+from fusion.plant import Plant, plant_to_dict
+from fusion.plant_difference import difference
 from fusion.plant_file import plant_from_dict
 from fusion.signing import check_signature
 

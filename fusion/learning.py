@@ -23,7 +23,8 @@ from fusion.files import whole_file
 from fusion.inference import calibration_of
 from fusion.model_store import VERDICT, ModelStore
 from fusion.plain import plain
-from fusion.plant import Plant, clause, difference, unrecorded
+from fusion.plant import Plant
+from fusion.plant_difference import clause, difference, unrecorded
 from fusion.recordings import normal
 from fusion.recordings.recording import Recording
 from fusion.records import Quality

@@ -14,8 +14,6 @@ from typing import Any
 
 from fusion.errors import ConfigError
 
-DIFFERENCES_SHOWN = 3
-
 
 class Modality(StrEnum):
     """The kind of sensor a signal comes from."""
@@ -33,6 +31,15 @@ class Role(StrEnum):
     CONTROLLED = "controlled"
     MANIPULATED = "manipulated"
     DISTURBANCE = "disturbance"
+
+
+SHAPES: Mapping[Modality, tuple[tuple[str | int, ...], ...]] = {
+    Modality.PROCESS: ((),),
+    Modality.VIDEO: (("height", "width"), ("height", "width", 3)),
+    Modality.AUDIO: (("samples",),),
+    Modality.LIDAR: (("points", 4),),
+}
+"""What one sample of a modality may look like; a word stands for any positive number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +80,9 @@ class Signal:
         """Reject limits and periods that no plant has."""
         if self.period_s <= 0 or self.stale_after_s <= 0:
             raise ConfigError(f"signal {self.name!r}: period_s and stale_after_s must be positive")
+        if not _fits(self.shape, self.modality):
+            accepted = " or ".join(str(list(shape)) for shape in SHAPES[self.modality]).replace("'", "")
+            raise ConfigError(f"signal {self.name!r}: shape {list(self.shape)} of {self.modality}; expected {accepted}")
         if self.low is not None and self.high is not None and not self.low < self.high:
             raise ConfigError(f"signal {self.name!r}: low {self.low} must be below high {self.high}")
         if self.role is Role.MANIPULATED and (self.low is None or self.high is None):
@@ -92,6 +102,15 @@ class Signal:
     def rate_hz(self) -> float:
         """Values per second: samples of an audio signal, records of any other."""
         return (self.shape[0] if self.modality is Modality.AUDIO else 1) / self.period_s
+
+
+def _fits(shape: Sequence[int], modality: Modality) -> bool:
+    """Whether a sample of a modality can be of a shape: words stand for any positive number."""
+    return any(
+        len(shape) == len(like)
+        and all(n > 0 if isinstance(n_like, str) else n == n_like for n, n_like in zip(shape, like, strict=True))
+        for like in SHAPES[modality]
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,7 +289,7 @@ class Plant:
         gains = {f"gain {g.manipulated}->{g.controlled}": _plain(g) for g in self.gains}
         balances = {f"balance {b.name}": _plain(b) for b in self.balances}
         edges = {f"edge {'-'.join(edge)}": edge for edge in sorted({tuple(sorted(edge)) for edge in self.edges})}
-        signals = {f"signal {s.name}": _learned(s) for s in self.signals}
+        signals = {f"signal {s.name}": learned(s) for s in self.signals}
         return {"name": self.name, "step_s": self.step_s, **signals, **gains, **balances, **edges}
 
     @cached_property
@@ -328,56 +347,8 @@ def parse_moves(texts: Sequence[str], plant: Plant) -> dict[str, float]:
     return moves
 
 
-def differences(plant: Plant, other: Plant) -> list[str]:
-    """In which essentials ``other`` differs from ``plant``, one line each: ``signal TT101: unit K, not Cel``."""
-    one, two = plant.essentials, other.essentials
-    found = [f"{key} is missing" for key in one if key not in two]
-    found += [f"{key} is new" for key in two if key not in one]
-    for key in one:
-        if key in two and one[key] != two[key]:
-            found += _differing(key, one[key], two[key])
-    return found
-
-
-def difference(plant: Plant, other: Plant) -> str:
-    """The first differences as one clause, for messages."""
-    return clause(differences(plant, other))
-
-
-def clause(found: Sequence[str]) -> str:
-    """The first of some lines as one clause, for messages."""
-    more = f" and {len(found) - DIFFERENCES_SHOWN} more" if len(found) > DIFFERENCES_SHOWN else ""
-    return "; ".join(found[:DIFFERENCES_SHOWN]) + more
-
-
-def unrecorded(plant: Plant, recorded: Plant) -> list[str]:
-    """What of a plant recordings of another do not hold, one line each; empty where they hold all of it.
-
-    Columns that the plant has no more do not matter, nor roles and what is declared of it. A medium that is missing is
-    taken for one that was silent.
-    """
-    one, two = _streams(plant), _streams(recorded)
-    tags = {f"signal {signal.name}" for signal in plant.of(Modality.PROCESS)}
-    found = [f"{key} is missing" for key in one if key in tags and key not in two]
-    for key in one:
-        if key in two and one[key] != two[key]:
-            found += _differing(key, one[key], two[key])
-    return found
-
-
-def _streams(plant: Plant) -> dict[str, Any]:
-    """What makes recorded values those of a plant: its name and step, and of each signal what is read of it."""
-    read = {f"signal {s.name}": {k: v for k, v in _learned(s).items() if k != "role"} for s in plant.signals}
-    return {"name": plant.name, "step_s": plant.step_s, **read}
-
-
-def _differing(key: str, one: Any, two: Any) -> list[str]:
-    if not isinstance(one, Mapping):
-        return [f"{key}: {two}, not {one}"]
-    return [f"{key}: {part} {two.get(part, 'none')}, not {one[part]}" for part in one if one[part] != two.get(part)]
-
-
-def _learned(signal: Signal) -> dict[str, Any]:
+def learned(signal: Signal) -> dict[str, Any]:
+    """What of a signal a model depends on, as plain values."""
     kept = ["modality", "unit", "shape", "role"]
     kept += ["period_s"] if signal.modality is not Modality.PROCESS else []
     kept += ["pose"] if signal.modality is Modality.LIDAR else []

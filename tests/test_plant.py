@@ -3,7 +3,8 @@ import re
 import pytest
 
 from fusion.errors import ConfigError
-from fusion.plant import Modality, Plant, Role, Signal, difference, differences, plant_to_dict
+from fusion.plant import Modality, Plant, Role, Signal, plant_to_dict
+from fusion.plant_difference import difference, differences
 from fusion.plant_file import load_plant, plant_from_dict
 
 DATA = {
@@ -169,3 +170,29 @@ def test_what_nothing_can_meet_is_refused_with_its_key(part, values, said):
 def test_prices_and_limits_of_one_signal_may_stand_apart_and_aims_beyond_a_limit():
     targets = [{"signal": "T", "setpoint": 96, "weight": 1, "high": 90}, {"signal": "T", "price": 1, "low": 10}]
     assert len(changed("", targets=targets).targets) == 2
+
+
+@pytest.mark.parametrize(
+    ("modality", "shape", "accepted"),
+    [
+        ("video", [96, 96, 4], r"shape \[96, 96, 4\] of video; expected \[height, width\] or \[height, width, 3\]"),
+        ("video", [0, 96], "expected"),
+        ("audio", [1600, 2], r"expected \[samples\]"),
+        ("lidar", [5760, 3], r"expected \[points, 4\]"),
+        ("process", [3], r"expected \[\]"),
+    ],
+)
+def test_a_shape_that_no_sample_of_its_kind_has_is_refused_with_what_is_accepted(modality, shape, accepted):
+    with pytest.raises(ConfigError, match=accepted) as told:
+        plant_from_dict({"name": "p", "signals": [{"name": "odd", "modality": modality, "shape": shape}]})
+    assert "'odd'" in str(told.value)
+
+
+def test_a_tag_that_does_not_say_how_often_it_comes_is_stale_after_steps_of_its_plant():
+    said = [{"name": "T"}, {"name": "slow", "period_s": 600}, {"name": "known", "stale_after_s": 7}]
+    plant = plant_from_dict({"name": "p", "step_s": 60, "signals": said})
+    assert [(s.period_s, s.stale_after_s) for s in plant.signals] == [(60, 150), (600, 1500), (60, 7)]
+    quick = plant_from_dict({"name": "p", "signals": [{"name": "T"}]})
+    assert quick.signals == (Signal(name="T"),)
+    again = plant_from_dict(plant_to_dict(plant))
+    assert again == plant

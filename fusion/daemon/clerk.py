@@ -25,7 +25,8 @@ from fusion.daemon.succession import Succession
 from fusion.errors import ConfigError, PlantMismatch
 from fusion.inference import Engine
 from fusion.plain import plain
-from fusion.plant import Plant, difference
+from fusion.plant import Plant
+from fusion.plant_difference import difference
 from fusion.recordings.marks import Mark
 from fusion.recordings.recorder import Recorder
 

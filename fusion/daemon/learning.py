@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fusion.errors import ConfigError
-from fusion.plant import Plant, unrecorded
+from fusion.plant import Plant
+from fusion.plant_difference import unrecorded
 from fusion.recordings import normal
 from fusion.recordings.recorder import Recorder
 from fusion.recordings.recording import Recording

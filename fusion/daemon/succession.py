@@ -23,7 +23,8 @@ from fusion.daemon.settings import DaemonConfig
 from fusion.errors import ConfigError, ModelError, PlantMismatch
 from fusion.inference import Engine
 from fusion.model_store import ModelStore
-from fusion.plant import Plant, difference
+from fusion.plant import Plant
+from fusion.plant_difference import difference
 from models.plant_model import check_backbone
 from models.ticks import Ticks
 

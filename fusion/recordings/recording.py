@@ -23,7 +23,8 @@ import polars as pl
 from fusion.errors import ConfigError, PlantMismatch, RecordingError
 from fusion.files import OLD, PARTIAL, sha256_of, within
 from fusion.plain import decode, plain
-from fusion.plant import Plant, clause, unrecorded
+from fusion.plant import Plant
+from fusion.plant_difference import clause, unrecorded
 from fusion.plant_file import load_plant
 from fusion.recordings.media import MediaReader
 from fusion.recordings.tables import (
