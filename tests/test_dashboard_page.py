@@ -379,6 +379,7 @@ def storing(rig, tmp_path):
     for name in ("0001", "0002", "0003"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "model.json").write_text("{}")
+        (tmp_path / name / "report.html").write_text(f"<p>how {name} was made")
     for name in ("0001", "0003"):
         store.choose(name, "backtest")
     with rig.beside("models", models=str(tmp_path)):
@@ -394,7 +395,7 @@ def test_a_model_that_is_kept_is_put_to_use(rig, talker, storing):
     rig.see("Choose a model first")
     page.get_by_role("combobox", name="model to use").click()
     page.get_by_role("option").first.wait_for()
-    assert page.get_by_role("option").all_text_contents() == ["0001", "0002"]  # the one before comes first
+    assert page.get_by_role("option").all_text_contents() == ["0002", "0001"]
     page.get_by_role("option", name="0001").click()
     rig.press("Use it")
     rig.see("Your name is needed")
@@ -405,4 +406,12 @@ def test_a_model_that_is_kept_is_put_to_use(rig, talker, storing):
     until(lambda: heard.extend(talker.out.orders()) or heard, "the order")
     assert heard == [ModelOrder(model="0001", by="kim")]
     storing.choose(heard[0].model, heard[0].by)
-    rig.see("0001 is put to use", "0001 (in use)")
+    rig.see("0001 is in use", "0001 (in use)")
+    rig.press("Go back to 0003")
+    until(lambda: heard.extend(talker.out.orders()) or len(heard) == 2, "the order back")
+    assert heard[1] == ModelOrder(model="0003", by="kim")
+    rig.see("0003: sent, but the daemon has not answered")
+    answer = page.request.get(page.url + "model/0002/report")
+    assert (answer.status, answer.text()) == (200, "<p>how 0002 was made")
+    for name in ("0009", "current.json"):
+        assert page.request.get(page.url + f"model/{name}/report").status == 404
