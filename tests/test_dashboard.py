@@ -17,6 +17,7 @@ from fusion.dashboard.look import DARK, LIGHT, Look
 from fusion.errors import ConfigError
 from fusion.health import PlantState
 from fusion.mqtt.broker import Broker
+from fusion.plant import Plant, Role, Signal
 from fusion.publish.encoding import alarm_message, anomaly_message, bare_health, health_message, to_message
 from fusion.publish.messages import BlameOut, Delivery, encode
 from fusion.records import NS_PER_S, AnomalyState, HoldReason, Verdict
@@ -66,6 +67,26 @@ def test_setpoints_are_found_by_loop_and_unit():
     assert board.setpoint_of("IT103") is None
     assert "FT102" in board.others()
     assert "TIC101.SP" in board.others()
+
+
+@pytest.mark.parametrize(
+    ("tag", "setpoint", "one"),
+    [
+        ("窑1.TT106", "窑1.TIC106.SP", True),
+        ("窑1.温度", "窑1.温度.SP", True),
+        ("HX7.T.PV", "HX7.T.SP", True),
+        ("line1/TT106", "line2/TIC106.SP", False),
+        ("oil", "water.SP", False),
+        ("TT101", "TIC102.SP", False),
+        ("TT101", "FIC101.SP", False),
+    ],
+)
+def test_a_setpoint_is_of_the_loop_of_its_own_part_of_the_plant(tag, setpoint, one):
+    signals = (
+        Signal(name=tag, unit="Cel", role=Role.CONTROLLED),
+        Signal(name=setpoint, unit="Cel", role=Role.MANIPULATED, low=0.0, high=9.0, max_rate=1.0),
+    )
+    assert Board(Plant(name="p", signals=signals), 900.0).setpoint_of(tag) == (setpoint if one else None)
 
 
 def test_foreign_and_damaged_messages_are_counted_not_raised():

@@ -9,7 +9,7 @@ from wire_examples import PLANT, T0, Story
 
 from fusion.alarms import MarkKind
 from fusion.daemon.audit import Audit
-from fusion.dashboard import advice_view, alarm_record, events, mimic, model_facts, model_view
+from fusion.dashboard import advice_view, alarm_record, events, layout, mimic, model_facts, model_view
 from fusion.dashboard.acts import ActLog
 from fusion.dashboard.archive import Archive
 from fusion.dashboard.board import Board
@@ -69,6 +69,18 @@ def test_every_signal_stands_once_in_the_direction_of_the_flow():
 )
 def test_a_plant_that_says_nothing_of_equipment_is_laid_out_by_its_names(plant, expected):
     assert titles(plant) == expected
+
+
+def test_a_path_that_all_names_have_is_left_out_and_that_of_a_group_stands_above_it():
+    cement = of(*(f"窑1.{name}" for name in ("TT101", "TT101.SP", "FT102", "PT201")))
+    assert titles(cement) == ["tags 1xx", "tags 2xx"]
+    assert layout.shared_path(cement) == "窑1."
+    assert layout.shared_path(of("a.x", "a.y")) == layout.shared_path(of("TT1", "TT2", "TT3")) == ""
+    assert layout.shared_path(of("a/p.PV", "a/p.SP", "a/p.OP")) == "a/"
+    (first, _) = groups(cement)
+    assert [mimic.label(first, s.name, "窑1.") for s in first.signals] == ["TT101", "TT101.SP", "FT102"]
+    (pump, _) = groups(of("line1/pump/flow", "line1/pump/speed", "line2/pump/flow"))
+    assert [mimic.label(pump, s.name, "") for s in pump.signals] == ["flow", "speed"]
 
 
 def test_of_a_large_group_what_matters_is_shown_and_the_rest_counted():
