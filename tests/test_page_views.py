@@ -137,6 +137,9 @@ def test_the_load_is_counted_in_ten_minutes_and_a_day():
     assert busy.average == 3.0
     assert busy.verdict == "likely over-demanding"
     assert events.load([], 0, now_ns).day == 0
+    late = events.load(found, now_ns - HOUR_NS // 60, now_ns)  # heard a minute ago, of alarms that stood before
+    assert (late.lately, late.day, late.average) == (12, 12, 3.0)
+    assert "known of 1 min 00 s of it" in alarm_record.load_table(late, {})
     assert "flood" in alarm_record.load_table(load, {"kim": 3})
     assert "kim 3" in alarm_record.load_table(load, {"kim": 3})
 
@@ -208,6 +211,7 @@ def test_without_an_audit_the_page_knows_what_it_has_heard(tmp_path):
     said = alarm_record.acts_table(board, PLAIN)
     assert "only what this page has heard" in said
     assert "acknowledge" in said
+    assert "process: raised" in said
     nowhere = ActLog(tmp_path / "nothing.jsonl")
     nowhere.read()
     assert not nowhere.acts

@@ -101,8 +101,14 @@ class Board:
         self._heard_s: float | None = None
         self._newest_ns = 0
         self._newest_s = 0.0
+        self._begun_ns = 0
 
     # -- time
+
+    @property
+    def begun_ns(self) -> int:
+        """The daemon's time when it was first heard; now while it was not."""
+        return self._begun_ns or self.now_ns
 
     @property
     def silent_s(self) -> float | None:
@@ -250,6 +256,7 @@ class Board:
         self._heard_s = self._clock()
         if isinstance(message, FrameMessage) or message.t_ns > self._newest_ns:
             self._newest_ns, self._newest_s = message.t_ns, self._clock()
+            self._begun_ns = self._begun_ns or message.t_ns
 
     def _take_frame(self, frame: FrameMessage) -> None:
         if self.frame and frame.t_ns < self.frame.t_ns - STEP_NS:

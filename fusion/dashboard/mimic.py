@@ -110,8 +110,10 @@ def _share(signal: Signal, value: float) -> int | None:
     return round(100 * min(1.0, max(0.0, (value - signal.low) / (signal.high - signal.low))))
 
 
-def below(board: Board) -> str:
-    """The sources, and the advice in one sentence."""
+def below(board: Board, old: bool = False) -> str:
+    """The sources, and the advice in one sentence; ``old`` where the daemon is not heard now."""
+    if old:
+        return "<div>Sources and advice: not known now; below is what was last heard</div>"
     sources = board.health.sources if board.health else []
     bad = [s for s in sources if not (s.alive and s.state == "live")]
     told = ", ".join(f'<b class="sick">{escape(s.name)} {escape(s.state)}</b>' for s in bad)
