@@ -52,7 +52,7 @@ class Health:
     """The daemon as a whole: sources, latency from tick close to publish, skipped ticks, uptime, model licence.
 
     ``mode`` is what the operator asks of advice. ``plant_state`` is the plant at a glance and ``reason`` why in words;
-    ``alarms`` are all that are not normal.
+    ``alarms`` are all that are not normal. ``learning`` is what is being learned, or when the next model is due.
     """
 
     t_ns: int
@@ -71,3 +71,4 @@ class Health:
     plant_state: PlantState = PlantState.NO_DATA
     reason: str = ""
     alarms: tuple[Alarm, ...] = ()
+    learning: str = ""

@@ -3,13 +3,14 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 from msgspec import structs
 from wire_examples import CONTROLLED, HORIZON_S, PLANT, Story, free_port, listening, until
 
 from fusion.alarms import AlarmState
-from fusion.dashboard import alarms, charts, courses, header, panels, words
+from fusion.dashboard import alarms, charts, courses, header, mimic, panels, words
 from fusion.dashboard.app import DashboardConfig
 from fusion.dashboard.board import Board
 from fusion.dashboard.feed import Feed
@@ -17,6 +18,7 @@ from fusion.dashboard.look import DARK, LIGHT, Look
 from fusion.errors import ConfigError
 from fusion.health import PlantState
 from fusion.mqtt.broker import Broker
+from fusion.plant import Plant, Role, Signal
 from fusion.publish.encoding import alarm_message, anomaly_message, bare_health, health_message, to_message
 from fusion.publish.messages import BlameOut, Delivery, encode
 from fusion.records import NS_PER_S, AnomalyState, HoldReason, Verdict
@@ -42,7 +44,8 @@ def test_empty_board_renders_every_panel_and_chart():
         board = Board(plant, 900.0, lambda: 0.0)
         for panel in (header.header, alarms.calm, panels.recommendation, panels.sources):
             assert panel(board)
-        assert header.silence(board) == alarms.cleared(board) == alarms.unexplained(board) == ""
+        assert header.silence(board) == alarms.cleared(board) == ""
+        assert "nothing is judged yet" in alarms.unexplained(board)
         assert charts.surprise_options(board)["series"] == []
         assert len(charts.trend_options(board, board.controlled(), 600)["grid"]) == (4 if plant else 0)
 
@@ -66,6 +69,57 @@ def test_setpoints_are_found_by_loop_and_unit():
     assert board.setpoint_of("IT103") is None
     assert "FT102" in board.others()
     assert "TIC101.SP" in board.others()
+
+
+@pytest.mark.parametrize(
+    ("tag", "setpoint", "one"),
+    [
+        ("窑1.TT106", "窑1.TIC106.SP", True),
+        ("窑1.温度", "窑1.温度.SP", True),
+        ("HX7.T.PV", "HX7.T.SP", True),
+        ("line1/TT106", "line2/TIC106.SP", False),
+        ("oil", "water.SP", False),
+        ("TT101", "TIC102.SP", False),
+        ("TT101", "FIC101.SP", False),
+    ],
+)
+def test_a_setpoint_is_of_the_loop_of_its_own_part_of_the_plant(tag, setpoint, one):
+    signals = (
+        Signal(name=tag, unit="Cel", role=Role.CONTROLLED),
+        Signal(name=setpoint, unit="Cel", role=Role.MANIPULATED, low=0.0, high=9.0, max_rate=1.0),
+    )
+    assert Board(Plant(name="p", signals=signals), 900.0).setpoint_of(tag) == (setpoint if one else None)
+
+
+def test_trends_begin_with_what_is_blamed_and_there_are_some_where_little_is_controlled():
+    board = told(STORY.frame(1))
+    assert charts.trend_names(board, ["IT103"], []) == ["IT103", *CONTROLLED]
+    few = told(STORY.frame(1), plant=nothing_controlled())
+    assert charts.trend_names(few, [], []) == ["TT101", "LT101", "DT201"]
+    assert charts.trend_names(few, ["IT103"], ["FT102"]) == ["IT103", "FT102", "TT101"]
+
+
+def nothing_controlled():
+    return Plant(name="lime", signals=tuple(replace(s, role=Role.MEASURED) for s in PLANT.signals if not s.max_rate))
+
+
+def test_the_legend_has_the_lines_that_are_drawn_and_no_others():
+    past = told(STORY.frame(1))
+    said = charts.legend(charts.trend_options(past, ["IT103"], 600.0))
+    assert ("measured" in said, "forecast" in said, "limit" in said) == (True, False, False)
+    said = charts.legend(charts.trend_options(told(STORY.frame(1), STORY.forecast(1)), ["TT101"], 600.0))
+    assert all(word in said for word in ("measured", "setpoint", "forecast", "90 % band", "limit"))
+    assert "if applied" not in said
+
+
+def test_what_is_old_is_not_said_as_if_it_were_so_now():
+    board = told(STORY.health(10), STORY.advice(10))
+    assert "was live" in panels.sources(board, old=True)
+    assert "badge bad" not in panels.sources(board, old=True)
+    assert "daemon not heard now" in panels.sources(board, old=True)
+    assert "No open alarm when the daemon was last heard" in alarms.calm(board, old=True)
+    assert "not known now" in mimic.below(board, old=True)
+    assert "set TIC101.SP" not in mimic.below(board, old=True)
 
 
 def test_foreign_and_damaged_messages_are_counted_not_raised():
@@ -284,7 +338,7 @@ def test_a_card_says_what_is_seen_beside_what_is_expected():
         "Look on the plant at IT103 agitator current and TT101 slaker temperature",
         "<dt>similar</dt><dd>a-12",
         "a second look",
-        "Unacknowledged",
+        "new alarm",
     ):
         assert part in text
 
@@ -310,7 +364,7 @@ def test_accused_tags_are_drawn():
 def test_trouble_with_the_outbox_is_shown():
     delivery = Delivery(published={}, dropped={}, waiting=3, message="outbox x: database or disk is full")
     board = told(health_message(STORY.health(10), PLANT, delivery=delivery))
-    assert "outbox 3" in panels.sources(board)
+    assert "3 waiting" in panels.sources(board)
     assert "database or disk is full" in panels.sources(board)
 
 

@@ -216,11 +216,13 @@ def test_too_little_is_said_and_nothing_is_put_to_use(tmp_path, capsys):
 
 
 class Process:
-    def __init__(self, returncode, said=b""):
-        self.returncode, self._said = returncode, said
+    """A process of learning and what it says, piece by piece; it ends with the last."""
 
-    async def communicate(self):
-        return b"", self._said
+    def __init__(self, returncode, *said):
+        self.returncode, self.stderr, self._said = returncode, self, list(said)
+
+    async def read(self, size):
+        return self._said.pop(0) if self._said else b""
 
     async def wait(self):
         return self.returncode
@@ -260,12 +262,34 @@ def test_the_first_model_is_learned_when_there_is_enough_and_others_in_their_tim
         assert len(started) == 1
         assert "steps=0" in started[0]
         assert started[0][:3] == ("nice", "-n", str(max(NICE - os.getpriority(os.PRIO_PROCESS, 0), 0)))
+        assert teacher.learning == "a model is being learned"
         await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        assert teacher.learning == "the next model is learned in 1.0 h"
         for now[0], runs in ((10.0, 1), (3599.0, 1), (3601.0, 2)):
             assert await teacher.turn(True) == ""
             assert len(started) == runs
         assert "seconds=600" in started[1]
+
+    asyncio.run(life())
+
+
+def test_how_far_a_model_is_that_is_being_learned_is_said(tmp_path, monkeypatch):
+    pieces, over = [b"reading recordings: 10 %, 12 s\nnetw", b"orks: 40 %, 24 s\n"], asyncio.Event()
+
+    async def read(size):
+        if not pieces:
+            await over.wait()
+        return pieces.pop(0) if pieces else b""
+
+    process = Process(0)
+    process.read = read
+    teacher = learner(tmp_path, monkeypatch, process, [])
+
+    async def life():
+        await teacher._start("seconds=1")
+        await until(lambda: teacher.learning == "a model is being learned (networks: 40 %, 24 s)")
+        over.set()
+        await until(lambda: teacher.learning == "the next model is learned in 1.0 h")
 
     asyncio.run(life())
 
@@ -284,7 +308,6 @@ def test_a_failure_to_learn_is_said_and_tried_again_later(tmp_path, monkeypatch)
     async def life():
         await teacher.turn(False)
         await asyncio.sleep(0)
-        await asyncio.sleep(0)
         assert teacher.trouble == "learning failed: fusion: too little"
         said = await teacher.turn(False)
         assert said.endswith("recorded; learning failed: fusion: too little")
@@ -302,7 +325,7 @@ async def until(true):
 
 
 class Idle:
-    trouble = ""
+    trouble = learning = ""
 
     async def turn(self, has_model):
         return "" if has_model else "waiting for hours"
@@ -382,7 +405,11 @@ def test_a_model_is_chosen_over_mqtt_and_one_that_cannot_be_used_is_refused(site
     broker = Mosquitto(tmp_path)
     topic = "fusion/small/v1/model/order"
     try:
+        succession._learner.learning = "the next model is learned in 1.0 h"
         with running(broker.port, audit=Audit(tmp_path / AUDIT), succession=succession) as (_, publisher):
+            health = broker.read("fusion/+/v1/health", 2, "-F", "%p", timeout_s=10).communicate()[0]
+            told = [json.loads(line)["learning"] for line in health.splitlines() if line.startswith("{")]
+            assert told[-1] == "the next model is learned in 1.0 h"
             for name, by in (("0002", "lee"), ("0009", "lee"), ("0001", "kim")):
                 broker.write(topic, json.dumps({"model": name, "by": by}))
             wait_until(lambda: store.current == store.folder / "0001", "the choice")
@@ -399,6 +426,9 @@ def test_a_model_is_chosen_over_mqtt_and_one_that_cannot_be_used_is_refused(site
     said = [json.loads(line) for line in (tmp_path / AUDIT).read_text().splitlines()]
     orders = [(s["what"], s["model"], s["by"]) for s in said if s["what"] in ("model", "refused")]
     assert orders == [("refused", "0002", "lee"), ("refused", "0009", "lee"), ("model", "0001", "kim")]
+    reasons = [s["reason"] for s in said if s["what"] == "refused"]
+    assert "written by another version" in reasons[0]
+    assert "there is no model '0009'" in reasons[1]
 
 
 def test_without_a_model_and_without_learning_there_is_nothing_to_run():

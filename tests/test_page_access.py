@@ -18,7 +18,9 @@ from fusion.cli import main
 from fusion.dashboard.access import FAILURES, FAILURES_IN_S, Access, Person, Right, Visit, hash_password, read_people
 from fusion.dashboard.app import DashboardConfig
 from fusion.dashboard.cards import OperatorOrders
+from fusion.dashboard.model_view import put_to_use
 from fusion.errors import ConfigError
+from fusion.publish.orders import ModelOrderMessage
 
 ROOT = Path(__file__).parents[1]
 PASSWORD = "correct horse"
@@ -117,6 +119,19 @@ def test_a_viewer_and_an_ended_session_send_no_order():
     assert len(sent) == 1
 
 
+def test_only_an_engineer_puts_a_model_to_use():
+    sent = []
+    feed = SimpleNamespace(connected=True, choose=lambda *order: sent.append(order))
+    board, operator = SimpleNamespace(daemon="online", silent_s=0.0, name="kiln"), SimpleNamespace(name="kim")
+    access = Access({right.value: Person(right.value, right, hash_password(PASSWORD)) for right in Right})
+    visits = {right: Visit(access, access.enter(right.value, PASSWORD, "a")) for right in Right}
+    for visit in (visits[Right.VIEWER], visits[Right.OPERATOR], Visit(access, "no")):
+        assert "may not choose the model" in put_to_use(board, feed, operator, visit, "0002")
+    assert sent == []
+    assert put_to_use(board, feed, operator, visits[Right.ENGINEER], "0002") == ""
+    assert sent == [("kiln", ModelOrderMessage(model="0002", by="kim"))]
+
+
 # --- the served page
 
 
@@ -168,7 +183,7 @@ def test_a_page_with_a_login_lets_in_whom_it_knows_and_nobody_else(people):
     with page("--host", "0.0.0.0", "--users", str(people)) as ask:
         stranger = ask("GET", "/", Accept="text/html")
         assert (stranger.status, stranger.headers["location"]) == (303, "/login")
-        for path in ("/", WS, "/_nicegui/x"):
+        for path in ("/", WS, "/_nicegui/x", "/model/0001/report"):
             assert ask("GET", path).status == 401
         assert ask("GET", WS.replace("polling", "websocket"), **UPGRADE).status == 403
         form = ask("GET", "/login")

@@ -9,7 +9,7 @@ from wire_examples import PLANT, T0, Story
 
 from fusion.alarms import MarkKind
 from fusion.daemon.audit import Audit
-from fusion.dashboard import advice_view, alarm_record, events, mimic, model_view
+from fusion.dashboard import advice_view, alarm_record, events, layout, mimic, model_facts, model_view
 from fusion.dashboard.acts import ActLog
 from fusion.dashboard.archive import Archive
 from fusion.dashboard.board import Board
@@ -71,6 +71,18 @@ def test_a_plant_that_says_nothing_of_equipment_is_laid_out_by_its_names(plant, 
     assert titles(plant) == expected
 
 
+def test_a_path_that_all_names_have_is_left_out_and_that_of_a_group_stands_above_it():
+    cement = of(*(f"窑1.{name}" for name in ("TT101", "TT101.SP", "FT102", "PT201")))
+    assert titles(cement) == ["tags 1xx", "tags 2xx"]
+    assert layout.shared_path(cement) == "窑1."
+    assert layout.shared_path(of("a.x", "a.y")) == layout.shared_path(of("TT1", "TT2", "TT3")) == ""
+    assert layout.shared_path(of("a/p.PV", "a/p.SP", "a/p.OP")) == "a/"
+    (first, _) = groups(cement)
+    assert [mimic.label(first, s.name, "窑1.") for s in first.signals] == ["TT101", "TT101.SP", "FT102"]
+    (pump, _) = groups(of("line1/pump/flow", "line1/pump/speed", "line2/pump/flow"))
+    assert [mimic.label(pump, s.name, "") for s in pump.signals] == ["flow", "speed"]
+
+
 def test_of_a_large_group_what_matters_is_shown_and_the_rest_counted():
     signals = (*(Signal(name=f"TT1{i:02}") for i in range(40)), Signal(name="TT199", role=Role.CONTROLLED))
     (group,) = groups(Plant(name="p", signals=signals))
@@ -125,6 +137,9 @@ def test_the_load_is_counted_in_ten_minutes_and_a_day():
     assert busy.average == 3.0
     assert busy.verdict == "likely over-demanding"
     assert events.load([], 0, now_ns).day == 0
+    late = events.load(found, now_ns - HOUR_NS // 60, now_ns)  # heard a minute ago, of alarms that stood before
+    assert (late.lately, late.day, late.average) == (12, 12, 3.0)
+    assert "known of 1 min 00 s of it" in alarm_record.load_table(late, {})
     assert "flood" in alarm_record.load_table(load, {"kim": 3})
     assert "kim 3" in alarm_record.load_table(load, {"kim": 3})
 
@@ -196,6 +211,7 @@ def test_without_an_audit_the_page_knows_what_it_has_heard(tmp_path):
     said = alarm_record.acts_table(board, PLAIN)
     assert "only what this page has heard" in said
     assert "acknowledge" in said
+    assert "process: raised" in said
     nowhere = ActLog(tmp_path / "nothing.jsonl")
     nowhere.read()
     assert not nowhere.acts
@@ -244,24 +260,122 @@ def test_an_answer_to_what_if_is_a_table_or_a_reason():
 def test_the_model_says_what_its_hours_can_prove():
     board = told(health_message(STORY.health(10), PLANT))
     said = model_view.in_use(board)
-    assert "26 h of normal operation; fewer than 2.77 false alarms a day cannot be proven by them" in said
-    assert model_view.proof(None) == "nothing yet"
+    assert "26 h of normal operation; they cannot prove fewer than 2.77 false alarms a day (95 %)" in said
+    assert model_facts.proof(None) == "nothing yet"
     assert "not told where models are kept" in model_view.listed_models(None, board, PLAIN)
 
 
-def test_models_are_listed_with_their_trial_and_what_to_type(tmp_path):
+def described(model_id, hours=6.0, **meta):
+    """As much of a model's description as the page reads."""
+    known = {
+        "hours": {"training": hours, "held_out": 2.0, "calibration": hours},
+        "licence": {
+            "level": "advise",
+            "signals": [
+                {"signal": "TIC101.SP", "level": "advise", "reasons": []},
+                {"signal": "LIC101.SP", "level": "shadow", "reasons": ["LIC101.SP: 8 moves", "bands too wide"]},
+            ],
+            "reasons": ["bands too wide"],
+        },
+        "card": {
+            "horizon_s": [1.0, 64.0, 600.0],
+            "tags": ["TT101", "LT101", "FT9"],
+            "skill": [[0.9, 0.9, 0.9], [0.75, 0.75, None], [0.19, 0.19, 0.9]],
+            "coverage_90": [[0.9] * 3, [0.9] * 3, [0.88, 0.88, 0.1]],
+        },
+        "calibration": {"hours": hours},
+        "gauges": {"step": 0},
+        "withheld": ["collapsed"],
+    }
+    signals = [{"name": n, "role": "controlled"} for n in ("TT101", "LT101")]
+    signals += [{"name": "FT9"}, {"name": "camera", "modality": "video"}]
+    return {"model_id": model_id, "plant": {"signals": signals}, "meta": known | meta}
+
+
+def stored(folder, descriptions, used=()):
+    """A store of models with these descriptions, of which some were put to use one after the other."""
     from fusion.model_store import ModelStore
 
-    store = ModelStore(tmp_path, lambda: T0)
-    for name in ("0001", "0002"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "model.json").write_text("{}")
+    store = ModelStore(folder, lambda: T0)
+    for name, said in descriptions.items():
+        (folder / name).mkdir()
+        (folder / name / "model.json").write_text(json.dumps(said))
+    for name in used:
+        store.choose(name, "kim")
+    return store
+
+
+def test_what_a_model_has_learned_is_said_in_plain_words(tmp_path):
+    store = stored(tmp_path, {"0001": described("m-1"), "0002": described("m-2", gauges={"step": 400}), "0003": {}})
+    facts = model_facts.facts_of(store.folder / "0001")
+    said = model_facts.learned(facts)
+    for text in ("6.0 h, tried on 2.0 h after them", "3 tags and 1 x camera", "in closed form", "bands of 90 % held"):
+        assert text in said
+    assert [round(facts.error(s), 3) for s in (64.0, 600.0)] == [0.5, 0.9]  # of the controlled tags
+    assert facts.held == 0.88
+    assert facts.rights() == [("TIC101.SP", "advise", ""), ("LIC101.SP", "shadow", "8 moves")]
+    assert "missing for all: bands too wide" in said
+    assert "with networks, 400 steps; doubtful: collapsed" in model_facts.learned(
+        model_facts.facts_of(tmp_path / "0002")
+    )
+    for nothing in ("0003", "0004"):
+        assert "nothing is known of what it has learned" in model_facts.learned(
+            model_facts.facts_of(tmp_path / nothing)
+        )
+
+
+def test_a_description_that_is_written_anew_is_read_anew(tmp_path):
+    store = stored(tmp_path, {"0001": described("m-1")})
+    assert model_facts.facts_of(store.folder / "0001").model_id == "m-1"
+    (tmp_path / "0001" / "model.json").write_text(json.dumps(described("another")))
+    assert model_facts.facts_of(store.folder / "0001").model_id == "another"
+
+
+def test_a_model_is_shown_beside_the_one_in_use(tmp_path):
+    store = stored(tmp_path, {"0001": described("m-1", 30.0), "0002": described("m-2", 6.0)})
+    old, new = (model_facts.facts_of(store.folder / name) for name in ("0001", "0002"))
+    trial = model_facts.Trial(taken=False, reason="", hours=2.0, raises=3, raises_in_use=1)
+    said = model_facts.compared(("0002", new, trial), ("0001", old))
+    assert "In 2 h that neither had seen, 0002 raised 3 false alarms and the one then in use 1: more often" in said
+    assert "<td>12</td><td>2.4</td>" in said  # false alarms a day that cannot be excluded
+    assert "was not tried" in model_facts.compared(("0002", new, None), ("0001", old))
+    assert "cannot be compared" in model_facts.compared(("0002", None, None), ("0001", old))
+
+
+def test_the_model_in_use_is_the_one_that_the_daemon_runs_on_not_the_one_that_was_chosen(tmp_path):
+    store = stored(tmp_path, {"0001": described("m-4711"), "0002": described("m-5")}, used=("0001", "0002"))
+    board = told(health_message(STORY.health(10), PLANT))
+    assert model_view.running(store, board) == "0001"
+    said = model_view.listed_models(store, board, PLAIN)
+    assert "0001 (in use)" in said
+    assert "0002 (chosen, not in use yet)" in said
+    assert model_view.previous(store) == "0001"
+    assert model_view.others(store) == ["0001"]
+    assert model_view.untried(store, ["0001"]) is None
+    (tmp_path / "0003").mkdir()
+    (tmp_path / "0003" / "model.json").write_text("{}")
+    assert model_view.untried(store, model_view.others(store)) == "0003"
+
+
+def test_learning_goes_on_while_a_model_is_in_use_and_drift_is_said():
+    flags = ("knows little: its limits were set on times unlike those it was trained on", "relieved:audio")
+    health = STORY.health(10, learning="a model is being learned (networks: 40 %, 24 s)", flags=flags)
+    said = model_view.in_use(told(health_message(health, PLANT)))
+    assert "a model is being learned (networks: 40 %, 24 s)" in said
+    assert "the model can tell little" in said
+    assert "sound is judged by a level that was accepted as normal" in said
+
+
+def test_models_are_listed_with_their_trial_and_what_to_type(tmp_path):
+    store = stored(tmp_path, {"0001": {}, "0002": {}}, used=("0001",))
     (tmp_path / "0002" / "verdict.json").write_text('{"taken": false, "reason": "3 false raises <b>"}')
-    store.choose("0001", "kim")
+    (tmp_path / "0002" / "report.html").write_text("<p>")
     said = model_view.listed_models(store, told(), PLAIN)
     assert said.index("0002") < said.index("0001 (in use)")
     assert "not taken: 3 false raises &lt;b&gt;" in said
     assert "by kim" in said
+    assert '"/model/0002/report"' in said
+    assert "/model/0001/report" not in said
     assert f"fusion model accept NAME --models {tmp_path}" in said
     (tmp_path / "current.json").write_text("{")
     assert "damaged" in model_view.listed_models(store, told(), PLAIN)

@@ -400,7 +400,7 @@ def message(*trends, **rest):
 
 def test_a_trend_is_said_in_plain_words_on_the_page_and_in_the_terminal():
     board = Board(TANK, 60.0)
-    assert progression_lines(board) == ["Trends: not known"]
+    assert progression_lines(board) == ["Trends: nothing was said of them yet"]
     board.take("fusion/tank/v1/progression", encode(message(seen_days=1.0)))
     assert progression_lines(board) == ["Trends: nothing is said before two days of data"]
     board.take("fusion/tank/v1/progression", encode(message()))

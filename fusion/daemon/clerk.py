@@ -138,7 +138,7 @@ class Clerk:
             await asyncio.to_thread(self._succession.choose, order)
         except ConfigError as error:
             self._outlet.refused("model:refused")
-            await self.kept("refused", model=order.model, by=order.by)
+            await self.kept("refused", model=order.model, by=order.by, reason=str(error))
             log.warning("order by %s is refused: %s", order.by, error)
         else:
             await self.kept("model", model=order.model, by=order.by)

@@ -25,6 +25,7 @@ from fusion.recordings.recording import Recording
 log = logging.getLogger(__name__)
 
 NICE = 15  # of the process, however low the daemon's own priority is
+SAID_BYTES = 4096
 FIRST_TICKS, FIRST_S = 2700, 900.0  # what a training cuts into its parts, and some that is lost at the cuts
 
 
@@ -68,7 +69,7 @@ def learnable_hours(segments: Iterable[Recording], plant: Plant) -> float:
 
 
 class Learner:
-    """Decides when to learn, and runs the process; ``waiting`` says what for, ``trouble`` why it failed."""
+    """Decides when to learn, and runs the process; ``trouble`` says why it failed."""
 
     def __init__(
         self, config: LearnConfig, plant_file: Path, recorder: Recorder, clock_s: Callable[[], float] = time.monotonic
@@ -78,8 +79,18 @@ class Learner:
         self._process: asyncio.subprocess.Process | None = None
         self._ending: asyncio.Task[None] | None = None
         self._due_s: float | None = None
+        self._said = ""
         if early := too_early(config, recorder.plant):
             log.warning("%s", early)
+
+    @property
+    def learning(self) -> str:
+        """How far the model is that is being learned, or when the next one is due, in words; "" while neither is."""
+        if self._process is not None:
+            return f"a model is being learned ({self._said})" if self._said else "a model is being learned"
+        if self._due_s is None:
+            return ""
+        return f"the next model is learned in {max(0.0, self._due_s - self._clock_s()) / 3600:.1f} h"
 
     async def turn(self, has_model: bool) -> str:
         """Start what is due; returns what a daemon without a model waits for, in words."""
@@ -118,11 +129,20 @@ class Learner:
         self._ending = asyncio.create_task(self._await(self._process))
 
     async def _await(self, process: asyncio.subprocess.Process) -> None:
-        """Wait for the end; the last line of a failure is why."""
-        _, said = await process.communicate()
-        self._process = None
+        """Wait for the end; the last line that it says is how far it is, and of a failure why."""
+        tail = b""
+        while process.stderr is not None and (part := await process.stderr.read(SAID_BYTES)):
+            tail = (tail + part)[-SAID_BYTES:]
+            self._said = _last_line(tail)
+        await process.wait()
+        self._process, said, self._said = None, self._said, ""
         self._due_s = self._clock_s() + (self._config.every_h if process.returncode == 0 else 0.25) * 3600
-        lines = said.decode(errors="replace").strip().splitlines()
-        self.trouble = "" if process.returncode == 0 else f"learning failed: {lines[-1] if lines else 'no word'}"
+        self.trouble = "" if process.returncode == 0 else f"learning failed: {said or 'no word'}"
         if self.trouble:
             log.warning("%s", self.trouble)
+
+
+def _last_line(said: bytes) -> str:
+    """The last line with anything in it."""
+    lines = said.decode(errors="replace").strip().splitlines()
+    return lines[-1].strip() if lines else ""

@@ -106,7 +106,7 @@ class Daemon:
         self.statistics = Statistics()
         watched = Watched(sources=sources, timeline=timeline, engine=engine, outlet=outlet, desk=self._desk)
         keepers = [keeper for keeper in (memory, recorder, succession, progress, self._audit) if keeper is not None]
-        self._status = Status(watched, self.statistics, keepers, certificates, clock)
+        self._status = Status(watched, self.statistics, keepers, certificates, clock, succession)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until ``stop`` is set or, in replay, until every source has finished."""

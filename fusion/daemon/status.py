@@ -78,6 +78,14 @@ class Keeper(Protocol):
         """Empty where all is well."""
 
 
+class Learns(Protocol):
+    """What makes models of what is recorded."""
+
+    @property
+    def learning(self) -> str:
+        """What is being learned, or when the next model is due, in words."""
+
+
 class Status:
     """How a daemon is, now."""
 
@@ -88,7 +96,9 @@ class Status:
         keepers: Sequence[Keeper],
         certificates: CertificateWatch | None,
         clock: Clock,
+        learner: Learns | None = None,
     ) -> None:
+        self._learner = learner
         self._watched, self._statistics, self._keepers, self._clock = watched, statistics, keepers, clock
         self._certificates = certificates or CertificateWatch({})
         self._flowing_ns = time.monotonic_ns()
@@ -113,6 +123,7 @@ class Status:
             mode=str(self._watched.engine.mode),
             flags=tuple(sorted({*flags, *(f"clock:{name}" for name in clocks.skewed)})),
             alarms=self._watched.desk.log.standing(now_ns),
+            learning="" if self._learner is None else self._learner.learning,
         )
         glance, reason = plant_state(self._signs(bare))
         return replace(bare, plant_state=glance, reason=reason)

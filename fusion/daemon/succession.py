@@ -51,12 +51,19 @@ class Succession:
         self._place = place
         self._outgrown = _outgrown(place, seat.plant) if place is not None and seat.engine is None else ""
         self._ready: tuple[Engine, int] | None = None
-        self._refused = ""
+        self._refused = self._preparing = ""
 
     @property
     def trouble(self) -> str:
         """Why a model was not taken, or not learned."""
         return self._refused or self._learner.trouble
+
+    @property
+    def learning(self) -> str:
+        """What is being learned, or made ready for the seat, or when the next model is due, in words."""
+        if self._preparing:
+            return f"model {self._preparing} is being made ready to take over"
+        return self._store.note or self._learner.learning
 
     async def watch(self) -> None:
         """Learn what is due, and make ready what was chosen, for ever."""
@@ -93,7 +100,7 @@ class Succession:
         await self._learner.finish()
 
     async def _make_ready(self, place: Path) -> None:
-        self._place = place
+        self._place, self._preparing = place, place.name
         try:
             checkpoint = await asyncio.to_thread(load_model, self._config, place, self._seat.plant)
             engine = await asyncio.to_thread(fresh, self._config, checkpoint, self._seat.sequence)
@@ -106,6 +113,8 @@ class Succession:
         else:
             self._refused = ""
             self._ready = engine, 0 if known is None else int(known.t_ns[-1])
+        finally:
+            self._preparing = ""
 
     def _since(self, engine: Engine, t_ns: int) -> Ticks | None:
         """The ticks after a time, where they are kept as this engine has its columns."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion.alarms import AlarmState
+from fusion.dashboard.words import kind_word
 from fusion.publish.messages import AlarmMessage
 from fusion.records import NS_PER_S
 
@@ -64,7 +65,7 @@ class ActLog:
         alarm = message.alarm
         text = {state.value: text for state, text in STATES.items()}.get(alarm.state)
         if self._audit is None and text and alarm.t_acknowledged_ns is None:
-            self.acts.append(Act(message.t_ns, "alarm", alarm.id, "", f"{alarm.kind}: {text}"))
+            self.acts.append(Act(message.t_ns, "alarm", alarm.id, "", f"{kind_word(alarm.kind)}: {text}"))
 
     def read(self) -> None:
         """Take what the daemon has written since the last call."""

@@ -149,7 +149,7 @@ class WhatIf:
         self._sliders: dict[str, ui.slider] = {}
         self._labels: dict[str, ui.label] = {}
         self._asked, self._asked_s, self._touched_s = "", 0.0, 0.0
-        with ui.element("div").classes("panel"):
+        with ui.element("div").classes("panel whatif"):
             ui.label("What if").classes("title")
             signals = board.plant.actions if board.plant else ()
             for signal in signals:

@@ -14,7 +14,7 @@ from fusion.dashboard.board import Board
 from fusion.dashboard.events import Event, Load
 from fusion.dashboard.look import Look
 from fusion.dashboard.panels import empty, table
-from fusion.dashboard.words import duration, figure, listed, when_text
+from fusion.dashboard.words import duration, figure, kind_word, listed, when_text
 
 EVENTS_SHOWN = 40
 ACTS_SHOWN = 100
@@ -25,7 +25,6 @@ class AlarmRecord:
 
     def __init__(self, board: Board, archive: Archive | None, show: Callable[[int], None]) -> None:
         self._board, self._archive, self._show = board, archive, show
-        self._begun_ns = board.now_ns
         self._listed: list[tuple[str, str, str, str]] | None = None
         with ui.element("div").classes("column-of-panels"):
             self._load = panel("How much alarms ask of the operator")
@@ -41,7 +40,7 @@ class AlarmRecord:
         board, now_ns = self._board, self._board.now_ns
         found = events.known(board, self._archive)
         span_ns = self._archive.span_ns() if self._archive else None
-        since_ns = span_ns[0] if span_ns else self._begun_ns
+        since_ns = span_ns[0] if span_ns else board.begun_ns
         self._load.set_content(load_table(events.load(found, since_ns, now_ns), self._people()))
         self._trouble.set_content(trouble(found, now_ns, look))
         self._acts.set_content(acts_table(board, look))
@@ -84,7 +83,7 @@ def event_row(
 ) -> tuple[str, str, str, str]:
     """When, what, what people said of it, and what was like it before."""
     lasted = f"lasted {duration(event.end_ns - event.t_ns)}" if event.end_ns is not None else "stands"
-    what = f"{', '.join(event.signals[:3]) or event.id}: {event.verdict or 'unknown'}, {lasted}"
+    what = f"{', '.join(event.signals[:3]) or event.id}: {kind_word(event.verdict or 'unknown')}, {lasted}"
     alike = events.similar(event, every)
     before = [f"{when_text(other.t_ns, now_ns, look.zone)} {_short(other, archive, now_ns)}" for other in alike[:2]]
     more = f" and {len(alike) - 2} more" if len(alike) > 2 else ""
@@ -106,7 +105,7 @@ def load_table(load: Load, people: dict[str, int]) -> str:
         ("in the last 10 min", f"{load.lately}", f"more than {events.FLOOD} are a flood"),
         ("most in any 10 min", f"{load.peak}", "flood" if load.peak > events.FLOOD else "no flood"),
         ("average in 10 min", figure(load.average), load.verdict),
-        ("in the last day", f"{load.day}", f"of {figure(load.hours)} h that are known"),
+        ("in the last day", f"{load.day}", f"known of {duration(round(load.hours * events.HOUR_NS))} of it"),
     ]
     said = listed([f"{name} {count}" for name, count in people.items()]) or "nobody yet"
     note = f'<div class="muted">Levels for one operator: EEMUA 191. Orders in the last day: {escape(said)}.</div>'

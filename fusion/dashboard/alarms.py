@@ -16,6 +16,7 @@ from fusion.dashboard.words import (
     duration,
     flag_text,
     kind_text,
+    kind_word,
     percent,
     reading,
     revision_text,
@@ -93,12 +94,14 @@ def card(board: Board, entry: Entry, look: Look = PLAIN) -> str:
 
 
 def head(board: Board, entry: Entry, look: Look) -> str:
-    """A sentence, since when, what was done with it, and what to do next."""
+    """Its state, since when, what was done with it; a sentence, and what to do next."""
     anomaly = entry.anomaly
-    sentence = escape(explain.evidence(board, anomaly, entry.kind))
-    line = f'<div class="line">{glyph(entry)}<b class="sentence">{sentence}</b></div>'
-    told = f'<div>{_since(board, entry, look)} - <span class="life">{escape(_life(board, entry, look))}</span></div>'
-    return line + told + (_list({"do next": explain.action(board, anomaly)}) if anomaly else "")
+    done = escape(_life(board, entry, look))
+    told = f"<span>{_since(board, entry, look)}{f' - <b>{done}</b>' if done else ''}</span>"
+    sentence = f'<b class="sentence">{escape(explain.evidence(board, anomaly, entry.kind))}</b>'
+    return f'<div class="line">{glyph(entry)}{told}</div><div>{sentence}</div>' + (
+        _list({"do next": explain.action(board, anomaly)}) if anomaly else ""
+    )
 
 
 def body(board: Board, entry: Entry, look: Look) -> str:
@@ -151,8 +154,6 @@ def _life(board: Board, entry: Entry, look: Look) -> str:
         words.append(f"Acknowledged{by} at {when_text(alarm.t_acknowledged_ns, now_ns, look.zone)}")
     elif entry.state is AlarmState.RETURNED:
         words.append("Returned, not yet seen")
-    elif entry.state is AlarmState.UNACKNOWLEDGED:
-        words.append("Unacknowledged")
     if alarm and alarm.accepted_by:
         words.append(f"Accepted as normal by {alarm.accepted_by}")
     return " - ".join(words)
@@ -235,13 +236,13 @@ def _accused(board: Board, entry: Entry, signal: str) -> Accused:
     return Accused(entry.t_onset_ns, _ended_ns(entry), tuple(course))
 
 
-def calm(board: Board) -> str:
-    """A line where no alarm is listed, else ""."""
+def calm(board: Board, old: bool = False) -> str:
+    """A line where no alarm is listed, else ""; ``old`` where the daemon is not heard now."""
     if entries(board):
         return ""
     if board.health is None:
         return '<div class="muted">nothing is known of alarms: no full message from the daemon yet</div>'
-    when = "" if board.told else " when the daemon was last heard"
+    when = "" if board.told and not old else " when the daemon was last heard"
     if board.health.plant_state == PlantState.LEARNING:
         return '<div class="muted">nothing is judged yet: there is no model</div>'
     return f'<div class="calm">No open alarm{when}</div>'
@@ -251,7 +252,7 @@ def cleared(board: Board, look: Look = PLAIN) -> str:
     """Those that are over, in one table; what nobody has seen yet stands above as a card."""
     waiting = {entry.id for entry in entries(board)}
     rows = "".join(
-        f"<tr><td>{escape(when_text(a.t_onset_ns, board.now_ns, look.zone))}</td><td>{escape(a.kind)}</td>"
+        f"<tr><td>{escape(when_text(a.t_onset_ns, board.now_ns, look.zone))}</td><td>{escape(kind_word(a.kind))}</td>"
         f"<td>{escape(signals_text(a))}</td><td class=num>{duration(a.t_ns - a.t_onset_ns)}</td></tr>"
         for a in board.cleared
         if a.id not in waiting
@@ -268,7 +269,7 @@ def unexplained(board: Board) -> str:
         f'<div class="unexplained">{escape(sense_text(name))}: {escape(_why(board, name))}</div>'
         for name in names
         if name not in covered
-    )
+    ) or ("" if board.modalities() else '<div class="muted">nothing is judged yet</div>')
 
 
 def _why(board: Board, name: str) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 
+from starlette.responses import FileResponse, PlainTextResponse, Response
+
 from fusion.dashboard.access import Access, Visit, read_people
 from fusion.dashboard.acts import ActLog
 from fusion.dashboard.archive import Archive
@@ -16,6 +18,7 @@ from fusion.dashboard.gate import Gate, token_of
 from fusion.ending import ignore_hangup
 from fusion.errors import BrokerError, ConfigError
 from fusion.garbage import set_apart
+from fusion.model_store import ModelStore
 from fusion.mqtt.broker import Broker
 from fusion.notify import notify
 from fusion.plant import Plant
@@ -86,6 +89,7 @@ def run(config: DashboardConfig, plant: Plant | None = None) -> None:
     """
     from nicegui import app, ui
 
+    from fusion.dashboard.model_view import REPORT, report_path
     from fusion.dashboard.page import Page
 
     ignore_hangup()
@@ -112,6 +116,13 @@ def run(config: DashboardConfig, plant: Plant | None = None) -> None:
         ui.add_css(Path(__file__).parent / "style.css")
         request = ui.context.client.request
         Page(board, feed, archive, models, config.future_s, Visit(access, token_of(request.headers)))
+
+    @app.get(report_path("{name}"))
+    def report(name: str) -> Response:
+        store = ModelStore(models) if models else None
+        if store is None or name not in store.names() or not (file := store.folder / name / REPORT).is_file():
+            return PlainTextResponse("no such report\n", 404)
+        return FileResponse(file)
 
     app.add_middleware(Gate, access=access, origins=config.origins, secure=secure)
     app.on_startup(feed.start)

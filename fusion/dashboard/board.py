@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections import deque
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from fusion.alarms import AlarmState
 from fusion.clock import STEP_NS
 from fusion.dashboard.acts import ActLog
 from fusion.dashboard.courses import Points
+from fusion.dashboard.layout import loop_of
 from fusion.dashboard.previews import POINT_BYTES, Picture, Sound, picture_of, sound_after
 from fusion.dashboard.simulated import Simulator, simulator_of
 from fusion.dashboard.words import unit_text
@@ -101,8 +101,14 @@ class Board:
         self._heard_s: float | None = None
         self._newest_ns = 0
         self._newest_s = 0.0
+        self._begun_ns = 0
 
     # -- time
+
+    @property
+    def begun_ns(self) -> int:
+        """The daemon's time when it was first heard; now while it was not."""
+        return self._begun_ns or self.now_ns
 
     @property
     def silent_s(self) -> float | None:
@@ -152,15 +158,12 @@ class Board:
         return description if description.lower().startswith(name.lower()) else f"{name} {description}".rstrip()
 
     def setpoint_of(self, name: str) -> str | None:
-        """The manipulated setpoint of a controlled signal's loop: same first letter and number, same unit.
-
-        Source: ISA-5.1 tag names, for example TIC101.SP of TT101.
-        """
-        loop = _loop(name)
-        if self.plant is None or loop is None:
+        """The manipulated setpoint of a controlled signal's loop, in the same unit."""
+        if self.plant is None:
             return None
+        loop = loop_of(name)
         unit = self.plant.by_name[name].unit if name in self.plant.by_name else ""
-        matching = (s.name for s in self.plant.actions if s.name != name and _loop(s.name) == loop and s.unit == unit)
+        matching = (s.name for s in self.plant.actions if s.name != name and loop_of(s.name) == loop and s.unit == unit)
         return next(matching, None)
 
     @cached_property
@@ -253,6 +256,7 @@ class Board:
         self._heard_s = self._clock()
         if isinstance(message, FrameMessage) or message.t_ns > self._newest_ns:
             self._newest_ns, self._newest_s = message.t_ns, self._clock()
+            self._begun_ns = self._begun_ns or message.t_ns
 
     def _take_frame(self, frame: FrameMessage) -> None:
         if self.frame and frame.t_ns < self.frame.t_ns - STEP_NS:
@@ -373,8 +377,3 @@ def exceeds(surprise: SurpriseOut) -> bool:
 
 def _is_bare(health: HealthMessage) -> bool:
     return not health.plant_state and not health.sources and health.uptime_s is None
-
-
-def _loop(name: str) -> tuple[str, str] | None:
-    found = re.match(r"([A-Z])[A-Z]*?[_-]?(\d+)", name)
-    return (found[1], found[2]) if found else None

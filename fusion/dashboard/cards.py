@@ -32,6 +32,7 @@ LABELS = {
     OrderKind.NORMAL: "This is normal",
 }
 LOGOUT_BUTTON = '<form method="post" action="/logout"><button class="logout">Log out</button></form>'
+MORE_LABEL = "Expected, seen and why"
 SURE_LABEL = "Sure? Judge by this from now on"
 
 
@@ -92,15 +93,17 @@ class AlarmList:
                 self._shelved = ui.element("div")
             self._over = ui.html("", sanitize=False)
 
-    def refresh(self, look: Look) -> None:
-        """Follow the board."""
+    def refresh(self, look: Look, old: bool = False) -> None:
+        """Follow the board; ``old`` where the daemon is not heard now."""
         listed = alarms.entries(self._board)
-        self._calm.set_content(alarms.calm(self._board))
+        self._calm.set_content(alarms.calm(self._board, old))
         self._over.set_content(alarms.cleared(self._board, look))
         self._arrange(listed)
-        for entry in listed:
+        for place, entry in enumerate(listed):
             choice = len(listed) > 1 or not entry.standing
-            self._cards[entry.id].refresh(entry, self._visit.may_order, look, choice)
+            card = self._cards[entry.id]
+            card.refresh(entry, self._visit.may_order, look, choice)
+            card.unfold(place == 0 or look.picked == entry.id)
         shelved = sum(entry.shelved for entry in listed)
         self._fold.set_visibility(shelved > 0)
         self._count.set_text(f"Shelved: {shelved}")
@@ -170,7 +173,14 @@ class _Card:
                 self._trends = ui.button("Its trends", on_click=lambda: pick(alarm_id), color=None)
                 self._trends.props("flat dense no-caps")
                 self._note = ui.label("").classes("note").props('role="status"')
-            self._body = ui.html("", sanitize=False)
+            with ui.element("details").classes("folded") as self._more:
+                with ui.element("summary"):
+                    ui.label(MORE_LABEL)
+                self._body = ui.html("", sanitize=False)
+
+    def unfold(self, wanted: bool) -> None:
+        """Show why at once, or on a press; where that changes nothing, it stays as somebody has left it."""
+        self._more.props(add="open") if wanted else self._more.props(remove="open")
 
     def _button(self, order: OrderKind) -> ui.button:
         press = self._press_normal if order is OrderKind.NORMAL else lambda: self._press(order)

@@ -19,8 +19,20 @@ from fusion.publish.messages import Course, ForecastMessage, RecommendationMessa
 from fusion.recordings.marks import Mark
 
 ROW_PX, SENSE_PX = 88, 74
+LEAST_ROWS = 3
 TITLE_WIDE, TITLE_NARROW = 62, 38
 BEFORE_ONSET_MS = 300_000
+LEGEND = {
+    "actual": ("actual", "measured"),
+    "expected": ("expected", "expected"),
+    "setpoint": ("setpoint", "setpoint"),
+    "mean": ("predicted", "forecast"),
+    "band": ("band", "90 % band"),
+    "applied": ("applied", "if applied"),
+    "nothing": ("nothing", "if nothing"),
+    "limit": ("limit", "limit"),
+}
+"""By the last part of the name of a line: how its key looks, and what it says."""
 CAP = 10.0
 """Surprise is drawn as a multiple of its limit from 1/CAP to CAP, so that the limit is always in the middle."""
 
@@ -59,6 +71,22 @@ def trend_options(
     rows = [_Row(board, name, i, span_ms, accused, look.palette, past) for i, name in enumerate(names)]
     titles = [_trend_title(row, accused.get(row.name), look) for row in rows]
     return strips(titles, [row.series() for row in rows], span_ms, ROW_PX, look.palette) | {"movable": not look.narrow}
+
+
+def trend_names(board: Board, accused: Iterable[str], selected: Iterable[str]) -> list[str]:
+    """What is accused, controlled or chosen; where that is little, others as well."""
+    names = list(dict.fromkeys([*accused, *board.controlled(), *selected]))
+    return names + [name for name in board.others() if name not in names][: max(0, LEAST_ROWS - len(names))]
+
+
+def legend(option: Option) -> str:
+    """Keys of the lines that a chart has."""
+    drawn = {series["id"].rpartition(".")[2] for series in option["series"]}
+    drawn |= {
+        "limit" for series in option["series"] for mark in series.get("markLine", still([]))["data"] if "yAxis" in mark
+    }
+    keys = (LEGEND[kind] for kind in LEGEND if kind in drawn)
+    return "".join(f'<span><i class="{look}"></i>{text}</span>' for look, text in keys)
 
 
 def live_span_ms(board: Board, future_s: float, accused: Mapping[str, Accused]) -> tuple[float, float]:

@@ -67,14 +67,17 @@ def known(board: Board, archive: Archive | None) -> list[Event]:
 
 
 def load(events: Sequence[Event], since_ns: int, now_ns: int) -> Load:
-    """What they ask of an operator in the last day, or since ``since_ns`` where that is later."""
+    """What they ask of an operator in the last day; on average since ``since_ns`` where that is later.
+
+    Some that began before are known as well: those that stand.
+    """
     begin_ns = max(since_ns, now_ns - DAY_NS)
-    times = sorted(event.t_ns for event in events if begin_ns <= event.t_ns <= now_ns)
+    times = sorted(event.t_ns for event in events if now_ns - DAY_NS <= event.t_ns <= now_ns)
     tens = max(1.0, (now_ns - begin_ns) / TEN_MIN_NS)
     return Load(
         lately=sum(t_ns > now_ns - TEN_MIN_NS for t_ns in times),
         peak=max((sum(t <= other < t + TEN_MIN_NS for other in times) for t in times), default=0),
-        average=len(times) / tens,
+        average=sum(t_ns >= begin_ns for t_ns in times) / tens,
         day=len(times),
         hours=(now_ns - begin_ns) / HOUR_NS,
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain, takewhile
 
-from fusion.plant import Plant, Role, Signal
+from fusion.plant import Modality, Plant, Role, Signal
 
 CELLS = 10
 MOST_GROUPS = 16
@@ -29,6 +30,9 @@ LETTERS = {
     "Z": "position",
 }
 """First letters of instruments. Source: ISA-5.1."""
+SEPARATORS = r"./:|"
+LEAST_SHARED = 3
+"""From how many process signals on what all their names begin with says nothing of one of them."""
 LOOP_PARTS = re.compile(r"[._](SP|PV|OP|MV|CV|OUT|AUTO|MODE)$", re.IGNORECASE)
 RANKS = {Role.CONTROLLED: 0, Role.MANIPULATED: 1, Role.DISTURBANCE: 2, Role.MEASURED: 3}
 
@@ -44,10 +48,10 @@ class Group:
 
 def groups(plant: Plant, without: Iterable[str] = ()) -> list[Group]:
     """Every signal but ``without`` once: by equipment, else by path, number or letter, whichever tells them apart."""
-    left_out = set(without)
+    left_out, shared = set(without), shared_path(plant)
     signals = [s for s in plant.signals if s.name not in left_out]
-    schemes: tuple[Callable[[Signal], str], ...] = (_equipment, _path, _number, _letter)
-    named = ([(scheme(signal), signal) for signal in signals] for scheme in schemes)
+    by_name = ([(scheme(s.name.removeprefix(shared)), s) for s in signals] for scheme in (_path, _number, _letter))
+    named = chain([[(signal.equipment or OTHER, signal) for signal in signals]], by_name)
     found = next((pairs for pairs in named if _tells_apart(pairs)), [("signals", s) for s in signals])
     members: dict[str, list[Signal]] = {}
     for title, signal in found:
@@ -67,31 +71,48 @@ def shown(group: Group, wanted: Iterable[str]) -> list[Signal]:
     return [s for s in group.signals if s.name in kept]
 
 
+def shared_path(plant: Plant) -> str:
+    """The path that all process signals' names begin with, such as ``Channel1.Device1.``; "" where there is none."""
+    names = [s.name for s in plant.signals if s.modality is Modality.PROCESS]
+    if len(names) < LEAST_SHARED:
+        return ""
+    paths = (re.findall(rf"[^{SEPARATORS}]*[{SEPARATORS}]", LOOP_PARTS.sub("", name)) for name in names)
+    return "".join(parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False)))
+
+
 def _tells_apart(pairs: list[tuple[str, Signal]]) -> bool:
     titles = {title for title, _ in pairs}
     unnamed = sum(title == OTHER for title, _ in pairs)
     return 2 <= len(titles) <= MOST_GROUPS and unnamed <= len(pairs) / 2
 
 
-def _equipment(signal: Signal) -> str:
-    return signal.equipment or OTHER
-
-
-def _path(signal: Signal) -> str:
+def _path(name: str) -> str:
     """What stands before the last part of a name such as ``line1/pump2/flow``."""
-    found = re.match(r"(.+)[./][^./]+$", LOOP_PARTS.sub("", signal.name))
+    found = re.match(rf"(.+)[{SEPARATORS}][^{SEPARATORS}]+$", LOOP_PARTS.sub("", name))
     return found[1] if found else OTHER
 
 
-def _number(signal: Signal) -> str:
+def _number(name: str) -> str:
     """The area of a tag: all but the last two digits of its number."""
-    found = re.match(r"[A-Za-z]+[-_]?(\d+)\d{2}(?!\d)", signal.name)
+    found = re.match(r"[^\W\d_]+[-_]?(\d+)\d{2}(?!\d)", name)
     return f"tags {found[1]}xx" if found else OTHER
 
 
-def _letter(signal: Signal) -> str:
-    found = re.match(r"([A-Z])[A-Z]{0,3}[-_]?\d", signal.name)
+def _letter(name: str) -> str:
+    found = re.match(r"([A-Z])[A-Z]{0,3}[-_]?\d", name)
     return LETTERS.get(found[1], OTHER) if found else OTHER
+
+
+def loop_of(name: str) -> tuple[str, str, str]:
+    """What a tag belongs to: its path, then first letter and number, else what it is called but for PV, SP and such.
+
+    Source: ISA-5.1 tag names, for example TIC101.SP of TT101.
+    """
+    whole = LOOP_PARTS.sub("", name)
+    base = re.split(rf"[{SEPARATORS}]", whole)[-1]
+    path = whole.removesuffix(base)
+    found = re.match(r"([^\W\d_])[^\W\d_]*?[_-]?(\d+)", base)
+    return (path, found[1], found[2]) if found else (path, base, "")
 
 
 def _in_flow(plant: Plant, members: dict[str, list[Signal]]) -> list[str]:

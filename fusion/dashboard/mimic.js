@@ -4,9 +4,9 @@ export default {
     <section v-for="group in groups" class="unit" :class="{flows: group.flows}">
       <h3>{{ group.title }}</h3>
       <div class="cells">
-        <button v-for="cell in group.cells" class="cell" :class="now[cell.name]?.[2]" :title="cell.description"
+        <button v-for="cell in group.cells" class="cell" :class="now[cell.name]?.[2]" :title="cell.title"
                 :aria-label="spoken(cell)" @click="$emit('pick', { name: cell.name })">
-          <span class="tag">{{ cell.name }}</span>
+          <span class="tag">{{ cell.label }}</span>
           <span class="val">{{ now[cell.name]?.[0] ?? "-" }} <small>{{ cell.unit }}</small></span>
           <i class="bar" v-if="now[cell.name]?.[1] != null"><b :style="{ left: now[cell.name][1] + '%' }"></b></i>
         </button>
@@ -30,7 +30,7 @@ export default {
     },
     spoken(cell) {
       const [text, , level] = this.now[cell.name] ?? ["no value", null, ""];
-      return `${cell.name} ${cell.description}: ${text} ${cell.unit} ${level}`;
+      return `${cell.title}: ${text} ${cell.unit} ${level}`;
     },
   },
 };

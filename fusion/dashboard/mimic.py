@@ -10,7 +10,7 @@ from nicegui.element import Element
 
 from fusion.dashboard import alarms, explain
 from fusion.dashboard.board import Board
-from fusion.dashboard.layout import Group, groups, shown
+from fusion.dashboard.layout import SEPARATORS, Group, groups, shared_path, shown
 from fusion.dashboard.words import reading, unit_text
 from fusion.plant import Modality, Signal
 
@@ -26,6 +26,7 @@ class Mimic(Element, component="mimic.js"):
         super().__init__()
         self._board = board
         self._groups = groups(board.plant, board.setpoints.values()) if board.plant else []
+        self._shared = shared_path(board.plant) if board.plant else ""
         self._sent: dict[str, Cell] | None = None
         self._laid: set[str] = set()
         self._ready = False
@@ -42,7 +43,8 @@ class Mimic(Element, component="mimic.js"):
             return
         now = cells(self._board)
         if self._sent is None or any(cell[2] and name not in self._laid for name, cell in now.items()):
-            laid = [_laid(group, [name for name, cell in now.items() if cell[2]]) for group in self._groups]
+            wrong = [name for name, cell in now.items() if cell[2]]
+            laid = [_laid(group, wrong, self._shared) for group in self._groups]
             self._laid = {cell["name"] for group in laid for cell in group["cells"]}
             self._sent = {name: cell for name, cell in now.items() if name in self._laid}
             self.run_method("lay", laid, self._sent)
@@ -51,13 +53,24 @@ class Mimic(Element, component="mimic.js"):
             self.run_method("change", change)
 
 
-def _laid(group: Group, wanted: list[str]) -> dict[str, Any]:
+def label(group: Group, name: str, shared: str) -> str:
+    """A signal's name without the path that all have, or that its group is called by."""
+    short = name.removeprefix(shared)
+    rest = short.removeprefix(group.title)
+    return rest[1:] if rest != short and rest[:1] in tuple(SEPARATORS) and rest[1:] else short or name
+
+
+def _laid(group: Group, wanted: list[str], shared: str) -> dict[str, Any]:
     here = shown(group, wanted)
     return {
         "title": group.title,
         "flows": group.flows,
         "more": len(group.signals) - len(here),
-        "cells": [{"name": s.name, "description": s.description, "unit": unit_text(s.unit)} for s in here],
+        "cells": [
+            {"name": s.name, "label": label(group, s.name, shared), "title": f"{s.name} {s.description}".rstrip()}
+            | {"unit": unit_text(s.unit)}
+            for s in here
+        ],
     }
 
 
@@ -97,8 +110,10 @@ def _share(signal: Signal, value: float) -> int | None:
     return round(100 * min(1.0, max(0.0, (value - signal.low) / (signal.high - signal.low))))
 
 
-def below(board: Board) -> str:
-    """The sources, and the advice in one sentence."""
+def below(board: Board, old: bool = False) -> str:
+    """The sources, and the advice in one sentence; ``old`` where the daemon is not heard now."""
+    if old:
+        return "<div>Sources and advice: not known now; below is what was last heard</div>"
     sources = board.health.sources if board.health else []
     bad = [s for s in sources if not (s.alive and s.state == "live")]
     told = ", ".join(f'<b class="sick">{escape(s.name)} {escape(s.state)}</b>' for s in bad)

@@ -40,16 +40,6 @@ ACCUSED_SHOWN = 3
 REFRESH_S = 1.0
 ANSWER_S = 10.0
 FAULT_RAMP_S = 10.0
-LEGEND = (
-    ("actual", "measured"),
-    ("expected", "expected"),
-    ("setpoint", "setpoint"),
-    ("predicted", "forecast"),
-    ("band", "90 % band"),
-    ("applied", "if applied"),
-    ("nothing", "if nothing"),
-    ("limit", "limit"),
-)
 
 
 class Pulse(Element, component="pulse.js"):
@@ -151,8 +141,7 @@ class Page:
                 self._moment = ui.label("").classes("when").props('role="status"')
                 self._marking = Marking(self._board, self._feed, self._operator, self._visit, self._archive)
             self._trend = self._strips("Trends")
-            keys = "".join(f'<span><i class="{kind}"></i>{text}</span>' for kind, text in LEGEND)
-            ui.html(keys, sanitize=False).classes("legend")
+            self._keys = ui.html("", sanitize=False).classes("legend")
 
     def _strips(self, title: str) -> Strips:
         chart = Strips().props(f'role="img" aria-label="{title}"')
@@ -188,10 +177,10 @@ class Page:
         self._banner.set_visibility(bool(warning))
         if look.hidden:
             return
-        self._views.refresh()
+        self._views.refresh(old=bool(warning))
         match self._views.shown:
             case "Plant":
-                self._refresh_plant()
+                self._refresh_plant(old=bool(warning))
             case "Alarm record":
                 self._record.refresh(look)
             case "Advice":
@@ -199,10 +188,10 @@ class Page:
             case "Model":
                 self._model.refresh(look)
 
-    def _refresh_plant(self) -> None:
+    def _refresh_plant(self, *, old: bool) -> None:
         board, look = self._board, self._look
         self._mimic.refresh()
-        self._below.set_content(below(board))
+        self._below.set_content(below(board, old))
         if self._choice.options != (choices := self._choices()):
             self._choice.set_options(choices)
         self._draw_trend()
@@ -212,11 +201,11 @@ class Page:
         self._moment.set_text(f"{shown}, reading" if self._back.busy else shown)
         self._marking.refresh(look, self._bar.sight)
         self._unexplained.set_content(alarms.unexplained(board))
-        self._alarms.refresh(look)
+        self._alarms.refresh(look, old)
         self._drifts.set_content(progression(board, look))
         self._advice.set_content(panels.recommendation(board, look))
         self._answers.refresh()
-        self._sources.set_content(panels.sources(board))
+        self._sources.set_content(panels.sources(board, old))
         self._media.refresh(board, self._back.scene(self._bar.sight))
         self._faults.refresh()
 
@@ -237,18 +226,18 @@ class Page:
         if self._feed.connected:
             return ""
         lost_s = self._feed.lost_s
-        return self._feed.message + (
-            f", last there at {header.since(lost_s, self._look)}" if lost_s is not None else ""
-        )
+        last = f", last there at {header.since(lost_s, self._look)}" if lost_s is not None else ""
+        return f"{self._feed.message}{last}; what is shown is the last that was known"
 
     def _draw_trend(self) -> None:
         """The first few tags that an alarm accuses, the controlled ones, and those that were chosen; else the first."""
         accused = alarms.accused(self._board, self._look.picked)
         shown = dict(list(accused.items())[:ACCUSED_SHOWN])
-        names = list(dict.fromkeys([*shown, *self._board.controlled(), *self._selected]))
-        names = names or self._board.others()[:EXTRA_SHOWN]
+        names = charts.trend_names(self._board, shown, self._selected)
         self._past = self._back.past(names, self._bar.sight, self._future_s)
-        self._trend.show(charts.trend_options(self._board, names, self._future_s, shown, self._look, self._past))
+        option = charts.trend_options(self._board, names, self._future_s, shown, self._look, self._past)
+        self._trend.show(option)
+        self._keys.set_content(charts.legend(option))
 
 
 class Views:
@@ -266,10 +255,11 @@ class Views:
         self._parts[name] = ui.element("div").classes(f"board {name.split(maxsplit=1)[0].lower()}")
         return self._parts[name]
 
-    def refresh(self) -> None:
-        """Show what is to be shown."""
+    def refresh(self, *, old: bool) -> None:
+        """Show what is to be shown; ``old`` where it is the last that was known."""
         for name, part in self._parts.items():
             part.set_visibility(name == self.shown)
+            part.classes(add="old") if old else part.classes(remove="old")
             self._buttons[name].props(f"aria-pressed={str(name == self.shown).lower()}")
 
     def _show(self, name: str) -> None:

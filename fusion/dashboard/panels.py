@@ -96,23 +96,24 @@ def _conditions(advice: RecommendationMessage) -> str:
     return "".join(f'<div class="muted">{what}: {escape(", ".join(items))}</div>' for what, items in found if items)
 
 
-def sources(board: Board) -> str:
-    """One line per source, then the daemon's own figures."""
+def sources(board: Board, old: bool = False) -> str:
+    """One line per source, then the daemon's own figures; ``old`` where the daemon is not heard now."""
     health = board.health
     if health is None:
         return empty("no health message yet")
-    rows = "".join(_source(source) for source in health.sources)
+    rows = "".join(_source(source, old) for source in health.sources)
     head = (
         "<tr><th>source</th><th>state</th><th class=num>rate Hz</th><th class=num>age s</th>"
         "<th class=num>dropped</th><th class=num>clock s</th></tr>"
     )
     lost = sum(health.delivery.dropped.values()) if health.delivery else 0
     waiting = health.delivery.waiting if health.delivery else 0
+    up = duration(int((health.uptime_s or 0) * NS_PER_S))
     own = (
-        f"daemon {board.daemon or 'not seen'}, model {health.model_id or 'none'}, "
-        f"latency p50 {milliseconds(health.latency_p50_s)} p99 {milliseconds(health.latency_p99_s)}, "
-        f"ticks {health.ticks}, skipped {health.skipped_ticks}, up {duration(int((health.uptime_s or 0) * NS_PER_S))}, "
-        f"calibrated on {figure(health.calibrated_hours)} h, outbox {waiting}, not sent {lost}"
+        f"daemon {'not heard now' if old else board.daemon or 'not seen'}, up {up}; results "
+        f"{milliseconds(health.latency_p50_s)} after a tick (99 %: {milliseconds(health.latency_p99_s)}), "
+        f"{health.ticks} ticks, {health.skipped_ticks} skipped; messages: {waiting} waiting, {lost} not sent; "
+        f"model {health.model_id or 'none'}, limits from {figure(health.calibrated_hours)} h"
     )
     lately = board.skipped_lately
     overload = f"{lately} ticks skipped in the last minute: what needs every tick is judged late or not at all"
@@ -122,13 +123,14 @@ def sources(board: Board) -> str:
     return f'<table>{head}{rows}</table>{late}<div class="muted">{own}</div>{note}'
 
 
-def _source(source: SourceOut) -> str:
-    level = "good" if source.alive and source.state == "live" else "bad"
+def _source(source: SourceOut, old: bool) -> str:
+    level = "good" if old or (source.alive and source.state == "live") else "bad"
+    state = f"was {source.state}" if old else source.state
     dropped = sum(source.dropped.values())
     reasons = ", ".join(f"{name} {count}" for name, count in source.dropped.items())
     note = f'<tr><td colspan=6 class="muted">{escape(source.message)}</td></tr>' if source.message else ""
     return (
-        f"<tr><td><b>{escape(source.name)}</b></td><td>{_badge(source.state, level)}</td>"
+        f"<tr><td><b>{escape(source.name)}</b></td><td>{_badge(state, level)}</td>"
         f"<td class=num>{figure(source.rate_hz)} / {figure(source.expected_hz)}</td>"
         f"<td class=num>{_tenths(source.age_s)}</td><td class=num title='{escape(reasons)}'>{dropped}</td>"
         f"<td class=num>{signed(source.clock_offset_s)}</td></tr>{note}"

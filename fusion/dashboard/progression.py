@@ -58,7 +58,7 @@ def _figure_of(hours: float | None, as_hours: bool) -> str:
 def quiet(said: ProgressionMessage | None) -> str:
     """Why no trend is stated."""
     if said is None:
-        return "not known"
+        return "nothing was said of them yet"
     return NOT_YET if (said.seen_days or 0.0) < LEAST_DAYS else f"{NOTHING}, of {said.watched} that are watched"
 
 

@@ -26,6 +26,11 @@ KIND_TEXTS = {
     AnomalyKind.SENSOR: "Instrument is doubtful",
     AnomalyKind.UNKNOWN: "Something departs from normal",
 }
+KIND_WORDS = {
+    AnomalyKind.PROCESS: "process",
+    AnomalyKind.SENSOR: "instrument",
+    AnomalyKind.UNKNOWN: "process or instrument",
+}
 FLAG_TEXTS = {
     "settling": "settling after a setpoint move",
     "transition": "passing from one operating state to another",
@@ -91,6 +96,11 @@ REVISED = re.compile(r"(\w+) at (.+?) -> (\w+) at (.+?): (\S+) rose to (\S+) tim
 def kind_text(kind: str) -> str:
     """What kind of event it is, as the head of a sentence."""
     return {known.value: text for known, text in KIND_TEXTS.items()}.get(kind, KIND_TEXTS[AnomalyKind.UNKNOWN])
+
+
+def kind_word(kind: str) -> str:
+    """What an event is of, in a word or two."""
+    return {known.value: text for known, text in KIND_WORDS.items()}.get(kind, kind)
 
 
 def hold_text(reason: str | None) -> str:

@@ -90,6 +90,7 @@ def health_message(
         plant_state=health.plant_state.value,
         reason=health.reason,
         alarms=[alarm_out(alarm, health.t_ns) for alarm in health.alarms],
+        learning=health.learning,
     )
 
 

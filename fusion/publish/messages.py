@@ -110,7 +110,8 @@ class HealthMessage(Message, tag="fusion.health/1", kw_only=True, frozen=True):
 
     ``open_anomalies`` is what is not cleared, all of it: an anomaly that is not among them does not stand any more.
     ``alarms`` are those that are not normal. ``plant_state`` is no_data, alarm, degraded, learning (there is no model
-    yet, nothing is judged), warming_up or normal, and ``reason`` says why.
+    yet, nothing is judged), warming_up or normal, and ``reason`` says why. ``learning`` says what model is being
+    learned, or when the next one is.
     """
 
     state: str
@@ -129,6 +130,7 @@ class HealthMessage(Message, tag="fusion.health/1", kw_only=True, frozen=True):
     plant_state: str = ""
     reason: str = ""
     alarms: list[AlarmOut] = msgspec.field(default_factory=list)
+    learning: str = ""
 
 
 class Course(msgspec.Struct, kw_only=True, frozen=True):
