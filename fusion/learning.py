@@ -1,6 +1,7 @@
 """`fusion learn`: a model from what was recorded, and whether it takes the place of the one in use.
 
-It trains on normal recordings but the last, which neither it nor its predecessor is to have seen: there both are tried.
+It trains on normal recordings but the last that is not mostly marked, which neither it nor its predecessor is to have
+seen: there both are tried.
 What has no predecessor is taken as it is, with the hours behind its limits said.
 """
 
@@ -35,7 +36,8 @@ log = logging.getLogger(__name__)
 
 BY = "backtest"
 FEWEST_RISES = 20  # from which on a tag that never fell is taken for a counter
-LEAST_KEPT_BACK = 4  # recordings from which on the last is kept back
+LEAST_KEPT_BACK = 4  # recordings from which on one is kept back
+LEAST_NORMAL = 0.5  # of a recording that is kept back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +87,8 @@ def learn(records: Path, store: ModelStore, plant: Plant, config: TrainConfig) -
         raise ConfigError("; ".join(filter(None, (said, left_out))))
     if left_out:
         log.warning("%s", left_out)
-    kept_back = found[-1:] if len(found) >= LEAST_KEPT_BACK else []
-    place = store.next_place()
-    train(found[: len(found) - len(kept_back)], place, config, plant=plant)
+    kept_back, place = held_back(found), store.next_place()
+    train([path for path in found if path not in kept_back], place, config, plant=plant)
     verdict = _tried(place, store, plant, kept_back)
     for more in (left_out, _misled(only_growing(found, plant))):
         verdict = replace(verdict, reason="; ".join(filter(None, (verdict.reason, more))))
@@ -97,6 +98,17 @@ def learn(records: Path, store: ModelStore, plant: Plant, config: TrainConfig) -
         store.choose(place.name, BY, verdict.reason)
     log.info("model %s %s: %s", place.name, "is taken" if verdict.taken else "is not taken", verdict.reason)
     return verdict
+
+
+def held_back(found: Sequence[Path]) -> list[Path]:
+    """The recording to try a model on: the last that is normal for long enough, or else the last; none of a few."""
+    if len(found) < LEAST_KEPT_BACK:
+        return []
+    return [next((path for path in reversed(found) if _normal_share(Recording(path)) >= LEAST_NORMAL), found[-1])]
+
+
+def _normal_share(recording: Recording) -> float:
+    return 3600 * normal.hours([recording]) / recording.span_s if recording.span_s > 0 else 0.0
 
 
 def only_growing(recordings: Sequence[Path], plant: Plant) -> list[str]:

@@ -25,14 +25,14 @@ from fusion.daemon.seat import Seat
 from fusion.daemon.settings import DaemonConfig
 from fusion.daemon.succession import Succession, first_checkpoint, first_model
 from fusion.errors import ConfigError, PlantMismatch
-from fusion.learning import _strange, normal_recordings, only_growing
+from fusion.learning import _strange, held_back, normal_recordings, only_growing
 from fusion.model_store import ModelStore
 from fusion.plant import Target
 from fusion.plant_file import dump_plant
 from fusion.recordings.recorder import Recorder, RecorderConfig
-from fusion.recordings.recording import Recording
+from fusion.recordings.recording import Event, Recording
 from fusion.recordings.writer import relabel
-from fusion.records import Energy, Origin
+from fusion.records import NS_PER_S, Energy, Origin
 from fusion.timeline.history import frames
 from tests.small_plants import SMALL, small_values, write_recording
 
@@ -139,6 +139,20 @@ def test_only_what_is_normal_whole_and_of_this_plant_is_learned_from(tmp_path):
     found, left_out = normal_recordings(tmp_path, SMALL)
     assert [path.name for path in found] == ["good", "labelled"]
     assert left_out == "0.03 h are left out: name: other, not small in 1 of the recordings"
+
+
+def test_what_is_kept_back_is_the_last_recording_that_is_not_mostly_marked(tmp_path):
+    for number in range(5):
+        start_s = START_S + number * HOUR_S
+        write_recording(tmp_path / f"{number}", SMALL, small_values(number, 1800), start_s)
+        from_s, until_s = {3: (300, 420), 4: (60, 1380)}.get(number, (0, -1))
+        marks = [Event(name="m", onset_ns=(start_s + from_s) * NS_PER_S, end_ns=(start_s + until_s) * NS_PER_S)]
+        relabel(tmp_path / f"{number}", "marked", marks if until_s > 0 else [])
+    found, _ = normal_recordings(tmp_path, SMALL)
+    assert [path.name for path in found] == ["0", "1", "2", "3", "4"]
+    assert [path.name for path in held_back(found)] == ["3"]
+    assert [path.name for path in held_back(found[4:] * 4)] == ["4"]  # better than nothing
+    assert held_back(found[:3]) == []
 
 
 def without_pressure(**changes):

@@ -136,6 +136,16 @@ class Journal:
         """The marks that hold in a span [UTC ns], but for alarms in what somebody called good."""
         return holding(list(self._marks.values()), t0_ns, t1_ns)
 
+    def kinds(self, t0_ns: int, t1_ns: int) -> set[MarkKind]:
+        """What kinds of marks hold in a span [UTC ns]."""
+        return {mark.kind for mark in self.within(t0_ns, t1_ns)}
+
+    def forget(self, before_ns: int) -> None:
+        """Keep in mind no mark that was over before a time [UTC ns]; all of them stay in the file."""
+        self._marks = {
+            name: mark for name, mark in self._marks.items() if mark.end_ns is None or mark.end_ns >= before_ns
+        }
+
 
 def holding(marks: Sequence[Mark], t0_ns: int, t1_ns: int) -> list[Mark]:
     """The marks that hold in a span [UTC ns], but for alarms in what somebody called good."""

@@ -1,8 +1,8 @@
 """The recorder: everything that arrives becomes recordings, in a thread of its own, within a budget of disk.
 
 A recording is closed every ``slice_s``, so that a process which is killed loses no more than that; when a segment's
-time is over its slices become one recording. What is found of an earlier run is made whole first. The oldest segments
-go when the budget is spent; those with marks of faults, alarms or maintenance stay.
+time is over, or it takes much of the budget, its slices become one recording. What is found of an earlier run is made
+whole first. When the budget is spent, ``room`` says what goes.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from fusion.recordings import normal
 from fusion.recordings.held import Held
 from fusion.recordings.marks import Journal, Mark, kind_of
 from fusion.recordings.recording import Event, Recording, arrival_ns
+from fusion.recordings.room import GIB, Room, size
 from fusion.recordings.writer import RecordingWriter, relabel
 from fusion.records import NS_PER_S, Columns, Item, Peaks, Sample
 
 log = logging.getLogger(__name__)
 
 OPEN, MARKS, LOCK = "open", "marks.jsonl", "lock"
-GIB = 2**30
 MOST_WAITING = GIB // 4  # bytes between the intake and the disk
 MOST_PEAKS = 3600  # ticks that wait for a slice
 WAKE_S = 0.5
@@ -45,7 +45,8 @@ class RecorderConfig:
     """What is kept of what arrives, and how much disk it may take.
 
     ``folder`` "" records nothing. Of the media in ``thin`` one sample in so many is kept; sound cannot be thinned.
-    ``free_gib`` of the disk stay free whatever the budget says.
+    ``budget_gib`` holds all of it: what is open and, while a segment is made, its slices too. ``free_gib`` of the disk
+    stay free whatever the budget says.
     """
 
     folder: str = ""
@@ -87,12 +88,13 @@ class Recorder:
 
     def __init__(self, config: RecorderConfig, plant: Plant, now_ns: Callable[[], int] = CLOCK.now_ns) -> None:
         config.check(plant)
-        self.trouble = self._failed = self._no_room = ""
+        self.trouble = self._failed = ""
         self.dropped = 0
         self._config, self.plant, self._now_ns = config, plant, now_ns
         self.folder = Path(config.folder)
         self._lock = _locked(self.folder)
         self._journal = Journal(self.folder / MARKS)
+        self._room = Room(self.folder, config.budget_gib * GIB, config.free_gib * GIB, self._journal)
         self._waiting: deque[Item | Mark | Peaks] = deque()
         self._peaks: deque[Peaks] = deque(maxlen=MOST_PEAKS)
         self._size = 0
@@ -101,7 +103,7 @@ class Recorder:
         self._stopping = self._cutting = False
         self._held = Held()
         self._slice: RecordingWriter | None = None
-        self._in_slice = 0
+        self._in_slice = self._opened = self._a_slice = 0
         self._slice_ns = self._segment_ns = 0
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
 
@@ -257,20 +259,30 @@ class Recorder:
         """Close the slice, and the segment, when their time is over."""
         now_ns = self._now_ns()
         stopping = stopping or self._cutting
+        over = now_ns - self._segment_ns >= self._config.segment_s * NS_PER_S
         if self._slice is not None and (stopping or now_ns - self._slice_ns >= self._config.slice_s * NS_PER_S):
             if self._peaks:
                 self._write_peaks(self._slice)
             self._slice.close()
+            taken = size(self.folder / OPEN / f"{self._slice_ns:020d}")
+            self._opened, self._a_slice = self._opened + taken, max(self._a_slice, taken)
             self._slice, self._in_slice, self._failed = None, 0, ""
-            if self._free() < self._config.free_gib * GIB:
-                self._make_room()
-        over = now_ns - self._segment_ns >= self._config.segment_s * NS_PER_S
+            over = over or self._room.full(self._opened) or not self._has_room()
         if self._slice is None and self._segment_ns and (stopping or over):
             self._close_segment()
 
+    def _has_room(self) -> bool:
+        """Whether there is room for what lies ahead; what may go for it has gone then."""
+        return self._room.enough(self._ahead) or self._room.make(self.segments(), self._ahead)
+
+    @property
+    def _ahead(self) -> int:
+        """Bytes of the open segment and a slice more, twice while they are joined; the largest slice that there was."""
+        return 2 * (self._opened + self._a_slice)
+
     def _close_segment(self) -> None:
         """Make the slices one recording, and room for the next."""
-        self._cutting = False
+        self._cutting, place = False, None
         slices = sorted(path for path in (self.folder / OPEN).iterdir() if not path.suffix)
         parts = [recording for path in slices if (recording := _whole(path))]
         if parts:
@@ -284,7 +296,8 @@ class Recorder:
         for path in slices:
             shutil.rmtree(path, ignore_errors=True)
         self._segment_ns = 0
-        self._make_room()
+        self._opened = size(self.folder / OPEN)  # what is damaged stays there
+        self._room.make(self.segments(), self._ahead, place)
 
     def _place(self, t_ns: int, span_ns: tuple[int, int]) -> Path:
         """Where a segment goes, or lies already; a clock that was set back makes a name that another one has."""
@@ -301,39 +314,6 @@ class Recorder:
         marks = self._journal.within(*_settling(span_ns))
         return kind_of(marks), [mark.event() for mark in marks]
 
-    def _make_room(self) -> None:
-        """Let the oldest unmarked segments go until budget and disk are kept."""
-        segments = self.segments()
-        used = sum(segment.bytes for segment in segments)
-        free = [s for s in segments if not self._journal.within(*s.span_ns)]
-        before, self._no_room = self._no_room, ""
-        while self._over(used):
-            if not free:
-                self._no_room = self._why_no_room(used)
-                if self._no_room != before:
-                    log.error("%s; until then what is recorded goes again", self._no_room)
-                return
-            oldest = free.pop(0)
-            shutil.rmtree(oldest.path)
-            used -= oldest.bytes
-            log.info("record: %s is gone, for the budget of disk", oldest.path.name)
-
-    def _over(self, used: int) -> bool:
-        return used > self._config.budget_gib * GIB or self._free() < self._config.free_gib * GIB
-
-    def _free(self) -> int:
-        return shutil.disk_usage(self.folder).free
-
-    def _why_no_room(self, used: int) -> str:
-        """Why budget and disk cannot be kept though all that may go is gone, and what to do."""
-        if used > self._config.budget_gib * GIB:
-            return f"record: marked recordings fill the budget of {self._config.budget_gib:g} GiB; move some away"
-        free, kept = self._free() / GIB, self._config.free_gib
-        return (
-            f"record: {free:.3g} GiB are free on the disk of {self.folder}, record.free_gib keeps {kept:g}; make room, "
-            "or record elsewhere"
-        )
-
     @contextlib.contextmanager
     def _telling(self) -> Iterator[None]:
         """A disk that takes nothing is said until a slice is whole again, and costs the open one, which is counted."""
@@ -347,8 +327,8 @@ class Recorder:
             self._failed = said
             self._abandon()
             with contextlib.suppress(OSError):
-                self._make_room()
-        self.trouble = "; ".join(filter(None, (self._failed, self._no_room)))
+                self._room.make(self.segments(), self._ahead)
+        self.trouble = "; ".join(filter(None, (self._failed, self._room.trouble)))
 
     def _abandon(self) -> None:
         torn, self._slice = self._slice, None

@@ -23,8 +23,9 @@ from fusion.mqtt.connection import Connection
 from fusion.plant import Plant, Signal
 from fusion.plant_file import load_plant
 from fusion.processes import accepts
-from fusion.recordings.recorder import GIB, OPEN, closed_recordings
+from fusion.recordings.recorder import OPEN, closed_recordings
 from fusion.recordings.recording import MANIFEST, Recording
+from fusion.recordings.room import GIB
 from fusion.records import NS_PER_S
 from fusion.site.listening import Heard, listen
 from fusion.site.up import may_run_own
@@ -303,7 +304,7 @@ def _budget(config: DaemonConfig) -> Iterator[Check]:
         advice = f"make room: record.free_gib keeps {record.free_gib:g} GiB free, and the oldest recordings go for that"
         yield Check(State.FAIL, "record", f"{text}; {-free:.1f} GiB too little is free", advice)
     elif marked > MOST_MARKED * record.budget_gib:
-        advice = "move some of them away: what is marked never goes by itself"
+        advice = "move some of them away: what people have marked never goes by itself"
         yield Check(State.WARN, "record", f"{text}; {marked:.1f} GiB of it are marked", advice)
     elif free < record.budget_gib - used:
         advice = f"say record.budget_gib: {max(used + free, 0.1):.1f}, or make room"
