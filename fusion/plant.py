@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from fusion.errors import ConfigError
+from fusion.targets import Target, check_agreement
 
 
 class Modality(StrEnum):
@@ -168,36 +168,6 @@ def factors(flow: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in flow.split("*"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """What the economics want of a signal: a setpoint or a price, and limits that advice must respect.
-
-    ``weight`` scales the squared deviation from ``setpoint`` in units of ``scale`` [unit]; ``price`` is a linear
-    cost per unit and hour. ``low`` and ``high`` are operating limits, ``backoff`` the margin kept from them [unit].
-    """
-
-    signal: str
-    setpoint: float | None = None
-    scale: float = 1.0
-    weight: float = 0.0
-    price: float = 0.0
-    low: float | None = None
-    high: float | None = None
-    backoff: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Reject what contradicts itself."""
-        where = f"targets: {self.signal!r}"
-        if self.scale <= 0 or self.weight < 0 or self.backoff < 0:
-            raise ConfigError(f"{where}: scale must be positive, weight and backoff not negative")
-        low = -math.inf if self.low is None else self.low + self.backoff
-        high = math.inf if self.high is None else self.high - self.backoff
-        if not low < high:
-            raise ConfigError(f"{where}: low {self.low} and high {self.high} with backoff {self.backoff} contradict")
-        if self.weight and self.setpoint is None:
-            raise ConfigError(f"{where}: weight {self.weight:g} without a setpoint weighs nothing; expected a setpoint")
-
-
 @dataclass(frozen=True, kw_only=True)
 class Plant:
     """A named set of signals on one time grid, with what the engineer declares about them.
@@ -235,7 +205,9 @@ class Plant:
             raise ConfigError(f"gains: {'->'.join(twice[0])} is declared twice; expected once")
         for name in dict.fromkeys(target.signal for target in self.targets):
             self._expect(f"targets: {name!r}", name, "a process signal", lambda s: s.modality is Modality.PROCESS)
-            _agree(self.by_name.get(name), [t for t in self.targets if t.signal == name])
+            signal = self.by_name.get(name)
+            ends = (signal.low, signal.high) if signal else (None, None)
+            check_agreement([t for t in self.targets if t.signal == name], *ends)
 
     def _expect(self, where: str, name: str, what: str, accepts: Callable[[Signal], bool]) -> None:
         signal = self.by_name.get(name)
@@ -303,28 +275,6 @@ def _is_tag(signal: Signal) -> bool:
     return signal.modality is Modality.PROCESS and signal.role is not Role.MANIPULATED
 
 
-def _agree(signal: Signal | None, targets: Sequence[Target]) -> None:
-    """Reject targets of one signal that no value meets: several setpoints, limits or a range without a common part.
-
-    A setpoint may lie beyond an operating limit, an aim that is not to be reached, but not beyond the signal's range.
-    """
-    where = f"targets: {targets[0].signal!r}"
-    if len(setpoints := [t.setpoint for t in targets if t.setpoint is not None]) > 1:
-        raise ConfigError(f"{where}: has setpoints {', '.join(f'{s:g}' for s in setpoints)}; expected one")
-    low = max((t.low for t in targets if t.low is not None), default=-math.inf)
-    high = min((t.high for t in targets if t.high is not None), default=math.inf)
-    if not low < high:
-        raise ConfigError(f"{where}: low {low:g} and high {high:g} of its targets contradict")
-    if signal is None:
-        return
-    bottom = -math.inf if signal.low is None else signal.low
-    top = math.inf if signal.high is None else signal.high
-    if not (low < top and bottom < high):
-        raise ConfigError(f"{where}: low {low:g} and high {high:g} exclude its range, {bottom:g} to {top:g}")
-    if setpoints and not bottom <= setpoints[0] <= top:
-        raise ConfigError(f"{where}: setpoint {setpoints[0]:g} is outside its range, {bottom:g} to {top:g}")
-
-
 def parse_moves(texts: Sequence[str], plant: Plant) -> dict[str, float]:
     """``SIGNAL=VALUE`` as typed by a user, in engineering units.
 
@@ -377,5 +327,7 @@ def _plain_value(value: Any) -> Any:
     if isinstance(value, StrEnum):
         return value.value
     if isinstance(value, tuple):
-        return list(value)
+        return [_plain_value(item) for item in value]
+    if dataclasses.is_dataclass(value):
+        return _plain(value)
     return dict(value) if isinstance(value, Mapping) else value

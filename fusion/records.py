@@ -21,7 +21,12 @@ NS_PER_S = 1_000_000_000
 ACTION_STEP_S = 10.0
 """Grid of an action path [s]: the value at step ``k`` holds from ``k`` to ``k + 1`` steps from now."""
 ACTION_STEPS = 60
-"""Steps of an action path: ten minutes, which covers the settling of the loops that are advised."""
+"""Steps of an action path: ten minutes, or as many ticks, which covers the settling of the loops that are advised."""
+
+
+def action_step_s(step_s: float) -> float:
+    """A plant's step of the action grid [s]: about ``ACTION_STEP_S`` in whole ticks, or a tick where that is longer."""
+    return max(1, round(ACTION_STEP_S / step_s)) * step_s
 
 
 class Quality(IntEnum):

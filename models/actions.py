@@ -12,18 +12,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fusion.records import ACTION_STEP_S, ACTION_STEPS
+from fusion.records import ACTION_STEP_S, ACTION_STEPS, action_step_s
 from models.averages import ewma
 from models.scaling import Floats
 
 HORIZONS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 600)
-LAGS_S = (20.0, 80.0, 300.0)
+LAGS_S = (20.0, 80.0, 300.0)  # where a tick is longer than a step of the action grid, longer as well
 SUMMARIES = 2 + len(LAGS_S)
 
 
 def lag_alphas(step_s: float) -> tuple[float, ...]:
     """The EWMA weight of one tick for each lag."""
-    return tuple(1.0 - float(np.exp(-step_s / lag)) for lag in LAGS_S)
+    return tuple(1.0 - float(np.exp(-min(step_s, ACTION_STEP_S) / lag)) for lag in LAGS_S)
 
 
 def recorded_summary(action: Floats, horizon: int, step_s: float = 1.0) -> Floats:
@@ -41,7 +41,6 @@ def recorded_summary(action: Floats, horizon: int, step_s: float = 1.0) -> Float
 def path_weights(
     step_s: float = 1.0,
     blocks: int = ACTION_STEPS,
-    block_s: float = ACTION_STEP_S,
     *,
     dead: Sequence[int] = (0,),
     ends: Sequence[int] = HORIZONS,
@@ -52,7 +51,7 @@ def path_weights(
     D being the longest of them, and goes on with L blocks. A path shorter than a horizon goes on with its last block.
     ``ends`` [H] are the horizons [ticks].
     """
-    ticks, waiting = block_ticks(step_s, block_s), max(dead, default=0)
+    ticks, waiting = block_ticks(step_s), max(dead, default=0)
     weights = np.zeros((len(dead), len(ends), waiting + blocks, SUMMARIES))
     for a, late in enumerate(dead):
         asked = np.arange(max(ends)) - late
@@ -63,9 +62,9 @@ def path_weights(
     return weights
 
 
-def block_ticks(step_s: float, block_s: float = ACTION_STEP_S) -> int:
+def block_ticks(step_s: float) -> int:
     """Ticks of one step of the action grid."""
-    return max(1, round(block_s / step_s))
+    return round(action_step_s(step_s) / step_s)
 
 
 def course_ticks(step_s: float) -> tuple[int, ...]:

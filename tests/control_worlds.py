@@ -2,8 +2,9 @@
 
 import torch
 
-from fusion.plant import Gain, Modality, Plant, Role, Signal, Target
+from fusion.plant import Gain, Modality, Plant, Role, Signal
 from fusion.records import ACTION_STEP_S
+from fusion.targets import Target
 
 HORIZON_S = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 600.0)
 TARGETS = (

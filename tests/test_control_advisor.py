@@ -8,8 +8,8 @@ from control.advice.advisor import Advisor, AdvisorConfig, Situation
 from control.advice.licence import Level, Licence, SignalLicence
 from control.advice.planner import Planner, PlannerConfig
 from fusion.errors import ConfigError
-from fusion.plant import Target
 from fusion.records import Anomaly, AnomalyKind, AnomalyState, Answer, AnswerKind, HoldReason, SignalBlame, Verdict
+from fusion.targets import Target
 
 S = 1_000_000_000
 ANOMALY = Anomaly(

@@ -31,6 +31,21 @@ def test_gains_are_those_of_the_world():
     assert at_wall[0, 0] == pytest.approx(1.0, abs=0.03)
 
 
+def test_gains_are_checked_as_far_as_plans_look_ahead():
+    """Beyond that a model may know nothing: it is not asked."""
+    world, plant = LinearWorld(lag_s=600.0), small_plant()
+    world.course_s = world.course_s[:30]
+    world._weights[world.course_s] = world._weights[LinearWorld().course_s][:30]
+    measured = model_gains(world, plant)
+    assert measured[0, 0] == pytest.approx(1 - np.exp(-(300 - 10) / 600), abs=0.03)
+
+
+def test_an_answer_of_one_signal_shows_that_a_model_heeds_actions():
+    slow = Skill(model=0.3, arx=0.3, shuffled=0.3)
+    assert grant(small_plant(), EXCITED, card(), {"T": GOOD, "L": slow, "F": slow}).level is Level.ADVISE
+    assert grant(small_plant(), EXCITED, card(), {"T": slow, "L": slow, "F": slow}).level is Level.OBSERVE
+
+
 def test_a_good_model_is_licensed_to_advise():
     licence = grant(small_plant(), EXCITED, card(), SKILL, coverage=0.9)
     assert licence.level is Level.ADVISE

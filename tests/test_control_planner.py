@@ -1,5 +1,7 @@
 import time
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from control_worlds import HORIZON_S, LinearWorld, small_plant
@@ -8,7 +10,9 @@ from control.advice.constraints import ConstraintConfig, MoveBox, SignalLimits, 
 from control.advice.objective import Objective, ObjectiveConfig, time_weights
 from control.advice.planner import Planner, PlannerConfig
 from fusion.errors import ConfigError, ModelError
-from fusion.plant import Target
+from fusion.records import action_step_s
+from fusion.targets import Target
+from models.actions import course_ticks, path_summary, path_weights
 
 WIDE = ConstraintConfig(largest_step=1.0)
 
@@ -75,6 +79,22 @@ def test_every_path_keeps_ranges_and_rates():
     assert (paths <= box.high + 1e-5).all()
     steps = torch.diff(torch.cat([now.expand(64, 1, 2), paths], dim=1), dim=1).abs()
     assert (steps <= torch.tensor([0.5, 0.02]) + 1e-5).all()
+
+
+def test_where_a_tick_is_a_minute_a_step_of_the_grid_is_one_and_a_rate_is_still_of_seconds():
+    slow = replace(small_plant(), step_s=60.0)
+    now, far = torch.tensor([80.0, 0.6]), torch.tensor([[[90.0, 0.6]]])
+    assert MoveBox(slow, ("T.SP", "L.SP"), WIDE).paths(far, now)[0, :3, 0].tolist() == [83.0, 86.0, 89.0]
+    assert [action_step_s(s) for s in (0.5, 1.0, 3.0, 10.0, 60.0)] == [10.0, 10.0, 9.0, 10.0, 60.0]
+    assert course_ticks(60.0) == tuple(range(1, 61))
+    late = planner(LinearWorld(), slow, latency_s=120.0).plan(LinearWorld()).action
+    assert torch.equal(late[:2], LinearWorld().current_action.expand(2, -1))
+    assert not torch.equal(late[2], late[1])
+    path = np.repeat([[[1.0]]], 60, 1)
+    last, mean, *lagged = path_summary(path, np.zeros(1), path_weights(60.0))[0, -1]
+    assert (last, mean) == pytest.approx((1.0, 1.0))
+    fast = path_summary(path, np.zeros(1), path_weights(10.0))[0, -1]
+    assert lagged == pytest.approx(fast[2:])
 
 
 def test_one_advice_moves_at_most_its_step():

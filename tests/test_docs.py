@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from fusion.cli import build_parser
-from fusion.plant import Balance, Gain, Plant, Signal, Target
+from fusion.plant import Balance, Gain, Plant, Signal
 from fusion.plant_file import plant_from_dict
+from fusion.targets import Target
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from control.advice.objective import Objective, ObjectiveConfig
-from fusion.plant import Plant, Role, Signal, Target
+from fusion.plant import Plant, Role, Signal
 from fusion.records import ACTION_STEPS
 from fusion.state import dump_state, load_state
+from fusion.targets import Target
 from models.actions import HORIZONS, course_ticks
 from models.linear.core import LinearConfig, LinearCore
 from models.linear.fit import fit_core

@@ -27,12 +27,12 @@ from fusion.daemon.succession import Succession, first_checkpoint, first_model
 from fusion.errors import ConfigError, PlantMismatch
 from fusion.learning import _strange, held_back, normal_recordings, only_growing
 from fusion.model_store import ModelStore
-from fusion.plant import Target
 from fusion.plant_file import dump_plant
 from fusion.recordings.recorder import Recorder, RecorderConfig
 from fusion.recordings.recording import Event, Recording
 from fusion.recordings.writer import relabel
 from fusion.records import NS_PER_S, Energy, Origin
+from fusion.targets import Target
 from fusion.timeline.history import frames
 from tests.small_plants import SMALL, small_values, write_recording
 

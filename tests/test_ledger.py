@@ -25,8 +25,8 @@ from fusion.daemon import start
 from fusion.daemon.follower import Follower, Heard
 from fusion.errors import ConfigError
 from fusion.ledger import EntryState
-from fusion.plant import Target
 from fusion.records import NS_PER_S, Answer, AnswerKind, Verdict
+from fusion.targets import Target
 
 PLANT = small_plant()
 S = NS_PER_S

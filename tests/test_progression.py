@@ -20,11 +20,12 @@ from fusion.daemon.seat import Seat
 from fusion.dashboard.board import Board
 from fusion.dashboard.progression import progression, progression_lines, trend_text
 from fusion.outcome import Outcome
-from fusion.plant import Balance, Plant, Signal, Target
+from fusion.plant import Balance, Plant, Signal
 from fusion.publish.messages import decode, encode
 from fusion.publish.progression import progression_message
 from fusion.recordings.marks import Mark
 from fusion.records import NS_PER_S
+from fusion.targets import Target
 from fusion.trends import DriftTrend, LimitSource, Progression, Quantity, QuantityKind
 from models.monitors.balance import Laws
 from models.monitors.monitors import MonitorCarry

@@ -15,7 +15,8 @@ from control.advice.licence import LicenceConfig
 from control.advice.steptest import StepTestConfig, propose
 from fusion.cli import main
 from fusion.errors import ConfigError
-from fusion.plant import Plant, Signal, Target
+from fusion.plant import Plant, Signal
+from fusion.targets import Target
 
 PLANT = small_plant()
 PRESENT = {"T": 82.0, "L": 0.6, "T.SP": 80.0, "L.SP": 0.6}

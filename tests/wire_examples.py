@@ -8,7 +8,7 @@ import numpy as np
 
 from fusion.alarms import Alarm
 from fusion.health import Health, PlantState, SourceHealth, SourceState
-from fusion.plant import Gain, Modality, Plant, Role, Signal, Target
+from fusion.plant import Gain, Modality, Plant, Role, Signal
 from fusion.prospects import Prospect, Question, refused
 from fusion.publish.encoding import energy_message
 from fusion.publish.messages import SurpriseOut
@@ -24,6 +24,7 @@ from fusion.records import (
     SignalBlame,
     Verdict,
 )
+from fusion.targets import Target
 from tests.grid_runs import frame_of
 
 KILN = Plant(

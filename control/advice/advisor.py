@@ -254,7 +254,7 @@ class Advisor:
         if outside and not free:
             return _Hold(HoldReason.CONSTRAINT, "; ".join(outside.values()))
         try:
-            plan = self._planner.plan(world, free, self._since_plan_s(situation.t_ns))
+            plan = self._planner.plan(world, free, self._since_plan_s(situation.t_ns), t_ns=situation.t_ns)
         except ModelError as error:
             return _Hold(HoldReason.MODEL_FAILED, str(error))
         if silent:

@@ -15,7 +15,7 @@ from torch import Tensor
 from control.advice.objective import time_weights
 from fusion.errors import ConfigError
 from fusion.plant import Plant, Signal
-from fusion.records import ACTION_STEP_S, ACTION_STEPS
+from fusion.records import ACTION_STEPS, action_step_s
 
 
 @dataclass(kw_only=True, slots=True)
@@ -55,7 +55,7 @@ class MoveBox:
         self.low = torch.tensor([s.low for s in signals])
         self.high = torch.tensor([s.high for s in signals])
         self.span = self.high - self.low
-        self._step = torch.tensor([(s.max_rate or 0.0) * ACTION_STEP_S for s in signals])
+        self._step = torch.tensor([(s.max_rate or 0.0) * action_step_s(plant.step_s) for s in signals])
         self._reach = self.span * config.largest_step
 
     def reach(self, current_A: Tensor, free_A: Tensor) -> tuple[Tensor, Tensor]:

@@ -58,14 +58,15 @@ class GainVerdict:
 def model_gains(world: World, plant: Plant, step: float = 0.1) -> Floats:
     """Steady-state gains [A, S] at the world's present state, in units of signal per unit of action.
 
-    Each action is moved by ``step`` of its range towards the middle, at its rate, and held to the longest horizon.
+    Each action is moved by ``step`` of its range towards the middle, at its rate, and held for as long as plans look
+    ahead: what comes later no plan rests on, and few data tell it.
     """
     box = MoveBox(plant, world.manipulated)
     now_A = world.current_action.to(torch.get_default_dtype())
     direction_A = torch.where(now_A <= (box.low + box.high) / 2, 1.0, -1.0)
     moves_A = direction_A * step * box.span
     targets_NA = torch.cat([now_A[None], now_A + torch.diag(moves_A)])
-    last_NS = world.rollout(box.paths(targets_NA[:, None], now_A))[:, -1]
+    last_NS = world.course(box.paths(targets_NA[:, None], now_A))[:, -1]
     return np.asarray(((last_NS[1:] - last_NS[0]) / moves_A[:, None]).cpu().numpy(), np.float64)
 
 

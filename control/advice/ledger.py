@@ -223,8 +223,8 @@ class Ledger:
         came = measured.total_HS / measured.count_HS
         expected, baseline = measured.expected, measured.baseline
         objective = Objective(self._plant, expected.signals, self._actions, expected.horizon_s, self._objective)
-        courses = torch.from_numpy(np.stack([expected.mean, baseline.mean, came])).to(torch.get_default_dtype())
-        promised, nothing, real = objective.outcome(courses).tolist()
+        promised, nothing = objective.at(measured.advice.t_ns).outcome(_courses(expected.mean, baseline.mean)).tolist()
+        (real,) = objective.at(measured.began_ns or 0).outcome(_courses(came)).tolist()
         known = [self._plant.by_name[name].role is Role.CONTROLLED for name in expected.signals]
         inside = ((expected.low <= came) & (came <= expected.high))[:, known]
         entry = self._entries.get(measured.advice.id)
@@ -248,3 +248,7 @@ class Ledger:
             self._entries.pop(next(iter(self._entries)))
         self.kept = [plain(e) for e in self.entries]
         self.changed = True
+
+
+def _courses(*courses_HS: Floats) -> torch.Tensor:
+    return torch.from_numpy(np.stack(courses_HS)).to(torch.get_default_dtype())

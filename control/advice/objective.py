@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fusion.errors import ConfigError
 from fusion.plant import Plant
+from fusion.records import ACTION_STEPS, NS_PER_S, action_step_s
 
 STUDENT_95 = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833)  # by degrees of freedom, from one
 
@@ -36,7 +37,10 @@ class ObjectiveConfig:
 
 
 class Objective:
-    """Cost of forecasts and action paths from the targets of a plant; lower is better."""
+    """Cost of forecasts and action paths from the targets of a plant; lower is better.
+
+    The horizon begins at ``t_ns``, by which scheduled setpoints count; without it those that no schedule changes.
+    """
 
     def __init__(
         self,
@@ -45,16 +49,27 @@ class Objective:
         manipulated: Sequence[str],
         horizon_s: Sequence[float],
         config: ObjectiveConfig | None = None,
+        t_ns: int | None = None,
     ) -> None:
         self.config = config or ObjectiveConfig()
+        self._plant, self._horizon_s = plant, tuple(horizon_s)
         self._time_H = time_weights(horizon_s)
         self._signals, self._manipulated = tuple(signals), tuple(manipulated)
         for target in plant.targets:
             if target.signal not in self._signals and target.signal not in self._manipulated:
                 raise ConfigError(f"targets: {target.signal!r} is neither forecast nor manipulated, so it has no cost")
-        self._setpoint_S, self._weight_S, self._price_S = _terms(plant, self._signals)
-        self._setpoint_A, self._weight_A, self._price_A = _terms(plant, self._manipulated)
+        self._weight_S, self._price_S = _terms(plant, self._signals)
+        self._weight_A, self._price_A = _terms(plant, self._manipulated)
+        path_s = [action_step_s(plant.step_s) * k for k in range(ACTION_STEPS)]
+        self._setpoint_HS = _setpoints(plant, self._signals, self._horizon_s, t_ns)
+        self._setpoint_KA = _setpoints(plant, self._manipulated, path_s, t_ns)
         self._span_A = torch.tensor([_span(plant, name) for name in self._manipulated])
+
+    def at(self, t_ns: int) -> Objective:
+        """The same where the horizon begins at a time."""
+        if not any(target.schedule for target in self._plant.targets):
+            return self
+        return Objective(self._plant, self._signals, self._manipulated, self._horizon_s, self.config, t_ns)
 
     def cost(self, forecast_NHS: Tensor, action_NKA: Tensor, current_A: Tensor) -> Tensor:
         """Cost per hour [N], averaged over the horizon."""
@@ -62,13 +77,13 @@ class Objective:
 
     def outcome(self, forecast_NHS: Tensor) -> Tensor:
         """The part [N] that the forecast signals cost."""
-        error = forecast_NHS - self._setpoint_S
+        error = forecast_NHS - self._setpoint_HS
         per_HS = self._weight_S * error.square() + self._price_S * forecast_NHS
         return (per_HS * self._time_H[:, None]).sum((1, 2))
 
     def expense(self, action_NKA: Tensor, current_A: Tensor) -> Tensor:
         """The part [N] that the moves cost: their own targets, and the effort of moving at all."""
-        error = action_NKA - self._setpoint_A
+        error = action_NKA - self._setpoint_KA
         own_N = (self._weight_A * error.square() + self._price_A * action_NKA).mean(1).sum(1)
         path = torch.cat([current_A.expand(len(action_NKA), 1, -1), action_NKA], dim=1)
         length_NA = path.diff(dim=1).abs().sum(1) / self._span_A
@@ -126,16 +141,27 @@ def time_weights(horizon_s: Sequence[float]) -> Tensor:
     return (weights / h[-1]).to(torch.get_default_dtype())
 
 
-def _terms(plant: Plant, names: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
-    """Setpoint, weight per squared unit and price of each name; several targets of one signal add their prices."""
-    setpoint, weight, price = torch.zeros(len(names)), torch.zeros(len(names)), torch.zeros(len(names))
+def _terms(plant: Plant, names: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Weight per squared unit and price of each name; several targets of one signal add their prices."""
+    weight, price = torch.zeros(len(names)), torch.zeros(len(names))
     for target in plant.targets:
         if target.signal in names:
             i = names.index(target.signal)
             price[i] += target.price
             if target.setpoint is not None and target.weight:
-                setpoint[i], weight[i] = target.setpoint, target.weight / target.scale**2
-    return setpoint, weight, price
+                weight[i] = target.weight / target.scale**2
+    return weight, price
+
+
+def _setpoints(plant: Plant, names: Sequence[str], ahead_s: Sequence[float], t_ns: int | None) -> Tensor:
+    """Setpoints [H or K, names] at times ahead of ``t_ns``; without it those of no schedule. 0 where there is none."""
+    found = torch.zeros(len(ahead_s), len(names))
+    for target in plant.targets:
+        if target.setpoint is not None and target.signal in names:
+            now_s = -math.inf if t_ns is None else t_ns / NS_PER_S
+            wanted = [target.setpoint_at(now_s + s) for s in ahead_s]
+            found[:, names.index(target.signal)] = torch.tensor(wanted)
+    return found
 
 
 def _span(plant: Plant, name: str) -> float:

@@ -26,7 +26,7 @@ from control.advice.objective import Objective, ObjectiveConfig
 from control.advice.world import World, along
 from fusion.errors import ConfigError, ModelError
 from fusion.plant import Plant
-from fusion.records import ACTION_STEP_S, ACTION_STEPS
+from fusion.records import ACTION_STEP_S, ACTION_STEPS, action_step_s
 
 MOST_KNOTS = 6  # 1 + 2 + 4 + 8 + 16 steps, and the rest
 _REFINED = 4  # candidates
@@ -34,7 +34,7 @@ _STRIDE, _LAST_STRIDE = 0.1, 0.005  # of the reach, first and last step down the
 _PROBE = 0.005  # of the reach
 _SLOPE, _SQUARE = 0.7, 0.9  # what Adam keeps
 _FEASIBLY = 3.0  # pull of a limit that is not kept, against that of the cost
-_REACTION_S = 2 * ACTION_STEP_S  # with several knots, until what is seen next can act
+_REACTION_STEPS = 2  # with several knots, until what is seen next can act
 
 
 @dataclass(kw_only=True, slots=True)
@@ -42,8 +42,9 @@ class PlannerConfig:
     """Size of the search.
 
     With one knot a plan is one new value per signal, ramped at its rate and held: what an operator can be asked for
-    every few minutes. More knots plan a course of moves, the first for the next 10 s, each later one for twice as long
-    as the one before, and expect to be asked again soon. What is asked for now comes about ``latency_s`` later.
+    every few minutes. More knots plan a course of moves, the first for the next step of the action grid, each later one
+    for twice as long as the one before, and expect to be asked again soon. What is asked for now comes about
+    ``latency_s`` later.
     ``sigma`` is the first spread of the samples as a share of the reach. Moves below ``deadband`` (share of range) and
     moves that bring less than ``minor`` of the saving are left out. With several knots the best samples go on for
     ``refinements`` steps down the gradient; one is found by samples alone.
@@ -122,6 +123,7 @@ class Planner:
         self.box = MoveBox(plant, world.manipulated, config.constraints)
         self.objective = Objective(plant, *names, config.objective)
         self.limits = SignalLimits(plant, world.signals, world.course_s, config.constraints)
+        self.step_s = action_step_s(plant.step_s)
         self._clock = clock
         self._random = torch.Generator().manual_seed(config.seed)
         self._last_JA: Tensor | None = None
@@ -133,16 +135,19 @@ class Planner:
         free: Collection[str] | None = None,
         elapsed_s: float = 0.0,
         coming_DA: Tensor | None = None,
+        t_ns: int | None = None,
     ) -> Plan:
         """Find moves of the signals named in ``free`` (default all); ``elapsed_s`` since the last plan shifts it.
 
-        Until they come about, ``coming_DA`` is in force, by default what is so now.
+        Until they come about, ``coming_DA`` is in force, by default what is so now. ``t_ns`` is the time, by which
+        scheduled setpoints count; without it none is known.
 
         Raises:
             ModelError: where the model is not finite, of a wrong shape or later than the deadline.
         """
         began_s = self._clock()
-        search = _Search(self, world, self._free(free), began_s + self.config.deadline_s, coming_DA)
+        objective = self.objective if t_ns is None else self.objective.at(t_ns)
+        search = _Search(self, world, objective, self._free(free), began_s + self.config.deadline_s, coming_DA)
         best = search.run(self._warm(elapsed_s))
         self._last_JA = best.knots[0]
         return search.plan(best, began_s)
@@ -155,7 +160,7 @@ class Planner:
         if self._last_JA is None:
             return None
         starts = torch.tensor([0, *itertools.accumulate(blocks(self.config.knots)[:-1])])
-        later = starts + min(round(elapsed_s / ACTION_STEP_S), ACTION_STEPS)
+        later = starts + min(round(elapsed_s / self.step_s), ACTION_STEPS)
         return self._last_JA[torch.searchsorted(starts, later, right=True) - 1]
 
     def noise(self, count: int, knots: int | None = None) -> Tensor:
@@ -173,13 +178,20 @@ class _Search:
     """One planning problem: the present state of a world and the moves that are free."""
 
     def __init__(
-        self, planner: Planner, world: World, free_A: Tensor, deadline_s: float, coming_DA: Tensor | None
+        self,
+        planner: Planner,
+        world: World,
+        objective: Objective,
+        free_A: Tensor,
+        deadline_s: float,
+        coming_DA: Tensor | None,
     ) -> None:
         self._planner, self._world, self._deadline_s = planner, world, deadline_s
+        self._objective = objective
         self._config = planner.config
         self._now_A = world.current_action.to(torch.get_default_dtype())
         self._free_A = free_A
-        wait = round(self._config.latency_s / ACTION_STEP_S)
+        wait = round(self._config.latency_s / planner.step_s)
         self._coming_DA = self._now_A.expand(wait, -1) if coming_DA is None else coming_DA.to(self._now_A.dtype)
         self._low_A, self._high_A = planner.box.reach(self._now_A, free_A)
         self._band_HS = world.half_band()
@@ -194,7 +206,8 @@ class _Search:
         """Band [G, S] to keep from limits: with several knots no more than at the time when the next plan acts."""
         if self._config.knots == 1:
             return self._band_GS
-        known = torch.tensor(self._world.course_s) <= self._config.latency_s + _REACTION_S
+        known_s = self._config.latency_s + _REACTION_STEPS * self._planner.step_s
+        known = torch.tensor(self._world.course_s) <= known_s
         last = max(int(known.sum()) - 1, 0)
         rows = torch.arange(len(known)).clamp(max=last)
         return self._band_GS[rows]
@@ -274,7 +287,7 @@ class _Search:
         """Cost and violation [N] of candidates, not finite where their forecast is not."""
         path_NKA = self._planner.box.paths(knots_NJA, self._now_A, self._coming_DA)
         forecast_NGS = self._course(path_NKA)
-        cost = self._planner.objective.cost(forecast_NGS, path_NKA, self._now_A)
+        cost = self._objective.cost(forecast_NGS, path_NKA, self._now_A)
         limits = self._planner.limits.violation(forecast_NGS, self._margin_GS)
         support = self._world.support(path_NKA)
         unknown = ~torch.isfinite(forecast_NGS).flatten(1).all(1)
@@ -315,13 +328,13 @@ class _Search:
         path_NKA = planner.box.paths(torch.stack([best.knots[0], hold_JA]), self._now_A, self._coming_DA)
         forecast_NHS, support_N = self._rollout(path_NKA), self._world.support(path_NKA)
         course_NGS = self._course(path_NKA)
-        cost_N = planner.objective.cost(course_NGS, path_NKA, self._now_A)
+        cost_N = self._objective.cost(course_NGS, path_NKA, self._now_A)
         violation_N = planner.limits.violation(course_NGS, self._margin_GS)
         if not all(bool(torch.isfinite(x).all()) for x in (forecast_NHS, course_NGS, support_N, cost_N)):
             raise ModelError("the model's forecast of the plan is not finite")
-        expense = planner.objective.expense(path_NKA, self._now_A)
+        expense = self._objective.expense(path_NKA, self._now_A)
         saved, fits = float(expense[1] - expense[0]), self._world.fits(path_NKA)
-        gain = planner.objective.gain(course_NGS[0], course_NGS[1], self._band_GS, saved, fits)
+        gain = self._objective.gain(course_NGS[0], course_NGS[1], self._band_GS, saved, fits)
         binding = binding_moves(planner.box, best.knots[0, 0], self._now_A, self._free_A)
         return Plan(
             target=best.knots[0, 0],

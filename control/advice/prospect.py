@@ -19,7 +19,7 @@ from control.advice.world import World, along
 from fusion.errors import ModelError
 from fusion.plant import Plant, Signal
 from fusion.prospects import Prospect, Question, Refusal, refused
-from fusion.records import ACTION_STEP_S, ACTION_STEPS, Forecast, Move
+from fusion.records import ACTION_STEPS, Forecast, Move, action_step_s
 
 
 def foresee(question: Question, world: World, plant: Plant, t_ns: int, config: PlannerConfig) -> Prospect:
@@ -60,7 +60,7 @@ def _foreseen(question: Question, world: World, plant: Plant, t_ns: int, config:
         where = "the plant" if float(support_N[1]) > 1 else "it"
         text = f"{where} would be at {support:.1f} of the limit of the trained region"
         return refused(question, t_ns, Refusal.OUT_OF_REGION, text)
-    objective = Objective(plant, world.signals, world.manipulated, world.course_s, config.objective)
+    objective = Objective(plant, world.signals, world.manipulated, world.course_s, config.objective).at(t_ns)
     limits = SignalLimits(plant, world.signals, world.horizon_s, config.constraints)
     expense = objective.expense(paths_NKA, now_A)
     saved, course_NGS = float(expense[1] - expense[0]), world.course(paths_NKA)
@@ -85,7 +85,7 @@ def approached(now_A: Tensor, moves: Mapping[str, float], world: World, plant: P
         a, rate = world.manipulated.index(name), plant.by_name[name].max_rate
         aim_A[a] = value
         if rate is not None:
-            travel_KA[:, a] = rate * ACTION_STEP_S * torch.arange(1, ACTION_STEPS + 1)
+            travel_KA[:, a] = rate * action_step_s(plant.step_s) * torch.arange(1, ACTION_STEPS + 1)
     return now_A + torch.minimum(torch.maximum(aim_A - now_A, -travel_KA), travel_KA)
 
 

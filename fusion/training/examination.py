@@ -12,6 +12,7 @@ from control.advice.excitation import excitations
 from control.advice.gains import GainConfig, GainVerdict, check_gains, model_gains
 from control.advice.licence import Licence, Skill, grant
 from fusion.plant import Role
+from fusion.records import action_step_s
 from fusion.training.settings import TrainConfig
 from models.actions import HORIZONS
 from models.networks.clips import Pool
@@ -20,7 +21,7 @@ from models.ticks import Ticks
 from models.training.calibration import errors
 from models.training.validation import examine, spread
 
-SKILL_HORIZON_S = 128
+SKILL_STEPS = 12.8  # of the action grid: where what is advised shows, and noise does not rule
 CLIPS = 1024
 POINTS_PER_RUN = 3
 
@@ -41,7 +42,8 @@ def examine_model(
     pool = Pool(later, model.core, plant)
     errors = examine(model.networks, pool, spread(pool, model.networks.config.window_ticks, CLIPS))
     gates = model.networks.readout.gate_HS.double().cpu().numpy()
-    row = min(range(len(HORIZONS)), key=lambda r: abs(HORIZONS[r] * plant.step_s - SKILL_HORIZON_S))
+    asked_s = SKILL_STEPS * action_step_s(plant.step_s)
+    row = min(range(len(HORIZONS)), key=lambda r: abs(HORIZONS[r] * plant.step_s - asked_s))
     persistence = np.maximum(errors.errors.pp.sum(0), 1e-12)
     own = np.sqrt(errors.errors.squared(gates).sum(0) / persistence)
     shuffled = np.sqrt(errors.shuffled.squared(gates).sum(0) / persistence)

@@ -13,17 +13,17 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from models.actions import HORIZONS
+from models.actions import HORIZONS, block_ticks
 from models.linear.core import Encoding, LinearCore
 from models.scaling import Floats, Scaler
 
 HEEDED = 0.5
-AVERAGED_S = 120.0  # of the last errors: longer than noise, shorter than what they are to tell of
+AVERAGED_STEPS = 12  # of the action grid, of the last errors: longer than noise, shorter than what they are to tell of
 
 
 def averaged_ticks(step_s: float) -> int:
     """Ticks over which the last errors are averaged."""
-    return max(1, round(AVERAGED_S / step_s))
+    return AVERAGED_STEPS * block_ticks(step_s)
 
 
 def trail_ticks(step_s: float) -> int:

@@ -18,6 +18,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +41,17 @@ QUOTED = {
     "T2": {"nmpc": -2.10, "pi": -2.31, "arx_cem_2000": -2.56, "mlp_cem_2000": -2.21, "do_nothing": -19.7},
     "T3": {"nmpc_violating_steps": 27, "pi_violating_steps": 33, "nmpc": -0.279},
     "T4": {"p_loop": 760.0, "smith": 798.0, "best_offline_rl": 562.0},
-    "T7": {"nmpc_half_accepted": -152.0, "nmpc_one_late": -103.0, "nmpc_three_late": -385.0, "told_three_late": -164.0},
+    "T7": {
+        "nmpc_every_step": -39.0,
+        "nmpc_half_taken": -152.0,
+        "nmpc_one_late": -103.0,
+        "nmpc_one_late_told_schedule": -45.0,
+        "nmpc_three_late": -385.0,
+        "nmpc_three_late_told": -164.0,
+        "nmpc_three_late_told_schedule": -56.0,
+        "nmpc_slow": -135.0,
+        "nmpc_slow_told_schedule": -34.0,
+    },
 }
 
 
@@ -100,22 +111,38 @@ def honesty(quick: bool) -> dict[str, object]:
 
 
 def delivered(quick: bool) -> dict[str, object]:
-    """T7: the same planner where advice is late or not taken, told of it or not."""
-    task, slow = reactor(), Task(**{**reactor().__dict__, "rate": 0.1})
-    model, seeds = fitted(task, 2000, 1), range(2 if quick else 6)
-    cases = {
-        "every_step": (task, Delivery(), 0),
-        "half_accepted": (task, Delivery(accepted=0.5), 0),
-        "half_accepted_one_late": (task, Delivery(late=1, accepted=0.5), 0),
-        "half_accepted_one_late_told": (task, Delivery(late=1, accepted=0.5), 1),
-        "three_late": (task, Delivery(late=3), 0),
-        "three_late_told": (task, Delivery(late=3), 3),
-        "three_late_slow_told": (slow, Delivery(late=3), 3),
+    """T7: the same planner where advice is late, slow or not taken, and told of it, of the schedule, or of neither.
+
+    Acceptance is drawn anew for each run and is the same for every controller.
+    """
+    task, slow = reactor(), replace(reactor(), rate=0.1)
+    fits, seeds = (1, 2) if quick else (2, 4)
+    models = [fitted(task, 2000, seed) for seed in range(1, fits + 1)]
+    half, three = Delivery(late=1, accepted=0.5), Delivery(late=3)
+    cases: dict[str, tuple[Task, Delivery, dict[str, Any]]] = {
+        "every_step": (task, Delivery(), {}),
+        "every_step_schedule": (task, Delivery(), {"ahead": True}),
+        "half_taken": (task, Delivery(accepted=0.5), {}),
+        "half_taken_schedule": (task, Delivery(accepted=0.5), {"ahead": True}),
+        "half_taken_one_late": (task, half, {}),
+        "half_taken_one_late_told": (task, half, {"late": 1, "heard": False}),
+        "half_taken_one_late_heard": (task, half, {"late": 1}),
+        "half_taken_one_late_told_schedule": (task, half, {"late": 1, "heard": False, "ahead": True}),
+        "half_taken_one_late_heard_schedule": (task, half, {"late": 1, "ahead": True}),
+        "one_late_heard_schedule": (task, Delivery(late=1), {"late": 1, "ahead": True}),
+        "three_late": (task, three, {}),
+        "three_late_heard": (task, three, {"late": 3}),
+        "three_late_heard_schedule": (task, three, {"late": 3, "ahead": True}),
+        "slow": (slow, Delivery(), {}),
+        "slow_schedule": (slow, Delivery(), {"ahead": True}),
+        "three_late_slow_heard": (slow, three, {"late": 3}),
+        "three_late_slow_heard_schedule": (slow, three, {"late": 3, "ahead": True}),
     }
-    return {
-        name: told([closed_loop(plant, Planned(plant, model, late), seed, how) for seed in seeds])
-        for name, (plant, how, late) in cases.items()
-    }
+    rows: dict[str, object] = {"fits": fits}
+    for name, (plant, how, told_of) in cases.items():
+        runs = [(model, seed) for model in models for seed in range(seeds)]
+        rows[name] = told([closed_loop(plant, Planned(plant, model, **told_of), seed, how) for model, seed in runs])
+    return rows
 
 
 def latency(quick: bool) -> dict[str, object]:

@@ -1,7 +1,8 @@
 """The loop of the control benchmarks: excited data, a model fitted on them, and our own planner in the loop.
 
 One configuration serves every task. A controller hears the wanted values of the interval that its move acts on, and no
-later ones. Models see what the controllers see: noise, and in training feeds that wander unmeasured.
+later ones unless it is told the schedule; of its advice it hears what was taken. Models see what the controllers see:
+noise, and in training feeds that wander unmeasured.
 Shape letters: T intervals, N candidates, K steps of a path, A inputs, H horizons, S states.
 """
 
@@ -21,7 +22,7 @@ from control.advice.constraints import ConstraintConfig
 from control.advice.objective import ObjectiveConfig
 from control.advice.planner import Planner, PlannerConfig
 from fusion.plant import Plant
-from fusion.records import NS_PER_S
+from fusion.records import ACTION_STEP_S, NS_PER_S
 from models.actions import HORIZONS, course_ticks
 from models.linear.core import LinearConfig, LinearCore
 from models.linear.fit import fit_core
@@ -47,7 +48,7 @@ PLANNER = PlannerConfig(
     constraints=ConstraintConfig(largest_step=1.0, from_s=0.0, band_share=1.0),
 )
 LINEAR = LinearConfig(warm_up_ticks=0)  # an episode begins where the scored run begins
-Policy = Callable[[int, Floats, Floats], Floats]
+Policy = Callable[[int, Floats, Floats, Sequence[Floats]], Floats]
 
 
 def ticks_of(states: Floats, actions: Floats, begin: int = 0) -> Ticks:
@@ -211,19 +212,22 @@ class Delivery:
 
 
 def closed_loop(task: Task, policy: Policy, seed: int, delivery: Delivery = Delivery()) -> Course:
-    """The scored run of a task, 59 intervals: every controller meets the same noise and the same acceptance."""
+    """The scored run of a task, 59 intervals: every controller meets the same noise and the same acceptance.
+
+    A policy hears what it sees, the inputs in force, and those on their way: what was taken and has not come about.
+    """
     random, chance = np.random.default_rng(1000 + seed), np.random.default_rng(2000 + seed)
     state, action, first = task.start.copy(), (task.low + task.high) / 2, True
-    coming, course = deque[Floats](), Course()
+    coming, course = deque([action] * delivery.late), Course()
     for i in range(len(task.wanted) - 1):
         wanted = task.wanted[i + 1]
         seen = task.seen(state, random)
         began = time.process_time()
-        asked = policy(i, seen, action)
+        asked = policy(i, seen, action, tuple(coming))
         course.times_s.append(time.process_time() - began)
         taken = chance.random() < delivery.accepted
         coming.append(asked if taken else (coming[-1] if coming else action))
-        before, action = action, coming.popleft() if len(coming) > delivery.late else action
+        before, action = action, coming.popleft()
         travel = task.rate * (task.high - task.low)
         action = np.clip(np.clip(action, before - travel, before + travel), task.low, task.high)
         state = task.advance(state, action)
@@ -245,27 +249,43 @@ def _over(task: Task, state: Floats, name: str, low: float, high: float) -> floa
 
 
 class Planned:
-    """A policy: our planner on a learned model. ``told`` is how late it knows its moves to be, in intervals."""
+    """A policy: our planner on a learned model. ``late`` intervals are those that it knows its moves to be late.
 
-    def __init__(self, task: Task, model: Fitted, told: int = 0, config: PlannerConfig = PLANNER) -> None:
-        self._task, self._config, self._told = task, config, told
+    Where it is ``heard`` what was taken it plans on from there, else from what it asked for. ``ahead`` tells it the
+    schedule of what is wanted.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        model: Fitted,
+        late: int = 0,
+        config: PlannerConfig = PLANNER,
+        *,
+        heard: bool = True,
+        ahead: bool = False,
+    ) -> None:
+        self._task, self._config, self._late, self._heard, self._ahead = task, config, late, heard, ahead
         self._world = LearnedWorld(model, task.plant(task.wanted[0]))
         self._planners: dict[bytes, Planner] = {}
-        self._asked = deque[Tensor](maxlen=max(told, 1))
+        self._asked = deque[Floats](maxlen=max(late, 1))
 
-    def __call__(self, i: int, seen: Floats, action: Floats) -> Floats:
+    def __call__(self, i: int, seen: Floats, action: Floats, coming: Sequence[Floats]) -> Floats:
         self._world.see(seen, action)
-        now = torch.from_numpy(action).float()
-        coming = [now] * (self._told - len(self._asked)) + list(self._asked) if self._told else []
-        plan = self._planner(i).plan(self._world, None, 10.0, torch.stack(coming) if coming else None)
-        asked = plan.action[self._told]
+        known = coming if self._heard else [action] * (self._late - len(self._asked)) + list(self._asked)
+        on_its_way = torch.from_numpy(np.stack(known[: self._late])).float() if self._late else None
+        t_ns = i * int(ACTION_STEP_S) * NS_PER_S if self._ahead else None
+        plan = self._planner(i).plan(self._world, None, ACTION_STEP_S, on_its_way, t_ns)
+        asked = plan.action[self._late].double().numpy()
         self._asked.append(asked)
-        return asked.double().numpy()
+        return asked
 
     def _planner(self, i: int) -> Planner:
         wanted = self._task.wanted[i + 1]
-        if (key := wanted.tobytes()) not in self._planners:
-            self._planners[key] = Planner(self._config, self._task.plant(wanted), self._world)
+        key = b"" if self._ahead else wanted.tobytes()
+        if key not in self._planners:
+            plant = self._task.scheduled() if self._ahead else self._task.plant(wanted)
+            self._planners[key] = Planner(self._config, plant, self._world)
         return self._planners[key]
 
 
@@ -276,7 +296,7 @@ class Pi:
         self._task, self._gain, self._reset, self._pairs = task, gain, reset, pairs
         self._sum = np.zeros(len(task.low))
 
-    def __call__(self, i: int, seen: Floats, action: Floats) -> Floats:
+    def __call__(self, i: int, seen: Floats, action: Floats, coming: Sequence[Floats]) -> Floats:
         asked = (self._task.low + self._task.high) / 2 + self._sum
         for state, move, sign in self._pairs:
             error = sign * (self._task.wanted[i + 1][state] - seen[state])

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from control.advice.planner import Planner, PlannerConfig
-from fusion.plant import Plant, Role, Signal, Target
+from fusion.plant import Plant, Role, Signal
 from fusion.records import ACTION_STEP_S
+from fusion.targets import Target
 from models.linear.fit import fit_core
 from models.region import Region
 from models.ticks import Ticks

@@ -8,13 +8,15 @@ Shape letters: S states, A inputs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.plant import Gain, Plant, Role, Signal, Target
-from fusion.records import ACTION_STEP_S
+from fusion.clock import iso_time
+from fusion.plant import Gain, Plant, Role, Signal
+from fusion.records import ACTION_STEP_S, NS_PER_S
+from fusion.targets import Change, Target
 
 Floats = NDArray[np.float64]
 SUBSTEPS = 20
@@ -72,6 +74,18 @@ class Task:
         """What a controller is told."""
         return state * (1 + self.noise * random.normal(size=len(state)))
 
+    def scheduled(self) -> Plant:
+        """The plant with all that will be wanted, the run beginning at time zero of the clock."""
+        known, first = self.plant(self.wanted[0]), self.wanted
+        changed = np.flatnonzero((first[1:] != first[:-1]).any(1)) + 1
+        targets = [
+            replace(t, schedule=tuple(_change(k, first[k, self.states.index(t.signal)]) for k in changed))
+            if t.weight
+            else t
+            for t in known.targets
+        ]
+        return replace(known, targets=tuple(targets))
+
     def plant(self, wanted: Floats) -> Plant:
         """The plant as our system knows it: an interval is a step of its action grid."""
         signals = [
@@ -104,6 +118,10 @@ class Task:
         error = (state - wanted) / self.scale
         move = (action - before) / (self.high - self.low)
         return float((self.weight * error**2).sum() + self.effort * (move**2).sum())
+
+
+def _change(interval: int, value: float) -> Change:
+    return Change(at=iso_time(interval * int(ACTION_STEP_S) * NS_PER_S), setpoint=float(value))
 
 
 def _reactor(state: Floats, action: Floats, feed: Floats) -> Floats:
