@@ -35,7 +35,8 @@ SCRIPT = (
 class Rig:
     """A broker and a dashboard process that can be killed and started again, and one browser page for all tests."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, script=SCRIPT):
+        self.script = script
         self.broker_port, self.page_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.page_port}/"
         self.settings, self.plant, self.log = folder / "mosquitto.conf", folder / "plant.json", folder / "page.log"
@@ -57,7 +58,7 @@ class Rig:
         arguments = [str(self.page_port), str(self.broker_port), str(self.plant), self.recordings, self.models]
         with self.log.open("a") as output:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, "-c", SCRIPT, *arguments], stdout=output, stderr=output, env=environment
+                [sys.executable, "-c", self.script, *arguments], stdout=output, stderr=output, env=environment
             )
         until(lambda: listening(self.page_port), f"dashboard ({self.log.read_text()})", 30.0)
 

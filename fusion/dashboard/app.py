@@ -26,6 +26,8 @@ from fusion.plant import Plant
 log = logging.getLogger(__name__)
 
 INTAKE_S = 0.2
+RECONNECT_S = 15.0
+"""How long a broken connection leaves a page as it was: its view, what was chosen, what is half written."""
 AUDIT = "audit.jsonl"
 
 
@@ -142,6 +144,7 @@ def run(config: DashboardConfig, plant: Plant | None = None) -> None:
         dark=None,
         show_welcome_message=False,
         binding_refresh_interval=None,
+        reconnect_timeout=RECONNECT_S,
         tailwind=False,
         ssl_certfile=config.certificate or None,
         ssl_keyfile=config.key or None,

@@ -9,12 +9,12 @@ import time
 import traceback
 from pathlib import Path
 
-from tests.drills import delivery, intake, load, recording, soak, stranger, whole
+from tests.drills import delivery, intake, load, page, recording, soak, stranger, whole
 from tests.drills.rig import Options, Skipped
 
 DRILLS = {
     drill.__name__: drill
-    for part in (delivery, intake, recording, whole, stranger, load, soak)
+    for part in (delivery, intake, recording, whole, stranger, load, soak, page)
     for drill in part.DRILLS
 }
 

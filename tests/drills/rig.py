@@ -142,14 +142,14 @@ class Memory:
         """The growth of all readings, and of those from ``warm_s`` on, with the error of the latter's slope."""
         seconds, resident, descriptors, children, own = np.array(self.rows).T
         warm = seconds >= min(warm_s, seconds[-1])
-        slope, error = _growth(seconds[warm] / 3600, resident[warm])
-        slope_own, error_own = _growth(seconds[warm] / 3600, own[warm])
+        slope, error = growth(seconds[warm] / 3600, resident[warm])
+        slope_own, error_own = growth(seconds[warm] / 3600, own[warm])
         return {
             "resident_MiB_first_warm_last": [
                 round(float(x), 1) for x in (resident[0], resident[warm][0], resident[-1])
             ],
             "resident_MiB_most": round(float(resident.max()), 1),
-            "resident_MiB_per_h": _growth(seconds / 3600, resident)[0],
+            "resident_MiB_per_h": growth(seconds / 3600, resident)[0],
             "resident_MiB_per_h_warm": slope,
             "resident_MiB_per_h_warm_error": error,
             "own_MiB_warm_last": [round(float(x), 1) for x in (own[warm][0], own[-1])],
@@ -165,9 +165,9 @@ class Memory:
         }
 
 
-def _growth(hours, resident):
-    """Slope [MiB/h] of a straight line through the readings, and its standard error; None of too few."""
+def growth(hours, held):
+    """Slope [1/h] of a straight line through the readings, and its standard error; None of too few."""
     if len(hours) < 4:
         return None, None
-    (slope, _), covariance = np.polyfit(hours, resident, 1, cov=True)
+    (slope, _), covariance = np.polyfit(hours, held, 1, cov=True)
     return round(float(slope), 2), round(float(np.sqrt(covariance[0, 0])), 2)
