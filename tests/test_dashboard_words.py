@@ -212,3 +212,20 @@ def test_times_are_those_of_whoever_looks():
     assert (berlin.dark, berlin.narrow) == (True, True)
     for bad in ({}, {"zone": "Mars/Base"}, {"zone": "../../etc/passwd"}, {"zone": 7}):
         assert look_of(bad).zone.utcoffset(None) == timedelta(0)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (8.52e-05, "0.0000852"),
+        (-0.0006994, "-0.000699"),
+        (3e-12, "3e-12"),
+        (0.0, "0"),
+        (12.345, "12.3"),
+        (999.9, "1000"),
+    ],
+)
+def test_small_figures_are_written_out(value, text):
+    assert words.figure(value) == text
+    assert words.signed(8.52e-05) == "+0.0000852"
+    assert words.signed(123456.0) == "+123000"

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
+from decimal import Decimal
 
 from fusion.publish.messages import AnomalyMessage, BlameOut
 from fusion.records import NS_PER_S, PROCESS, AnomalyKind, HoldReason
@@ -90,6 +91,7 @@ UCUM = {
     r"\{(.*?)\}": r"\1",
     r"^/": "1/",
 }
+LEAST_WRITTEN, MOST_WRITTEN = 1e-8, 1e8
 REVISED = re.compile(r"(\w+) at (.+?) -> (\w+) at (.+?): (\S+) rose to (\S+) times its limit")
 
 
@@ -237,17 +239,23 @@ def duration(span_ns: int) -> str:
 
 def figure(value: float | None) -> str:
     """Three digits; whole thousands."""
-    return "-" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return "-" if value is None else _digits(value, 3) if abs(value) < 1000 else f"{value:.0f}"
 
 
 def reading(value: float | None) -> str:
     """Four digits, as the trends show; whole ten thousands."""
-    return "-" if value is None else f"{value:.4g}" if abs(value) < 10000 else f"{value:.0f}"
+    return "-" if value is None else _digits(value, 4) if abs(value) < 10000 else f"{value:.0f}"
 
 
 def signed(value: float | None) -> str:
     """Three digits with a sign."""
-    return "-" if value is None else f"{value:+.3g}"
+    return "-" if value is None else _digits(value, 3, "+")
+
+
+def _digits(value: float, digits: int, sign: str = "-") -> str:
+    """So many digits; written out where a power of ten would need no more than eight zeros."""
+    text = f"{value:{sign}.{digits}g}"
+    return f"{Decimal(text):{sign}f}" if "e" in text and LEAST_WRITTEN <= abs(value) < MOST_WRITTEN else text
 
 
 def listed(words: list[str]) -> str:
