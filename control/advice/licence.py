@@ -42,7 +42,8 @@ class Level(StrEnum):
 class Skill:
     """Errors of one controlled signal on perturbed windows, as ratios to that of persistence (RMSE, 1 is no skill).
 
-    ``shuffled`` is the error with actions from elsewhere; it must be larger, or the model ignores actions.
+    ``shuffled`` is the error with actions from elsewhere, raised as much as at the horizon where they matter most; it
+    must be larger, or the model ignores actions.
     """
 
     model: float

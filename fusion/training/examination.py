@@ -14,7 +14,7 @@ from control.advice.licence import Licence, Skill, grant
 from fusion.plant import Role
 from fusion.records import action_step_s
 from fusion.training.settings import TrainConfig
-from models.actions import HORIZONS
+from models.actions import HORIZONS, course_ticks
 from models.networks.clips import Pool
 from models.plant_model import ModelState, PlantModel
 from models.ticks import Ticks
@@ -48,8 +48,9 @@ def examine_model(
     own = np.sqrt(errors.errors.squared(gates).sum(0) / persistence)
     shuffled = np.sqrt(errors.shuffled.squared(gates).sum(0) / persistence)
     linear = np.sqrt(errors.errors.rr.sum(0) / persistence)
+    dearest = own[row] * price(own, shuffled, plant.step_s)
     skill = {
-        s.name: Skill(model=float(own[row, i]), arx=float(linear[row, i]), shuffled=float(shuffled[row, i]))
+        s.name: Skill(model=float(own[row, i]), arx=float(linear[row, i]), shuffled=float(dearest[i]))
         for i, s in enumerate(plant.tags)
         if s.role is Role.CONTROLLED
     }
@@ -67,6 +68,12 @@ def examine_model(
         "coverage_90": covered.tolist(),
     }
     return licence, card
+
+
+def price(own: NDArray[np.float64], shuffled: NDArray[np.float64], step_s: float) -> NDArray[np.float64]:
+    """By how much shuffled actions raise errors [H, S] of each signal, where it is most as far as plans look ahead."""
+    reached = np.asarray(HORIZONS) <= course_ticks(step_s)[-1]
+    return np.asarray((shuffled[reached] / np.maximum(own[reached], 1e-12)).max(0))
 
 
 def coverage(model: PlantModel, runs: Sequence[Ticks]) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@
 T1 reactor, T2 four tanks, T3 reactor within limits, T4 dead time, T5 the licence, T7 advice that comes late or is not
 taken, T8 time to plan; WHATIF sets effects of setpoints of the lime line against the simulator's counterfactual, LIME
 closes the loop on it; SAFETY runs the property tests of `tests/test_safety.py`, with `--long` on ten thousand cases.
+T6, the Tennessee Eastman process, is ``tests.benchmarks.control_te``.
 ``quoted`` are numbers of pc-gym and NeoRL-2 set-ups measured elsewhere with the exact model (NMPC) or the same data.
 """
 

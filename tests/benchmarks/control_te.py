@@ -41,7 +41,7 @@ START_NS = 1_790_000_000 * NS_PER_S
 MINUTE = 60  # steps of the simulator, of a second each
 FAULT_MINUTE = 60
 MOVED_EVERY_MINUTES = 90.0
-CAREFUL_KPA = 2750.0  # above which the operator of the history brings it down
+CAREFUL_KPA = 2800.0  # above which the operator of the history brings it down
 ANSWERED_AFTER_MINUTES = 10
 QUOTED = {
     "base": {"cost": 170.6},
@@ -114,8 +114,8 @@ def history(make: Callable[[int], Any], hours: float, seed: int) -> Floats:
             if random.random() < 1 / MOVED_EVERY_MINUTES:
                 plant.aims[name] = float(random.uniform(s.low, s.high))
         if rows and rows[-1][PRESSURE] > CAREFUL_KPA:
-            plant.aims |= {"REACTOR_TEMP.SP": SETPOINTS["REACTOR_TEMP.SP"].high}
-            plant.aims |= {"REACTOR_LEVEL.SP": SETPOINTS["REACTOR_LEVEL.SP"].low}
+            plant.aims |= {name: SETPOINTS[name].low for name in ("PURGE_B.SP", "REACTOR_LEVEL.SP")}
+            plant.aims |= {"RECYCLE.SP": SETPOINTS["RECYCLE.SP"].high}
         if not plant.advance():
             break
         rows.append(plant.row())

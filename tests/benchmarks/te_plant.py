@@ -106,7 +106,9 @@ def te_plant() -> Plant:
         Target(signal=name, low=low, high=high, backoff=backoff, scale=scale)
         for name, (low, high, backoff, scale) in LIMITS.items()
     ]
-    gains = [Gain(manipulated=name, controlled=s.controls, sign=1, low=0.7, high=1.3) for name, s in SETPOINTS.items()]
+    followed = {name: s for name, s in SETPOINTS.items() if s.controls != PURGE_B}
+    gains = [Gain(manipulated=name, controlled=s.controls, sign=1, low=0.7, high=1.3) for name, s in followed.items()]
+    gains.append(Gain(manipulated="PURGE_B.SP", controlled=PURGE, sign=-1))
     return Plant(
         name="tennessee-eastman",
         step_s=STEP_S,
