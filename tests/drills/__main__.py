@@ -9,12 +9,12 @@ import time
 import traceback
 from pathlib import Path
 
-from tests.drills import delivery, intake, load, page, recording, soak, stranger, whole
+from tests.drills import delivery, endurance, intake, load, page, recording, soak, stranger, whole
 from tests.drills.rig import Options, Skipped
 
 DRILLS = {
     drill.__name__: drill
-    for part in (delivery, intake, recording, whole, stranger, load, soak, page)
+    for part in (delivery, intake, recording, whole, stranger, load, soak, page, endurance)
     for drill in part.DRILLS
 }
 
@@ -42,11 +42,13 @@ def main():
     parser.add_argument("--kills", type=int, default=Options.kills, help="how often each drill of kills kills")
     parser.add_argument("--long", action="store_true", help="full lengths, such as ten minutes without a broker")
     parser.add_argument("--soak", type=float, metavar="MIN", help="length of each soak (60 is usual)")
+    parser.add_argument("--hours", type=float, default=Options.hours, help="plant time of the drills of endurance (24)")
     parser.add_argument("--tags", type=int, default=Options.tags, help="how many the drill of many tags has")
     parser.add_argument("--seed", type=int, default=Options.seed)
     given = parser.parse_args()
     soak_s = Options.soak_s if given.soak is None else 60.0 * given.soak
-    options = Options(kills=given.kills, long=given.long, soak_s=soak_s, seed=given.seed, tags=given.tags)
+    more = {name: getattr(given, name) for name in ("kills", "long", "seed", "tags", "hours")}
+    options = Options(soak_s=soak_s, **more)
     found = []
     for name in given.only:
         found.append(run(name, options))

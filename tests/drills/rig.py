@@ -29,6 +29,7 @@ class Options:
     soak_s: float = 20.0
     seed: int = 11
     tags: int = 1000
+    hours: float = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,12 +132,14 @@ class Memory:
         self._place, self._began_s = Path(f"/proc/{pid}"), time.monotonic()
         self.rows = []
 
-    def note(self):
+    def note(self, at_s=None):
+        """One reading, now or at another time [s] than that of the clock, of which growth is then."""
         pages, mapped = map(int, (self._place / "statm").read_text().split()[1:3])
         descriptors = len(list((self._place / "fd").iterdir()))
         children = len((self._place / "task" / self._place.name / "children").read_text().split())
         own = (pages - mapped) * PAGE_MIB
-        self.rows.append((time.monotonic() - self._began_s, pages * PAGE_MIB, descriptors, children, own))
+        at_s = time.monotonic() - self._began_s if at_s is None else at_s
+        self.rows.append((at_s, pages * PAGE_MIB, descriptors, children, own))
 
     def counts(self, warm_s):
         """The growth of all readings, and of those from ``warm_s`` on, with the error of the latter's slope."""

@@ -31,6 +31,8 @@ UPSET_EVERY, UPSET_BY = 9, 25.0
 MOST_MIB_PER_H = 1.0
 TELLING_S = 1800.0
 """What is shorter cannot tell growth from warming up."""
+WARM = 0.5
+"""Of a soak: trails of ticks and averages fill for half an hour, and an event that clears begins some of them anew."""
 
 
 # --- the plant: what its servers say, and a model of it
@@ -183,7 +185,7 @@ async def _soaked(options, folder):
             await asyncio.to_thread(process.wait, 60)
             for server in servers.all:
                 await servers.stop(server)
-    counts = memory.counts(options.soak_s / 3) | {"restarts": restarts, "ticks": health["ticks"]}
+    counts = memory.counts(WARM * options.soak_s) | {"restarts": restarts, "ticks": health["ticks"]}
     counts |= {"skipped_ticks": health["skipped_ticks"], "events": _events(folder)}
     return _outcome(options, counts, lived=process.returncode == 0)
 
@@ -257,7 +259,7 @@ def soak_events(options: Options, folder):
         finally:
             process.terminate()
             broker.stop()
-    return _outcome(options, memory.counts(options.soak_s / 3), lived)
+    return _outcome(options, memory.counts(WARM * options.soak_s), lived)
 
 
 DRILLS = (soak, soak_events)
