@@ -10,9 +10,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 DARK_WANTED = "matchMedia('(prefers-color-scheme: dark)')"
 ZONE = "Intl.DateTimeFormat().resolvedOptions().timeZone"
-ASK = f"({{zone: {ZONE}, dark: {DARK_WANTED}.matches, width: innerWidth, hidden: document.hidden}})"
+VIEW = "location.hash.slice(1)"
+ASK = f"({{zone: {ZONE}, dark: {DARK_WANTED}.matches, width: innerWidth, hidden: document.hidden, view: {VIEW}}})"
 TELL = f"() => emitEvent('look', {ASK})"
-WATCH = f"{DARK_WANTED}.addEventListener('change', {TELL}); document.addEventListener('visibilitychange', {TELL})"
+WATCH = (
+    f"{DARK_WANTED}.addEventListener('change', {TELL}); document.addEventListener('visibilitychange', {TELL}); "
+    f"addEventListener('popstate', {TELL})"
+)
 """JavaScript: how a browser looks at the page, and to say so again whenever that changes."""
 
 

@@ -108,6 +108,7 @@ class Page:
     def _take_look(self, said: Any) -> None:
         if isinstance(said, dict):
             self._look = look_of(said, self._look)
+            self._views.follow(str(said.get("view")))
             self.refresh()
 
     def _seen(self) -> None:
@@ -211,7 +212,7 @@ class Page:
 
     def _look_at(self, t_ns: int) -> None:
         """Have the trends look at a moment."""
-        self._views.shown = "Plant"
+        self._views.show("Plant")
         self._bar.show(self._bar.sight.at(t_ns, self._board.now_ns))
 
     def _add(self, name: str) -> None:
@@ -241,14 +242,15 @@ class Page:
 
 
 class Views:
-    """Which part of the page is shown; only that is brought up to date."""
+    """Which part of the page is shown, as its address says behind a #; only that is brought up to date."""
 
     def __init__(self, names: Sequence[str], changed: Callable[[], None]) -> None:
         self.shown = names[0]
+        self._names = names
         self._changed = changed
         self._parts: dict[str, ui.element] = {}
         with ui.element("nav").classes("views").props('aria-label="views"'):
-            self._buttons = {name: _button(name, partial(self._show, name)) for name in names}
+            self._buttons = {name: _button(name, partial(self._choose, name)) for name in names}
 
     def view(self, name: str) -> ui.element:
         """The part of this name, to be filled."""
@@ -262,8 +264,18 @@ class Views:
             part.classes(add="old") if old else part.classes(remove="old")
             self._buttons[name].props(f"aria-pressed={str(name == self.shown).lower()}")
 
-    def _show(self, name: str) -> None:
-        self.shown = name
+    def follow(self, address: str) -> None:
+        """Show what an address names; the first where it names nothing."""
+        self.shown = next((name for name in self._names if _anchor(name) == address), self._names[0])
+
+    def show(self, name: str) -> None:
+        """Show a part, and have the address of the page name it."""
+        if name != self.shown:
+            self.shown = name
+            ui.run_javascript(f"history.pushState(null, '', '#{_anchor(name)}')")
+
+    def _choose(self, name: str) -> None:
+        self.show(name)
         self._changed()
 
 
@@ -310,6 +322,10 @@ class Faults:
     def _send(self, order: dict[str, str | float]) -> None:
         if self._visit.may_order:
             self._feed.command(self._board.name, order)
+
+
+def _anchor(name: str) -> str:
+    return name.lower().replace(" ", "-")
 
 
 def _button(text: str, action: Callable[[], None]) -> ui.button:
