@@ -32,6 +32,14 @@ class Choice:
     t_ns: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """What a model was made from: ``hours`` of normal operation, and when it was written [UTC ns]."""
+
+    hours: float
+    t_ns: int
+
+
 class ModelStore:
     """The folder; nothing of it is kept in memory, for several processes use it."""
 
@@ -48,6 +56,17 @@ class ModelStore:
         """A folder for the next model, which is not there yet."""
         self.folder.mkdir(parents=True, exist_ok=True)
         return self.folder / f"{max((int(name) for name in self.names()), default=0) + 1:04d}"
+
+    def last(self) -> Learned | None:
+        """What the newest model was made from, in use or not; None while there is none."""
+        names = self.names()
+        if not names:
+            return None
+        file = self.folder / names[-1] / "model.json"
+        hours: dict[str, float] = {}
+        with contextlib.suppress(ValueError, KeyError):  # a damaged one knew nothing
+            hours = json.loads(file.read_text())["meta"]["hours"]
+        return Learned(hours=sum(hours.values()), t_ns=file.stat().st_mtime_ns)
 
     def history(self) -> list[Choice]:
         """What was put to use, oldest first.

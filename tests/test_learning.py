@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -18,7 +19,7 @@ from fusion.checkpoint import load_checkpoint
 from fusion.cli import main
 from fusion.daemon.audit import AUDIT, Audit
 from fusion.daemon.desk import AlarmDesk
-from fusion.daemon.learning import NICE, LearnConfig, Learner, learnable_hours, too_early
+from fusion.daemon.learning import LOOK_EVERY_S, NICE, LearnConfig, Learner, learnable_hours, too_early
 from fusion.daemon.memory import TickMemory
 from fusion.daemon.resume import columns_of
 from fusion.daemon.seat import Seat
@@ -249,25 +250,89 @@ def learner(folder, monkeypatch, process, started, clock=lambda: 0.0, **settings
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
     recorder = Recorder(RecorderConfig(folder=str(folder)), SMALL)
-    config = LearnConfig(models=str(folder / "models"), first_h=0.4, every_h=1.0, **settings)
+    config = LearnConfig(models=str(folder / "models"), first_h=0.4, **({"every_h": 1.0} | settings))
     return Learner(config, folder / "plant.yaml", recorder, clock)
 
 
+def knowing(folder, name, hours, ago_s=0.0):
+    """A model of so many hours, written so long ago, as far as a learner looks at it."""
+    place = folder / "models" / name
+    place.mkdir(parents=True)
+    (place / "model.json").write_text(
+        json.dumps({"meta": {"hours": {"training": 0.6 * hours, "calibration": 0.4 * hours}}})
+    )
+    written_s = time.time() - ago_s
+    os.utime(place / "model.json", (written_s, written_s))
+
+
 def test_a_backbone_sees_for_every_model_that_is_learned(tmp_path, monkeypatch):
+    started = []
+    teacher = learner(tmp_path, monkeypatch, Process(0), started, backbone="efficientnet_lite0")
+    write_recording(tmp_path / "20260101T000000Z", SMALL, small_values(0, 3700), START_S)
+    knowing(tmp_path, "0001", 0.9, ago_s=3601.0)
+    asyncio.run(teacher.turn(True))
+    assert started[0][-2:] == ("seconds=600", "backbone=efficientnet_lite0")
+
+
+def test_until_a_day_is_known_a_model_is_learned_whenever_twice_as_much_is_recorded(tmp_path, monkeypatch):
     started, now = [], [0.0]
-    teacher = learner(tmp_path, monkeypatch, Process(0), started, lambda: now[0], backbone="efficientnet_lite0")
+    teacher = learner(tmp_path, monkeypatch, Process(0), started, lambda: now[0], every_h=4.0)
+    knowing(tmp_path, "0001", 0.9, ago_s=1800.0)
+    write_recording(tmp_path / "20260101T000000Z", SMALL, small_values(0, 3700), START_S)
+
+    async def turn(later_s):
+        now[0] += later_s
+        assert await teacher.turn(True) == ""
+        await asyncio.sleep(0)
 
     async def life():
-        for now[0] in (0.0, 3601.0):
-            await teacher.turn(True)
-        assert started[0][-2:] == ("seconds=600", "backbone=efficientnet_lite0")
+        await turn(0.0)
+        assert (
+            teacher.learning
+            == "the next model is learned in 3.5 h, or once 1.8 h of normal operation are recorded (1.0 now)"
+        )
+        write_recording(tmp_path / "20260101T010200Z", SMALL, small_values(1, 3700), START_S + 3720)
+        await turn(LOOK_EVERY_S - 1)  # not looked at yet
+        assert not started
+        await turn(1)
+        assert "steps=0" in started[0]
+        knowing(tmp_path, "0002", 1.9)
+        await turn(LOOK_EVERY_S)
+        assert len(started) == 1  # twice as much is not there yet
+        knowing(tmp_path, "0003", 2.1)
+        await turn(LOOK_EVERY_S)
+        assert teacher.learning == "the next model is learned in 4.0 h"
 
     asyncio.run(life())
 
 
-def test_the_first_model_is_learned_when_there_is_enough_and_others_in_their_time(tmp_path, monkeypatch):
+def test_a_daily_model_is_due_by_the_last_one_whoever_ran_meanwhile_and_waits_for_something_to_learn(
+    tmp_path, monkeypatch
+):
     started, now = [], [0.0]
     teacher = learner(tmp_path, monkeypatch, Process(0), started, lambda: now[0])
+    knowing(tmp_path, "0001", 90.0, ago_s=3700.0)
+
+    async def life():
+        await teacher.turn(True)
+        assert teacher.learning == "the next model is learned once 1.0 h of normal operation are recorded (0.0 now)"
+        write_recording(tmp_path / "20260101T000000Z", SMALL, small_values(0, 3700), START_S)
+        now[0] = LOOK_EVERY_S
+        await teacher.turn(True)
+        assert "seconds=600" in started[0]
+
+    asyncio.run(life())
+
+
+def test_what_a_damaged_model_was_made_from_is_nothing(tmp_path):
+    knowing(tmp_path, "0001", 5.0)
+    (tmp_path / "models" / "0001" / "model.json").write_text("{")
+    assert ModelStore(tmp_path / "models").last().hours == 0.0
+
+
+def test_the_first_model_is_learned_when_there_is_enough(tmp_path, monkeypatch):
+    started = []
+    teacher = learner(tmp_path, monkeypatch, Process(0), started)
 
     async def life():
         assert await teacher.turn(False) == "0.00 of 1 h of normal operation recorded"
@@ -277,12 +342,6 @@ def test_the_first_model_is_learned_when_there_is_enough_and_others_in_their_tim
         assert "steps=0" in started[0]
         assert started[0][:3] == ("nice", "-n", str(max(NICE - os.getpriority(os.PRIO_PROCESS, 0), 0)))
         assert teacher.learning == "a model is being learned"
-        await asyncio.sleep(0)
-        assert teacher.learning == "the next model is learned in 1.0 h"
-        for now[0], runs in ((10.0, 1), (3599.0, 1), (3601.0, 2)):
-            assert await teacher.turn(True) == ""
-            assert len(started) == runs
-        assert "seconds=600" in started[1]
 
     asyncio.run(life())
 
@@ -303,7 +362,7 @@ def test_how_far_a_model_is_that_is_being_learned_is_said(tmp_path, monkeypatch)
         await teacher._start("seconds=1")
         await until(lambda: teacher.learning == "a model is being learned (networks: 40 %, 24 s)")
         over.set()
-        await until(lambda: teacher.learning == "the next model is learned in 1.0 h")
+        await until(lambda: teacher.learning == "")
 
     asyncio.run(life())
 

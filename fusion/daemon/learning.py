@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import sys
 import time
@@ -15,7 +16,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fusion.clock import CLOCK
 from fusion.errors import ConfigError
+from fusion.model_store import ModelStore
 from fusion.plant import Plant
 from fusion.plant_difference import unrecorded
 from fusion.recordings import normal
@@ -26,6 +29,8 @@ log = logging.getLogger(__name__)
 
 NICE = 15  # of the process, however low the daemon's own priority is
 SAID_BYTES = 4096
+CLOSED_FORM = "steps=0"
+LOOK_EVERY_S, TRY_AGAIN_S = 60.0, 900.0  # whether another model is due, and after a failure
 FIRST_TICKS, FIRST_S = 2700, 900.0  # what a training cuts into its parts, and some that is lost at the cuts
 
 
@@ -34,9 +39,10 @@ class LearnConfig:
     """Whether the daemon learns from what it records.
 
     ``models`` is the folder of models; "" learns nothing, and `model` names the one in use. The first is fitted in
-    closed form after ``first_h`` hours of normal operation (or what the plant's step makes the least), later ones every
-    ``every_h`` hours, with networks trained for ``seconds``. Cameras are seen by ``backbone``, if any, as for
-    `fusion train`.
+    closed form after ``first_h`` hours of normal operation (or what the plant's step makes the least). So are the next,
+    whenever twice as much is recorded as the last one knew, until that would be more than ``every_h`` hours; from then
+    on models are learned every ``every_h`` hours, with networks trained for ``seconds``. Cameras are seen by
+    ``backbone``, if any, as for `fusion train`.
     """
 
     models: str = ""
@@ -76,10 +82,11 @@ class Learner:
     ) -> None:
         self.trouble = ""
         self._config, self._plant_file, self._recorder, self._clock_s = config, plant_file, recorder, clock_s
+        self._store = ModelStore(Path(config.models))
         self._process: asyncio.subprocess.Process | None = None
         self._ending: asyncio.Task[None] | None = None
-        self._due_s: float | None = None
-        self._said = ""
+        self._looks_s = -math.inf
+        self._said = self._next = ""
         if early := too_early(config, recorder.plant):
             log.warning("%s", early)
 
@@ -88,27 +95,47 @@ class Learner:
         """How far the model is that is being learned, or when the next one is due, in words; "" while neither is."""
         if self._process is not None:
             return f"a model is being learned ({self._said})" if self._said else "a model is being learned"
-        if self._due_s is None:
-            return ""
-        return f"the next model is learned in {max(0.0, self._due_s - self._clock_s()) / 3600:.1f} h"
+        return self._next
 
     async def turn(self, has_model: bool) -> str:
         """Start what is due; returns what a daemon without a model waits for, in words."""
         if self._process is not None:
-            return "the first model is being fitted"
+            return "" if has_model else "the first model is being fitted"
         if has_model:
-            self._due_s = self._due_s or self._clock_s() + self._config.every_h * 3600
-            if self._clock_s() >= self._due_s:
-                await self._start(f"seconds={self._config.seconds:g}")
+            if self._clock_s() >= self._looks_s:
+                self._looks_s = self._clock_s() + LOOK_EVERY_S
+                if settings := await asyncio.to_thread(self._due):
+                    await self._start(settings)
             return ""
         hours = await asyncio.to_thread(learnable_hours, self._recorder.segments(), self._recorder.plant)
         open_h, needed_h = self._recorder.open_s / 3600, first_hours(self._config, self._recorder.plant)
         if hours + open_h >= needed_h > hours:
             self._recorder.cut()
-        if hours >= needed_h and (self._due_s is None or self._clock_s() >= self._due_s):
-            await self._start("steps=0")
+        if hours >= needed_h and self._clock_s() >= self._looks_s:
+            await self._start(CLOSED_FORM)
         said = f"{hours + open_h:.2f} of {needed_h:.3g} h of normal operation recorded"
         return f"{said}; {self.trouble}" if self.trouble else said
+
+    def _due(self) -> str:
+        """How the model is trained that is due, "" while none is; ``learning`` says when the next one will be.
+
+        The last that was learned counts, whether it was taken or not, and whoever ran meanwhile.
+        """
+        last = self._store.last()
+        if last is None:
+            return ""
+        left_h = self._config.every_h - (CLOCK.now_ns() - last.t_ns) / 3.6e12
+        daily = left_h <= 0
+        enough_h = first_hours(self._config, self._recorder.plant) if daily else 2 * last.hours
+        self._next = "" if daily else f"the next model is learned in {left_h:.1f} h"
+        if enough_h > self._config.every_h and not daily:
+            return ""
+        known_h = learnable_hours(self._recorder.segments(), self._recorder.plant)
+        if known_h >= enough_h:
+            return f"seconds={self._config.seconds:g}" if daily else CLOSED_FORM
+        before = f"{self._next}, or" if self._next else "the next model is learned"
+        self._next = f"{before} once {enough_h:.1f} h of normal operation are recorded ({known_h:.1f} now)"
+        return ""
 
     async def finish(self) -> None:
         """Stop what runs; it goes on with the same recordings when it is started again."""
@@ -136,7 +163,8 @@ class Learner:
             self._said = _last_line(tail)
         await process.wait()
         self._process, said, self._said = None, self._said, ""
-        self._due_s = self._clock_s() + (self._config.every_h if process.returncode == 0 else 0.25) * 3600
+        self._next = ""
+        self._looks_s = self._clock_s() + (0.0 if process.returncode == 0 else TRY_AGAIN_S)
         self.trouble = "" if process.returncode == 0 else f"learning failed: {said or 'no word'}"
         if self.trouble:
             log.warning("%s", self.trouble)
