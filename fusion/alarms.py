@@ -9,22 +9,32 @@ from fusion.records import Anomaly, AnomalyState
 
 
 class AlarmState(StrEnum):
-    """Where an alarm stands for the operator. Source: ISA-18.2."""
+    """Where an alarm stands for the operator; ``suppressed`` is by design, by a rule. Source: ISA-18.2."""
 
     UNACKNOWLEDGED = "unacknowledged"
     ACKNOWLEDGED = "acknowledged"
     RETURNED = "returned_unacknowledged"
     NORMAL = "normal"
     SHELVED = "shelved"
+    SUPPRESSED = "suppressed"
+
+
+ASIDE = (AlarmState.SHELVED, AlarmState.SUPPRESSED)
+"""States in which an alarm that stands calls nobody."""
 
 
 class OrderKind(StrEnum):
-    """What an operator may do with an alarm; ``normal`` says that what it shows is how the plant is from now on."""
+    """What an operator may do with an alarm, or say of it.
+
+    ``normal`` says that what it shows is how the plant is from now on, ``fault`` and ``maintenance`` what it was.
+    """
 
     ACKNOWLEDGE = "acknowledge"
     SHELVE = "shelve"
     UNSHELVE = "unshelve"
     NORMAL = "normal"
+    FAULT = "fault"
+    MAINTENANCE = "maintenance"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +88,11 @@ Order = AlarmOrder | MarkOrder | ModeOrder | ModelOrder
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
-    """One anomaly as the operator meets it: what was done with it, when, and by whom."""
+    """One anomaly as the operator meets it: what was done with it, when, and by whom.
+
+    ``called`` is what somebody said that it was. ``suppressed_by`` is the state of the plant in which it is no alarm,
+    "" where it is one.
+    """
 
     anomaly: Anomaly
     raised_ns: int
@@ -88,6 +102,9 @@ class Alarm:
     shelved_until_ns: int | None = None
     shelved_by: str = ""
     accepted_by: str = ""
+    called: MarkKind | None = None
+    called_by: str = ""
+    suppressed_by: str = ""
 
     @property
     def active(self) -> bool:
@@ -96,6 +113,8 @@ class Alarm:
 
     def state(self, t_ns: int) -> AlarmState:
         """State at a time, which matters to a shelved alarm only."""
+        if self.suppressed_by:
+            return AlarmState.SUPPRESSED if self.active else AlarmState.NORMAL
         if self.shelved_until_ns is not None and t_ns < self.shelved_until_ns:
             return AlarmState.SHELVED
         if self.active:

@@ -6,14 +6,15 @@ Decides nothing about the plant.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from fusion.alarms import Alarm, AlarmOrder, AlarmState, OrderKind
+from control.anomaly.suppression import Suppression
+from fusion.alarms import Alarm, AlarmOrder, AlarmState, MarkKind, OrderKind
 from fusion.errors import ConfigError
 from fusion.records import NS_PER_S, Anomaly, AnomalyState
 
@@ -25,11 +26,13 @@ class AlarmConfig:
     """How many finished alarms are kept, how many of those are shown, and for how long one may be shelved at most.
 
     An alarm that stands is always kept and shown. Of the finished ones those that nobody acknowledged go last.
+    ``suppress`` says in which states of the plant what is no alarm.
     """
 
     keep: int = 500
     shown: int = 100
     longest_shelf_s: float = 28_800.0
+    suppress: list[Suppression] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Reject what keeps nothing."""
@@ -77,6 +80,12 @@ class AlarmLog:
                 changed[anomaly.id] = new
         self._trim()
         return tuple(changed.values())
+
+    def suppress(self, reason: Callable[[Anomaly], str]) -> tuple[Alarm, ...]:
+        """Have those that stand be alarms or not, as their reasons say; returned are those that this has changed."""
+        found = {alarm.anomaly.id: reason(alarm.anomaly) for alarm in self.active}
+        changed = [key for key, why in found.items() if why != self._alarms[key].suppressed_by]
+        return tuple(self._change(key, suppressed_by=found[key]) for key in changed)
 
     def obey(self, order: AlarmOrder, t_ns: int) -> Alarm | None:
         """Do what an operator says; None where that changes nothing.
@@ -157,7 +166,15 @@ class AlarmLog:
                 return old if old.shelved_until_ns is None else self.shelve(key, t_ns, t_ns)
             case OrderKind.NORMAL:
                 self.acknowledge(key, by, t_ns)
-                return old if old.accepted_by else self._change(key, accepted_by=by)
+                return old if old.accepted_by else self._change(key, accepted_by=by, called=MarkKind.GOOD, called_by=by)
+            case OrderKind.FAULT | OrderKind.MAINTENANCE:
+                if old.accepted_by:
+                    raise ConfigError(
+                        f"alarm {key!r}: {old.accepted_by} has taken it for normal; mark the time instead"
+                    )
+                self.acknowledge(key, by, t_ns)
+                kind = MarkKind(order.order)
+                return old if old.called is kind else self._change(key, called=kind, called_by=by)
 
     def _trim(self) -> None:
         """Let finished alarms go beyond what is kept, those that were seen first."""

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -27,7 +28,7 @@ from fusion.inference import Engine
 from fusion.plain import plain
 from fusion.plant import Plant
 from fusion.plant_difference import difference
-from fusion.recordings.marks import Mark
+from fusion.recordings.marks import Mark, called_mark
 from fusion.recordings.recorder import Recorder
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 ORDERS_PERIOD_S = 0.25
+CALLS = (OrderKind.NORMAL, OrderKind.FAULT, OrderKind.MAINTENANCE)
 
 
 class Work(Protocol):
@@ -111,10 +113,13 @@ class Clerk:
             log.warning("order to %s by %s is refused: %s", order.order, order.by or "nobody", error)
             return []
         await self.kept("order", id=order.id, order=order.order, by=order.by, for_s=order.for_s)
-        if alarm is not None and order.order is OrderKind.NORMAL:
+        if alarm is None:
+            return []
+        if order.order is OrderKind.NORMAL:
             await self._work(self._engine.accept, order.id)
-            self._note_good(alarm, order.by)
-        return [] if alarm is None else [alarm]
+        if order.order in CALLS:
+            await self.mark_called(alarm)
+        return [alarm]
 
     async def _moded(self, order: ModeOrder) -> None:
         """Have advice do what an operator asks."""
@@ -167,15 +172,22 @@ class Clerk:
         else:
             said = {"kind": mark.kind, "by": mark.by, "since": mark.onset_ns, "until": mark.end_ns}
             await self.kept("mark", name=mark.name, **said)
-            if mark.kind is MarkKind.MAINTENANCE and isinstance(self._engine, Seat):
-                await self._work(self._engine.maintained, mark.end_ns or self._clock.now_ns())
+            await self._maintained(mark)
 
-    def _note_good(self, alarm: Alarm, by: str) -> None:
-        """What an operator takes for normal is learned from."""
-        if self._recorder is not None:
-            since_ns, now_ns = alarm.anomaly.t_onset_ns, self._clock.now_ns()
-            name = f"{alarm.anomaly.id} good"
-            self._recorder.mark(Mark(name=name, kind=MarkKind.GOOD, onset_ns=since_ns, end_ns=now_ns, by=by))
+    async def mark_called(self, alarm: Alarm) -> None:
+        """Mark the time of an alarm as what somebody called it; what is taken for normal is so until now."""
+        mark = called_mark(alarm)
+        if mark is None or self._recorder is None:
+            return
+        if mark.kind is MarkKind.GOOD:
+            mark = replace(mark, end_ns=mark.end_ns or self._clock.now_ns())
+        self._recorder.mark(mark)
+        await self._maintained(mark)
+
+    async def _maintained(self, mark: Mark) -> None:
+        """Have what follows slow drifts forget what was before a maintenance had ended."""
+        if mark.kind is MarkKind.MAINTENANCE and isinstance(self._engine, Seat):
+            await self._work(self._engine.maintained, mark.end_ns or self._clock.now_ns())
 
     async def tell(self, changed: Sequence[Alarm], t_ns: int) -> None:
         """Say what became of alarms, to everyone and in the log."""
@@ -194,7 +206,7 @@ class Clerk:
 
 
 def _said(alarm: Alarm, t_ns: int) -> str:
-    """Where an alarm stands, and who has seen, shelved or accepted it."""
+    """Where an alarm stands, who has seen, shelved or accepted it, and why it is none."""
     said = [str(alarm.state(t_ns))]
     if alarm.acknowledged_ns is not None:
         said.append(f"acknowledged by {alarm.acknowledged_by} at {iso_time(alarm.acknowledged_ns)}")
@@ -202,4 +214,8 @@ def _said(alarm: Alarm, t_ns: int) -> str:
         said.append(f"shelved by {alarm.shelved_by} until {iso_time(alarm.shelved_until_ns)}")
     if alarm.accepted_by:
         said.append(f"taken for normal by {alarm.accepted_by}")
+    elif alarm.called is not None:
+        said.append(f"called a {alarm.called} by {alarm.called_by}")
+    if alarm.suppressed_by:
+        said.append(f"no alarm while {alarm.suppressed_by}")
     return ", ".join(said)

@@ -9,9 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 from control.anomaly.alarms import AlarmConfig, AlarmLog
+from control.anomaly.suppression import Suppressor
 from fusion.alarms import Alarm, AlarmOrder
 from fusion.daemon.store import Kept, Store
 from fusion.outcome import Outcome
+from fusion.plant import Plant
 from fusion.records import Anomaly, AnomalyState
 
 log = logging.getLogger(__name__)
@@ -20,11 +22,18 @@ log = logging.getLogger(__name__)
 class AlarmDesk:
     """The list and its copy in the store; without a store it lasts as long as the process.
 
-    ``untold`` are the anomalies whose last change may not have reached an outbox yet.
+    ``untold`` are the anomalies whose last change may not have reached an outbox yet. ``plant`` is needed where the
+    settings suppress alarms.
+
+    Raises:
+        ConfigError: where they name what the plant does not have.
     """
 
-    def __init__(self, config: AlarmConfig | None = None, store: Store | None = None) -> None:
+    def __init__(
+        self, config: AlarmConfig | None = None, store: Store | None = None, plant: Plant | None = None
+    ) -> None:
         config = config or AlarmConfig()
+        self._suppressor = Suppressor(config.suppress, plant)
         kept = store.read(config) if store else Kept(alarms=AlarmLog(config))
         self.log, self.sequence, self.notes, self.flags = kept.alarms, kept.sequence, kept.notes, kept.flags
         self.untold, self._saved = set(kept.untold), kept.untold
@@ -60,13 +69,18 @@ class AlarmDesk:
     def take(self, outcome: Outcome) -> tuple[Outcome, tuple[Alarm, ...]]:
         """Note what a tick changed, and close what stands here and nowhere else.
 
-        Returned are the outcome with what was closed, and the alarms that were raised or returned.
+        Returned are the outcome with what was closed, and the alarms that were raised or returned, or that the state
+        of the plant suppresses from now on, or no longer.
         """
         ghosts = self._ghosts(outcome) if outcome.ticks is not None else ()
         if ghosts:
             outcome = replace(outcome, anomalies=(*outcome.anomalies, *ghosts))
         self.untold.update(anomaly.id for anomaly in outcome.anomalies)
-        return outcome, self.log.record(outcome.anomalies)
+        changed = {alarm.anomaly.id: alarm for alarm in self.log.record(outcome.anomalies)}
+        self._suppressor.see(outcome.frame)
+        suppressed = {alarm.anomaly.id: alarm for alarm in self.log.suppress(self._suppressor.reason)}
+        self.untold.update(suppressed)
+        return outcome, tuple((changed | suppressed).values())
 
     def obey(self, order: AlarmOrder, t_ns: int) -> Alarm | None:
         """Do what an operator says; None where that changes nothing.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from control.anomaly.detector import FOREIGN, STANDING, UNCALIBRATED
-from fusion.alarms import Alarm, AlarmState
+from fusion.alarms import ASIDE, Alarm
 from fusion.daemon.seat import NO_MODEL
 from fusion.health import PlantState, SourceHealth, SourceState
 from fusion.inference import KNOWS_LITTLE
@@ -66,7 +66,7 @@ def patience_s(step_s: float) -> float:
 
 
 def _alarm(signs: Signs) -> str:
-    speaking = [a for a in signs.alarms if a.active and a.state(signs.t_ns) is not AlarmState.SHELVED]
+    speaking = [a for a in signs.alarms if a.active and a.state(signs.t_ns) not in ASIDE]
     if not speaking:
         return ""
     said = f"{len(speaking)} alarm{'s' if len(speaking) > 1 else ''}: " + ", ".join(name_of(a) for a in speaking)

@@ -227,12 +227,14 @@ class Daemon:
         """Put on the disk what a tick changed, then publish all of it."""
         with self._desk.telling(self._outlet.settled):
             outcome, changed = self._desk.take(outcome)
-            if outcome.anomalies or self._engine.notes != self._desk.notes:
+            if outcome.anomalies or changed or self._engine.notes != self._desk.notes:
                 await self._clerk.save()
             await self._work(self._outlet.outcome, outcome)
             if (advice := outcome.recommendation) is not None and advice.verdict is Verdict.ADVISE:
                 await self._clerk.kept("advice", id=advice.id, moves={m.signal: m.recommended for m in advice.moves})
             await self._clerk.tell(changed, outcome.frame.t_ns)
+            for alarm in changed:
+                await self._clerk.mark_called(alarm)
         if self._recorder is not None and (peaks := self._peaking.of(outcome, self._engine)) is not None:
             self._recorder.note(peaks)
         for anomaly in outcome.anomalies:

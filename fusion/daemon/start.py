@@ -55,7 +55,7 @@ def run(config: DaemonConfig) -> None:
 
     def build() -> Daemon:
         store = Store(Path(config.state), plant.name) if config.state else None
-        desk, memory = AlarmDesk(config.alarms, store), memory_of(config, plant)
+        desk, memory = AlarmDesk(config.alarms, store, plant), memory_of(config, plant)
         engine = None if checkpoint is None else resumed(config, checkpoint, desk, memory)
         if fleet is not None and memory is not None:
             recall(fleet, memory, config.memory_gap_s)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from itertools import zip_longest
 
-from fusion.alarms import AlarmState
+from fusion.alarms import ASIDE, AlarmState
 from fusion.dashboard import explain
 from fusion.dashboard.board import Board, exceeds
 from fusion.dashboard.look import PLAIN, Look
@@ -32,8 +32,9 @@ from fusion.publish.messages import AlarmOut, AnomalyMessage, BlameOut
 from fusion.records import AnomalyState
 
 SIGNALS_SHOWN = 6
+CALLED = {"fault": "a fault", "maintenance": "maintenance", "good": "normal"}
 WAITING_FLAGS = ("settling", "warming_up", "transition")
-RANK = (AlarmState.UNACKNOWLEDGED, AlarmState.ACKNOWLEDGED, AlarmState.RETURNED, AlarmState.SHELVED)
+RANK = (AlarmState.UNACKNOWLEDGED, AlarmState.ACKNOWLEDGED, AlarmState.RETURNED, *ASIDE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,11 @@ class Entry:
         return self.state is AlarmState.SHELVED
 
     @property
+    def aside(self) -> bool:
+        """Whether it calls nobody: put aside by an operator, or no alarm in this state of the plant."""
+        return self.state in ASIDE
+
+    @property
     def kind(self) -> str:
         """What kind of event it is."""
         return self.anomaly.kind if self.anomaly else self.alarm.kind if self.alarm else ""
@@ -63,7 +69,7 @@ class Entry:
 
 
 def entries(board: Board) -> list[Entry]:
-    """Every alarm that is not normal: those nobody has seen first, the shelved last, and the newest first in each."""
+    """Every alarm that is not normal: those nobody has seen first, what is put aside last, in each the newest first."""
     found = [_entry(board, key) for key in {**board.anomalies, **board.alarms}]
     listed = [entry for entry in found if entry.state is not AlarmState.NORMAL]
     return sorted(listed, key=lambda e: (RANK.index(e.state), -e.t_onset_ns))
@@ -79,6 +85,8 @@ def _state(alarm: AlarmOut | None, *, standing: bool) -> AlarmState:
     """State of an alarm; whether it stands is known from the anomalies, so that no message has to wait for another."""
     if alarm is not None and alarm.state == AlarmState.SHELVED:
         return AlarmState.SHELVED
+    if alarm is not None and alarm.state == AlarmState.SUPPRESSED:
+        return AlarmState.SUPPRESSED if standing else AlarmState.NORMAL
     seen = alarm is not None and alarm.t_acknowledged_ns is not None
     if standing:
         return AlarmState.ACKNOWLEDGED if seen else AlarmState.UNACKNOWLEDGED
@@ -120,6 +128,7 @@ def glyph(entry: Entry) -> str:
         AlarmState.ACKNOWLEDGED: ("seen", "alarm"),
         AlarmState.RETURNED: ("returned", "returned"),
         AlarmState.SHELVED: ("aside", "shelved"),
+        AlarmState.SUPPRESSED: ("aside", "suppressed"),
     }
     level, text = shape[entry.state]
     return f'<span class="badge {level}">{text}</span>'
@@ -156,6 +165,10 @@ def _life(board: Board, entry: Entry, look: Look) -> str:
         words.append("Returned, not yet seen")
     if alarm and alarm.accepted_by:
         words.append(f"Accepted as normal by {alarm.accepted_by}")
+    elif alarm and alarm.called:
+        words.append(f"Called {CALLED.get(alarm.called, alarm.called)} by {alarm.called_by}")
+    if alarm and alarm.suppressed_by:
+        words.append(f"No alarm while {alarm.suppressed_by}")
     return " - ".join(words)
 
 
@@ -221,7 +234,7 @@ def accused(board: Board, picked: str = "") -> dict[str, Accused]:
     blamed = [
         [(b.signal, _accused(board, e, b.signal)) for b in e.anomaly.top_signals]
         for e in listed
-        if e.anomaly and (e.id == picked if picked else e.standing and not e.shelved)
+        if e.anomaly and (e.id == picked if picked else e.standing and not e.aside)
     ]
     found: dict[str, Accused] = {}
     for rank in zip_longest(*blamed):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from nicegui import ui
 
-from fusion.alarms import OrderKind
+from fusion.alarms import ASIDE, OrderKind
 from fusion.dashboard import alarms
 from fusion.dashboard.access import Visit
 from fusion.dashboard.alarms import Entry
@@ -30,6 +30,8 @@ LABELS = {
     OrderKind.SHELVE: "Shelve 1 h",
     OrderKind.UNSHELVE: "Unshelve",
     OrderKind.NORMAL: "This is normal",
+    OrderKind.FAULT: "A fault",
+    OrderKind.MAINTENANCE: "Maintenance",
 }
 LOGOUT_BUTTON = '<form method="post" action="/logout"><button class="logout">Log out</button></form>'
 MORE_LABEL = "Expected, seen and why"
@@ -74,7 +76,7 @@ class Operator:
 
 
 class AlarmList:
-    """Cards of what is not normal, the shelved ones folded below, and what is over."""
+    """Cards of what is not normal, those that are put aside folded below, and what is over."""
 
     def __init__(self, board: Board, feed: Feed, operator: Operator, visit: Visit, pick: Callable[[str], None]) -> None:
         self._board = board
@@ -90,7 +92,7 @@ class AlarmList:
             with ui.element("details").classes("folded") as self._fold:
                 with ui.element("summary"):
                     self._count = ui.label("")
-                self._shelved = ui.element("div")
+                self._aside = ui.element("div")
             self._over = ui.html("", sanitize=False)
 
     def refresh(self, look: Look, old: bool = False) -> None:
@@ -104,13 +106,14 @@ class AlarmList:
             card = self._cards[entry.id]
             card.refresh(entry, self._visit.may_order, look, choice)
             card.unfold(place == 0 or look.picked == entry.id)
-        shelved = sum(entry.shelved for entry in listed)
-        self._fold.set_visibility(shelved > 0)
-        self._count.set_text(f"Shelved: {shelved}")
+        states = [entry.state for entry in listed]
+        aside = [f"{state.value}: {count}" for state in ASIDE if (count := states.count(state))]
+        self._fold.set_visibility(bool(aside))
+        self._count.set_text(", ".join(aside).capitalize())
 
     def _arrange(self, listed: list[Entry]) -> None:
         """Make, remove and move cards so that one that stays is the same element of the page."""
-        places = [(entry.id, entry.shelved) for entry in listed]
+        places = [(entry.id, entry.aside) for entry in listed]
         if places == self._places:
             return
         self._places = places
@@ -121,8 +124,8 @@ class AlarmList:
             if entry.id not in self._cards:
                 with self._open:
                     self._cards[entry.id] = _Card(self._board, entry.id, self._send, self._pick)
-            self._cards[entry.id].root.move(self._shelved if entry.shelved else self._open, rooms[entry.shelved])
-            rooms[entry.shelved] += 1
+            self._cards[entry.id].root.move(self._aside if entry.aside else self._open, rooms[entry.aside])
+            rooms[entry.aside] += 1
 
 
 class OperatorOrders:
@@ -245,6 +248,9 @@ def _possible(entry: Entry) -> set[OrderKind]:
         found.add(OrderKind.UNSHELVE)
     elif entry.standing:
         found.add(OrderKind.SHELVE)
-    if entry.standing and not (entry.alarm and entry.alarm.accepted_by):
+    if entry.alarm and entry.alarm.accepted_by:
+        return found
+    if entry.standing:
         found.add(OrderKind.NORMAL)
-    return found
+    called = entry.alarm.called if entry.alarm else ""
+    return found | {order for order in (OrderKind.FAULT, OrderKind.MAINTENANCE) if order.value != called}

@@ -36,7 +36,7 @@ SHAPES = {
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """The plant at a glance: ``alarms`` stand and are not shelved."""
+    """The plant at a glance: ``alarms`` stand and are not put aside."""
 
     state: PlantState
     reason: str
@@ -56,7 +56,7 @@ def glance(board: Board, broker: str = "") -> Glance:
     if blind := broker or silence(board) or _unsaid(board):
         return Glance(PlantState.NO_DATA, blind.partition(": ")[0])
     said = _said(board)
-    speaking = [entry for entry in entries(board) if entry.standing and not entry.shelved]
+    speaking = [entry for entry in entries(board) if entry.standing and not entry.aside]
     if speaking:
         first = min(speaking, key=lambda entry: entry.t_onset_ns)
         return Glance(PlantState.ALARM, headline(board, first.anomaly, first.kind), len(speaking))
@@ -125,6 +125,7 @@ def _reason(board: Board, now: Glance) -> str:
         (AlarmState.UNACKNOWLEDGED, "unacknowledged"),
         (AlarmState.RETURNED, "returned, not yet seen"),
         (AlarmState.SHELVED, "shelved"),
+        (AlarmState.SUPPRESSED, "suppressed"),
     ):
         if count := states.count(state):
             words.append(f"{count} {text}")

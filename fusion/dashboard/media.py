@@ -143,7 +143,7 @@ def _blamed(board: Board) -> dict[str, Place]:
     """What stands out of each medium that an open alarm blames."""
     found: dict[str, Place] = {}
     for entry in alarms.entries(board):
-        if entry.anomaly and entry.standing and not entry.shelved:
+        if entry.anomaly and entry.standing and not entry.aside:
             for blame in entry.anomaly.top_signals:
                 if blame.unit == SPREADS:
                     found.setdefault(blame.signal, place_of(board, blame))

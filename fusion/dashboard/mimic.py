@@ -79,7 +79,7 @@ def cells(board: Board) -> dict[str, Cell]:
     blamed = {
         blame.signal
         for entry in alarms.entries(board)
-        if entry.anomaly and entry.standing and not entry.shelved
+        if entry.anomaly and entry.standing and not entry.aside
         for blame in entry.anomaly.top_signals[:BLAMED]
     }
     signals = board.plant.signals if board.plant else ()

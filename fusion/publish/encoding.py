@@ -155,6 +155,9 @@ def alarm_out(alarm: Alarm, t_ns: int) -> AlarmOut:
         t_shelved_until_ns=alarm.shelved_until_ns,
         shelved_by=alarm.shelved_by,
         accepted_by=alarm.accepted_by,
+        called=str(alarm.called or ""),
+        called_by=alarm.called_by,
+        suppressed_by=alarm.suppressed_by,
     )
 
 

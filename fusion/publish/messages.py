@@ -72,7 +72,11 @@ class AnomalyMessage(Message, tag="fusion.anomaly/1", kw_only=True, frozen=True)
 
 
 class AlarmOut(msgspec.Struct, kw_only=True, frozen=True):
-    """What the operator did with the anomaly ``id``; ``state`` by ISA-18.2, times UTC nanoseconds."""
+    """What the operator did with the anomaly ``id``; ``state`` by ISA-18.2, times UTC nanoseconds.
+
+    ``called`` is what somebody said it was: fault, maintenance or good. ``suppressed_by`` is the state of the plant in
+    which it is no alarm.
+    """
 
     id: str
     state: str
@@ -85,6 +89,9 @@ class AlarmOut(msgspec.Struct, kw_only=True, frozen=True):
     t_shelved_until_ns: int | None = None
     shelved_by: str = ""
     accepted_by: str = ""
+    called: str = ""
+    called_by: str = ""
+    suppressed_by: str = ""
 
 
 class AlarmMessage(Message, tag="fusion.alarm/1", kw_only=True, frozen=True):

@@ -10,10 +10,10 @@ import json
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fusion.alarms import MarkKind, MarkOrder
+from fusion.alarms import Alarm, MarkKind, MarkOrder
 from fusion.errors import ConfigError
 from fusion.plain import decode, plain
 from fusion.recordings.recording import LAST_NS, MARKED, NORMAL, Event
@@ -77,6 +77,14 @@ def alarm_mark(anomaly: Anomaly) -> Mark:
         modalities=tuple(anomaly.by_modality),
         signals=tuple(blame.signal for blame in anomaly.top_signals),
     )
+
+
+def called_mark(alarm: Alarm) -> Mark | None:
+    """What somebody called an alarm as a mark of its time; None where nobody did."""
+    if alarm.called is None:
+        return None
+    name = f"alarm {alarm.anomaly.id}"
+    return replace(alarm_mark(alarm.anomaly), name=name, kind=alarm.called, end_ns=alarm.cleared_ns, by=alarm.called_by)
 
 
 def marks_of(text: str, place: str) -> dict[str, Mark]:
