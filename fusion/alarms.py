@@ -23,6 +23,17 @@ ASIDE = (AlarmState.SHELVED, AlarmState.SUPPRESSED)
 """States in which an alarm that stands calls nobody."""
 
 
+class Priority(StrEnum):
+    """How urgent an alarm is, the least first. Source: ISA-18.2."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+PRIORITIES = tuple(Priority)
+
+
 class OrderKind(StrEnum):
     """What an operator may do with an alarm, or say of it.
 
@@ -91,7 +102,7 @@ class Alarm:
     """One anomaly as the operator meets it: what was done with it, when, and by whom.
 
     ``called`` is what somebody said that it was. ``suppressed_by`` is the state of the plant in which it is no alarm,
-    "" where it is one.
+    "" where it is one. ``priority`` is the highest that it has had.
     """
 
     anomaly: Anomaly
@@ -105,6 +116,7 @@ class Alarm:
     called: MarkKind | None = None
     called_by: str = ""
     suppressed_by: str = ""
+    priority: Priority = Priority.LOW
 
     @property
     def active(self) -> bool:

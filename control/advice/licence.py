@@ -171,7 +171,8 @@ def _common_faults(skill: Mapping[str, Skill], config: LicenceConfig) -> list[st
         return ["no test with shuffled actions"]
     ratio = max(known)
     if not ratio >= config.least_shuffled:
-        return [f"shuffled actions raise the error by a factor of {ratio:.2f} only, {config.least_shuffled} needed"]
+        below = math.floor(100 * ratio) / 100 if math.isfinite(ratio) else ratio
+        return [f"shuffled actions raise the error by a factor of {below:.2f} only, {config.least_shuffled} needed"]
     return []
 
 

@@ -6,15 +6,15 @@ Decides nothing about the plant.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from control.anomaly.suppression import Suppression
-from fusion.alarms import Alarm, AlarmOrder, AlarmState, MarkKind, OrderKind
+from control.anomaly.rules import AlarmRules, Suppression, Urgency
+from fusion.alarms import PRIORITIES, Alarm, AlarmOrder, AlarmState, MarkKind, OrderKind
 from fusion.errors import ConfigError
 from fusion.records import NS_PER_S, Anomaly, AnomalyState
 
@@ -26,13 +26,14 @@ class AlarmConfig:
     """How many finished alarms are kept, how many of those are shown, and for how long one may be shelved at most.
 
     An alarm that stands is always kept and shown. Of the finished ones those that nobody acknowledged go last.
-    ``suppress`` says in which states of the plant what is no alarm.
+    ``suppress`` says in which states of the plant what is no alarm, ``priorities`` what is how urgent.
     """
 
     keep: int = 500
     shown: int = 100
     longest_shelf_s: float = 28_800.0
     suppress: list[Suppression] = field(default_factory=list)
+    priorities: list[Urgency] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Reject what keeps nothing."""
@@ -81,11 +82,16 @@ class AlarmLog:
         self._trim()
         return tuple(changed.values())
 
-    def suppress(self, reason: Callable[[Anomaly], str]) -> tuple[Alarm, ...]:
-        """Have those that stand be alarms or not, as their reasons say; returned are those that this has changed."""
-        found = {alarm.anomaly.id: reason(alarm.anomaly) for alarm in self.active}
-        changed = [key for key, why in found.items() if why != self._alarms[key].suppressed_by]
-        return tuple(self._change(key, suppressed_by=found[key]) for key in changed)
+    def judge(self, rules: AlarmRules) -> tuple[Alarm, ...]:
+        """Have those that stand be what the rules say; returned are those that this has changed."""
+        changed = []
+        for old in self.active:
+            priority = max(old.priority, rules.priority(old.anomaly), key=PRIORITIES.index)
+            new = replace(old, suppressed_by=rules.suppressed_by(old.anomaly), priority=priority)
+            if new != old:
+                self._alarms[old.anomaly.id] = new
+                changed.append(new)
+        return tuple(changed)
 
     def obey(self, order: AlarmOrder, t_ns: int) -> Alarm | None:
         """Do what an operator says; None where that changes nothing.

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from control.anomaly.alarms import AlarmConfig, AlarmLog
-from control.anomaly.suppression import Suppressor
+from control.anomaly.rules import AlarmRules
 from fusion.alarms import Alarm, AlarmOrder
 from fusion.daemon.store import Kept, Store
 from fusion.outcome import Outcome
@@ -23,7 +23,7 @@ class AlarmDesk:
     """The list and its copy in the store; without a store it lasts as long as the process.
 
     ``untold`` are the anomalies whose last change may not have reached an outbox yet. ``plant`` is needed where the
-    settings suppress alarms.
+    settings have rules for alarms.
 
     Raises:
         ConfigError: where they name what the plant does not have.
@@ -33,7 +33,7 @@ class AlarmDesk:
         self, config: AlarmConfig | None = None, store: Store | None = None, plant: Plant | None = None
     ) -> None:
         config = config or AlarmConfig()
-        self._suppressor = Suppressor(config.suppress, plant)
+        self._rules = AlarmRules(config.suppress, config.priorities, plant)
         kept = store.read(config) if store else Kept(alarms=AlarmLog(config))
         self.log, self.sequence, self.notes, self.flags = kept.alarms, kept.sequence, kept.notes, kept.flags
         self.untold, self._saved = set(kept.untold), kept.untold
@@ -69,18 +69,18 @@ class AlarmDesk:
     def take(self, outcome: Outcome) -> tuple[Outcome, tuple[Alarm, ...]]:
         """Note what a tick changed, and close what stands here and nowhere else.
 
-        Returned are the outcome with what was closed, and the alarms that were raised or returned, or that the state
-        of the plant suppresses from now on, or no longer.
+        Returned are the outcome with what was closed, and the alarms that were raised or returned, or of which
+        the rules say something else than before.
         """
         ghosts = self._ghosts(outcome) if outcome.ticks is not None else ()
         if ghosts:
             outcome = replace(outcome, anomalies=(*outcome.anomalies, *ghosts))
         self.untold.update(anomaly.id for anomaly in outcome.anomalies)
         changed = {alarm.anomaly.id: alarm for alarm in self.log.record(outcome.anomalies)}
-        self._suppressor.see(outcome.frame)
-        suppressed = {alarm.anomaly.id: alarm for alarm in self.log.suppress(self._suppressor.reason)}
-        self.untold.update(suppressed)
-        return outcome, tuple((changed | suppressed).values())
+        self._rules.see(outcome.frame)
+        judged = {alarm.anomaly.id: alarm for alarm in self.log.judge(self._rules)}
+        self.untold.update(judged)
+        return outcome, tuple((changed | judged).values())
 
     def obey(self, order: AlarmOrder, t_ns: int) -> Alarm | None:
         """Do what an operator says; None where that changes nothing.

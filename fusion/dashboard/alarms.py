@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from itertools import zip_longest
 
-from fusion.alarms import ASIDE, AlarmState
+from fusion.alarms import ASIDE, PRIORITIES, AlarmState, Priority
 from fusion.dashboard import explain
 from fusion.dashboard.board import Board, exceeds
 from fusion.dashboard.look import PLAIN, Look
@@ -58,6 +58,12 @@ class Entry:
         return self.state in ASIDE
 
     @property
+    def priority(self) -> Priority:
+        """How urgent it is; in between while the daemon has not said."""
+        said = self.alarm.priority if self.alarm else ""
+        return Priority(said) if said in PRIORITIES else Priority.MEDIUM
+
+    @property
     def kind(self) -> str:
         """What kind of event it is."""
         return self.anomaly.kind if self.anomaly else self.alarm.kind if self.alarm else ""
@@ -69,10 +75,10 @@ class Entry:
 
 
 def entries(board: Board) -> list[Entry]:
-    """Every alarm that is not normal: those nobody has seen first, what is put aside last, in each the newest first."""
+    """Every alarm that is not normal: those nobody has seen first, what is put aside last; in each the urgent first."""
     found = [_entry(board, key) for key in {**board.anomalies, **board.alarms}]
     listed = [entry for entry in found if entry.state is not AlarmState.NORMAL]
-    return sorted(listed, key=lambda e: (RANK.index(e.state), -e.t_onset_ns))
+    return sorted(listed, key=lambda e: (RANK.index(e.state), -PRIORITIES.index(e.priority), -e.t_onset_ns))
 
 
 def _entry(board: Board, key: str) -> Entry:
@@ -122,7 +128,7 @@ def body(board: Board, entry: Entry, look: Look) -> str:
 
 
 def glyph(entry: Entry) -> str:
-    """The state of an alarm as a shape with a word: filled while unacknowledged, hollow after."""
+    """The state of an alarm as a shape with a word, filled while unacknowledged, hollow after; and how urgent it is."""
     shape = {
         AlarmState.UNACKNOWLEDGED: ("bad", "new alarm"),
         AlarmState.ACKNOWLEDGED: ("seen", "alarm"),
@@ -131,7 +137,8 @@ def glyph(entry: Entry) -> str:
         AlarmState.SUPPRESSED: ("aside", "suppressed"),
     }
     level, text = shape[entry.state]
-    return f'<span class="badge {level}">{text}</span>'
+    urgency = f'<span class="priority {entry.priority}">{entry.priority}</span>' if entry.standing else ""
+    return f'<span class="badge {level}">{text}</span>{urgency}'
 
 
 def _since(board: Board, entry: Entry, look: Look) -> str:

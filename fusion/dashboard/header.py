@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from html import escape
 
-from fusion.alarms import AlarmState
+from fusion.alarms import PRIORITIES, AlarmState
 from fusion.dashboard.alarms import entries
 from fusion.dashboard.board import SILENT_AFTER_S, Board
 from fusion.dashboard.explain import headline
@@ -58,7 +58,7 @@ def glance(board: Board, broker: str = "") -> Glance:
     said = _said(board)
     speaking = [entry for entry in entries(board) if entry.standing and not entry.aside]
     if speaking:
-        first = min(speaking, key=lambda entry: entry.t_onset_ns)
+        first = min(speaking, key=lambda entry: (-PRIORITIES.index(entry.priority), entry.t_onset_ns))
         return Glance(PlantState.ALARM, headline(board, first.anomaly, first.kind), len(speaking))
     if said.state is PlantState.NORMAL and board.skipped_lately:
         return Glance(PlantState.DEGRADED, said.reason)

@@ -158,6 +158,7 @@ def alarm_out(alarm: Alarm, t_ns: int) -> AlarmOut:
         called=str(alarm.called or ""),
         called_by=alarm.called_by,
         suppressed_by=alarm.suppressed_by,
+        priority=str(alarm.priority),
     )
 
 

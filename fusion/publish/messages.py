@@ -75,7 +75,7 @@ class AlarmOut(msgspec.Struct, kw_only=True, frozen=True):
     """What the operator did with the anomaly ``id``; ``state`` by ISA-18.2, times UTC nanoseconds.
 
     ``called`` is what somebody said it was: fault, maintenance or good. ``suppressed_by`` is the state of the plant in
-    which it is no alarm.
+    which it is no alarm. ``priority`` is low, medium or high.
     """
 
     id: str
@@ -92,6 +92,7 @@ class AlarmOut(msgspec.Struct, kw_only=True, frozen=True):
     called: str = ""
     called_by: str = ""
     suppressed_by: str = ""
+    priority: str = ""
 
 
 class AlarmMessage(Message, tag="fusion.alarm/1", kw_only=True, frozen=True):

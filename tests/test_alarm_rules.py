@@ -1,4 +1,4 @@
-"""Alarms that a state of the plant makes meaningless: the rules, the list, and a daemon that follows them."""
+"""Rules of a site for its alarms: what is none in a state of the plant, what is how urgent, what they are called."""
 
 import asyncio
 import contextlib
@@ -11,8 +11,8 @@ from test_clock import Listening
 from wire_examples import health
 
 from control.anomaly.alarms import AlarmConfig, AlarmLog
-from control.anomaly.suppression import Suppression, Suppressor
-from fusion.alarms import AlarmOrder, AlarmState, MarkKind, OrderKind
+from control.anomaly.rules import AlarmRules, Suppression, Urgency
+from fusion.alarms import AlarmOrder, AlarmState, MarkKind, OrderKind, Priority
 from fusion.daemon import clerk
 from fusion.daemon.desk import AlarmDesk
 from fusion.daemon.service import Daemon
@@ -29,7 +29,7 @@ from fusion.publish.encoding import alarm_message, full_health
 from fusion.publish.messages import encode
 from fusion.recordings.marks import marks_of
 from fusion.recordings.recorder import MARKS, Recorder, RecorderConfig
-from fusion.records import AnomalyState, SignalBlame
+from fusion.records import AnomalyKind, AnomalyState, SignalBlame
 from models.ticks import TickBuilder
 
 S = 1_000_000_000
@@ -55,19 +55,19 @@ def at(t_s, **values):
 
 
 def test_a_rule_is_about_its_part_lasts_a_while_longer_and_a_bad_tag_suppresses_nothing():
-    rules = Suppressor([CLEANED], PLANT)
+    rules = AlarmRules([CLEANED], plant=PLANT)
     of_mill, of_silo = blamed("TT1"), blamed("LT9")
-    assert rules.reason(of_mill) == ""
+    assert rules.suppressed_by(of_mill) == ""
     rules.see(at(1, XS1=2.0))
-    assert rules.reason(of_mill) == "the mill is cleaned (XS1 is 0 or 2)"
-    assert rules.reason(of_silo) == ""
+    assert rules.suppressed_by(of_mill) == "the mill is cleaned (XS1 is 0 or 2)"
+    assert rules.suppressed_by(of_silo) == ""
     rules.see(at(6))
-    assert rules.reason(of_mill)
+    assert rules.suppressed_by(of_mill)
     rules.see(at(7))
-    assert rules.reason(of_mill) == ""
+    assert rules.suppressed_by(of_mill) == ""
     dead = at(8, XS1=0.0)
     rules.see(replace(dead, observed_S=dead.observed_S & False))
-    assert rules.reason(of_mill) == ""
+    assert rules.suppressed_by(of_mill) == ""
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,9 @@ def test_a_rule_is_about_its_part_lasts_a_while_longer_and_a_bad_tag_suppresses_
 )
 def test_states_are_values_or_sides_of_a_limit(rule, values, holds):
     for value, expected in zip(values, holds, strict=True):
-        rules = Suppressor([rule], PLANT)
+        rules = AlarmRules([rule], plant=PLANT)
         rules.see(at(1, IT1=value))
-        assert bool(rules.reason(blamed("TT1"))) is expected
+        assert bool(rules.suppressed_by(blamed("TT1"))) is expected
 
 
 @pytest.mark.parametrize(
@@ -111,22 +111,55 @@ def test_rules_are_read_from_the_configuration_of_the_daemon(tmp_path):
         "defaults: [daemon_schema, _self_]\nplant: p.yaml\nmodel: m\n"
         "alarms:\n  suppress:\n"
         "    - {tag: XS1, equals: [0, 2], equipment: [mill], after_s: 5, because: the mill is cleaned}\n"
+        "  priorities:\n    - {priority: high, signals: [TT1]}\n"
     )
-    assert load_daemon_config(file).alarms.suppress == [CLEANED]
+    read = load_daemon_config(file).alarms
+    assert (read.suppress, read.priorities) == ([CLEANED], [Urgency(priority=Priority.HIGH, signals=["TT1"])])
+    file.write_text(file.read_text().replace("high", "urgent"))
+    with pytest.raises(ConfigError, match="low, medium, high|alarms.priorities"):
+        load_daemon_config(file)
 
 
 def test_one_that_is_over_while_suppressed_is_over_and_one_that_stands_becomes_an_alarm():
-    log = AlarmLog()
+    log, rules = AlarmLog(), AlarmRules([CLEANED], plant=PLANT)
     log.record([blamed("TT1"), blamed("IT1", "mill-2")])
-    changed = log.suppress(lambda anomaly: "cleaned")
+    rules.see(at(2, XS1=0.0))
+    changed = log.judge(rules)
     assert [alarm.state(2 * S) for alarm in changed] == [AlarmState.SUPPRESSED] * 2
-    assert log.suppress(lambda anomaly: "cleaned") == ()
+    assert log.judge(rules) == ()
     (over,) = log.record([blamed("TT1", at_s=3, state=AnomalyState.CLEARED)])
     assert over.state(3 * S) is AlarmState.NORMAL
-    (risen,) = log.suppress(lambda anomaly: "")
-    assert (risen.anomaly.id, risen.state(4 * S)) == ("mill-2", AlarmState.UNACKNOWLEDGED)
+    rules.see(at(9))
+    (risen,) = log.judge(rules)
+    assert (risen.anomaly.id, risen.state(9 * S)) == ("mill-2", AlarmState.UNACKNOWLEDGED)
     again = AlarmLog.from_dict(log.to_dict())
     assert again.alarms == log.alarms
+
+
+def test_an_alarm_is_as_urgent_as_its_rule_says_else_by_its_kind_and_never_less_than_it_was():
+    hot = Urgency(priority=Priority.HIGH, signals=["TT1"])
+    log, rules = AlarmLog(), AlarmRules((), [hot, Urgency(priority=Priority.LOW, equipment=["mill"])], PLANT)
+    at_instrument = replace(blamed("LT9", "mill-3"), kind=AnomalyKind.SENSOR)
+    log.record([blamed("TT1"), blamed("IT1", "mill-2"), at_instrument, blamed("LT9", "mill-4")])
+    log.judge(rules)
+    assert [a.priority for a in log.alarms] == [Priority.HIGH, Priority.LOW, Priority.LOW, Priority.MEDIUM]
+    log.record(
+        [replace(blamed("IT1", at_s=2), state=AnomalyState.HELD), replace(at_instrument, kind=AnomalyKind.PROCESS)]
+    )
+    (changed,) = log.judge(rules)
+    assert (changed.anomaly.id, changed.priority) == ("mill-3", Priority.MEDIUM)
+    assert log.alarms[0].priority is Priority.HIGH
+
+
+def test_the_urgent_stand_first_on_the_page_and_say_so():
+    desk = AlarmDesk(AlarmConfig(priorities=[Urgency(priority=Priority.HIGH, signals=["TT1"])]), plant=PLANT)
+    desk.log.record([blamed("TT1"), replace(blamed("LT9", "mill-2", at_s=9), t_onset_ns=9 * S)])
+    desk.log.judge(desk._rules)
+    board = Board(PLANT, 900.0)
+    known = replace(health(), t_ns=10 * S, alarms=desk.log.alarms)
+    board.take("fusion/mill/v1/health", encode(full_health(known, PLANT)))
+    assert [(entry.id, entry.priority) for entry in entries(board)] == [("mill-1", "high"), ("mill-2", "medium")]
+    assert ">high<" in head(board, entries(board)[0], PLAIN)
 
 
 class Playing(Listening):
@@ -199,8 +232,8 @@ def test_what_an_operator_calls_an_alarm_is_a_mark_from_its_beginning_to_its_end
     desk.log.record([raised])
     playing.to_order = [replace(kim, order=OrderKind.FAULT), kim]
     lived(playing, {}, desk, recorder)
-    said = [alarm.called for alarm, _ in playing.alarms]
-    assert said[:2] == [MarkKind.MAINTENANCE, MarkKind.FAULT]
+    said = list(dict.fromkeys(alarm.called for alarm, _ in playing.alarms if alarm.called))
+    assert said == [MarkKind.MAINTENANCE, MarkKind.FAULT]
     file = tmp_path / MARKS
     mark = marks_of(file.read_text(), str(file))["alarm mill-1"]
     assert (mark.kind, mark.by, mark.onset_ns, mark.end_ns) == (MarkKind.FAULT, "kim", S, 35 * S)
@@ -213,8 +246,8 @@ def test_what_an_operator_calls_an_alarm_is_a_mark_from_its_beginning_to_its_end
 def test_the_page_puts_a_suppressed_alarm_aside_and_says_why(tmp_path):
     desk = AlarmDesk(AlarmConfig(suppress=[CLEANED]), plant=PLANT)
     desk.log.record([blamed("TT1")])
-    desk._suppressor.see(at(2, XS1=0.0))
-    (alarm,) = desk.log.suppress(desk._suppressor.reason)
+    desk._rules.see(at(2, XS1=0.0))
+    (alarm,) = desk.log.judge(desk._rules)
     board = Board(PLANT, 900.0)
     known = replace(health(), t_ns=2 * S, plant_state=PlantState.NORMAL, reason="", alarms=(alarm,))
     for topic, message in (("health", full_health(known, PLANT)), ("alarm", alarm_message(alarm, PLANT, 2 * S))):
