@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy.signal import lfilter
 
 from fusion.plant import Modality, Plant, Role, Signal
 from fusion.state import dump_state, load_state
@@ -76,6 +77,25 @@ def test_linear_relations_make_no_tables(core):
     none = Conditionals.fit(pieces, (), PLANT)
     assert none.tables == {"process": ()}
     assert not energy(none, core, ruled_run(50, slice(700, 800))).energy().any()
+
+
+def wandering_runs(seed, count=9, memory=9000):
+    """Pieces of one course: seven levels that wander for hours, each by itself."""
+    rng, ticks = np.random.default_rng(seed), count * TICKS
+    pushed = rng.normal(0, np.sqrt(2 / memory), (ticks, 7))
+    levels = lfilter([1.0], [1.0, 1 / memory - 1], pushed, axis=0) + rng.normal(0, 0.03, (ticks, 7))
+    names = [signal.name for signal in PLANT.signals]
+    for k in range(count):
+        part = slice(k * TICKS, (k + 1) * TICKS)
+        yield from_process_grid(
+            PLANT, np.arange(part.start + 1, part.stop + 1) * 10**9, dict(zip(names, levels[part].T, strict=True))
+        )
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_levels_that_wander_each_by_itself_make_no_tables(core, seed):
+    pieces = [read(core, run) for run in wandering_runs(seed)]
+    assert Conditionals.fit(pieces, (), PLANT).tables == {"process": ()}
 
 
 def test_a_camera_that_came_late_costs_the_tags_no_table(core):

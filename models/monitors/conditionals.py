@@ -279,9 +279,10 @@ def _edges(value: Floats) -> Floats:
 def _found(read: Sequence[tuple[Floats, Bools]], columns: Columns) -> list[tuple[Table, list[Floats]]]:
     """Tables that tell more of runs not seen, and their residuals there, [T] by run.
 
-    ``read`` are columns [T, C] of runs, and which are there.
+    ``read`` are columns [T, C] of runs in order of time, and which are there. What is not seen is another part of the
+    time: two levels that wander tell each other in the half hours between those that were seen, and in no others.
     """
-    fold = np.arange(len(read)) % FOLDS
+    fold = np.arange(len(read)) * FOLDS // max(len(read), 1)
     best = dict.fromkeys(range(len(columns.signal)), GAIN)
     made: dict[int, tuple[Table, list[Floats]]] = {}
     targets = np.flatnonzero(columns.told & (_unexplained(read, fold, columns) > WORTH))
