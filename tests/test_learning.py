@@ -311,13 +311,17 @@ def test_a_daily_model_is_due_by_the_last_one_whoever_ran_meanwhile_and_waits_fo
 ):
     started, now = [], [0.0]
     teacher = learner(tmp_path, monkeypatch, Process(0), started, lambda: now[0])
-    knowing(tmp_path, "0001", 90.0, ago_s=3700.0)
+    knowing(tmp_path, "0001", 4.0, ago_s=3700.0)
 
     async def life():
         await teacher.turn(True)
-        assert teacher.learning == "the next model is learned once 1.0 h of normal operation are recorded (0.0 now)"
+        assert teacher.learning == "the next model is learned once 2.0 h of normal operation are recorded (0.0 now)"
         write_recording(tmp_path / "20260101T000000Z", SMALL, small_values(0, 3700), START_S)
         now[0] = LOOK_EVERY_S
+        await teacher.turn(True)
+        assert not started
+        write_recording(tmp_path / "20260101T010200Z", SMALL, small_values(1, 3700), START_S + 3720)
+        now[0] = 2 * LOOK_EVERY_S
         await teacher.turn(True)
         assert "seconds=600" in started[0]
 

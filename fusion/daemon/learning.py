@@ -31,6 +31,7 @@ NICE = 15  # of the process, however low the daemon's own priority is
 SAID_BYTES = 4096
 CLOSED_FORM = "steps=0"
 LOOK_EVERY_S, TRY_AGAIN_S = 60.0, 900.0  # whether another model is due, and after a failure
+LEAST_SHARE = 0.5  # of what the last model knew, for the next
 FIRST_TICKS, FIRST_S = 2700, 900.0  # what a training cuts into its parts, and some that is lost at the cuts
 
 
@@ -119,14 +120,16 @@ class Learner:
     def _due(self) -> str:
         """How the model is trained that is due, "" while none is; ``learning`` says when the next one will be.
 
-        The last that was learned counts, whether it was taken or not, and whoever ran meanwhile.
+        The last that was learned counts, whether it was taken or not, and whoever ran meanwhile. Of much less than that
+        one knew none is learned: it would raise no more often, and find less.
         """
         last = self._store.last()
         if last is None:
             return ""
         left_h = self._config.every_h - (CLOCK.now_ns() - last.t_ns) / 3.6e12
         daily = left_h <= 0
-        enough_h = first_hours(self._config, self._recorder.plant) if daily else 2 * last.hours
+        least_h = max(first_hours(self._config, self._recorder.plant), LEAST_SHARE * last.hours)
+        enough_h = least_h if daily else 2 * last.hours
         self._next = "" if daily else f"the next model is learned in {left_h:.1f} h"
         if enough_h > self._config.every_h and not daily:
             return ""
