@@ -76,9 +76,9 @@ def test_many_tags_are_fitted_on_halves_and_all_ticks_judged_all_the_same(runs, 
     assert sum(map(len, found)) == sum(map(len, runs))
 
 
-def test_an_hour_that_calibrates_is_enough(runs, model):
-    hour = dataclasses.replace(runs[0], t_ns=runs[0].t_ns[0] + np.arange(1200) * round(ENOUGH_H * 3.1e9))
-    assert crossed(model, Split(training=runs, calibration=[hour]), TrainConfig()) == []
+def test_hours_that_calibrate_are_enough(runs, model):
+    hours = dataclasses.replace(runs[0], t_ns=runs[0].t_ns[0] + np.arange(1200) * round(ENOUGH_H * 3.1e9))
+    assert crossed(model, Split(training=runs, calibration=[hours]), TrainConfig()) == []
 
 
 def test_runs_too_short_to_learn_from_set_no_limits(model):

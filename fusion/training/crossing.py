@@ -1,10 +1,11 @@
 """Limits from more ticks than calibrate: each part of what was fitted on, judged by monitors that have not seen it.
 
-Of many short runs, or of a first hour, little is left to calibrate, and a tail read from minutes is a guess. Monitors
-in closed form cost seconds, so that those of each fold are fitted on the others. What they say of a part they have not
-seen is, if anything, stronger than what the model says that was fitted on all. Many runs are left out whole; of few,
-which may be one stream, a quarter of the time, judged in the course of its run; of many tags, whose fits cost minutes,
-half of it. Shape letters: T ticks, E energies.
+Of many short runs, or of a first half day, little is left to calibrate, and a tail read from an hour knows the levels
+of that hour. Monitors in closed form cost seconds, so that those of each fold are fitted on the others. What they say
+of a part they have not seen is, if anything, stronger than what the model says that was fitted on all. Many runs are
+left out whole; of few, which may be one stream, a quarter of the time, judged in the course of its run; of many tags,
+whose fits cost minutes, half of it.
+Shape letters: T ticks, E energies.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from models.scaling import MANY_TAGS, Floats
 from models.ticks import Ticks
 
 FOLDS, FOLDS_OF_MANY = 4, 2
-ENOUGH_H = 1.0  # of runs that calibrate: then they are enough
+ENOUGH_H = 4.0  # of runs that calibrate: then they are enough
 LEAST_TICKS = 2 * WARM_UP_TICKS + 1  # of a run that monitors are fitted on
 
 
