@@ -22,6 +22,7 @@ from control.advice.licence import Level, Licence
 from control.anomaly.calibration import STRANGE, Calibration
 from control.anomaly.detector import Detector, DetectorConfig
 from control.anomaly.evidence import Contributions
+from fusion.accepted import Accepted
 from fusion.checkpoint import Checkpoint
 from fusion.continuity import WARMING_UP, Continuity
 from fusion.errors import CheckpointError, ConfigError, ModelError
@@ -32,7 +33,7 @@ from fusion.plant import Plant
 from fusion.prospects import Prospect, Question, Refusal, refused
 from fusion.records import NS_PER_S, Anomaly, Answer, Energy, Forecast, Frame, Recommendation
 from fusion.state import load_state
-from models.monitors.relief import FIRST_TICKS
+from models.monitors.relief import ACCEPTED_TICKS, FIRST_TICKS
 from models.monitors.residual import WARM_UP_TICKS
 from models.plant_model import ModelState, PlantModel, Seen
 from models.ticks import TickBuilder, Ticks
@@ -115,6 +116,8 @@ class Engine:
         self._missing: tuple[str, ...] = ()
         self._last_action: NDArray[np.float64] | None = None
         self._settling_until_ns = 0
+        lasting_ns = round(ACCEPTED_TICKS * self.plant.step_s * NS_PER_S)
+        self._accepted = Accepted(self.calibration, len(self.model.monitors.energies), lasting_ns)
         self._stream = Continuity(self.plant, self.calibration.energies)
         self.flags: tuple[str, ...] = ()
 
@@ -227,7 +230,9 @@ class Engine:
                 seen=np.concatenate([tick.tags[-1], np.full(len(self.model.signals) - tick.tags.shape[1], np.nan)]),
                 where=seen.where,
             )
-        return self.detector.step(frame.t_ns, self._stream.trusted(seen.energies, frame.t_ns), evidence, self.flags)
+        energies = self._stream.trusted(seen.energies, frame.t_ns)
+        self._accepted.watch(frame.t_ns, energies, self._state.carry.local.relief)
+        return self.detector.step(frame.t_ns, energies, evidence, self.flags)
 
     def _present(self) -> Present:
         if self._seen is None:
@@ -268,12 +273,14 @@ class Engine:
         if not self._state.ready:
             return None, None
         judged = not self._warming_up()
-        return self.outlook.look(self.model.world(self._state), frame, self.detector.open, judged)
+        world, accepted = self.model.world(self._state), self._accepted.stands(frame.t_ns)
+        return self.outlook.look(world, frame, self.detector.open, judged=judged, accepted=accepted)
 
     def accept(self, anomaly_id: str) -> bool:
         """Take what an event shows for how the plant is from now on; False where it does not stand."""
         own = self.detector.own(anomaly_id)
         self.model.accept(own, self._state)
+        self._accepted.add(own)
         return bool(own.any())
 
     @property
@@ -287,6 +294,7 @@ class Engine:
         """Take up what was accepted before a restart; energies that there are no more do not count."""
         monitored = self.calibration.names[: len(self.model.monitors.energies)]
         self._state.carry.local.relief = np.array([accepted.get(name, 1.0) for name in monitored])
+        self._accepted.add(self._state.carry.local.relief > 1.0)
 
     def answer(self, answer: Answer) -> None:
         """Take what the operator, or a verifier, says of a recommendation."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from fusion.records import Move
+from fusion.records import AdviceKind, Move
 
 
 class EntryState(StrEnum):
@@ -42,6 +42,7 @@ class Entry:
     gain: float
     gain_low: float
     gain_high: float
+    kind: AdviceKind = AdviceKind.PLAN
     state: EntryState = EntryState.OPEN
     by: str = ""
     reason: str = ""

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from control.advice.advisor import Advisor, AdvisorConfig, Situation
+from control.advice.advisor import Advisor, AdvisorConfig
 from control.advice.drift import BandWatch
 from control.advice.ledger import Ledger
 from control.advice.licence import Level, Licence
 from control.advice.planner import Planner
 from control.advice.prospect import foresee
+from control.advice.situation import Situation
 from fusion.errors import ConfigError, ModelError
 from fusion.plant import Plant, Role
 from fusion.prospects import Prospect, Question, Refusal, refused
@@ -110,13 +111,13 @@ class Outlook:
 
     @torch.no_grad()
     def look(
-        self, world: PresentWorld, frame: Frame, anomalies: Sequence[Anomaly], judged: bool
+        self, world: PresentWorld, frame: Frame, anomalies: Sequence[Anomaly], *, judged: bool, accepted: bool
     ) -> tuple[Forecast | None, Recommendation | None]:
-        """What is due at a tick; what nobody has ``judged`` yet is not to be moved."""
+        """What is due at a tick: nothing is moved that nobody has ``judged``, or only ``accepted`` as it now is."""
         due = self._due("forecast", frame.t_ns, self._cadence.forecast_every_s)
         forecast = self._forecast(world, frame.t_ns) if due else None
         due = judged and self._due("advice", frame.t_ns, self._cadence.advise_every_s)
-        return forecast, self._advice(world, frame, anomalies) if due else None
+        return forecast, self._advice(world, frame, anomalies, accepted) if due else None
 
     def _due(self, what: str, t_ns: int, every_s: float) -> bool:
         if t_ns < self._due_ns[what]:
@@ -140,7 +141,9 @@ class Outlook:
             self._bands.foretell(forecast)
         return forecast
 
-    def _advice(self, world: PresentWorld, frame: Frame, anomalies: Sequence[Anomaly]) -> Recommendation | None:
+    def _advice(
+        self, world: PresentWorld, frame: Frame, anomalies: Sequence[Anomaly], accepted: bool
+    ) -> Recommendation | None:
         if self._advisor is None:
             planner = Planner(self._config.planner, self._plant, world)
             self._advisor = Advisor(self._config, self._plant, planner, self.licence, self._model_id, self._clock_ns)
@@ -151,6 +154,8 @@ class Outlook:
             stale=frame.missing,
             available=available(self._plant, frame),
             hands_off=not self._cadence.advise,
+            accepted=accepted,
+            given=self.ledger.entries,
         )
         news = self._advisor.advise(world, situation)
         if news is not None and news.verdict is Verdict.ADVISE:

@@ -244,6 +244,13 @@ class Verdict(StrEnum):
     HOLD = "hold"
 
 
+class AdviceKind(StrEnum):
+    """What moves rest on: a plan, or that the values they return to are those from before own advice."""
+
+    PLAN = "plan"
+    RETURN = "return"
+
+
 class HoldReason(StrEnum):
     """Why there is no advice; the list is fixed so that a control system can act on it."""
 
@@ -277,7 +284,7 @@ class Recommendation:
 
     ``gain`` is the expected saving against doing nothing with its 90 % interval ``gain_low .. gain_high``, in the
     objective's unit. ``requires`` lists conditions such as loop modes; ``rollback`` the values to return to. ``mode``
-    is "supervised" where it may be followed without being accepted.
+    is "supervised" where it may be followed without being accepted. Of ``kind`` "return" it takes own moves back.
     """
 
     id: str
@@ -299,6 +306,7 @@ class Recommendation:
     model_id: str
     plant_fingerprint: str
     mode: str = "advise"
+    kind: AdviceKind = AdviceKind.PLAN
     requires: tuple[str, ...] = ()
     rollback: Mapping[str, float] = field(default_factory=dict)
 

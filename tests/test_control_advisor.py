@@ -4,9 +4,10 @@ import pytest
 import torch
 from control_worlds import LinearWorld, small_plant
 
-from control.advice.advisor import Advisor, AdvisorConfig, Situation
+from control.advice.advisor import Advisor, AdvisorConfig
 from control.advice.licence import Level, Licence, SignalLicence
 from control.advice.planner import Planner, PlannerConfig
+from control.advice.situation import Situation
 from fusion.errors import ConfigError
 from fusion.records import Anomaly, AnomalyKind, AnomalyState, Answer, AnswerKind, HoldReason, SignalBlame, Verdict
 from fusion.targets import Target

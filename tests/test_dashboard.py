@@ -21,7 +21,7 @@ from fusion.mqtt.broker import Broker
 from fusion.plant import Plant, Role, Signal
 from fusion.publish.encoding import alarm_message, anomaly_message, bare_health, health_message, to_message
 from fusion.publish.messages import BlameOut, Delivery, encode
-from fusion.records import NS_PER_S, AnomalyState, HoldReason, Verdict
+from fusion.records import NS_PER_S, AdviceKind, AnomalyState, HoldReason, Verdict
 from tests.grid_runs import frame_of
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
@@ -410,6 +410,16 @@ def test_hold_is_shown_with_its_reason_in_words():
     assert "HOLD" in text
     assert "an anomaly is open" in text
     assert all(reason in words.HOLD_TEXTS for reason in HoldReason)
+
+
+def test_moves_that_are_taken_back_are_shown_with_why_and_without_a_saving():
+    given = replace(STORY.advice(0), kind=AdviceKind.RETURN, text="Take own moves back, because")
+    text = panels.recommendation(told(given))
+    assert "RETURN" in text
+    assert "Take own moves back, because" in text
+    assert "saves about" not in text
+    assert "TIC101.SP" in text
+    assert "saves about" in panels.recommendation(told(STORY.advice(0)))
 
 
 def test_text_from_the_wire_cannot_become_markup():

@@ -16,11 +16,12 @@ from mosquitto import Mosquitto, needs_broker
 from test_prospect import Foreseeing, running
 from wire_examples import until
 
-from control.advice.advisor import Advisor, AdvisorConfig, Situation
+from control.advice.advisor import Advisor, AdvisorConfig
 from control.advice.ledger import KEPT, Ledger
 from control.advice.licence import Level, Licence, SignalLicence
 from control.advice.objective import ObjectiveConfig
 from control.advice.planner import Planner
+from control.advice.situation import Situation
 from fusion.daemon import start
 from fusion.daemon.follower import Follower, Heard
 from fusion.errors import ConfigError

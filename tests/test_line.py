@@ -26,7 +26,7 @@ from fusion.outlook import Cadence
 from fusion.plant import Modality, Role
 from fusion.plant_file import dump_plant, load_plant
 from fusion.recordings.recording import Recording
-from fusion.records import NS_PER_S, AnomalyState, HoldReason, Origin, Verdict
+from fusion.records import NS_PER_S, AdviceKind, AnomalyKind, AnomalyState, HoldReason, Origin, Verdict
 from fusion.timeline.history import frames
 
 ROOT = Path(__file__).parent.parent
@@ -109,6 +109,27 @@ def test_advice_on_a_tick_that_is_old_by_the_clock_is_withheld(model, slipping):
     advice = engine.step(last).recommendation
     assert (advice.verdict, advice.reason) == (Verdict.HOLD, HoldReason.STALE_DATA)
     assert "more than 5 s old" in advice.text
+
+
+def test_what_is_accepted_as_normal_is_no_ground_for_advice_while_it_stands(model, slipping):
+    engine = Engine(load_checkpoint(model, PLANT), cadence=Cadence(advise_every_s=1))
+    granted = {s.name: SignalLicence(signal=s.name, level=Level.ADVISE) for s in PLANT.actions}
+    engine.outlook.licence = Licence(signals=granted)
+    accepted_ns, before, after = None, [], []
+    for frame in frames(Recording(slipping)):
+        outcome = engine.step(frame)
+        process = [a for a in outcome.open_anomalies if a.kind is AnomalyKind.PROCESS]
+        if accepted_ns is None and process and frame.t_ns - process[0].t_ns > 5e9:
+            assert engine.accept(process[0].id)
+            accepted_ns = frame.t_ns
+        said = after if accepted_ns is not None and not outcome.open_anomalies else before
+        if engine.outlook._advisor is not None:
+            said.append(engine.outlook._advisor.said)
+    assert after
+    texts = {said.text for said in after if said.reason is HoldReason.OUT_OF_REGION}
+    assert any("accepted as normal" in text for text in texts)
+    assert not [said for said in after if said.verdict is Verdict.ADVISE and said.kind is AdviceKind.PLAN]
+    assert not any("accepted as normal" in said.text for said in before)
 
 
 def test_nothing_is_judged_or_advised_while_it_warms_up(spoken):

@@ -12,10 +12,11 @@ from control_worlds import LinearWorld, small_plant
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from control.advice.advisor import Advisor, AdvisorConfig, Situation
+from control.advice.advisor import Advisor, AdvisorConfig
 from control.advice.constraints import ConstraintConfig, MoveBox, clamp_move
 from control.advice.licence import Level, Licence, SignalLicence
 from control.advice.planner import Planner, PlannerConfig
+from control.advice.situation import Situation
 from fusion.errors import ConfigError, ModelError
 from fusion.publish.encoding import to_message
 from fusion.records import (

@@ -9,13 +9,14 @@ import torch
 import yaml
 from control_worlds import HORIZON_S, LinearWorld, small_plant
 
-from control.advice.advisor import Advisor, AdvisorConfig, Situation
+from control.advice.advisor import Advisor, AdvisorConfig
 from control.advice.constraints import ConstraintConfig
 from control.advice.ledger import Ledger
 from control.advice.licence import Level, Licence, SignalLicence
 from control.advice.objective import ObjectiveConfig
 from control.advice.planner import Planner, PlannerConfig
 from control.advice.prospect import foresee
+from control.advice.situation import Situation
 from fusion.clock import iso_time
 from fusion.errors import ConfigError
 from fusion.plant import plant_to_dict

@@ -6,24 +6,26 @@ anomaly, no licence, rate limit; then model failure, trained region, constraints
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from torch import Tensor
+import torch
 
-from control.advice.constraints import clamp_move
 from control.advice.drift import DriftConfig
 from control.advice.licence import Level, Licence
+from control.advice.moves import outside, worth_sending
 from control.advice.planner import Plan, Planner, PlannerConfig
 from control.advice.prospect import forecast_of
+from control.advice.retreat import before_advice
+from control.advice.situation import Situation
 from control.advice.world import World
 from fusion.clock import iso_time
 from fusion.errors import ConfigError, ModelError
 from fusion.plant import Plant
 from fusion.records import (
     NS_PER_S,
+    AdviceKind,
     Anomaly,
     AnomalyKind,
     AnomalyState,
@@ -82,25 +84,12 @@ class AdvisorConfig:
             raise ConfigError("advisor: per_hour >= 1, stale_share in [0, 1], deadband and least_gain >= 0 expected")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Situation:
-    """What else the advisor must know at a tick: open anomalies, stale signals, the operator's mode.
-
-    ``available`` says of a manipulated signal whether its loop takes a setpoint now; one not named does.
-    """
-
-    t_ns: int
-    anomalies: tuple[Anomaly, ...] = ()
-    stale: tuple[str, ...] = ()
-    available: Mapping[str, bool] = field(default_factory=dict)
-    hands_off: bool = False
-
-
 @dataclass(frozen=True, slots=True)
 class _Hold:
     reason: HoldReason
     text: str
     plan: Plan | None = None
+    astray: bool = False  # the model may not be right of the plant as it is now
 
 
 class Advisor:
@@ -130,6 +119,7 @@ class Advisor:
         self._issued_ns: deque[int] = deque(maxlen=config.per_hour)
         self._quiet_until_ns = 0
         self._planned_ns: int | None = None
+        self._returned_ns = -self._ahead_ns
 
     def advise(self, world: World | None, situation: Situation) -> Recommendation | None:
         """What is new to be said at a tick, None while what was ``said`` last stands; no ``world``: no forecast."""
@@ -141,15 +131,20 @@ class Advisor:
     def _standing(self, world: World | None, situation: Situation) -> Recommendation:
         """ADVISE or HOLD, the one said before where it still stands."""
         hold = self._forbidden(situation)
-        if hold is not None:
-            self._advice = None
-            return self._held(hold, world, situation)
-        if self._stands(world, situation) and self._advice is not None:
+        back = hold is not None and hold.astray and self._advice is not None and self._advice.kind is AdviceKind.RETURN
+        if (hold is None or back) and self._stands(world, situation) and self._advice is not None:
             return self._advice
         self._advice = None
+        if hold is not None:
+            return self._said(self._returned(hold, world, situation), world, situation)
         silent = not self._free(situation, Level.ADVISE)
         soon = None if silent else self._too_often(situation.t_ns)
         found = soon or self._planned(world, situation, silent=silent)
+        if isinstance(found, _Hold):
+            found = self._returned(found, world, situation)
+        return self._said(found, world, situation)
+
+    def _said(self, found: Recommendation | _Hold, world: World | None, situation: Situation) -> Recommendation:
         return self._held(found, world, situation) if isinstance(found, _Hold) else found
 
     def answer(self, answer: Answer, t_ns: int) -> bool:
@@ -179,7 +174,9 @@ class Advisor:
             return _Hold(HoldReason.OPERATOR_MODE, "no licensed loop takes a setpoint now")
         touching = [a for a in situation.anomalies if self._touches(a)]
         if touching:
-            return _Hold(HoldReason.ANOMALY, f"open anomaly {touching[0].id} ({touching[0].kind.value})")
+            astray = any(a.kind is not AnomalyKind.SENSOR for a in touching)
+            text = f"open anomaly {touching[0].id} ({touching[0].kind.value})"
+            return _Hold(HoldReason.ANOMALY, text, astray=astray)
         if not licensed:
             why = next((r for s in self.licence.signals.values() for r in s.reasons), "the model has no licence")
             return _Hold(HoldReason.NO_LICENCE, f"the model may only observe: {why}")
@@ -213,9 +210,9 @@ class Advisor:
         allowed = [n for n in self.licence.allowed(level) if n in self._planner.box.names]
         return tuple(n for n in allowed if situation.available.get(n, True))
 
-    def _too_often(self, t_ns: int) -> _Hold | None:
+    def _too_often(self, t_ns: int, not_before_ns: int = 0) -> _Hold | None:
         config, issued = self._config, self._issued_ns
-        wait_ns = self._quiet_until_ns - t_ns
+        wait_ns = max(self._quiet_until_ns, not_before_ns) - t_ns
         if issued:
             wait_ns = max(wait_ns, issued[-1] + round(config.interval_s * NS_PER_S) - t_ns)
         if len(issued) == config.per_hour:
@@ -249,10 +246,11 @@ class Advisor:
         if world is None:
             return _Hold(HoldReason.MODEL_FAILED, "the model gave no forecast")
         free = self._free(situation, Level.SHADOW if silent else Level.ADVISE)
-        if outside := self._outside(world, free):
-            free = tuple(name for name in free if name not in outside)
-        if outside and not free:
-            return _Hold(HoldReason.CONSTRAINT, "; ".join(outside.values()))
+        now = self._now(world)
+        if astray := outside(self._plant, now, free, self._config.deadband):
+            free = tuple(name for name in free if name not in astray)
+        if astray and not free:
+            return _Hold(HoldReason.CONSTRAINT, "; ".join(astray.values()))
         try:
             plan = self._planner.plan(world, free, self._since_plan_s(situation.t_ns), t_ns=situation.t_ns)
         except ModelError as error:
@@ -262,12 +260,18 @@ class Advisor:
             return _Hold(HoldReason.NO_LICENCE, f"in shadow: the plan is recorded, not spoken{why}", plan)
         if max(plan.support, plan.baseline_support) > 1:
             text = f"the state is at {max(plan.support, plan.baseline_support):.1f} of the limit of the trained region"
-            return _Hold(HoldReason.OUT_OF_REGION, text, plan)
+            return _Hold(HoldReason.OUT_OF_REGION, text, plan, astray=plan.baseline_support > 1)
+        if situation.accepted:
+            text = "what was accepted as normal still stands, and the model was not trained on it"
+            return _Hold(HoldReason.OUT_OF_REGION, text, plan, astray=True)
         relief = plan.baseline_violation > _KEPT and plan.violation <= _RELIEF * plan.baseline_violation
+        if not relief and (soon := self._too_often(situation.t_ns, self._returned_ns + self._ahead_ns)):
+            return soon
         if plan.violation > _KEPT and not relief:
             text = "no allowed move keeps the limits with their back-off"
             return _Hold(HoldReason.CONSTRAINT, text, plan)
-        moves = self._moves(plan, world.current_action, free)
+        target = dict(zip(now, plan.target.tolist(), strict=True))
+        moves = self._moves(now, {name: target[name] for name in free})
         if not moves:
             return _Hold(HoldReason.SMALL_GAIN, "no move is worth making", plan)
         if not relief and (plan.gain_low <= 0 or plan.gain < self._config.least_gain):
@@ -275,58 +279,67 @@ class Advisor:
             return _Hold(HoldReason.SMALL_GAIN, text, plan)
         return self._advised(plan, moves, world, situation)
 
-    def _outside(self, world: World, free: Collection[str]) -> dict[str, str]:
-        """Free signals that stand outside their range, in words: nobody has said where they may go from there."""
-        found = {}
-        for name, value in zip(self._planner.box.names, world.current_action.tolist(), strict=True):
-            signal = self._plant.by_name[name]
-            if name in free and signal.low is not None and signal.high is not None:
-                near = self._config.deadband * (signal.high - signal.low)
-                if not signal.low - near <= value <= signal.high + near:
-                    found[name] = f"{name} stands at {value:.4g}, outside its range {signal.low:g} to {signal.high:g}"
-        return found
-
     def _since_plan_s(self, t_ns: int) -> float:
         before, self._planned_ns = self._planned_ns, t_ns
         return 0.0 if before is None else max(t_ns - before, 0) / NS_PER_S
 
-    def _moves(self, plan: Plan, current_A: Tensor, free: Collection[str]) -> tuple[Move, ...]:
-        """Moves worth sending; each value is rounded to a thousandth of its range and clamped last."""
-        found = []
-        pairs = zip(self._planner.box.names, current_A.tolist(), plan.target.tolist(), strict=True)
-        for name, current, target in pairs:
-            signal = self._plant.by_name[name]
-            if name not in free or signal.low is None or signal.high is None or signal.max_rate is None:
-                continue
-            span = signal.high - signal.low
-            digits = max(0, math.ceil(-math.log10(span / 1000)))
-            value = clamp_move(signal, current, round(target, digits), self._config.planner.constraints)
-            if abs(value - current) < self._config.deadband * span:
-                continue
-            found.append(
-                Move(
-                    signal=name,
-                    current=current,
-                    recommended=value,
-                    unit=signal.unit,
-                    low=signal.low,
-                    high=signal.high,
-                    rate=signal.max_rate,
-                )
-            )
-        return tuple(found)
+    def _moves(self, now: Mapping[str, float], aims: Mapping[str, float]) -> tuple[Move, ...]:
+        """Moves to aims that are worth sending."""
+        config = self._config
+        return worth_sending(self._plant, now, aims, config.deadband, config.planner.constraints)
+
+    @property
+    def _ahead_ns(self) -> int:
+        """How far plans look ahead."""
+        return round(self._planner.ahead_s * NS_PER_S)
+
+    def _now(self, world: World) -> dict[str, float]:
+        """Present values of what may be moved, by name."""
+        return dict(zip(self._planner.box.names, world.current_action.tolist(), strict=True))
+
+    # --- own moves taken back
+
+    def _returned(self, hold: _Hold, world: World | None, situation: Situation) -> Recommendation | _Hold:
+        """Advice to take own moves back, where the model is out of its depth while they still take effect.
+
+        The model has no say in where to, only against it: not where it sees a limit come nearer by it.
+        """
+        if world is None or not hold.astray:
+            return hold
+        now, config = self._now(world), self._config
+        near = dict(zip(now, (config.deadband * self._planner.box.span).tolist(), strict=True))
+        since_ns = situation.t_ns - self._ahead_ns
+        aims = before_advice(situation.given, since_ns, now, near)
+        free = set(self._free(situation, Level.ADVISE)) - set(outside(self._plant, now, aims, config.deadband))
+        moves = self._moves(now, {name: aim for name, aim in aims.items() if name in free})
+        if not moves or self._too_often(situation.t_ns):
+            return hold
+        target = now | {move.signal: move.recommended for move in moves}
+        try:
+            plan = self._planner.weigh(world, torch.tensor([target[name] for name in now]), situation.t_ns)
+        except ModelError:
+            return hold
+        if plan.violation > plan.baseline_violation + _KEPT:
+            return replace(hold, text=f"{hold.text}; to take own moves back would come nearer to a limit")
+        self._returned_ns = situation.t_ns
+        return self._advised(plan, moves, world, situation, because=hold.text)
 
     # --- the answer
 
-    def _advised(self, plan: Plan, moves: tuple[Move, ...], world: World, situation: Situation) -> Recommendation:
+    def _advised(
+        self, plan: Plan, moves: tuple[Move, ...], world: World, situation: Situation, *, because: str = ""
+    ) -> Recommendation:
+        """Moves of a plan, or back to where they were ``because`` of something; that is never followed unasked."""
         said = ", ".join(f"{m.signal} {m.current:.4g} -> {m.recommended:.4g} {m.unit}" for m in moves)
         expects = f"expected gain {plan.gain:.3g} per hour ({plan.gain_low:.3g} .. {plan.gain_high:.3g})"
         limits = f"; limited by {', '.join(plan.binding)}" if plan.binding else ""
-        rest = self._record(Verdict.ADVISE, None, f"Move {said}; {expects}{limits}", world, situation, plan)
+        text = f"Take own moves back, {said}: {because}" if because else f"Move {said}; {expects}{limits}"
+        rest = self._record(Verdict.ADVISE, None, text, world, situation, plan)
         self._advice = replace(
             rest,
             moves=moves,
-            mode=self._mode(moves, situation).value,
+            mode=(Level.ADVISE if because else self._mode(moves, situation)).value,
+            kind=AdviceKind.RETURN if because else AdviceKind.PLAN,
             requires=tuple(f"{m.signal}: loop in automatic and taking a setpoint" for m in moves),
             rollback=dict(zip(self._planner.box.names, world.current_action.tolist(), strict=True)),
         )

@@ -104,6 +104,7 @@ class Ledger:
                 gain=advice.gain,
                 gain_low=advice.gain_low,
                 gain_high=advice.gain_high,
+                kind=advice.kind,
             )
         )
         if advice.expected is not None and advice.baseline is not None:

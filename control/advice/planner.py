@@ -124,6 +124,7 @@ class Planner:
         self.objective = Objective(plant, *names, config.objective)
         self.limits = SignalLimits(plant, world.signals, world.course_s, config.constraints)
         self.step_s = action_step_s(plant.step_s)
+        self.ahead_s = world.course_s[-1]
         self._clock = clock
         self._random = torch.Generator().manual_seed(config.seed)
         self._last_JA: Tensor | None = None
@@ -151,6 +152,19 @@ class Planner:
         best = search.run(self._warm(elapsed_s))
         self._last_JA = best.knots[0]
         return search.plan(best, began_s)
+
+    @torch.no_grad()
+    def weigh(self, world: World, target_A: Tensor, t_ns: int | None = None) -> Plan:
+        """The plan to ramp to given values [A] and hold them, beside doing nothing.
+
+        Raises:
+            ModelError: as ``plan`` does.
+        """
+        began_s = self._clock()
+        objective = self.objective if t_ns is None else self.objective.at(t_ns)
+        deadline_s = began_s + self.config.deadline_s
+        search = _Search(self, world, objective, self._free(None), deadline_s, None)
+        return search.plan(search.judge(target_A.expand(1, self.config.knots, -1)), began_s)
 
     def _free(self, free: Collection[str] | None) -> Tensor:
         return torch.tensor([free is None or name in free for name in self.box.names])
@@ -218,7 +232,7 @@ class _Search:
         mean_JA = hold_JA if warm_JA is None else warm_JA.clamp(self._low_A, self._high_A)
         reach_JA = (self._high_A - self._low_A).expand_as(mean_JA)
         spread_JA = reach_JA * config.sigma
-        pool = self._judge(torch.stack([hold_JA, mean_JA]))
+        pool = self.judge(torch.stack([hold_JA, mean_JA]))
         if not bool(torch.isfinite(pool.violation[0])):
             raise ModelError("the model's forecast without moves is not finite")
         if not bool(self._free_A.any()):
@@ -227,12 +241,12 @@ class _Search:
         for i in range(config.iterations):
             count = max(round(config.samples * config.decay**-i), 2 * config.elites)
             sample = mean_JA + self._planner.noise(count) * spread_JA
-            batch = self._judge(sample.clamp(self._low_A, self._high_A)).join(pool)
+            batch = self.judge(sample.clamp(self._low_A, self._high_A)).join(pool)
             elite = batch.take(batch.order()[: config.elites])
             mean_JA = config.momentum * mean_JA + (1 - config.momentum) * elite.knots.mean(0)
             spread_JA = config.momentum * spread_JA + (1 - config.momentum) * elite.knots.std(0)
             pool = elite.take(torch.arange(max(1, round(config.kept * config.elites))))
-        pool = pool.join(self._judge(mean_JA[None]))
+        pool = pool.join(self.judge(mean_JA[None]))
         best = pool.take(pool.order()[:_REFINED])
         if config.knots > 1:
             best = best.join(self._refined(best, reach_JA))
@@ -241,9 +255,9 @@ class _Search:
     def _single(self, hold_JA: Tensor, spread_JA: Tensor) -> Candidates:
         """The best of plans with one move: what more knots find is to be no worse."""
         if self._config.knots == 1:
-            return self._judge(hold_JA[None])
+            return self.judge(hold_JA[None])
         away = self._planner.noise(self._config.samples, knots=1) * spread_JA
-        pool = self._judge((hold_JA + away).clamp(self._low_A, self._high_A))
+        pool = self.judge((hold_JA + away).clamp(self._low_A, self._high_A))
         return pool.take(pool.order()[: self._config.elites])
 
     def _refined(self, start: Candidates, reach_JA: Tensor) -> Candidates:
@@ -258,7 +272,7 @@ class _Search:
             way = (slope / (1 - _SLOPE ** (i + 1))) / ((square / (1 - _SQUARE ** (i + 1))).sqrt() + 1e-12)
             stride = _STRIDE * (_LAST_STRIDE / _STRIDE) ** ((i + 1) / steps)
             knots = (knots - stride * reach_JA * way).clamp(self._low_A, self._high_A)
-        return better(found, self._judge(knots)) if steps else found
+        return better(found, self.judge(knots)) if steps else found
 
     def _around(self, knots_NJA: Tensor, reach_JA: Tensor) -> tuple[Candidates, Tensor]:
         """Candidates as they are, and which way is uphill [N, J, A]: of the cost and, where limits are not kept, those.
@@ -268,13 +282,13 @@ class _Search:
         N, count = len(knots_NJA), reach_JA.numel()
         probe = torch.eye(count).view(count, *reach_JA.shape) * _PROBE * reach_JA
         near = torch.cat([knots_NJA[:, None], knots_NJA[:, None] + probe, knots_NJA[:, None] - probe], 1)
-        judged = self._judge(near.flatten(0, 1))
+        judged = self.judge(near.flatten(0, 1))
         cost, violation = judged.cost.view(N, -1), judged.violation.view(N, -1)
         uphill = [_unit(x[:, 1 : count + 1] - x[:, count + 1 :]) for x in (cost, violation)]
         here = Candidates(knots_NJA, cost[:, 0], violation[:, 0])
         return here, (uphill[0] + _FEASIBLY * uphill[1]).view_as(knots_NJA)
 
-    def _judge(self, knots_NJA: Tensor) -> Candidates:
+    def judge(self, knots_NJA: Tensor) -> Candidates:
         """Cost and violation of candidates; those whose forecast is not finite are unusable."""
         if self._planner.clock() > self._deadline_s:
             raise ModelError(f"planning took longer than {self._config.deadline_s} s")
@@ -307,8 +321,8 @@ class _Search:
         """Leave out moves too small to be worth an operator's hand, one at a time, the least useful first."""
         hold_JA = self._now_A.expand_as(best.knots[0])
         small_A = (best.knots[0] - hold_JA).abs().amax(0) < self._config.deadband * self._planner.box.span
-        best = self._judge(torch.where(small_A, hold_JA, best.knots[0])[None])
-        hold = self._judge(hold_JA[None])
+        best = self.judge(torch.where(small_A, hold_JA, best.knots[0])[None])
+        hold = self.judge(hold_JA[None])
         allowed = float(best.cost) + self._config.minor * max(float(hold.cost - best.cost), 0.0)
         worst = max(float(best.violation), FEASIBLE)
         while True:
@@ -316,7 +330,7 @@ class _Search:
             if not moved:
                 return best
             without = torch.stack([_replaced(best.knots[0], hold_JA, a) for a in moved])
-            tried = self._judge(without)
+            tried = self.judge(without)
             fewer = tried.take(tried.order()[:1])
             if float(fewer.cost) > allowed or float(fewer.violation) > worst:
                 return best

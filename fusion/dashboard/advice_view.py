@@ -24,7 +24,7 @@ from fusion.dashboard.words import figure, percent, unit_text, when_text
 from fusion.plant import Signal
 from fusion.publish.messages import EntryOut, WhatifMessage
 from fusion.publish.orders import AnswerMessage, QuestionMessage
-from fusion.records import AnswerKind
+from fusion.records import AdviceKind, AnswerKind
 
 REASONS = ("not now", "wrong for the product", "equipment does not allow it", "I do not trust it", "other")
 ANSWER_S = 8.0
@@ -107,13 +107,20 @@ def hindrance_of(board: Board, feed: Feed, operator: Operator, visit: Visit) -> 
     return ""
 
 
+def _change(entry: EntryOut) -> str:
+    moves = "; ".join(
+        f"{m.signal} {figure(m.current)} \N{RIGHTWARDS ARROW} {figure(m.recommended)}" for m in entry.moves
+    )
+    return f"back: {moves}" if entry.kind == AdviceKind.RETURN else moves
+
+
 def ledger(board: Board, look: Look) -> str:
     """Promised beside delivered."""
     entries = board.ledger.entries if board.ledger else []
     rows = [
         (
             when_text(e.t_ns, board.now_ns, look.zone),
-            "; ".join(f"{m.signal} {figure(m.current)} \N{RIGHTWARDS ARROW} {figure(m.recommended)}" for m in e.moves),
+            _change(e),
             " ".join(filter(None, (e.state, f"by {e.by}" if e.by else "", f"({e.reason})" if e.reason else ""))),
             f"{figure(e.promised.expected)} ({figure(e.promised.low)} .. {figure(e.promised.high)})",
             e.note if e.delivered is None else figure(e.delivered),

@@ -17,7 +17,7 @@ from fusion.dashboard.words import (
     unit_text,
 )
 from fusion.publish.messages import Course, RecommendationMessage, SourceOut
-from fusion.records import NS_PER_S, HoldReason
+from fusion.records import NS_PER_S, AdviceKind, HoldReason
 
 
 def recommendation(board: Board, look: Look = PLAIN) -> str:
@@ -28,12 +28,14 @@ def recommendation(board: Board, look: Look = PLAIN) -> str:
     left_s = (advice.valid_until_ns - board.now_ns) / NS_PER_S
     hold = advice.verdict == "hold"
     expiry = "expired" if left_s <= 0 else f"valid for {duration(int(left_s * NS_PER_S))}"
-    badge = _badge("HOLD" if hold else "ADVISE", "good")
+    back = advice.kind == AdviceKind.RETURN
+    badge = _badge("HOLD" if hold else "RETURN" if back else "ADVISE", "good")
     about = f"{time_text(advice.t_ns, look.zone)}, {expiry}, no. {advice.sequence}"
     line = f'<div class="line">{badge}<span class="muted">{about}</span>'
     reason = f"<div class=reason>{escape(hold_text(advice.reason))}</div>" if hold else ""
-    text = f"<div>{escape(advice.text)}</div>" if hold and advice.text and advice.reason != HoldReason.ANOMALY else ""
-    body = "" if hold else _moves(board, advice) + _gain(advice)
+    told = back or (hold and advice.reason != HoldReason.ANOMALY)
+    text = f"<div>{escape(advice.text)}</div>" if told and advice.text else ""
+    body = "" if hold else _moves(board, advice) + ("" if back else _gain(advice))
     stale = "" if left_s > 0 else " stale"
     rest = f"{reason}{text}{body}{_courses(board, advice)}{_conditions(advice)}"
     return f'<div class="advice{stale}">{line}</div>{rest}</div>'

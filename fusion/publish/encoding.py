@@ -195,6 +195,7 @@ def recommendation_message(advice: Recommendation, plant: Plant) -> Recommendati
         requires=list(advice.requires),
         rollback={name: number(value) for name, value in advice.rollback.items()},
         mode=advice.mode,
+        kind=advice.kind.value,
     )
 
 
@@ -226,6 +227,7 @@ def _entry(entry: Entry) -> EntryOut:
         delivered=number(entry.delivered),
         within=number(entry.within),
         note=entry.note,
+        kind=entry.kind.value,
     )
 
 

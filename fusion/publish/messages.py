@@ -183,7 +183,8 @@ class RecommendationMessage(Message, tag="fusion.recommendation/1", kw_only=True
     """A request to the operator or a verifier, never a command; void after ``valid_until``.
 
     ``if_applied`` and ``if_nothing`` are the courses of the controlled signals from ``t_ns``. ``mode``
-    "supervised" may be followed unless somebody objects, "advise" once somebody has accepted.
+    "supervised" may be followed unless somebody objects, "advise" once somebody has accepted. Of ``kind`` "return" it
+    takes own moves back, because the model may not be right of the plant as it now is.
     """
 
     id: str
@@ -205,13 +206,15 @@ class RecommendationMessage(Message, tag="fusion.recommendation/1", kw_only=True
     requires: list[str]
     rollback: dict[str, Number]
     mode: str = "advise"
+    kind: str = "plan"
 
 
 class EntryOut(msgspec.Struct, kw_only=True, frozen=True):
     """One advice: what was promised per hour, and what was ``delivered`` once its horizon has passed.
 
     ``state`` is open, accepted, rejected, expired, applied, failed or withdrawn; ``within`` is the share of what came
-    that lay inside the promised 90 % bands; ``note`` says why there is no number.
+    that lay inside the promised 90 % bands; ``note`` says why there is no number. Of ``kind`` "return" it took own
+    moves back.
     """
 
     id: str
@@ -228,6 +231,7 @@ class EntryOut(msgspec.Struct, kw_only=True, frozen=True):
     delivered: Number
     within: Number
     note: str
+    kind: str = "plan"
 
 
 class LedgerMessage(Message, tag="fusion.ledger/1", kw_only=True, frozen=True):

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from control.advice.advisor import Advisor, AdvisorConfig, Situation
+from control.advice.advisor import Advisor, AdvisorConfig
 from control.advice.licence import Level, Licence, SignalLicence
 from control.advice.objective import Objective
 from control.advice.planner import Planner
+from control.advice.situation import Situation
 from fusion.plant import Plant
 from fusion.records import NS_PER_S, Verdict
 from fusion.simulator.fleet import Fleet
