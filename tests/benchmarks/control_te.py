@@ -4,7 +4,7 @@
 
 needs the simulator `tep` (github.com/jkitchin/tennessee-eastman-profbraatz, BSD-3), installed or below ``--tep``. A
 history of operator moves is recorded, trained on as `fusion train` does, and the engine that the daemon runs advises
-the plant in its base case and under two disturbances it has never met, beside the plant alone. An advice is accepted at
+the plant in its base case and under disturbances it has never met, beside the plant alone. An advice is accepted at
 once and ramped at its rate.
 """
 
@@ -15,7 +15,7 @@ import importlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,12 @@ QUOTED = {
     "idv2": {"last_hour": 319.0, "cost": 249.0},
     "idv6": {"shutdown_h": 6.77},
 }
-CASES = {"base": (0, 12.0), "idv2": (2, 8.0), "idv6": (6, 8.0)}
+CASES = {
+    "base": (0, 12.0), "idv2": (2, 8.0), "idv6": (6, 8.0), "idv1": (1, 12.0), "idv8": (8, 12.0), "idv13": (13, 12.0)
+}  # fmt: skip
+"""Number of the disturbance, none in the base case, and hours."""
+USUAL = ("base", "idv2", "idv6")
+ARMS = ("alone", "advised", "advised_alarms_answered", "granted_alarms_answered")
 NAMES = (*(f"XMEAS({i})" for i in range(1, 42)), *(f"XMV({i})" for i in VALVES), COST, *SETPOINTS)
 PRESSURE = NAMES.index("XMEAS(7)")
 
@@ -228,21 +233,28 @@ def scored(rows: Floats) -> dict[str, Any]:
 
 
 def closed_te(
-    place: Path | None, site: Path, *, quick: bool, seed: int = 1, shifts: int = 2, hours: float = 48.0
+    place: Path | None,
+    site: Path,
+    seeds: Sequence[int],
+    *,
+    cases: Sequence[str] = USUAL,
+    arms: Sequence[str] = ARMS,
+    seed: int = 1,
+    shifts: int = 2,
+    hours: float = 48.0,
 ) -> dict[str, Any]:
-    """Every case alone and advised; with ``quick`` one seed of each."""
+    """Cases alone and advised, of each a run for each of the ``seeds`` of the plant."""
     make = simulator(place)
     model = trained(make, site, shifts, hours, seed, 20.0)
     licence = load_checkpoint(model).tree("licence")
     reasons = {s["signal"]: [s["level"], *s["reasons"]] for s in licence["signals"]}
-    arms: dict[str, Callable[[], Desk | None]] = {
+    desks: dict[str, Callable[[], Desk | None]] = {
         "alone": lambda: None,
         "advised": lambda: Desk(model, answers=False, granted=False),
         "advised_alarms_answered": lambda: Desk(model, answers=True, granted=False),
         "granted_alarms_answered": lambda: Desk(model, answers=True, granted=True),
     }
-    seeds = (7,) if quick else (7, 8, 9)
-    rows = {case: {arm: [run(make, case, desk(), s) for s in seeds] for arm, desk in arms.items()} for case in CASES}
+    rows = {case: {arm: [run(make, case, desks[arm](), s) for s in seeds] for arm in arms} for case in cases}
     return {"licence": reasons, "quoted": QUOTED, "hours": shifts * hours, **rows}
 
 
@@ -253,10 +265,15 @@ def main() -> None:
     parser.add_argument("--shifts", type=int, default=2, help="stretches of operation that are recorded")
     parser.add_argument("--hours", type=float, default=48.0, help="of each")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="one run of each")
+    parser.add_argument("--case", nargs="+", choices=tuple(CASES), default=USUAL)
+    parser.add_argument("--arm", nargs="+", choices=ARMS, default=ARMS)
+    parser.add_argument("--plants", type=int, nargs="+", default=(7, 8, 9), help="seeds of the plants that are advised")
+    parser.add_argument("--quick", action="store_true", help="one run of each: the first of them")
     parser.add_argument("--json", type=Path, help="write the rows here")
     given = parser.parse_args()
-    told = closed_te(given.tep, given.site, quick=given.quick, seed=given.seed, shifts=given.shifts, hours=given.hours)
+    seeds = given.plants[:1] if given.quick else given.plants
+    history = {"seed": given.seed, "shifts": given.shifts, "hours": given.hours}
+    told = closed_te(given.tep, given.site, seeds, cases=given.case, arms=given.arm, **history)
     print(json.dumps(told, indent=1))
     if given.json:
         given.json.write_text(json.dumps(told, indent=1))
