@@ -15,6 +15,8 @@ class QuantityKind(StrEnum):
     """A tag less what the others tell of it."""
     BALANCE = "balance"
     """What a balance loses or gains in an hour."""
+    CONDITION = "condition"
+    """A hidden state less what it was at first, as the fleet model tells it."""
 
 
 class LimitSource(StrEnum):
@@ -26,11 +28,13 @@ class LimitSource(StrEnum):
     """An end of the signal's range in the plant file."""
     ALARM = "alarm"
     """The size that raises an alarm."""
+    FLEET = "fleet"
+    """As far off as the most worn of the plants that the fleet model learned from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantity:
-    """A slow quantity of one ``signal``, or of the balance of that name, in ``unit``; ``name`` is unique in a plant.
+    """A slow quantity of one ``signal``, or of the balance or state of that name, in ``unit``; ``name`` is unique.
 
     ``basis`` is the model that it is reckoned by, "" for what is measured: what another model reckons is not the same.
     """
@@ -74,11 +78,27 @@ class RemainingLife:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HiddenState:
+    """How far [unit] a state that no instrument reads is from what it was at first, with its 90 % interval.
+
+    ``changed`` where that is beyond what is told of plants on which nothing has changed.
+    """
+
+    name: str
+    unit: str
+    value: float
+    low: float
+    high: float
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Progression:
     """All that is to be said of slow quantities at a time: ``trends``, the first to reach its limit first.
 
     ``watched`` quantities have been looked at, over at most ``seen_days``; ``more`` trends are left out. ``life``
-    where lives that have ended are known and this one is like one of them.
+    where lives that have ended are known and this one is like one of them. ``states`` are hidden ones since
+    ``states_since_ns``, none where the fleet model does not know plants of this kind.
     """
 
     t_ns: int
@@ -87,3 +107,5 @@ class Progression:
     seen_days: float
     more: int = 0
     life: RemainingLife | None = None
+    states: tuple[HiddenState, ...] = ()
+    states_since_ns: int = 0

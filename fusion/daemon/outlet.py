@@ -199,7 +199,7 @@ class FileOutlet:
         """Write what one tick produced."""
         advice = () if outcome.recommendation is None else (outcome.recommendation,)
         told = outcome.progression
-        trends = () if told is None or not told.trends else (told,)
+        trends = () if told is None or not (told.trends or told.states) else (told,)
         for record in (*outcome.anomalies, *advice, *trends):
             self._stream.write(encode(to_message(record, self._plant, self._model_id)) + b"\n")
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fusion.daemon.condition import Condition, First
 from fusion.errors import CheckpointError
 from fusion.files import whole_file
 from fusion.inference import Engine
@@ -39,25 +40,36 @@ TREE = "tree"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """What outlives the process: whose it is, the quantities by name and the model they rest on, and their past."""
+    """What outlives the process: whose it is, the quantities by name and the model they rest on, and their past.
+
+    ``first`` is what the plant was like at first.
+    """
 
     owner: str
     keys: tuple[str, ...]
     history: History
     said: Said
     life: LifeCarry
+    first: First | None
 
 
 class Progress:
     """What the seat asks: takes ticks, and after each hour says what is to be said.
 
     With a ``file`` all of it is there again after a restart; ``owner`` names the plant, its columns and the index of
-    its condition, ``life``, where there is one.
+    its condition, ``life``, where there is one. ``condition`` tells hidden states.
     """
 
-    def __init__(self, plant: Plant, file: Path | None = None, owner: str = "", life: LifeIndex | None = None) -> None:
+    def __init__(
+        self,
+        plant: Plant,
+        file: Path | None = None,
+        owner: str = "",
+        life: LifeIndex | None = None,
+        condition: Condition | None = None,
+    ) -> None:
         self.trouble = ""
-        self._index = life
+        self._index, self._condition = life, condition
         self._plant, self._file, self._owner = plant, file, owner
         self._grid = Grid(plant.step_s)
         self._quantities = Quantities(plant)
@@ -67,6 +79,8 @@ class Progress:
         self._writing: Future[None] | None = None
         kept = self._read() or self._nothing()
         self._keys, self._history, self._said, self._life = kept.keys, kept.history, kept.said, kept.life
+        if condition is not None:
+            condition.recall(kept.first)
 
     def step(self, ticks: Ticks | None, engine: Engine | None) -> Progression | None:
         """Take one tick as ``engine`` has just judged it; after an hour, and first of all, what is to be said."""
@@ -76,10 +90,14 @@ class Progress:
         if ticks is None:
             return None
         carry, t_ns = MonitorCarry() if engine is None else engine.state.carry, int(ticks.t_ns[-1])
-        values = self._quantities.values(ticks, carry)
+        values, state = self._quantities.values(ticks, carry), _state(engine)
+        if self._condition is not None and state != NO_STATE:
+            self._condition.take(ticks)
         if self._index is not None:
             self._life.take(t_ns, ticks.tags[-1], ticks.observed[-1], self._index)
-        if self._history.take(t_ns, values, _state(engine), self._grid):
+        if self._history.take(t_ns, values, state, self._grid):
+            if self._condition is not None:
+                self._condition.look()
             limits = self._limits(engine)
             look(self._history, limits.low, limits.high, self._said, self._grid)
             self._save()
@@ -95,16 +113,21 @@ class Progress:
         self._history.begin_anew(-(-t_ns // self._grid.block_ns) * self._grid.block_ns)
         self._said = Said.nothing(len(self._keys))
         self._life = LifeCarry.begin(len(self._plant.tags))
+        if self._condition is not None:
+            self._condition.begin_anew(t_ns)
         self._told_once = False
 
     def close(self) -> None:
         """Write what is known."""
+        if self._condition is not None:
+            self._condition.close()
         self._writer.shutdown(wait=True)
         self._write(self._kept())
 
     def _take_up(self, basis: str, engine: Engine | None) -> None:
         """Give each quantity the past that it had, where that is of the same model; else it begins anew."""
-        self._quantities = Quantities(self._plant, None if engine is None else engine.model.monitors, basis)
+        others = () if self._condition is None else (self._condition.stated,)
+        self._quantities = Quantities(self._plant, None if engine is None else engine.model.monitors, basis, others)
         place = {key: i for i, key in enumerate(self._keys)}
         self._keys = tuple(f"{q.name} {q.basis}" for q in self._quantities.all)
         columns = np.array([place.get(key, -1) for key in self._keys], np.int64)
@@ -135,6 +158,8 @@ class Progress:
             seen_days=(int(known[-1]) - int(known[0])) / DAY_NS if len(known) else 0.0,
             more=max(len(made) - MOST_SAID, 0),
             life=self._left(),
+            states=() if self._condition is None else self._condition.told,
+            states_since_ns=0 if self._condition is None else self._condition.since_ns,
         )
 
     def _left(self) -> RemainingLife | None:
@@ -165,7 +190,7 @@ class Progress:
 
     def _nothing(self) -> Kept:
         life = LifeCarry.begin(len(self._plant.tags))
-        return Kept(owner=self._owner, keys=(), history=History.empty(0), said=Said.nothing(0), life=life)
+        return Kept(owner=self._owner, keys=(), history=History.empty(0), said=Said.nothing(0), life=life, first=None)
 
     def _kept(self) -> Kept:
         return Kept(
@@ -174,6 +199,7 @@ class Progress:
             history=self._history.copy(),
             said=self._said,
             life=self._life.copy(),
+            first=None if self._condition is None else self._condition.first,
         )
 
     def _save(self) -> None:

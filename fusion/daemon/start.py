@@ -15,6 +15,7 @@ from fusion.clock import Clock
 from fusion.daemon.allocator import keep_memory_low
 from fusion.daemon.audit import AUDIT, Audit
 from fusion.daemon.certificates import CertificateWatch
+from fusion.daemon.condition import condition_of
 from fusion.daemon.desk import AlarmDesk
 from fusion.daemon.fleet import fleet_forecaster
 from fusion.daemon.learning import Learner
@@ -60,7 +61,8 @@ def run(config: DaemonConfig) -> None:
         if fleet is not None and memory is not None:
             recall(fleet, memory, config.memory_gap_s)
         owner = f"{columns_of(plant)} {sha256_of(Path(config.life)) if config.life else ''}"
-        progress = Progress(plant, Path(config.state) / FILE if config.state else None, owner, life)
+        kept = Path(config.state) / FILE if config.state else None
+        progress = Progress(plant, kept, owner, life, condition_of(config.fleet, plant))
         seat = Seat(plant, engine, desk.sequence, fleet, progress)
         audit = Audit(Path(config.state) / AUDIT if config.state else None)
         recorder = Recorder(config.record, plant) if config.record.folder else None

@@ -8,19 +8,21 @@ from fusion.dashboard.board import Board
 from fusion.dashboard.look import PLAIN, Look
 from fusion.dashboard.panels import empty
 from fusion.dashboard.words import figure, listed, reading, when_text, with_unit
-from fusion.publish.progression import LifeOut, ProgressionMessage, TrendOut
+from fusion.publish.progression import LifeOut, ProgressionMessage, StateOut, TrendOut
 from fusion.trends import LimitSource, QuantityKind
 
 HOURS_BELOW_DAYS = 2.0
 NOTHING = "nothing drifts towards a limit"
 NOT_YET = "nothing is said before two days of data"
 LEAST_DAYS = 2.0
+NOT_TAGS = (QuantityKind.BALANCE, QuantityKind.CONDITION)
 
 
 def progression(board: Board, look: Look = PLAIN) -> str:
     """The panel of the page."""
     said = board.progression
     life = f"<div>{escape(life_text(said.life))}</div>" if said and said.life else ""
+    life += "".join(f"<div>{escape(text)}</div>" for text in condition_lines(said))
     if said is None or not said.trends:
         return life + empty(quiet(said))
     lines = [
@@ -36,9 +38,29 @@ def progression_lines(board: Board) -> list[str]:
     """The same for a terminal."""
     said = board.progression
     life = [life_text(said.life)] if said and said.life else []
+    life += condition_lines(said)
     if said is None or not said.trends:
         return [*life, f"Trends: {quiet(said)}"]
     return [*life, "Trends:", *(f"  {trend_text(board, trend)}" for trend in said.trends)]
+
+
+def condition_lines(said: ProgressionMessage | None) -> list[str]:
+    """What has changed of the states that no instrument reads, and how many have not."""
+    states = said.states if said else []
+    changed = [state for state in states if state.changed]
+    rest = len(states) - len(changed)
+    others = [f"{rest} hidden {'state is' if rest == 1 else 'states are'} as at first"] if rest else []
+    return [*map(state_text, changed), *others]
+
+
+def state_text(state: StateOut) -> str:
+    """How far a hidden state is from what it was at first, with its interval."""
+    below = (state.value or 0.0) < 0.0
+    sides = (state.high, state.low) if below else (state.low, state.high)
+    near, far = (figure(None if side is None else max(-side if below else side, 0.0)) for side in sides)
+    size = with_unit(figure(None if state.value is None else abs(state.value)), state.unit)
+    name = state.name[:1].upper() + state.name[1:]
+    return f"{name}: {size} ({near} to {far}) {'below' if below else 'above'} what it was at first"
 
 
 def life_text(life: LifeOut) -> str:
@@ -64,7 +86,7 @@ def quiet(said: ProgressionMessage | None) -> str:
 
 def trend_text(board: Board, trend: TrendOut) -> str:
     """One trend: what is, how it moves, and when it is where."""
-    named = trend.signal if trend.kind == QuantityKind.BALANCE else board.named(trend.signal)
+    named = trend.signal if trend.kind in NOT_TAGS else board.named(trend.signal)
     with_it = f"; {listed(trend.with_it)} with it" if trend.with_it else ""
     return f"{_is(named, trend)}, {_moves(trend)}; {_arrives(trend)}{with_it}"
 
@@ -77,6 +99,8 @@ def _is(named: str, trend: TrendOut) -> str:
             return f"{named} reads {size} {'above' if positive else 'below'} what the others tell"
         case QuantityKind.BALANCE:
             return f"The balance of {named} {'gains' if positive else 'loses'} {size}"
+        case QuantityKind.CONDITION:
+            return f"The {named} is {size} {'above' if positive else 'below'} what it was at first"
     return f"{named} is at {with_unit(reading(trend.level), trend.unit)}"
 
 
@@ -90,6 +114,8 @@ def _arrives(trend: TrendOut) -> str:
     when = _span(trend.days_to_limit, trend.days_to_limit_low, trend.days_to_limit_high)
     if trend.limit_source == LimitSource.ALARM:
         return f"would be as far off as raises an alarm {when}"
+    if trend.limit_source == LimitSource.FLEET:
+        return f"would be as far off as on the most worn plants of the fleet {when}"
     whose = "its limit" if trend.limit_source == LimitSource.TARGET else "the end of its range"
     return f"reaches {whose}, {with_unit(reading(trend.limit), trend.unit)}, {when}"
 

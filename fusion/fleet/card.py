@@ -21,7 +21,23 @@ def card_text(model: FleetModel) -> str:
 - **Parts**: a ridge on pooled moments (penalty {ridge.penalty:g}) and a network of {card["parameters"]} parameters,
   in {card["seconds"]:g} s. Weights are safetensors, described and hashed in `model.json`.
 - **Bands**: 90 %, from plants that were held out; times the width that a plant's own minutes tell: {widths}.
-- **Does not know**: plants of another kind than those it was made of; there its word is gated by the plant's own
-  minutes, to persistence where it is no use. Nor pictures, sound, clouds and other steps. It raises no alarms.
+{_states(model)}- **Does not know**: plants of another kind than those it was made of; there its word is gated by the
+  plant's own minutes, to persistence where it is no use. Nor pictures, sound, clouds and other steps. It raises no
+  alarms.
 - **Judge it**: `fusion fleet evaluate --model FOLDER`; how it works: docs/fleet.md.
+"""
+
+
+def _states(model: FleetModel) -> str:
+    """Which hidden states it tells, as one line of the card; "" of none."""
+    if model.states is None or not model.states.readings:
+        return ""
+    learned = model.card["states"]
+    told = ", ".join(
+        f"{r.state.words} (± {float(r.state.shown(r.wide * r.usual[0])):.2g} {r.state.unit} where nothing has changed)"
+        for r in model.states.readings
+    )
+    return f"""- **Hidden states**: how far these are from what they were in the plant's first half hour, with the 90 %
+  interval: {told}.
+  Learned on {learned["plants"]} simulated lines whose states are known, on {learned["days"]} later days of each.
 """

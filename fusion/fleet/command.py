@@ -19,10 +19,12 @@ from fusion.files import check_place, whole_file
 from fusion.fleet.card import CARD, card_text
 from fusion.fleet.evaluation import ARMS, FLEET, Crossing, Judged, Row, coverage, crossing, judge, table
 from fusion.fleet.plants import Simulated, flowsheets, recorded, simulated
+from fusion.fleet.worn import STATES, Worn, lives
 from fusion.plain import decode, plain
 from fusion.plant_file import load_plant
 from models import distributed
 from models.fleet.model import FleetModel, shipped
+from models.fleet.states_fit import fit_states
 from models.fleet.training import FleetTraining, Member, train_fleet
 
 UNSEEN = 900_000  # the first seed of the plants that are judged on; training takes others
@@ -35,11 +37,15 @@ JUDGED_LAST_S = 3600.0
 
 @dataclass(kw_only=True, slots=True)
 class FleetConfig:
-    """How `fusion fleet train` spends its time; plants are simulated from seed ``first`` on, unlike by ``spread``."""
+    """How `fusion fleet train` spends its time; plants are simulated from seed ``first`` on, unlike by ``spread``.
+
+    Hidden states are learned from ``worn_days`` later days of simulated lines; none of flowsheets and recordings.
+    """
 
     training: FleetTraining = field(default_factory=FleetTraining)
     first: int = 1000
     spread: float = 3.0
+    worn_days: int = 2
     device: str = "auto"
     threads: int = 1
 
@@ -47,6 +53,8 @@ class FleetConfig:
         """Reject seeds that are kept to judge on."""
         if not 0 <= self.first < UNSEEN // 2:
             raise ConfigError(f"first: {self.first} is not accepted; expected 0 to {UNSEEN // 2 - 1}: others judge")
+        if self.worn_days < 0:
+            raise ConfigError(f"worn_days: {self.worn_days} is not accepted; expected 0 or more")
         if self.device not in ("auto", "cpu", "cuda"):
             raise ConfigError(f"device: {self.device!r} is not accepted; expected auto, cpu, cuda")
 
@@ -67,6 +75,15 @@ def train(arguments: argparse.Namespace) -> None:
     if arguments.out.exists():
         raise ConfigError(f"{arguments.out}: exists already; choose another folder")
     torch.set_num_threads(max(1, config.threads))
+    model = _with_states(arguments, config) if arguments.model else _trained(arguments, config)
+    model_id = model.save(arguments.out)
+    (arguments.out / CARD).write_text(card_text(replace(model, model_id=model_id)))
+    say(f"{arguments.out}: model {model_id} after {time.monotonic() - started:.0f} s")
+
+
+def _trained(arguments: argparse.Namespace, config: FleetConfig) -> FleetModel:
+    """Forecasts, and of simulated lines hidden states."""
+    started = time.monotonic()
     members, source = _members(arguments, config)
     model = train_fleet(members, config.training, distributed.device(config.device), say)
     card = {
@@ -79,9 +96,22 @@ def train(arguments: argparse.Namespace) -> None:
         "seconds": round(time.monotonic() - started, 1),
     }
     model = replace(model, card=card)
-    model_id = model.save(arguments.out)
-    (arguments.out / CARD).write_text(card_text(replace(model, model_id=model_id)))
-    say(f"{arguments.out}: model {model_id} after {card['seconds']:.0f} s")
+    lines = not (arguments.recordings or arguments.flowsheets)
+    return _told_states(model, arguments.plants, config) if lines and config.worn_days else model
+
+
+def _with_states(arguments: argparse.Namespace, config: FleetConfig) -> FleetModel:
+    """A model that is there, as it forecasts, with hidden states learned anew."""
+    if arguments.recordings or arguments.flowsheets:
+        raise ConfigError("--model: hidden states are learned from simulated lines alone; expected without others")
+    return _told_states(FleetModel.load(arguments.model), arguments.plants, config)
+
+
+def _told_states(model: FleetModel, plants: int, config: FleetConfig) -> FleetModel:
+    plan = Worn(plants=plants, first=config.first, spread=config.spread, days=config.worn_days)
+    states = fit_states(model.ridge.kinds, lives(load_plant(LINE), plan, say), STATES, say)
+    learned = {"plants": plan.plants, "days": plan.days, "first": plan.first, "spread": plan.spread}
+    return replace(model, states=states, card={**model.card, "states": learned})
 
 
 def _members(arguments: argparse.Namespace, config: FleetConfig) -> tuple[list[Member], str]:

@@ -6,15 +6,16 @@ import msgspec
 
 from fusion.plant import Plant
 from fusion.publish.base import Message, Number, head, number
-from fusion.trends import DriftTrend, Progression, RemainingLife
+from fusion.trends import DriftTrend, HiddenState, Progression, RemainingLife
 
 
 class TrendOut(msgspec.Struct, kw_only=True, frozen=True):
     """A slow quantity that will reach a limit: it is at ``level`` [unit] and moves by ``per_day`` a day.
 
-    ``kind`` is value (a tag as it reads), beside (a tag less what the others tell of it) or balance (what a balance
-    loses or gains); ``signal`` is the tag, or the name of the balance. ``limit_source`` is target, range (both of the
-    plant file) or alarm, the size that raises one. ``days_to_limit`` counts from ``t_ns``; of it and of ``per_day``,
+    ``kind`` is value (a tag as it reads), beside (a tag less what the others tell of it), balance (what a balance
+    loses or gains) or condition (of ``states``); ``signal`` is the tag, or the name of the balance or state.
+    ``limit_source`` is target, range (both of the plant file), alarm, the size that raises one, or fleet, the most
+    worn of the plants that it learned from. ``days_to_limit`` counts from ``t_ns``; of it and of ``per_day``,
     ``_low`` and ``_high`` are the 90 % interval, null beyond what can be told. ``with_it`` drift as a consequence.
     """
 
@@ -43,11 +44,23 @@ class LifeOut(msgspec.Struct, kw_only=True, frozen=True):
     capped: bool
 
 
+class StateOut(msgspec.Struct, kw_only=True, frozen=True):
+    """How far [unit] a hidden state is from what it was at first, the 90 % interval; ``changed`` if beyond doubt."""
+
+    name: str
+    unit: str
+    value: Number
+    low: Number
+    high: Number
+    changed: bool
+
+
 class ProgressionMessage(Message, tag="fusion.progression/1", kw_only=True, frozen=True):
     """Where slow quantities go, the first to reach its limit first; no trend is good news.
 
     ``watched`` quantities are looked at, over at most ``seen_days``; ``more`` trends are left out. ``life`` is
-    that of what wears, where an index of condition is known.
+    that of what wears, where an index of condition is known. ``states`` are hidden states as the fleet model tells
+    them, each less what it was in the half hour until ``states_since_ns``; none where it does not know such plants.
     """
 
     trends: list[TrendOut]
@@ -55,6 +68,8 @@ class ProgressionMessage(Message, tag="fusion.progression/1", kw_only=True, froz
     seen_days: Number
     more: int = 0
     life: LifeOut | None = None
+    states: list[StateOut] = msgspec.field(default_factory=list)
+    states_since_ns: int = 0
 
 
 def progression_message(progression: Progression, plant: Plant, model_id: str = "") -> ProgressionMessage:
@@ -66,7 +81,14 @@ def progression_message(progression: Progression, plant: Plant, model_id: str = 
         seen_days=number(progression.seen_days),
         more=progression.more,
         life=_life(progression.life),
+        states=[_state(state) for state in progression.states],
+        states_since_ns=progression.states_since_ns,
     )
+
+
+def _state(state: HiddenState) -> StateOut:
+    value, low, high = (number(v) for v in (state.value, state.low, state.high))
+    return StateOut(name=state.name, unit=state.unit, value=value, low=low, high=high, changed=state.changed)
 
 
 def _life(life: RemainingLife | None) -> LifeOut | None:

@@ -18,6 +18,8 @@ def _fleet(verb: argparse.ArgumentParser) -> None:
     train.add_argument(
         "--recordings", type=Path, nargs="+", metavar="DIR", help="recordings instead of simulated plants"
     )
+    text = "a model that stays as it forecasts: only hidden states are learned anew"
+    train.add_argument("--model", type=Path, metavar="DIR", help=text)
     train.add_argument("--out", type=Path, required=True, help="model folder to write")
     train.add_argument("overrides", nargs="*", help="settings, e.g. seed=1 steps=500 spread=1")
     text = "what a fleet model is worth on plants that it never saw"

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from fusion.checkpoint import Checkpoint, flatten, load_checkpoint, save_checkpoint
+from fusion.checkpoint import Array, Checkpoint, flatten, load_checkpoint, save_checkpoint
 from fusion.errors import CheckpointError, ConfigError
 from fusion.plant import Plant
 from fusion.state import dump_state, load_state
 from models.fleet.guest import Guest, Usual, welcome
 from models.fleet.network import FleetNetwork, FleetSize
 from models.fleet.ridge import FleetRidge
+from models.fleet.states import StateHead
 from models.ticks import Ticks
 
 FLEET = Plant(name="fleet", signals=())
@@ -25,11 +26,15 @@ SHIPPED = Path(__file__).parent / "pretrained"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetModel:
-    """What many plants have in common; ``card`` says how it came about and what it is worth."""
+    """What many plants have in common; ``card`` says how it came about and what it is worth.
+
+    ``states`` tells hidden states, where it was made of plants whose own were known.
+    """
 
     ridge: FleetRidge
     network: FleetNetwork
     usual: Usual
+    states: StateHead | None = None
     card: Mapping[str, Any] = field(default_factory=dict)
     model_id: str = ""
 
@@ -58,8 +63,11 @@ class FleetModel:
         """Write a checkpoint; returns its ``model_id``."""
         (told, tree), (usual, usual_tree) = dump_state(self.ridge), dump_state(self.usual)
         weights = {name: value.cpu().numpy() for name, value in self.network.state_dict().items()}
-        meta = {"fleet": {"ridge": tree, "usual": usual_tree, "size": self.network.size.to_dict()}, "card": self.card}
-        return save_checkpoint(folder, FLEET, flatten({"ridge": told, "usual": usual, "network": weights}), meta)
+        fleet = {"ridge": tree, "usual": usual_tree, "size": self.network.size.to_dict()}
+        parts: dict[str, Mapping[str, Array]] = {"ridge": told, "usual": usual, "network": weights}
+        if self.states is not None:
+            parts["states"], fleet["states"] = dump_state(self.states)
+        return save_checkpoint(folder, FLEET, flatten(parts), {"fleet": fleet, "card": self.card})
 
     @classmethod
     def load(cls, folder: Path, device: torch.device | str = "cpu") -> FleetModel:
@@ -91,9 +99,16 @@ class FleetModel:
             ridge=ridge,
             network=network.to(device).eval().requires_grad_(False),
             usual=usual,
+            states=_states(checkpoint),
             card=checkpoint.tree("card"),
             model_id=checkpoint.model_id,
         )
+
+
+def _states(checkpoint: Checkpoint) -> StateHead | None:
+    if "states" not in checkpoint.tree("fleet"):
+        return None
+    return load_state(StateHead, checkpoint.part("states"), checkpoint.tree("fleet", "states"))
 
 
 def shipped() -> list[Path]:

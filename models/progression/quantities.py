@@ -57,10 +57,15 @@ class Group(Protocol):
 
 
 class Quantities:
-    """All quantities of a plant, with those that need ``monitors`` where there are some; ``basis`` is their model."""
+    """All quantities of a plant, with those that need ``monitors`` where there are some; ``basis`` is their model.
 
-    def __init__(self, plant: Plant, monitors: Monitors | None = None, basis: str = "") -> None:
-        groups: list[Group] = [Values.of(plant)]
+    ``others`` are told elsewhere.
+    """
+
+    def __init__(
+        self, plant: Plant, monitors: Monitors | None = None, basis: str = "", others: Sequence[Group] = ()
+    ) -> None:
+        groups: list[Group] = [Values.of(plant), *others]
         for number, other in enumerate(() if monitors is None else monitors.others):
             scale = monitors.core.scaling.tags.scale if monitors is not None else np.ones(0)
             if isinstance(other, Relations):
@@ -286,6 +291,34 @@ class Declared:
             [monitor.spread[c] for monitor, c in zip(self.monitors, self.column, strict=True)], np.float64
         )
         return _alarming(self.energies, spread * np.abs(self.factor), alarms)
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """Hidden states as the fleet model told them last: ``now`` [Q] is written by whoever tells them."""
+
+    quantities: tuple[Quantity, ...]
+    needs: Bools
+    own: Limits
+    now: Floats
+
+    @classmethod
+    def of(cls, quantities: Sequence[Quantity], worst: Floats, plant: Plant) -> Stated:
+        """Those of which the ``worst`` [Q, 2], below and above, is known; on a side where it is no change, no limit."""
+        limits = Limits(
+            np.where(worst[:, 0] < 0, worst[:, 0], -np.inf),
+            np.where(worst[:, 1] > 0, worst[:, 1], np.inf),
+            (LimitSource.FLEET,) * len(quantities),
+        )
+        return cls(tuple(quantities), _needs([[]] * len(quantities), plant), limits, np.full(len(quantities), np.nan))
+
+    def values(self, ticks: Ticks, carry: MonitorCarry) -> Floats:
+        """As they were told last."""
+        return self.now
+
+    def limits(self, alarms: Alarms) -> Limits:
+        """The most worn of the plants that the fleet model learned from."""
+        return self.own
 
 
 def _hourly(unit: str) -> str:
