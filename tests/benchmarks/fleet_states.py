@@ -62,7 +62,7 @@ def judged(head: StateHead, kinds: Kinds, seen: Sequence[Life]) -> list[dict[str
     for place, reading in enumerate(head.readings):
         x, state = columns[reading.state.name], reading.state
         told = [head.tell(first, now)[place] for first, now, _ in pairs]
-        truth = np.array([float(state.shown(state.change(t[1], t[0])[x : x + 1])[0]) for _, _, t in pairs])
+        truth = np.array([float(state.shown(state.change(t[1][x], t[0][x]))) for _, _, t in pairs])
         spoken = [(one, true) for one, true in zip(told, truth, strict=True) if one is not None]
         value, true = np.array([one.value for one, _ in spoken]), np.array([true for _, true in spoken])
         calm = [one for one, t in spoken if abs(t) < 1e-6]
@@ -194,7 +194,7 @@ def _plain(kinds: Kinds, head: StateHead, seen: Sequence[Life]) -> tuple[Floats,
                 continue
             x.append(np.concatenate([at_first, present - at_first]))
             gains.append(deviations(first, now, relations))
-            y.append([float(s.change(truth[1], truth[0])[i]) for i, s in enumerate(STATES)])
+            y.append([float(s.change(truth[1][i], truth[0][i])) for i, s in enumerate(STATES)])
     return np.array(x), np.array(gains), np.array(y)
 
 
