@@ -433,7 +433,8 @@ def test_a_model_that_is_kept_is_put_to_use(rig, talker, storing):
     until(lambda: heard.extend(talker.out.orders()) or len(heard) == 2, "the order back")
     assert heard[1] == ModelOrder(model="0003", by="kim")
     rig.see("0003: sent, but the daemon has not answered")
-    answer = page.request.get(page.url + "model/0002/report")
+    here = page.url.partition("#")[0]
+    answer = page.request.get(here + "model/0002/report")
     assert (answer.status, answer.text()) == (200, "<p>how 0002 was made")
     for name in ("0009", "current.json"):
-        assert page.request.get(page.url + f"model/{name}/report").status == 404
+        assert page.request.get(here + f"model/{name}/report").status == 404
