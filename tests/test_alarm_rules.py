@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import yaml
 from grid_runs import frame_of
 from scripted_daemon import Ticking, event
 from test_clock import Listening
@@ -24,7 +26,9 @@ from fusion.dashboard.header import glance
 from fusion.dashboard.look import PLAIN
 from fusion.errors import ConfigError
 from fusion.health import PlantState
+from fusion.plain import decode
 from fusion.plant import Plant, Signal
+from fusion.plant_file import load_plant
 from fusion.publish.encoding import alarm_message, full_health
 from fusion.publish.messages import encode
 from fusion.recordings.marks import marks_of
@@ -118,6 +122,15 @@ def test_rules_are_read_from_the_configuration_of_the_daemon(tmp_path):
     file.write_text(file.read_text().replace("high", "urgent"))
     with pytest.raises(ConfigError, match="low, medium, high|alarms.priorities"):
         load_daemon_config(file)
+
+
+def test_the_rules_of_the_docs_are_accepted_for_the_simulated_plant():
+    root = Path(__file__).parent.parent
+    blocks = [block.split("```")[0] for block in (root / "docs" / "control.md").read_text().split("```yaml\n")[1:]]
+    rules = [decode(yaml.safe_load(block)["alarms"], AlarmConfig) for block in blocks if block.startswith("alarms:")]
+    assert [len(rule.suppress) + len(rule.priorities) for rule in rules] == [2, 1]
+    for rule in rules:
+        AlarmDesk(rule, plant=load_plant(root / "configs" / "plant" / "lime.yaml"))
 
 
 def test_one_that_is_over_while_suppressed_is_over_and_one_that_stands_becomes_an_alarm():

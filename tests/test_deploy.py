@@ -42,7 +42,8 @@ def test_the_commands_of_units_and_containers_are_accepted(tmp_path):
                 host=given.host, users=given.users, certificate=given.https_certificate, key=given.https_key
             )
         elif given.verb.name == "verify":
-            told = (DEPLOY.parent / "docs" / "control.md").read_text().split("```yaml\n")[1].split("```")[0]
+            told = (DEPLOY.parent / "docs" / "control.md").read_text()
+            told = told[told.index("plant: plant.yaml") :].split("```")[0]
             (tmp_path / "verifier.yaml").write_text(told)
             config = load_verifier_config(tmp_path / "verifier.yaml", given.overrides)
             assert checked_loops(config, load_plant(DEPLOY.parent / "configs" / "plant" / "lime.yaml"))
