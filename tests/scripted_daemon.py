@@ -128,7 +128,7 @@ def restless(chance):
         changes = []
         if len(engine.open) < 4 and chance.random() < 0.5:
             changes.append(engine.rise(t_ns))
-        elif engine.open and chance.random() < 0.5:
+        elif len(engine.open) > 1 and chance.random() < 0.5:  # so that one stands when all is over
             changes.append(engine.fall(next(iter(engine.open)), t_ns))
         return changes
 
