@@ -328,6 +328,22 @@ def test_a_daily_model_is_due_by_the_last_one_whoever_ran_meanwhile_and_waits_fo
     asyncio.run(life())
 
 
+def test_a_model_from_elsewhere_is_followed_by_one_that_is_learned(tmp_path, monkeypatch):
+    started, now = [], [0.0]
+    teacher = learner(tmp_path, monkeypatch, Process(0), started, lambda: now[0])
+    write_recording(tmp_path / "20260101T000000Z", SMALL, small_values(0, 3700), START_S)
+
+    async def life():
+        await teacher.turn(True)
+        assert teacher.learning == "the next model is learned in 1.0 h"
+        teacher._began_ns -= 3601 * NS_PER_S
+        now[0] = LOOK_EVERY_S
+        await teacher.turn(True)
+        assert "seconds=600" in started[0]
+
+    asyncio.run(life())
+
+
 def test_what_a_damaged_model_was_made_from_is_nothing(tmp_path):
     knowing(tmp_path, "0001", 5.0)
     (tmp_path / "models" / "0001" / "model.json").write_text("{")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from fusion.clock import CLOCK
 from fusion.errors import ConfigError
-from fusion.model_store import ModelStore
+from fusion.model_store import Learned, ModelStore
 from fusion.plant import Plant
 from fusion.plant_difference import unrecorded
 from fusion.recordings import normal
@@ -86,7 +86,7 @@ class Learner:
         self._store = ModelStore(Path(config.models))
         self._process: asyncio.subprocess.Process | None = None
         self._ending: asyncio.Task[None] | None = None
-        self._looks_s = -math.inf
+        self._looks_s, self._began_ns = -math.inf, CLOCK.now_ns()
         self._said = self._next = ""
         if early := too_early(config, recorder.plant):
             log.warning("%s", early)
@@ -121,11 +121,9 @@ class Learner:
         """How the model is trained that is due, "" while none is; ``learning`` says when the next one will be.
 
         The last that was learned counts, whether it was taken or not, and whoever ran meanwhile. Of much less than that
-        one knew none is learned: it would raise no more often, and find less.
+        one knew none is learned: it would raise no more often, and find less. A model from elsewhere counts as a day's.
         """
-        last = self._store.last()
-        if last is None:
-            return ""
+        last = self._store.last() or Learned(hours=self._config.every_h, t_ns=self._began_ns)
         left_h = self._config.every_h - (CLOCK.now_ns() - last.t_ns) / 3.6e12
         daily = left_h <= 0
         least_h = max(first_hours(self._config, self._recorder.plant), LEAST_SHARE * last.hours)
